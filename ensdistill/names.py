@@ -1,0 +1,27 @@
+"""Names that users choose from: an unknown one fails with the nearest known one."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
+  """The one-line error for a name that is not known."""
+  known = sorted(known)
+  near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+  hint = f': did you mean {near[0]!r}?' if near else '.'
+  return ValueError(f'unknown {kind} {name!r}{hint} known: {", ".join(known)}')
+
+
+def lookup(kind: str, name: str, table):
+  """table[name], or the error that names what is known."""
+  if name not in table:
+    raise unknown(kind, name, table)
+  return table[name]
+
+
+def settings(kind: str, given, known: Iterable[str]):
+  """Refuses keyword settings that a part does not have."""
+  known = set(known)
+  for name in given:
+    if name not in known:
+      raise unknown(f'setting of {kind}', name, known)
