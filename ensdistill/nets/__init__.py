@@ -1,0 +1,38 @@
+"""Backbones by name. A new one is a file with its stages and a line in NETWORKS."""
+
+import inspect
+
+import jax.numpy as jnp
+
+from ensdistill import names
+from ensdistill.nets import layers, mlp, resnet, stack, wide_resnet
+
+# (shape, **settings) -> stages, pooling
+NETWORKS = {'mlp': mlp.mlp, 'resnet': resnet.resnet, 'wide_resnet': wide_resnet.wide_resnet}
+DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+FORMS = dict.fromkeys(layers.FORMS)
+Backbone = stack.Backbone
+
+
+def build(name, *, shape, mean, std, dtype='float32', form='auto', **settings) -> Backbone:
+  """The backbone `name` for inputs of this shape in [0, 1], normalised inside by mean and std.
+
+  Settings: mlp: hidden=(64, 64); resnet: depth=20; wide_resnet: depth=28, width=1; all: dropout=0.
+  """
+  make = names.lookup('network', name, NETWORKS)
+  names.lookup('form', form, FORMS)
+  names.settings(name, settings, [p for p in inspect.signature(make).parameters if p != 'shape'])
+  shape, mean, std = tuple(shape), tuple(mean), tuple(std)
+  for label, values in ('mean', mean), ('std', std):
+    if len(values) not in (1, shape[-1]):
+      raise ValueError(
+        f'{label} has {len(values)} values, inputs {shape} have {shape[-1]} channels'
+      )
+  if min(std) <= 0:
+    raise ValueError(f'std must be positive, not {std}')
+  rate = settings.get('dropout', 0.0)
+  if not 0 <= rate < 1:
+    raise ValueError(f'dropout is a rate in [0, 1), not {rate}')
+  stages, pool = make(shape, **settings)
+  dtype = names.lookup('dtype', dtype, DTYPES)
+  return Backbone(stages, shape, mean, std, pool=pool, dtype=dtype, form=form)

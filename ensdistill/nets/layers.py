@@ -1,0 +1,178 @@
+"""Layers over any leading axes: [..., H, W, C] for convolutions, [..., C] for dense ones.
+
+Parameters and batch statistics are float32; `dtype` is what convolutions and products compute in.
+`form` says how: 'plain' (lax), 'cpu' (the forms of cpu.py, which give the same numbers), or 'auto':
+'cpu' where there is one device and it is a CPU.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ensdistill.nets import cpu
+
+FORMS = ('auto', 'plain', 'cpu')
+FACTORS = ('r', 's')  # the rank-one factors of a BatchEnsemble layer
+MEMBER_LEAVES = (*FACTORS, 'b')  # all of its parameters that lead with the member axis
+
+he_normal = nn.initializers.he_normal()
+
+
+def _is_cpu(form: str) -> bool:
+  return form == 'cpu' or (
+    form == 'auto' and jax.default_backend() == 'cpu' and jax.device_count() == 1
+  )
+
+
+def _pair(value):
+  return tuple(value) if isinstance(value, tuple | list) else (value, value)
+
+
+def _pads(padding, sizes, kernel, strides):
+  if padding == 'SAME':
+    return tuple(lax.padtype_to_pads(sizes, kernel, strides, 'SAME'))
+  return tuple((p, p) for p in _pair(padding))
+
+
+class Conv(nn.Module):
+  """Convolution of [..., H, W, C]; padding 'SAME' or a number of pixels on every side."""
+
+  features: int
+  kernel: int | tuple[int, int] = 3
+  stride: int | tuple[int, int] = 1
+  padding: Any = 'SAME'
+  use_bias: bool = False
+  dtype: Any = jnp.float32
+  form: str = 'auto'
+  kernel_init: Callable = he_normal
+
+  def linear(self, x):
+    kernel, strides = _pair(self.kernel), _pair(self.stride)
+    w = self.param('kernel', self.kernel_init, (*kernel, x.shape[-1], self.features))
+    images = x.astype(self.dtype).reshape((-1, *x.shape[-3:]))
+    pads = _pads(self.padding, images.shape[1:3], kernel, strides)
+    f = cpu.conv if _is_cpu(self.form) else cpu.convolve
+    y = f(images, w.astype(self.dtype), strides, pads)
+    return y.reshape((*x.shape[:-3], *y.shape[1:]))
+
+  @nn.compact
+  def __call__(self, x):
+    return _add_bias(self, self.linear(x))
+
+
+class Dense(nn.Module):
+  """y = x W + b."""
+
+  features: int
+  use_bias: bool = True
+  dtype: Any = jnp.float32
+  kernel_init: Callable = he_normal
+
+  def linear(self, x):
+    w = self.param('kernel', self.kernel_init, (x.shape[-1], self.features))
+    return x.astype(self.dtype) @ w.astype(self.dtype)
+
+  @nn.compact
+  def __call__(self, x):
+    return _add_bias(self, self.linear(x))
+
+
+def _add_bias(layer, y):
+  if not layer.use_bias:
+    return y
+  bias = layer.param('bias', nn.initializers.zeros, (layer.features,))
+  return y + bias.astype(y.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+
+
+class BatchEnsembleConv(Conv):
+  """Conv for M members that share one kernel; see `batch_ensemble`. [..., M or 1, H, W, C]."""
+
+  members: int = 1
+  factor_init: Callable = nn.initializers.ones
+  bias: str = 'shared'
+
+  @nn.compact
+  def __call__(self, x):
+    return _batch_ensemble(self, x, own_axes=3)
+
+
+class BatchEnsembleDense(Dense):
+  """Dense for M members that share one kernel; see `batch_ensemble`. [..., M or 1, C]."""
+
+  members: int = 1
+  factor_init: Callable = nn.initializers.ones
+  bias: str = 'shared'
+
+  @nn.compact
+  def __call__(self, x):
+    return _batch_ensemble(self, x, own_axes=1)
+
+
+def _batch_ensemble(layer, x, own_axes):
+  """Rank-one members: y_m = s_m * W(r_m * x_m), r over input and s over output channels.
+
+  A bias is one of two: 'member', y_m + b_m with b_m of zero at the start (Nam et al., 2021), or
+  'shared', s_m * (W(r_m * x_m) + b) (Nam et al., 2022).
+  """
+
+  def per_member(v):
+    leading = (1,) * (x.ndim - own_axes - 1)
+    return v.astype(layer.dtype).reshape((*leading, len(v), *(1,) * (own_axes - 1), -1))
+
+  assert layer.bias in ('shared', 'member'), layer.bias
+  r = layer.param('r', layer.factor_init, (layer.members, x.shape[-1]))
+  s = layer.param('s', layer.factor_init, (layer.members, layer.features))
+  y = layer.linear(x.astype(layer.dtype) * per_member(r))
+  if layer.bias == 'shared':
+    return _add_bias(layer, y) * per_member(s)
+  y = y * per_member(s)
+  if not layer.use_bias:
+    return y
+  b = layer.param('b', nn.initializers.zeros, (layer.members, layer.features))
+  return y + per_member(b)
+
+
+class BatchNorm(nn.Module):
+  """Batch norm over all axes but the last; running = .9 running + .1 batch, variances biased.
+
+  Statistics are computed in float32. With train False the running ones are used.
+  """
+
+  train: bool
+  dtype: Any = jnp.float32
+  form: str = 'auto'
+  momentum: float = 0.9
+  epsilon: float = 1e-5
+
+  @nn.compact
+  def __call__(self, x):
+    shape = x.shape[-1:]
+    scale = self.param('scale', nn.initializers.ones, shape)
+    bias = self.param('bias', nn.initializers.zeros, shape)
+    mean = self.variable('batch_stats', 'mean', jnp.zeros, shape)
+    variance = self.variable('batch_stats', 'var', jnp.ones, shape)
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    if not self.train:
+      y = _normalise(x, mean.value, variance.value, scale, bias, self.epsilon)
+      return y.astype(self.dtype)
+    if _is_cpu(self.form):
+      y, batch = cpu.batch_norm(x, scale, bias, self.epsilon)
+    else:
+      axes = tuple(range(x.ndim - 1))
+      batch_mean = x.mean(axes)
+      batch = batch_mean, jnp.maximum((x * x).mean(axes) - batch_mean**2, 0)
+      y = _normalise(x, *batch, scale, bias, self.epsilon)
+    if self.is_mutable_collection('batch_stats') and not self.is_initializing():
+      for running, new in zip((mean, variance), batch):
+        running.value = self.momentum * running.value + (1 - self.momentum) * new
+    return y.astype(self.dtype)
+
+
+def _normalise(x, mean, variance, scale, bias, epsilon):
+  slope = scale * lax.rsqrt(variance + epsilon)
+  slope, shift = (v.reshape((1,) * (x.ndim - 1) + (-1,)) for v in (slope, bias - mean * slope))
+  return x * slope + shift

@@ -1,0 +1,38 @@
+"""Multi-layer perceptron; images are flattened."""
+
+import functools
+import math
+
+import flax.linen as nn
+
+from ensdistill.nets import stack
+
+
+class Hidden(nn.Module):
+  """Flattens the last `axes` axes; dense, ReLU, dropout."""
+
+  layers: stack.Layers
+  features: int
+  axes: int
+  dropout: float
+
+  @nn.compact
+  def __call__(self, x):
+    own = x.shape[-self.axes :]
+    x = x.reshape((*x.shape[: -self.axes], math.prod(own)))
+    x = nn.relu(self.layers.dense(self.features, name='dense')(x))
+    return self.layers.dropout(self.dropout)(x)
+
+
+def mlp(shape, *, hidden=(64, 64), dropout=0.0):
+  """Stages and pooling of an MLP with these hidden widths."""
+  if not hidden or any(width < 1 for width in hidden):
+    raise ValueError(f'hidden must be widths of one or more layers, not {tuple(hidden)}')
+  stages = tuple(
+    (
+      f'hidden{i}',
+      functools.partial(Hidden, features=width, axes=1 if i else len(shape), dropout=dropout),
+    )
+    for i, width in enumerate(hidden)
+  )
+  return stages, stack.identity

@@ -1,0 +1,79 @@
+"""A backbone: named stages over negative axes, written once, with their layers injected.
+
+A stage is a flax module `Stage(layers, ...)` that takes one array. It makes its layers by
+`layers.conv(features, kernel, stride, name=...)` and so on, and counts axes from the end, so the
+same stage serves one network ([B, ...]), the members of a batch ensemble ([B, M, ...]) and the
+heads of a multi-head network (vmapped).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from ensdistill.nets import layers as layers_lib
+
+
+class Layers(NamedTuple):
+  """What a stage is built of; dtype, form and train or not are bound already."""
+
+  conv: Callable
+  dense: Callable
+  norm: Callable
+  dropout: Callable  # layers.dropout(rate)(x); needs no name, it has no parameters
+
+
+def global_mean(x):
+  """Mean over the image: [..., H, W, C] -> [..., C]."""
+  return x.mean((-3, -2))
+
+
+def identity(x):
+  return x
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+  """The stages of a network, what lies before them (normalisation) and after (pooling)."""
+
+  stages: tuple[tuple[str, Callable], ...]  # (name, partial of a module that wants its layers)
+  shape: tuple[int, ...]  # of one input
+  mean: tuple[float, ...]  # per channel or feature, or one for all
+  std: tuple[float, ...]
+  pool: Callable = identity
+  dtype: Any = jnp.float32
+  form: str = 'auto'
+
+  def normalise(self, x):
+    if x.shape[1:] != self.shape:
+      raise ValueError(f'inputs have shape {x.shape[1:]}, the network was made for {self.shape}')
+    one_axis = (1,) * len(self.shape) + (-1,)
+    mean, std = (jnp.asarray(v, jnp.float32).reshape(one_axis) for v in (self.mean, self.std))
+    return (x - mean) / std
+
+  def run(self, x, train, stages, outputs=None, conv=layers_lib.Conv, dense=layers_lib.Dense):
+    """Runs `stages` inside the compact module that calls it; with `outputs` also the dense head.
+
+    The head computes in float32 whatever the stages do.
+    """
+    layers = Layers(
+      conv=functools.partial(conv, dtype=self.dtype, form=self.form),
+      dense=functools.partial(dense, dtype=self.dtype),
+      norm=functools.partial(layers_lib.BatchNorm, train, dtype=self.dtype, form=self.form),
+      dropout=functools.partial(nn.Dropout, deterministic=not train),
+    )
+    for name, stage in stages:
+      x = stage(layers, name=name)(x)
+    if outputs is None:
+      return x
+    x = self.pool(x.astype(jnp.float32))
+    init = nn.initializers.lecun_normal()
+    return dense(outputs, dtype=jnp.float32, kernel_init=init, name='head')(x)
+
+
+def want_images(network, shape):
+  if len(shape) != 3:
+    raise ValueError(f'{network} takes images (height, width, channels), not {shape}: use mlp')
