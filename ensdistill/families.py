@@ -1,0 +1,130 @@
+"""What a network's outputs mean: logits of a categorical, or mean and log-variance of a gaussian.
+
+The data set decides the family. Every divergence between members lives here, so that objectives and
+perturbations are written once and serve classification and regression.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+
+def log_softmax(z):
+  """log softmax(z) over the last axis, exact to the last float32 digit for confident outputs too.
+
+  The largest entry's own term, exp(0) = 1, is kept out of the sum: log p_top = -log1p(sum of the
+  others) is -1e-24 where the usual form rounds to 0, and so is its gradient. Perturbations live on
+  gradients of that size, and the usual form loses the largest of their entries.
+  """
+  is_top = jax.nn.one_hot(z.argmax(-1), z.shape[-1], dtype=bool)
+  shifted = z - jnp.where(is_top, z, 0).sum(-1, keepdims=True)
+  return shifted - jnp.log1p(jnp.where(is_top, 0, jnp.exp(shifted)).sum(-1, keepdims=True))
+
+
+def divergence_terms(log_p, log_q):
+  """Terms p (log p - log q) + q - p of a KL divergence; q - p sums to zero over classes.
+
+  Each term is at least zero and stationary at p = q, so an error in a normaliser enters squared:
+  at a temperature of 10 and a thousand classes the plain sum of p (log p - log q) keeps only four
+  digits.
+  """
+  p, gap = jnp.exp(log_p), log_p - log_q
+  near = jnp.abs(gap) < 0.5
+  small = jnp.where(near, gap, 0)
+  return jnp.where(near, p * (jnp.expm1(-small) + small), jnp.exp(log_q) - p + p * gap)
+
+
+class Categorical:
+  """Outputs are logits [..., K]; tempered, p^(1/T) renormalised: softmax(z / T)."""
+
+  name = 'categorical'
+
+  def width(self, n):
+    return n
+
+  def prediction(self, outputs, temperature=1.0):
+    """What a random output direction is drawn over (ODS): the probabilities."""
+    return jnp.exp(log_softmax(outputs / temperature))
+
+  def kl(self, p_outputs, q_outputs, temperature=1.0):
+    """T^2 KL(softmax(p / T) || softmax(q / T)): [..., K] -> [...]."""
+    log_p, log_q = log_softmax(p_outputs / temperature), log_softmax(q_outputs / temperature)
+    return temperature**2 * divergence_terms(log_p, log_q).sum(-1)
+
+  def mixture(self, outputs_BMK, temperature=1.0):
+    """One member [B, 1, K] with the members' mean tempered probabilities."""
+    log_probs_BMK = log_softmax(outputs_BMK / temperature)
+    log_mean_B1K = jax.nn.logsumexp(log_probs_BMK, 1, keepdims=True) - math.log(
+      outputs_BMK.shape[1]
+    )
+    return temperature * log_mean_B1K
+
+  def label_loss(self, outputs_BMK, labels_B):
+    """Negative log likelihood, mean over members; a label of -1 is no label: 0."""
+    picked_BM1 = jnp.take_along_axis(
+      log_softmax(outputs_BMK), labels_B.clip(0)[:, None, None], axis=-1
+    )
+    return jnp.where(labels_B >= 0, -picked_BM1.mean((1, 2)), 0.0)
+
+  def predictive(self, outputs_BMK):
+    from ensdistill import predictive
+
+    return predictive.Mixture(log_softmax(outputs_BMK))
+
+
+class Gaussian:
+  """Outputs are mean and log-variance [..., 2 D]; tempered, p^(1/T) renormalised: N(mean, T var).
+
+  Log-variances are clipped at +-30, where float32 holds every ratio of two of them.
+  """
+
+  name = 'gaussian'
+  limit = 30.0
+
+  def width(self, n):
+    return 2 * n
+
+  def split(self, outputs):
+    """outputs [..., 2 D] -> mean, log-variance [..., D]."""
+    mean, log_var = jnp.split(outputs, 2, -1)
+    return mean, log_var.clip(-self.limit, self.limit)
+
+  def prediction(self, outputs, temperature=1.0):
+    """What a random output direction is drawn over (ODS): mean and log-variance."""
+    del temperature  # shifts every log-variance by log T: no gradient feels it
+    return jnp.concatenate(self.split(outputs), -1)
+
+  def kl(self, p_outputs, q_outputs, temperature=1.0):
+    """T^2 KL(N(mean_p, T var_p) || N(mean_q, T var_q)), summed over D: [..., 2 D] -> [...].
+
+    At T = 1: ln(s_q / s_p) + (var_p + (mean_p - mean_q)^2) / (2 var_q) - 1/2 (Hydra, 2001.04694).
+    """
+    (mean_p, log_var_p), (mean_q, log_var_q) = self.split(p_outputs), self.split(q_outputs)
+    gap = log_var_q - log_var_p
+    distance = (mean_p - mean_q) ** 2 * jnp.exp(-log_var_q) / temperature
+    return temperature**2 * 0.5 * (gap + jnp.expm1(-gap) + distance).sum(-1)
+
+  def mixture(self, outputs_BMO, temperature=1.0):
+    """One member [B, 1, 2 D] with mean and variance of the mixture of the tempered members."""
+    mean, log_var = self.split(outputs_BMO)
+    var = jnp.exp(log_var).mean(1, keepdims=True) + mean.var(1, keepdims=True) / temperature
+    return jnp.concatenate([mean.mean(1, keepdims=True), jnp.log(var)], -1)
+
+  def label_loss(self, outputs_BMO, y_BD):
+    """Negative log density, summed over D, mean over members; a target of NaN is no label: 0."""
+    mean, log_var = self.split(outputs_BMO)
+    known_B1D = ~jnp.isnan(y_BD)[:, None]
+    residual = jnp.where(known_B1D, y_BD[:, None], mean) - mean
+    nll = 0.5 * (log_var + residual**2 * jnp.exp(-log_var) + math.log(2 * math.pi))
+    return jnp.where(known_B1D, nll, 0.0).sum(-1).mean(1)
+
+  def predictive(self, outputs_BMO):
+    from ensdistill import predictive
+
+    return predictive.GaussianMixture(*self.split(outputs_BMO))
+
+
+categorical = Categorical()
+gaussian = Gaussian()
+FAMILIES = {family.name: family for family in (categorical, gaussian)}
