@@ -1,0 +1,12 @@
+"""ensdistill: a deep ensemble distilled into one cheap network that keeps what made it good."""
+
+__version__ = '0.1.0'
+
+
+def __getattr__(name):
+  """`ensdistill.load` without importing JAX for those who only ask for the version."""
+  if name == 'load':
+    from ensdistill.export import load
+
+    return load
+  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,0 +1,117 @@
+"""From sections of the configuration to the parts that run: nothing below reads a ConfigDict."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from ensdistill import data, mesh, nets, objectives, optim, perturb, students
+from ensdistill.config import given
+from ensdistill.families import FAMILIES
+from ensdistill.loop import Loop
+from ensdistill.members import default_strategy
+from ensdistill.train import Method
+
+
+def network(section, dataset, dtype: str, fallback=None) -> nets.Backbone:
+  """The backbone that a section names for this data; an empty name falls back to the other's."""
+  if not section.name and fallback is not None:
+    section = fallback
+  return nets.build(
+    section.name,
+    shape=dataset.train.x.shape[1:],
+    mean=dataset.mean,
+    std=dataset.std,
+    dtype=dtype,
+    **given(section, nets.NETWORKS),
+  )
+
+
+def arrays(split, dataset) -> dict:
+  """A split as device arrays by name; regression targets in units of their standard deviation."""
+  y = split.y
+  if dataset.family == 'gaussian':
+    mean, std = (np.asarray(v, np.float64)[None] for v in (dataset.target_mean, dataset.target_std))
+    y = ((y - mean) / std).astype(np.float32)
+  return {'x': jnp.asarray(split.x), 'y': jnp.asarray(y)}
+
+
+def augmentation(config):
+  """The function that augments inputs on the device, or None."""
+  return data.augment.make(**given(config.augment, {'augment': data.augment.make}))
+
+
+def steps(section, size: int) -> int:
+  """A stage's length in steps: given, or as epochs over the training set."""
+  if section.batch_size > size:
+    raise ValueError(
+      f'batch_size={section.batch_size} is larger than the training set ({size} examples): lower it'
+    )
+  return section.steps or section.epochs * data.sampler.steps_per_epoch(size, section.batch_size)
+
+
+def teacher_method(config, dataset) -> Method:
+  """How one member of the teacher is trained: a single network, on labels alone."""
+  family = FAMILIES[dataset.family]
+  backbone = network(config.network, dataset, config.network.dtype)
+  student = students.make('single', backbone, family.width(dataset.targets))
+  length = steps(config.teacher, len(dataset.train.x))
+  return Method(
+    student,
+    family,
+    objectives.make('none'),
+    optim.make(steps=length, **config.teacher.optimizer),
+    length,
+    dataset.space,
+    label_weight=1.0,
+  )
+
+
+def student_method(config, dataset, members: int, objective: str, length: int) -> Method:
+  """How a student of so many members is trained towards an objective for so many steps."""
+  family = FAMILIES[dataset.family]
+  # Settings that this objective lacks belong to the other phase's.
+  objective = objectives.make(objective, **objective_settings(config, objective))
+  backbone = network(config.student.network, dataset, config.network.dtype, config.network)
+  student = students.make(
+    config.student.kind,
+    backbone,
+    objective.width(family, dataset.targets),
+    members=members,
+    **given(config.student, students.STUDENTS),
+  )
+  optimizer = dict(config.student.optimizer)
+  scale = members if optimizer.pop('factor_scale') == 'members' else 1.0
+  return Method(
+    student,
+    family,
+    objective,
+    optim.make(steps=length, group=student.group, factor_scale=scale, **optimizer),
+    length,
+    dataset.space,
+    perturb.make(config.perturb.name, **given(config.perturb, perturb.PERTURBATIONS)),
+    config.objective.label_weight,
+    config.objective.labels_on == 'clean',
+  )
+
+
+def objective_settings(config, name: str) -> dict:
+  settings = given(config.objective, objectives.OBJECTIVES)
+  if name == config.objective.name:
+    return settings
+  return {k: v for k, v in settings.items() if k == 'temperature'}
+
+
+def loop(config, section, method: Method, size: int, writer, folder) -> Loop:
+  """How a stage of `size` networks runs on the devices that are here."""
+  convolutional = len(method.student.module.backbone.shape) == 3 and config.network.name != 'mlp'
+  strategy = section.strategy if section.strategy != 'auto' else default_strategy(convolutional)
+  return Loop(
+    mesh.make(size, section.batch_size),
+    strategy,
+    writer,
+    checkpoint_seconds=config.checkpoint_seconds,
+    logs=config.logs,
+    scores=config.scores,
+    steps_per_call=config.steps_per_call,
+    profile=config.profile,
+    profile_folder=str(folder / 'profile'),
+  )

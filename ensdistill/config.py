@@ -1,0 +1,248 @@
+"""The configuration: its defaults, its checks before anything compiles, its fingerprint.
+
+Settings that only some parts have (a network's width, an objective's temperature) are collected
+from the parts' own signatures; one that is not set is left to the part's default, and one that the
+chosen part does not have is refused.
+"""
+
+import hashlib
+import inspect
+import json
+import types
+import typing
+
+import ml_collections
+from ml_collections import config_dict
+
+from ensdistill import data, names, nets, objectives, optim, perturb, students
+from ensdistill.members import STRATEGIES
+
+# What may differ between two runs that must give the same numbers.
+NOT_FINGERPRINTED = (
+  'workdir',
+  'profile',
+  'cache',
+  'logs',
+  'checkpoint_seconds',
+  'steps_per_call',
+  'data.dir',
+  'teacher.dir',
+  'teacher.strategy',
+  'teacher.together',
+  'student.strategy',
+)
+
+
+def default() -> ml_collections.ConfigDict:
+  """Every setting there is; the recipes in configs/common.py fill it."""
+  optimizer = dict(
+    name='sgd',
+    rate=0.1,
+    schedule='cosine',
+    warmup=0.0,  # fraction of the run
+    momentum=0.9,
+    nesterov=True,
+    decay=5e-4,
+    decay_on='all',
+    clip=0.0,
+  )
+  training = dict(steps=0, epochs=0, batch_size=128, keep='best', select='nll', strategy='auto')
+  network = dict(name='resnet', **optional(nets.NETWORKS))
+  return ml_collections.ConfigDict(
+    dict(
+      name='',
+      workdir='',
+      seed=0,
+      seeds=1,
+      data=dict(name='digits', dir='', valid=config_dict.placeholder(int), limit=0, aux='', split=0),
+      augment=optional({'augment': data.augment.make}),
+      network=dict(network, dtype='float32'),
+      teacher=dict(
+        training, dir='', members=4, order='own', together=0, optimizer=dict(optimizer)
+      ),
+      student=dict(
+        training,
+        kind='single',
+        **optional(students.STUDENTS),
+        phases=1,
+        first_phase=0.5,
+        targets='online',
+        view='members',
+        network=dict(name='', **optional(nets.NETWORKS)),
+        optimizer=dict(optimizer, factor_rate=1.0, factor_decay='none', factor_scale='one'),
+      ),
+      objective=dict(
+        name='mean', label_weight=0.0, labels_on='clean', **optional(objectives.OBJECTIVES)
+      ),
+      perturb=dict(name='none', **optional(perturb.PERTURBATIONS)),
+      evaluate=dict(batch_size=500, precision='highest', ood='default'),
+      checkpoint_seconds=30.0,
+      steps_per_call=0,
+      logs=100,
+      scores=20,
+      profile=0,
+      cache=config_dict.placeholder(str),
+    )
+  )
+
+
+def optional(builders) -> dict:
+  """The keyword settings of all builders as typed, unset fields: {name: placeholder}."""
+  fields = {}
+  for builder in builders.values():
+    hints = typing.get_type_hints(builder)
+    for name, parameter in inspect.signature(builder).parameters.items():
+      if parameter.default is not parameter.empty:
+        fields[name] = config_dict.placeholder(_plain_type(hints.get(name), parameter.default))
+  return fields
+
+
+def _plain_type(hint, default):
+  """float | None -> float, tuple[int, ...] -> tuple; without a hint the default's own type."""
+  if isinstance(hint, types.UnionType):
+    hint = next(part for part in typing.get_args(hint) if part is not type(None))
+  return typing.get_origin(hint) or hint or type(default)
+
+
+def given(section, builders) -> dict:
+  """The part's own settings that are set in its section, as keyword arguments."""
+  return {k: section[k] for k in optional(builders) if section[k] is not None}
+
+
+def check(config) -> None:
+  """Everything that can be refused without data: one line, with the nearest known name."""
+  _check_names(config)
+  for stage in ('teacher', 'student'):
+    section = config[stage]
+    if bool(section.steps) == bool(section.epochs):
+      raise ValueError(
+        f'{stage}.steps={section.steps} and {stage}.epochs={section.epochs}: set exactly one of them'
+      )
+    for field in ('steps', 'epochs', 'batch_size'):
+      if section[field] < 0 or (field == 'batch_size' and section[field] < 1):
+        raise ValueError(f'{stage}.{field}={section[field]} must be positive')
+    if section.optimizer.rate <= 0:
+      raise ValueError(f'{stage}.optimizer.rate={section.optimizer.rate} must be positive')
+    if not 0 <= section.optimizer.warmup < 1:
+      raise ValueError(
+        f'{stage}.optimizer.warmup={section.optimizer.warmup} is a fraction of the run, in [0, 1)'
+      )
+  for field, least in (('seeds', 1), ('logs', 1), ('scores', 1), ('profile', 0)):
+    if config[field] < least:
+      raise ValueError(f'{field}={config[field]} must be at least {least}')
+  if config.teacher.members < 1:
+    raise ValueError(f'teacher.members={config.teacher.members} must be at least 1')
+  if not 0 <= config.objective.label_weight <= 1:
+    raise ValueError(f'objective.label_weight={config.objective.label_weight} must be in [0, 1]')
+  _check_combination(config)
+
+
+def one_of(kind: str, name: str, known) -> None:
+  """Refuses a name that is not known."""
+  names.lookup(kind, name, dict.fromkeys(known))
+
+
+def _check_names(config):
+  for stage in ('teacher', 'student'):
+    section = config[stage]
+    one_of(f'{stage}.optimizer.name', section.optimizer.name, optim.OPTIMIZERS)
+    one_of(f'{stage}.optimizer.schedule', section.optimizer.schedule, optim.SCHEDULES)
+    one_of(f'{stage}.optimizer.decay_on', section.optimizer.decay_on, optim.DECAY_ON)
+    one_of(f'{stage}.keep', section.keep, ('best', 'last'))
+    one_of(f'{stage}.select', section.select, ('nll', 'acc', 'rmse'))
+    one_of(f'{stage}.strategy', section.strategy, ('auto', *STRATEGIES))
+  one_of('network', config.network.name, nets.NETWORKS)
+  one_of('network', config.student.network.name, ('', *nets.NETWORKS))
+  one_of('network.dtype', config.network.dtype, nets.DTYPES)
+  one_of('student', config.student.kind, students.STUDENTS)
+  one_of('student.view', config.student.view, ('members', 'averaged'))
+  one_of('student.targets', config.student.targets, TARGETS)
+  one_of('factor_decay', config.student.optimizer.factor_decay, optim.FACTOR_DECAY)
+  one_of('factor_scale', config.student.optimizer.factor_scale, ('one', 'members'))
+  one_of('teacher.order', config.teacher.order, ('own', 'shared'))
+  one_of('objective.labels_on', config.objective.labels_on, ('clean', 'perturbed'))
+  one_of('evaluate.precision', config.evaluate.precision, ('default', 'high', 'highest'))
+  objectives.make(config.objective.name, **given(config.objective, objectives.OBJECTIVES))
+  perturb.make(config.perturb.name, **given(config.perturb, perturb.PERTURBATIONS))
+
+
+TARGETS = ('online', 'clean_cache', 'stored')
+
+
+def _check_combination(config):
+  """Points that the axes do not have, with what to set instead."""
+  student, objective, moved = config.student, config.objective, config.perturb.name
+  augments = given(config.augment, {'augment': data.augment.make})
+  if student.phases not in (1, 2) or (student.phases == 2 and student.kind != 'multi_head'):
+    raise ValueError(
+      f'student.phases={student.phases} for {student.kind!r}: two phases (one head, then all) are for '
+      "student.kind='multi_head'; set student.phases=1"
+    )
+  if not 0 < student.first_phase < 1:
+    raise ValueError(f'student.first_phase={student.first_phase} is a fraction of the run, in (0, 1)')
+  if student.targets != 'online' and moved != 'none':
+    raise ValueError(
+      f'perturb.name={moved!r} needs the teacher on the perturbed inputs, but '
+      f"student.targets={student.targets!r} keeps its outputs on the clean ones: set student.targets='online'"
+    )
+  if student.targets == 'stored' and any(augments.values()):
+    raise ValueError(
+      "student.targets='stored' is exact only where nothing changes the inputs, but augment is set "
+      f"({', '.join(k for k, v in augments.items() if v)}): set student.targets='clean_cache' or 'online'"
+    )
+  if student.view == 'averaged' and student.kind != 'batch_ensemble':
+    raise ValueError(
+      f"student.view='averaged' is for student.kind='batch_ensemble', not {student.kind!r}: set "
+      "student.view='members'"
+    )
+  labels_only = objectives.make(objective.name, **given(objective, objectives.OBJECTIVES)).loss is None
+  if labels_only and objective.label_weight != 1:
+    raise ValueError(
+      f'objective.name={objective.name!r} learns from labels alone: set objective.label_weight=1'
+    )
+
+
+def check_fits(config, family: str) -> None:
+  """The axes' own reasons, which need to know what the data set's outputs mean."""
+  size = 1 if config.student.kind == 'single' else config.teacher.members
+  objective = objectives.make(config.objective.name, **given(config.objective, objectives.OBJECTIVES))
+  perturbation = perturb.make(config.perturb.name, **given(config.perturb, perturb.PERTURBATIONS))
+  for reason in (
+    objective.fits(family, config.student.kind, size, config.teacher.members),
+    perturbation and perturbation.fits(family, size, config.teacher.members),
+  ):
+    if reason:
+      raise ValueError(reason)
+
+
+def to_json(config) -> dict:
+  """The resolved configuration as plain JSON types."""
+  return json.loads(json.dumps(config.to_dict(), sort_keys=True))
+
+
+def decisive(config) -> dict:
+  """Flat 'a.b' -> value of all that decides a run's numbers."""
+  flat = flatten(to_json(config))
+  return {k: v for k, v in flat.items() if k not in NOT_FINGERPRINTED}
+
+
+def flatten(tree: dict, prefix: str = '') -> dict:
+  flat = {}
+  for name, value in tree.items():
+    flat |= flatten(value, f'{prefix}{name}.') if isinstance(value, dict) else {prefix + name: value}
+  return flat
+
+
+def fingerprint(value) -> str:
+  """A short hash of anything that JSON holds."""
+  text = json.dumps(value, sort_keys=True, separators=(',', ':'), allow_nan=False)
+  return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def differences(old: dict, new: dict) -> list[str]:
+  """'field: old -> new' for every decisive field that differs."""
+  return [
+    f'{k}: {old.get(k)!r} -> {new.get(k)!r}'
+    for k in sorted(old.keys() | new.keys())
+    if old.get(k) != new.get(k)
+  ]

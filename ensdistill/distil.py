@@ -1,0 +1,108 @@
+"""Distillation: the students (one a seed, trained together) through their phases."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ensdistill import build, checkpoint, evaluate, loop, members, mesh, students, train
+from ensdistill.teacher import Teacher
+
+
+class Distilled(NamedTuple):
+  """Stacked variables of the students, one a seed, and how one of them is applied."""
+
+  method: train.Method
+  variables: Any  # leaves [seeds, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+  """A part of a student's training: a method, and how it starts from the phase before."""
+
+  name: str
+  method: train.Method
+  start: Callable | None = None  # variables of the phase before -> of this one
+
+
+def phases(config, dataset) -> list[Phase]:
+  """One phase, or Hydra's two: one head on the ensemble's mean, then a copy of it for each member."""
+  method = lambda size, objective, steps: build.student_method(
+    config, dataset, size, objective, steps
+  )
+  size = 1 if config.student.kind == 'single' else config.teacher.members
+  total = build.steps(config.student, len(dataset.train.x))
+  if config.student.phases == 1:
+    return [Phase('student', method(size, config.objective.name, total))]
+  first = max(1, round(total * config.student.first_phase))
+  return [
+    Phase('student-one-head', method(1, 'mean', first)),
+    Phase(
+      'student',
+      method(size, config.objective.name, max(1, total - first)),
+      lambda variables: students.widen(variables, size),
+    ),
+  ]
+
+
+def distil(config, dataset, teacher: Teacher, folder, writer) -> Distilled:
+  """Trains the students; each phase resumes, and one that is done is not done again."""
+  arrays = build.arrays(dataset.train, dataset)
+  frozen = teacher.variables
+  if config.student.targets != 'online':
+    arrays['teacher_outputs'] = teacher.outputs_on(dataset, config.evaluate, writer)
+    frozen = None
+  variables = None
+  for phase in phases(config, dataset):
+    variables = _train(config, dataset, phase, variables, (arrays, frozen), teacher, folder, writer)
+  return Distilled(phase.method, jax.device_get(variables))
+
+
+def _train(config, dataset, phase, before, shared, teacher, folder, writer):
+  section, method = config.student, phase.method
+  running = build.loop(config, section, method, config.seeds, writer, folder)
+  writer.line(
+    f'{phase.name}: {config.seeds} x {section.kind} of {method.student.size} member(s), objective '
+    f'{method.objective.name}, perturbation {config.perturb.name}, {method.steps} steps; '
+    f'{mesh.note(running.mesh, section.batch_size)}'
+  )
+  augment = build.augmentation(config)
+  example = jnp.zeros((1, *dataset.train.x.shape[1:]))
+  # Away from the members' keys, which are fold_in(key(seed), m) too.
+  root = jax.random.fold_in(jax.random.key(config.seed), 2**31 - 2)
+
+  @jax.jit
+  def start(number, variables):
+    key, order = jax.random.split(jax.random.fold_in(root, number))
+    if variables is not None and phase.start:
+      variables = phase.start(variables)
+    return train.init(key, order, method, example, variables)
+
+  def step(state, arrays, frozen):
+    batch = train.draw(arrays, state.order, state.step, batch=section.batch_size, augment=augment)
+    batch = mesh.split_batch(running.mesh, batch)
+    return train.train_step(state, batch, teacher.freeze(frozen) if frozen else None, method)
+
+  seeds = range(config.seeds)
+  starts = [start(i, None if before is None else members.take(before, i)) for i in seeds]
+  checkpoints = folder / 'checkpoints' / phase.name
+  views = 'student-averaged' if section.view == 'averaged' else 'student'
+  with checkpoint.Checkpointer(checkpoints, log=writer.line) as checkpointer:
+    variables, _ = loop.fit(
+      phase.name,
+      step,
+      members.stack(starts),
+      shared,
+      steps=method.steps,
+      batch=section.batch_size,
+      loop=running,
+      checkpointer=checkpointer,
+      score=evaluate.scores(
+        method, views, batch=config.evaluate.batch_size, device_mesh=running.mesh
+      ),
+      score_shared=tuple(build.arrays(dataset.valid, dataset).values()),
+      select=section.select if section.keep == 'best' else 'last',
+    )
+  return variables

@@ -1,0 +1,275 @@
+"""The one loop: trains stacked networks to a number of steps, and survives being killed."""
+
+import collections
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ensdistill import members, mesh
+
+
+class NonFinite(ArithmeticError):
+  """A loss that is not finite, with its step and its terms."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Loop:
+  """How a stage runs; nothing here changes its numbers."""
+
+  mesh: Any
+  strategy: str
+  writer: Any
+  checkpoint_seconds: float = 30.0
+  logs: int = 100  # lines of metrics a stage
+  scores: int = 20  # validations a stage
+  steps_per_call: int = 0  # 0: as many as fill a quarter of a second
+  profile: int = 0  # steps to trace
+  profile_folder: str = ''
+
+
+class Logs(NamedTuple):
+  """Sums of the logged terms since the last line, and the terms of the first non-finite step."""
+
+  sums: dict
+  bad: jax.Array  # its step, or -1
+  bad_terms: dict
+
+
+class Best(NamedTuple):
+  """Each network's variables at its best validation score."""
+
+  score: jax.Array
+  step: jax.Array
+  variables: Any
+
+
+def fit(
+  stage: str,
+  step: Callable,
+  states,
+  shared: tuple,
+  *,
+  steps: int,
+  batch: int,
+  loop: Loop,
+  checkpointer,
+  score: Callable | None = None,
+  score_shared: tuple = (),
+  select: str = 'last',
+):
+  """Trains stacked networks [S, ...] to `steps` -> their variables, {'step', 'score'} of each.
+
+  step(state, *shared) -> (state, logs) and score(variables, *score_shared) -> {name: scalar} see
+  one network; both are lifted over all of them. `select` names the score whose best value decides
+  which variables a network keeps ('nll' and 'rmse' are best when low); 'last' keeps the last.
+  Resumes from the newest good checkpoint; a stage that was finished returns at once.
+  """
+  lift = lambda function: mesh.over_members(members.lift(function, loop.strategy), loop.mesh)
+  several = lift(_several(step))
+  advance = jax.jit(
+    lambda states, logs, count, *shared: several((states, logs), count, *shared), donate_argnums=0
+  )
+  scoring = jax.jit(lift(score)) if score else None
+  shared, score_shared = mesh.place((shared, score_shared), mesh.replicated(loop.mesh))
+  blank = mesh.place(_blank_logs(step, states, shared), mesh.by_member(loop.mesh))
+  carry = {'states': states, 'logs': blank}
+  if select != 'last':
+    carry['best'] = Best(jnp.full(len(states.step), -jnp.inf), states.step, states.variables)
+  carry = mesh.place(carry, mesh.by_member(loop.mesh))
+
+  sign = -1 if select in ('nll', 'rmse') else 1
+  at, carry = checkpointer.restore(carry) or (0, carry)
+  if at < steps:
+    loop.writer.resume(stage, at)
+  with _Clock(stage, at, steps, batch, len(states.step), loop) as clock:
+    while at < steps:
+      clock.collect()
+      count = clock.next_count(at)
+      states, logs = advance(carry['states'], carry['logs'], jnp.int32(count), *shared)
+      at += count
+      carry |= {'states': states, 'logs': logs}
+      clock.dispatched(at, logs)
+      if clock.is_log(at):
+        carry['logs'] = blank
+      if scoring and clock.is_score(at):
+        scores = scoring(states.variables, *score_shared)
+        clock.scored(at, scores)
+        if 'best' in carry:
+          carry['best'] = _keep_best(carry['best'], states, sign * scores[select])
+      if at == steps or clock.is_save():
+        clock.collect(everything=True)  # a non-finite state is never saved
+        checkpointer.save(at, carry)
+  if select == 'last':
+    return carry['states'].variables, {'step': np.asarray(carry['states'].step)}
+  best = carry['best']
+  return best.variables, {'step': np.asarray(best.step), select: sign * np.asarray(best.score)}
+
+
+def _several(step: Callable) -> Callable:
+  """`count` steps of one network in one compiled program."""
+
+  def several(carry, count, *shared):
+    def body(_, carry):
+      state, logs = carry
+      at = state.step
+      state, terms = step(state, *shared)
+      finite = jnp.isfinite(terms['loss']) & jnp.isfinite(terms['grad_norm'])
+      first = ~finite & (logs.bad < 0)
+      logs = Logs(
+        jax.tree.map(jnp.add, logs.sums, terms),
+        jnp.where(first, at, logs.bad),
+        jax.tree.map(lambda old, new: jnp.where(first, new, old), logs.bad_terms, terms),
+      )
+      return state, logs
+
+    return jax.lax.fori_loop(0, count, body, carry)
+
+  return several
+
+
+def _blank_logs(step, states, shared) -> Logs:
+  one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), states)
+  _, terms = jax.eval_shape(step, one, *shared)
+  size = len(states.step)
+  zeros = lambda: {name: jnp.zeros(size) for name in terms}
+  return Logs(zeros(), jnp.full(size, -1, jnp.int32), zeros())
+
+
+@jax.jit
+def _keep_best(best: Best, states, score) -> Best:
+  better = score > best.score
+
+  def choose(new, old):
+    return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+  return jax.tree.map(choose, Best(score, states.step, states.variables), best)
+
+
+class _Clock:
+  """When to log, to validate and to save, how many steps to put into a call, and what was measured.
+
+  Metrics are fetched one call late, so that the host never waits for a step it just sent off. On
+  CPUs the previous call is waited for before the next: more than one in flight aborts collectives
+  over several CPU devices.
+  """
+
+  def __init__(self, stage, at, steps, batch, size, loop: Loop):
+    self.stage, self.loop, self.size, self.steps = stage, loop, size, steps
+    points = lambda n: {round(steps * (i + 1) / min(n, steps)) for i in range(min(n, steps))}
+    self.log_points, self.score_points = points(loop.logs), points(loop.scores)
+    self.events = sorted(self.log_points | self.score_points)
+    self.in_flight = 0 if jax.default_backend() == 'cpu' else 1
+    self.pending = collections.deque()
+    self.last_log = max((p for p in self.log_points if p <= at), default=0)
+    self.seconds_per_step, self.calls = None, 0
+    self.latest, self.saved_at = {}, time.monotonic()
+    self.profiling = contextlib.ExitStack()
+    self.at, self.batch, self.last_count = at, batch, 0
+
+  def __enter__(self):
+    self.progress = self.loop.writer.progress(
+      self.stage, self.steps, start=self.at, examples_per_step=self.batch * self.size
+    )
+    return self
+
+  def __exit__(self, *error):
+    try:
+      if error[0] is None:
+        self.collect(everything=True)
+    finally:
+      self.profiling.close()
+      self.progress.close()
+
+  def next_count(self, at: int) -> int:
+    """Steps of the next call: up to the next event, and about a quarter of a second."""
+    self._profile(at)
+    count = self.loop.steps_per_call or (20 if jax.process_count() > 1 else self._affordable())
+    return min(count, next(event for event in self.events if event > at) - at)
+
+  def _affordable(self) -> int:
+    if self.seconds_per_step is None:
+      return 1
+    return max(1, min(int(0.25 / self.seconds_per_step), 4 * self.last_count))
+
+  def dispatched(self, at: int, logs: Logs) -> None:
+    self.last_count, self.at = at - self.at, at
+    self.pending.append(('steps', at, self.last_count, logs))
+
+  def scored(self, at: int, scores) -> None:
+    self.pending.append(('scores', at, 0, scores))
+
+  def is_log(self, at):
+    return at in self.log_points
+
+  def is_score(self, at):
+    return at in self.score_points
+
+  def is_save(self) -> bool:
+    """Every so many seconds, by the clock of the first process."""
+    due = time.monotonic() - self.saved_at >= self.loop.checkpoint_seconds
+    if jax.process_count() > 1:
+      from jax.experimental import multihost_utils
+
+      due = bool(multihost_utils.broadcast_one_to_all(np.asarray(due)))
+    if due:
+      self.saved_at = time.monotonic()
+    return due
+
+  def collect(self, everything: bool = False) -> None:
+    """Fetches what was measured in all calls but the ones that may still be in flight."""
+    calls = sum(kind == 'steps' for kind, *_ in self.pending)
+    while self.pending and (everything or calls > self.in_flight):
+      kind, at, count, values = self.pending.popleft()
+      if kind == 'steps':
+        calls -= 1
+        self._stop_at_non_finite(values)
+        self._measure_time(count)
+        if self.is_log(at):
+          steps, self.last_log = at - self.last_log, at
+          means = {name: float(np.mean(v)) / steps for name, v in jax.device_get(values.sums).items()}
+          self._write(at, means)
+      else:
+        self._write(at, {f'valid_{n}': float(np.mean(v)) for n, v in jax.device_get(values).items()})
+      self.progress.update(at, self.latest)
+
+  def _write(self, at, values):
+    self.latest |= values
+    self.loop.writer.scalars(at, values, stage=self.stage)
+
+  def _stop_at_non_finite(self, logs: Logs) -> None:
+    bad = np.asarray(logs.bad)
+    if (bad < 0).all():
+      return
+    network = int(np.flatnonzero(bad >= 0)[0])
+    terms = {name: float(value[network]) for name, value in jax.device_get(logs.bad_terms).items()}
+    which = f' of network {network}' if self.size > 1 else ''
+    shown = ', '.join(f'{name} {value:.4g}' for name, value in terms.items())
+    raise NonFinite(
+      f'{self.stage}: the loss{which} is not finite at step {int(bad[network])}: {shown}. Lower the '
+      'learning rate (optimizer.rate) or clip its gradient (optimizer.clip)'
+    )
+
+  def _measure_time(self, steps: int) -> None:
+    """Seconds a step, without the first call, which compiles."""
+    now = time.monotonic()
+    self.calls += 1
+    if self.calls > 1:
+      elapsed = max(now - self.collected_at, 1e-6) / steps
+      self.seconds_per_step = 0.5 * (self.seconds_per_step or elapsed) + 0.5 * elapsed
+    self.collected_at = now
+
+  def _profile(self, at: int) -> None:
+    """A trace of the steps after the first two calls, for TensorBoard or Perfetto."""
+    if not self.loop.profile or self.calls < 2:
+      return
+    if not hasattr(self, 'profile_from'):
+      self.profile_from = at
+      self.profiling.enter_context(jax.profiler.trace(self.loop.profile_folder))
+    elif at - self.profile_from >= self.loop.profile:
+      self.profiling.close()

@@ -1,0 +1,55 @@
+"""Command line: python -m ensdistill.main --config=configs/NAME.py[:variant] [--workdir=DIR].
+
+Any setting is overridden by --config.path.to.setting=value. Exit codes: 2 for wrong usage, 1 for
+bad data or a failed run; both with one line that says what is wrong and what to do.
+"""
+
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'The configuration file, e.g. configs/kd_digits.py or configs/kd_cifar10.py:small'
+)
+_WORKDIR = flags.DEFINE_string('workdir', None, "The run's folder (default: runs/<name of the run>)")
+
+
+def _parse(argv):
+  """Flags and the config file; whatever is wrong with them is one line and exit code 2."""
+  try:
+    rest = flags.FLAGS(argv)
+    if len(rest) > 1:
+      raise ValueError(f'unexpected argument {rest[1]!r}: settings are given as --config.name=value')
+    if _CONFIG.value is None:
+      raise ValueError('--config is missing: --config=configs/kd_digits.py, say')
+    _CONFIG.value.to_dict()  # a config file that could not be read fails here
+    return rest
+  except Exception as error:
+    if isinstance(error, (KeyError, AttributeError)):
+      error = f'unknown setting {" ".join(str(error.args[0]).split())}'
+    fail(2, str(error))
+
+
+def fail(code: int, message: str):
+  """One line on standard error, and the exit code."""
+  print(f'ensdistill: {" ".join(message.split())}', file=sys.stderr)
+  sys.exit(code)
+
+
+def main(argv):
+  del argv
+  from ensdistill import run
+  from ensdistill.data import DataError
+  from ensdistill.loop import NonFinite
+
+  try:
+    run.run(run.prepare(_CONFIG.value, _WORKDIR.value))
+  except run.UsageError as error:
+    fail(2, str(error))
+  except (DataError, NonFinite, OSError) as error:
+    fail(1, str(error))
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=_parse)

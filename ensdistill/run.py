@@ -1,0 +1,121 @@
+"""The story of a run: config, data, teacher, student, evaluation, report."""
+
+import json
+import pathlib
+import time
+from typing import Any, NamedTuple
+
+import jax
+
+from ensdistill import (
+  build,
+  checkpoint,
+  config as config_lib,
+  data,
+  distil,
+  evaluate,
+  export,
+  report,
+  runtime,
+  safe,
+  teacher as teacher_lib,
+  writers,
+)
+
+
+class UsageError(ValueError):
+  """Something in the configuration that its user can put right."""
+
+
+class Plan(NamedTuple):
+  """A checked configuration, its data, and its folder."""
+
+  config: Any
+  dataset: data.Dataset
+  folder: pathlib.Path
+
+
+def prepare(config, workdir: str | None = None) -> Plan:
+  """Checks everything that can be checked before anything compiles."""
+  runtime.prepare(config.cache)
+  try:
+    config_lib.check(config)
+    folder = pathlib.Path(workdir or config.workdir or pathlib.Path('runs', config.name))
+    _claim(folder, config)
+    dataset = load_data(config)
+    config_lib.check_fits(config, dataset.family)
+    build.teacher_method(config, dataset)
+    distil.phases(config, dataset)
+  except ValueError as error:
+    raise UsageError(str(error)) from error
+  return Plan(config, dataset, folder)
+
+
+def load_data(config) -> data.Dataset:
+  """The data set, with the auxiliary inputs (EnD²+AUX) joined to its training split."""
+  section = config.data
+  options = {'dir': section.dir or None, 'seed': config.seed}
+  dataset = data.load(
+    section.name, valid=section.valid, limit=section.limit, split=section.split, **options
+  )
+  if not section.aux:
+    return dataset
+  shape = dataset.train.x.shape[1:]
+  return data.join(dataset, data.load_inputs(section.aux, shape=shape, **options))
+
+
+def run(plan: Plan) -> dict:
+  """Teacher, student, evaluation, report; every stage that is done is not done again."""
+  config, dataset, folder = plan
+  done = report.load(folder, config_lib.decisive(config))
+  if done:
+    print(f'{folder}: finished before; nothing to do (remove the folder to run it again)')
+    print(report.table(done))
+    return done
+  writer = writers.Writer(folder)
+  writer.line(_opening(config, dataset, folder))
+  began = time.monotonic()
+  timings = {}
+
+  def timed(stage, result):
+    nonlocal began
+    timings[stage], began = time.monotonic() - began, time.monotonic()
+    return result
+
+  root = pathlib.Path(config.teacher.dir or folder.parent / 'teachers')
+  teacher = timed('teacher', teacher_lib.obtain(config, dataset, root, writer))
+  student = timed('student', distil.distil(config, dataset, teacher, folder, writer))
+  rows = timed('evaluation', evaluate.compare(config, dataset, teacher, student, writer))
+  export.save_all(folder, config, dataset, student)
+  results = report.write(folder, config, rows, timings, writer)
+  checkpoint.remove(folder / 'checkpoints')
+  writer.close()
+  print(report.table(results))
+  return results
+
+
+def _claim(folder: pathlib.Path, config) -> None:
+  """Makes the run's folder its own: a folder of other settings is refused."""
+  safe.make_folder(folder)
+  path, decisive = folder / 'config.json', config_lib.decisive(config)
+  if path.exists():
+    old = config_lib.flatten(json.loads(path.read_text()))
+    changed = config_lib.differences(
+      {k: v for k, v in old.items() if k not in config_lib.NOT_FINGERPRINTED}, decisive
+    )
+    if changed:
+      raise UsageError(
+        f'{folder} holds a run with other settings ({"; ".join(changed)}): choose another '
+        '--workdir, or remove the folder'
+      )
+  text = json.dumps(config_lib.to_json(config), indent=2, sort_keys=True)
+  safe.write_atomic(path, text + '\n')
+
+
+def _opening(config, dataset, folder) -> str:
+  sizes = ' / '.join(str(len(split.y)) for split in (dataset.train, dataset.valid, dataset.test))
+  devices = jax.devices()
+  return (
+    f'{config.name}: {dataset.name}, {sizes} train / validation / test examples; '
+    f'{len(devices)} x {devices[0].device_kind}; into {folder}'
+  )

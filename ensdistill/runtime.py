@@ -1,0 +1,78 @@
+"""What has to be set before JAX starts its back end: compilation cache, flags by version."""
+
+import hashlib
+import os
+import pathlib
+import platform
+
+import jax
+import jaxlib
+
+
+def prepare(cache: str | None = None) -> None:
+  """Call once, before the first computation. `cache` = '' switches the compilation cache off."""
+  _xla_flags()
+  folder = cache if cache is not None else os.environ.get('ENSDISTILL_CACHE', default_cache())
+  if folder:
+    _compilation_cache(pathlib.Path(folder))
+
+
+def _xla_flags() -> None:
+  """jax 0.10 hands a convolution's weight gradient to a slower library; later ones do not.
+
+  An unknown flag aborts XLA, so it is set by version, and never over the user's own.
+  """
+  flags = os.environ.get('XLA_FLAGS', '')
+  if jax.__version_info__[:2] == (0, 10) and 'ynn_fusion_type' not in flags:
+    os.environ['XLA_FLAGS'] = f'{flags} --xla_cpu_experimental_ynn_fusion_type='.strip()
+
+
+def default_cache() -> str:
+  base = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
+  return os.path.join(base, 'ensdistill', 'xla')
+
+
+def _compilation_cache(folder: pathlib.Path) -> None:
+  """A folder per machine type and versions: a binary for another processor is never loaded."""
+  key = '|'.join((platform.machine(), _processor(), jax.__version__, jaxlib.__version__))
+  folder = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    writable = os.access(folder, os.W_OK)
+  except OSError:
+    writable = False
+  if not writable:  # a read-only home: run without a cache
+    return
+  jax.config.update('jax_compilation_cache_dir', str(folder))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+  jax.config.update('jax_persistent_cache_min_entry_size_bytes', 0)
+
+
+def _processor() -> str:
+  """The processor's model and its instruction sets, where the system tells."""
+  try:
+    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+  except OSError:
+    return platform.processor()
+  wanted = ('model name', 'flags', 'Features', 'CPU part')
+  return '|'.join(sorted({line for line in lines if line.startswith(wanted)}))
+
+
+def versions() -> dict[str, str]:
+  """Versions and devices, for reports."""
+  import importlib.metadata as metadata
+
+  packages = ('ensdistill', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')
+  found = {}
+  for package in packages:
+    try:
+      found[package] = metadata.version(package)
+    except metadata.PackageNotFoundError:
+      continue
+  devices = jax.devices()
+  return {
+    'python': platform.python_version(),
+    **found,
+    'devices': f'{len(devices)} x {devices[0].device_kind}',
+    'platform': f'{platform.system()} {platform.machine()}',
+  }

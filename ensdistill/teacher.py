@@ -1,0 +1,173 @@
+"""The deep ensemble: its members trained together, stored one by one, found again by later runs."""
+
+import json
+import pathlib
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ensdistill import build, checkpoint, evaluate, loop, members, mesh, safe, train
+from ensdistill import config as config_lib
+
+FORMAT = 1  # of the stored files; part of the fingerprint
+
+
+class Teacher(NamedTuple):
+  """Stacked variables of M trained members, and how one of them is applied."""
+
+  method: train.Method
+  variables: Any  # leaves [M, ...]
+  fingerprint: str
+  folder: pathlib.Path
+  strategy: str
+
+  @property
+  def size(self) -> int:
+    return jax.tree.leaves(self.variables)[0].shape[0]
+
+  def freeze(self, variables) -> members.Members:
+    return members.frozen(self.method.student.module.apply, variables, self.strategy)
+
+  def outputs_on(self, dataset, section, writer) -> np.ndarray:
+    """Outputs [N, M, O] on the clean training inputs, computed once and stored beside the members.
+
+    The file's name holds the data's fingerprint and M, its checksum lies beside it.
+    """
+    name = f'outputs_{dataset.fingerprint[:16]}_{self.size}'
+    stored = _load(self.folder, name, writer)
+    if stored is not None:
+      writer.line(f'teacher {self.fingerprint}: outputs on the training inputs found')
+      return stored['outputs']
+    device_mesh = mesh.make(1, section.batch_size)
+    outputs = evaluate.outputs(
+      (self.freeze, self.variables),
+      dataset.train.x,
+      batch=section.batch_size,
+      device_mesh=device_mesh,
+      precision=section.precision,
+    )
+    _save(self.folder, name, {'outputs': outputs}, {})
+    return outputs
+
+
+def settings(config, dataset) -> dict:
+  """What decides a member's numbers, and therefore its fingerprint: not M, devices or folders."""
+  section = config_lib.to_json(config)
+  recipe = {
+    k: v
+    for k, v in section['teacher'].items()
+    if k not in ('dir', 'members', 'strategy', 'together')
+  }
+  return {
+    'format': FORMAT,
+    'data': dataset.fingerprint,
+    'network': section['network'],
+    'augment': section['augment'],
+    'recipe': recipe,
+    'scores': section['scores'] if recipe['keep'] == 'best' else None,
+    'seed': section['seed'],
+  }
+
+
+def obtain(config, dataset, root: pathlib.Path, writer) -> Teacher:
+  """Finds the members that are stored, trains the ones that are missing, and stacks them all.
+
+  Of several runs that want the same teacher one trains it and the others wait.
+  """
+  decisive = settings(config, dataset)
+  fingerprint = config_lib.fingerprint(decisive)
+  folder = root / fingerprint
+  safe.make_folder(folder)
+  method = build.teacher_method(config, dataset)
+  wanted = range(config.teacher.members)
+  say = lambda: writer.line(f'teacher {fingerprint}: another run is training it; waiting for {folder}')
+  with safe.lock(folder / 'lock', waiting=say):
+    safe.write_atomic(folder / 'teacher.json', json.dumps(decisive, indent=2, sort_keys=True))
+    stored = {m: member for m in wanted if (member := _load(folder, _name(m), writer)) is not None}
+    missing = [m for m in wanted if m not in stored]
+    if stored:
+      writer.line(f'teacher {fingerprint}: {len(stored)} of {len(wanted)} members found in {folder}')
+    together = config.teacher.together or len(wanted)
+    for at in range(0, len(missing), together):
+      stored |= _train(config, dataset, method, missing[at : at + together], folder, writer)
+  stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *[stored[m] for m in wanted])
+  strategy = build.loop(config, config.teacher, method, len(wanted), writer, folder).strategy
+  return Teacher(method, stacked, fingerprint, folder, strategy)
+
+
+def _train(config, dataset, method, numbers, folder, writer) -> dict[int, Any]:
+  """Trains these members in one program and stores each; -> {number: variables}."""
+  section = config.teacher
+  running = build.loop(config, section, method, len(numbers), writer, folder)
+  writer.line(
+    f'teacher {folder.name}: training {len(numbers)} members for {method.steps} steps; '
+    f'{running.strategy} over members, {mesh.note(running.mesh, section.batch_size)}'
+  )
+  root = jax.random.key(config.seed)
+  shared_order = jax.random.fold_in(root, 2**31 - 1)
+  augment = build.augmentation(config)
+  example = jnp.zeros((1, *dataset.train.x.shape[1:]))
+
+  @jax.jit
+  def start(number):
+    key, order = jax.random.split(jax.random.fold_in(root, number))
+    order = shared_order if section.order == 'shared' else order
+    return train.init(key, order, method, example)
+
+  def step(state, arrays):
+    batch = train.draw(arrays, state.order, state.step, batch=section.batch_size, augment=augment)
+    return train.train_step(state, mesh.split_batch(running.mesh, batch), None, method)
+
+  began = time.monotonic()
+  name = f'{numbers[0]}-{numbers[-1]}-of-{len(numbers)}'
+  with checkpoint.Checkpointer(folder / 'checkpoints' / name, log=writer.line) as checkpointer:
+    variables, kept = loop.fit(
+      'teacher',
+      step,
+      members.stack([start(m) for m in numbers]),
+      (build.arrays(dataset.train, dataset),),
+      steps=method.steps,
+      batch=section.batch_size,
+      loop=running,
+      checkpointer=checkpointer,
+      score=evaluate.scores(
+        method, 'student', batch=config.evaluate.batch_size, device_mesh=running.mesh
+      ),
+      score_shared=tuple(build.arrays(dataset.valid, dataset).values()),
+      select=section.select if section.keep == 'best' else 'last',
+    )
+    variables = jax.device_get(variables)
+    trained = {m: members.take(variables, i) for i, m in enumerate(numbers)}
+    for i, m in enumerate(numbers):
+      facts = {name: float(values[i]) for name, values in kept.items()}
+      _save(folder, _name(m), trained[m], facts | {'seconds': (time.monotonic() - began) / len(numbers)})
+    checkpointer.remove()
+  return trained
+
+
+def _name(number: int) -> str:
+  return f'member_{number:03d}'
+
+
+def _save(folder, name, variables, facts) -> None:
+  path = folder / f'{name}.safetensors'
+  digest = safe.save_tensors(path, safe.flatten(variables))
+  text = json.dumps({'sha256': digest, **facts}, indent=2)
+  safe.write_atomic(path.with_suffix('.json'), text)
+
+
+def _load(folder, name, writer):
+  """What was stored by that name; None where there is nothing, or (with a warning) damage."""
+  path = folder / f'{name}.safetensors'
+  if not path.exists() or not path.with_suffix('.json').exists():
+    return None
+  try:
+    facts = json.loads(path.with_suffix('.json').read_text())
+    tensors, _ = safe.load_tensors(path, expected_sha256=facts['sha256'])
+    return {'batch_stats': {}, **safe.unflatten(tensors)}
+  except (ValueError, KeyError) as error:
+    writer.line(f'warning: {path} is damaged ({error}); it is made again')
+    return None

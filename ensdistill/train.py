@@ -1,0 +1,114 @@
+"""The one train step, for a teacher's members and for every student; loop.py repeats it."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ensdistill import data, members, mesh
+from ensdistill.objectives import Objective
+from ensdistill.perturb import Perturbation, Space
+from ensdistill.students import Student
+
+
+class TrainState(NamedTuple):
+  """All that one network in training is; a checkpoint holds this and nothing else."""
+
+  step: jax.Array
+  params: Any
+  batch_stats: Any  # {} for a network without batch norm
+  opt_state: Any
+  key: jax.Array  # the network's own randomness: dropout, perturbation
+  order: jax.Array  # decides batches and augmentation; networks that share it see the same inputs
+
+  @property
+  def variables(self):
+    return {'params': self.params, 'batch_stats': self.batch_stats}
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+  """What a step trains and towards what: a point on the three axes, with the labels' weight."""
+
+  student: Student
+  family: Any
+  objective: Objective
+  optimizer: optax.GradientTransformation
+  steps: int
+  space: Space
+  perturbation: Perturbation | None = None
+  label_weight: float = 0.0
+  labels_on_clean: bool = True
+
+
+def init(key, order, method: Method, x, variables=None) -> TrainState:
+  """A fresh state; `variables` from an earlier phase take the place of random ones."""
+  key_init, key = jax.random.split(key)
+  if variables is None:
+    variables = method.student.module.init(key_init, x, False)
+  params = variables['params']
+  batch_stats = variables.get('batch_stats', {})
+  return TrainState(jnp.int32(0), params, batch_stats, method.optimizer.init(params), key, order)
+
+
+def train_step(state: TrainState, batch, teacher: members.Members | None, method: Method):
+  """One update. batch: x [B, ...] in the input space, y, and teacher_outputs where they are stored."""
+  student, objective = method.student, method.objective
+  key_perturb, key_dropout = jax.random.split(jax.random.fold_in(state.key, state.step))
+  x = clean = batch['x']
+  moved = {}
+  if method.perturbation:
+    frozen = student.freeze(state.variables)
+    x = method.perturbation.apply(key_perturb, x, teacher, frozen, method.family, method.space)
+    x = jax.lax.stop_gradient(x)
+    moved = {'moved': (x != clean).reshape(len(x), -1).any(1).mean(dtype=jnp.float32)}
+  targets = batch.get('teacher_outputs')
+  if objective.loss and targets is None:
+    targets = jax.lax.stop_gradient(teacher.outputs(x))
+
+  def loss_of(params):
+    def forward(x, batch_stats, key):
+      outputs, new = student.module.apply(
+        {'params': params, 'batch_stats': batch_stats},
+        x,
+        True,
+        mutable=['batch_stats'],
+        rngs={'dropout': key},
+      )
+      return outputs, new.get('batch_stats', {})
+
+    outputs, batch_stats = forward(x, state.batch_stats, key_dropout)
+    loss, terms = 0.0, {}
+    if objective.loss:
+      values = objective.schedule(state.step / method.steps)
+      loss_B, terms = objective.loss(method.family, outputs, targets, **values)
+      terms = {**jax.tree.map(jnp.mean, terms), objective.name: loss_B.mean(), **values}
+      loss = (1 - method.label_weight) * terms[objective.name]
+    if method.label_weight:
+      if method.perturbation and method.labels_on_clean:
+        # A second pass in training mode, from the first one's running statistics.
+        outputs, batch_stats = forward(clean, batch_stats, jax.random.fold_in(key_dropout, 1))
+      terms['labels'] = objective.label_loss(method.family, outputs, batch['y']).mean()
+      loss += method.label_weight * terms['labels']
+    return loss, (batch_stats, terms)
+
+  (loss, (batch_stats, terms)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+  updates, opt_state = method.optimizer.update(grads, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  logs = {'loss': loss, **terms, **moved, 'grad_norm': optax.global_norm(grads)}
+  state = TrainState(state.step + 1, params, batch_stats, opt_state, state.key, state.order)
+  return state, jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), logs)
+
+
+def draw(arrays, order, step, *, batch: int, augment: Callable | None = None):
+  """The batch of a step: a pure function of (order, step), gathered and augmented on the device."""
+  size = arrays['x'].shape[0]
+  index = data.sampler.indices(order, step, size=size, batch=batch)
+  drawn = {name: jnp.take(values, index, axis=0) for name, values in arrays.items()}
+  drawn['x'] = data.as_input(drawn['x'])
+  if augment:
+    drawn['x'] = augment(jax.random.fold_in(jax.random.fold_in(order, 1), step), drawn['x'])
+  return drawn
