@@ -1,8 +1,13 @@
-"""Where it is matched: inputs moved to where the teacher's members disagree."""
+"""Where it is matched: inputs moved to where the teacher's members disagree.
+
+A perturbation sees teacher and student as frozen `Members` and asks for the outputs of the few
+members that it needs, by index, so that no other member is computed.
+"""
 
 import dataclasses
 import inspect
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import jax
@@ -31,22 +36,161 @@ class Perturbation:
 
 
 def clip(x, space):
-  return jnp.clip(x, _like(space.low, x), _like(space.high, x))
+  """x within the bounds of the space."""
+  return jnp.clip(x, _as_row(space.low, x), _as_row(space.high, x))
 
 
-def _like(value, x):
-  """A scalar or per-feature value at the rank of x."""
+def ascend(x, gradient, eta, space):
+  """clip(x + eta sqrt(D) g / |g|), per example: the step common to ODS and TDiv-SDiv.
+
+  Steps are taken, and their length is measured, in units of the space: g is the gradient with
+  respect to x / unit. eta is one number, or one per example. The gradient is divided by its largest
+  entry before its norm is taken: the float32 norm of a gradient of 1e-24 is zero, and confident
+  teachers get there. A gradient of exactly zero leaves x where it is (LatentBE's code has NaN).
+  """
+  unit_1D = _as_row(space.unit, x).reshape(1, -1)
+  g_BD = gradient.reshape(x.shape[0], -1)
+  g_BD = g_BD / jnp.maximum(jnp.abs(g_BD).max(1, keepdims=True), jnp.finfo(g_BD.dtype).tiny)
+  g_BD = g_BD * (unit_1D / unit_1D.max())
+  norm_B1 = jnp.linalg.norm(g_BD, axis=1, keepdims=True)
+  length_B1 = jnp.reshape(eta, (-1, 1)) * g_BD.shape[1] ** 0.5
+  step_BD = length_B1 * unit_1D * (g_BD / jnp.where(norm_B1 > 0, norm_B1, 1))
+  return clip(x + step_BD.reshape(x.shape), space)
+
+
+def moved(x, perturbed):
+  """1 for every example that a perturbation moved, 0 where its gradient was zero: [B]."""
+  return (x != perturbed).reshape(x.shape[0], -1).any(1).astype(jnp.float32)
+
+
+def _as_row(value, x):
+  """A scalar, or a value per feature, as one example of x: [1, ...]."""
   return jnp.broadcast_to(jnp.asarray(value, x.dtype), x.shape[1:])[None]
 
 
-def _gaussian(*, eta=1.0):
+def _matmul_precision(precision):
+  return jax.default_matmul_precision(precision) if precision else nullcontext()
+
+
+def gaussian(*, eta=1.0):
+  """x + eta unit eps, eps ~ N(0, 1), clipped: the control of Diversity Matters (NeurIPS 2021)."""
+
   def apply(key, x, teacher, student, family, space):
-    return clip(x + eta * _like(space.unit, x) * jax.random.normal(key, x.shape, x.dtype), space)
+    noise = jax.random.normal(key, x.shape, x.dtype)
+    return clip(x + eta * _as_row(space.unit, x) * noise, space)
 
   return Perturbation('gaussian', apply)
 
 
-PERTURBATIONS = {'none': lambda: None, 'gaussian': _gaussian}
+def ods(*, eta=1.0, temperature=1.0, precision='highest'):
+  """Output diversified sampling, as in Diversity Matters (Nam et al., NeurIPS 2021).
+
+  w ~ U(-1, 1)^{B x K}, ONE teacher j a batch, y = softmax(t_j(x) / T), g = grad_x sum w y;
+  x + eta sqrt(D) g / |g|, clipped. For a gaussian teacher y is its mean and log-variance. The
+  authors' code draws one teacher per device; we follow the paper: one a batch.
+  """
+  return _ods('ods', eta, temperature, precision, lambda y_BK: 1.0)
+
+
+def conf_ods(*, eta=1.0, temperature=1.0, precision='highest'):
+  """ODS whose step is multiplied by the confidence max_k y_k (Diversity Matters, NeurIPS 2021)."""
+
+  def fits(family_name, student_size, teacher_size):
+    if family_name != 'categorical':
+      return (
+        f"perturbation 'conf_ods' scales its step by the largest class probability, which "
+        f"{family_name} outputs do not have: set perturb.name='ods'"
+      )
+
+  return _ods('conf_ods', eta, temperature, precision, lambda y_BK: y_BK.max(1), fits)
+
+
+def _ods(name, eta, temperature, precision, confidence, fits=Perturbation.fits):
+  def apply(key, x, teacher, student, family, space):
+    key_member, key_direction = jax.random.split(key)
+    one = jax.random.randint(key_member, (1,), 0, teacher.size)
+    with _matmul_precision(precision):
+      predict = lambda x: family.prediction(teacher.outputs(x, one)[:, 0], temperature)
+      y_BK, pull_back = jax.vjp(predict, x)
+      w_BK = jax.random.uniform(key_direction, y_BK.shape, y_BK.dtype, -1, 1)
+      (gradient,) = pull_back(w_BK)
+    return ascend(x, gradient, eta * confidence(y_BK), space)
+
+  return Perturbation(name, apply, needs_teacher=True, fits=fits)
+
+
+def tdiv(*, eta=1.0, precision='highest'):
+  """Up in the disagreement of two teachers: TDiv alone, of LatentBE (Nam et al., ICML 2022).
+
+  TDiv = KL(sg p_j || p_i) of one ordered pair i != j a batch, at T = 1: the paper's cross-entropy
+  -sum_k sg(p_jk) log p_ik less a constant. Member j only runs forward.
+  """
+
+  def fits(family_name, student_size, teacher_size):
+    return _two_members('tdiv', 'teacher', teacher_size)
+
+  def apply(key, x, teacher, student, family, space):
+    with _matmul_precision(precision):
+      gradient = jax.grad(_disagreement(_pair(key, teacher.size), teacher, family, x))(x)
+    return ascend(x, gradient, eta, space)
+
+  return Perturbation('tdiv', apply, needs_teacher=True, fits=fits)
+
+
+def tdiv_sdiv(*, eta=1.0, precision='highest'):
+  """Up in the teachers' disagreement, down in the student's (LatentBE, Nam et al., ICML 2022).
+
+  g = grad_x (TDiv - SDiv), x + eta sqrt(D) g / |g|, clipped; SDiv is TDiv over student members, at
+  running statistics. Teacher and student share the pair (i, j) where both have as many members;
+  otherwise the student draws its own.
+  """
+
+  def fits(family_name, student_size, teacher_size):
+    return _two_members('tdiv_sdiv', 'teacher', teacher_size) or _two_members(
+      'tdiv_sdiv', 'student', student_size, "perturb.name='tdiv'"
+    )
+
+  def apply(key, x, teacher, student, family, space):
+    key_teacher, key_student = jax.random.split(key)
+    pair = _pair(key_teacher, teacher.size)
+    own = pair if student.size == teacher.size else _pair(key_student, student.size)
+    with _matmul_precision(precision):
+      tdiv = _disagreement(pair, teacher, family, x)
+      sdiv = _disagreement(own, student, family, x)
+      gradient = jax.grad(lambda x: tdiv(x) - sdiv(x))(x)
+    return ascend(x, gradient, eta, space)
+
+  return Perturbation('tdiv_sdiv', apply, needs_teacher=True, fits=fits)
+
+
+def _pair(key, size):
+  """One ordered pair of different members, as two indices [1]."""
+  return jnp.split(jax.random.choice(key, size, (2,), replace=False), 2)
+
+
+def _disagreement(pair, network, family, x):
+  """x -> sum over examples of KL(held j || i); j is computed here, outside any gradient."""
+  i, j = pair
+  held = network.outputs(x, j)
+  return lambda x: family.kl(held, network.outputs(x, i)).sum()
+
+
+def _two_members(name, which, size, instead="perturb.name='ods'"):
+  if size < 2:
+    return (
+      f'perturbation {name!r} needs two members of the {which}, which has {size}: '
+      f'set {which}.members or {instead}'
+    )
+
+
+PERTURBATIONS = {
+  'none': lambda: None,
+  'gaussian': gaussian,
+  'ods': ods,
+  'conf_ods': conf_ods,
+  'tdiv': tdiv,
+  'tdiv_sdiv': tdiv_sdiv,
+}
 
 
 def make(name, **settings) -> Perturbation | None:
