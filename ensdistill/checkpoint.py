@@ -74,15 +74,18 @@ class Checkpointer:
       structure, packing.unpack(arrays, found['layout'], leaves)
     )
 
+  def remove(self):
+    """Drops every step: the stage is finished."""
+    remove(self.folder)
+
   def close(self):
     self._orbax.close()
 
-  def remove(self):
-    """Drops the whole folder: the stage is finished."""
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *error):
     self.close()
-    synchronise()
-    if self._first:
-      shutil.rmtree(self.folder, ignore_errors=True)
 
   def _manifest(self, step):
     return self.folder / f'{step}.json'
@@ -140,6 +143,13 @@ class Checkpointer:
         shutil.rmtree(entry, ignore_errors=True)
       else:
         entry.unlink(missing_ok=True)
+
+
+def remove(folder):
+  """Drops a folder of checkpoints, or a folder of such folders."""
+  synchronise()
+  if jax.process_index() == 0:
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def versions(step):

@@ -1,4 +1,4 @@
-"""Files that survive a kill: written whole or not at all, checked when read, locked while in use."""
+"""Files that survive a kill: written whole or not at all, checked when read, locked in use."""
 
 import contextlib
 import fcntl
@@ -6,10 +6,10 @@ import hashlib
 import json
 import os
 import pathlib
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
 
-import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -29,6 +29,19 @@ def write_atomic(path, content: bytes | str):
   except BaseException:
     part.unlink(missing_ok=True)
     raise
+
+
+def make_folder(path) -> pathlib.Path:
+  """Makes a folder; ValueError unless files can be written into it."""
+  path = pathlib.Path(path)
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path):
+      return path
+  except OSError as error:
+    raise ValueError(
+      f'cannot write into {path} ({error.strerror}): choose another folder'
+    ) from None
 
 
 def sha256(path) -> str:
@@ -56,6 +69,8 @@ def lock(path, waiting: Callable[[], None] = lambda: None):
 
 def flatten(tree: Mapping) -> dict[str, np.ndarray]:
   """A nested dict of arrays as {'params/stem/kernel': array}; empty branches vanish."""
+  import jax  # a second; what else is here needs none of it
+
   flat = {}
 
   def walk(prefix, node):
@@ -100,15 +115,21 @@ def save_tensors(path, tensors: Mapping[str, np.ndarray], metadata: Mapping | No
   return hashlib.sha256(content).hexdigest()
 
 
-def load_tensors(path, expected_sha256: str | None = None) -> tuple[dict[str, np.ndarray], dict]:
-  """The arrays and the metadata of a file that `save_tensors` wrote."""
+def load_tensors(path, expected_sha256: str | None = None) -> dict[str, np.ndarray]:
+  """The arrays that `save_tensors` wrote; ValueError where the file is damaged."""
   content = pathlib.Path(path).read_bytes()
-  if expected_sha256 and hashlib.sha256(content).hexdigest() != expected_sha256:
+  if expected_sha256 is not None and hashlib.sha256(content).hexdigest() != expected_sha256:
     raise ValueError(f'{path} is damaged: its SHA-256 is not {expected_sha256}')
   try:
-    tensors = safetensors.numpy.load(content)
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], 'little')])
-    metadata = {name: json.loads(v) for name, v in header.get('__metadata__', {}).items()}
+    return safetensors.numpy.load(content)
   except (safetensors.SafetensorError, ValueError, KeyError) as error:
-    raise ValueError(f'{path} is damaged: {error}') from None
-  return tensors, metadata
+    raise ValueError(f'{path} is damaged: {error!r}') from None
+
+
+def load_metadata(path) -> dict:
+  """The metadata that `save_tensors` wrote, without reading the arrays."""
+  try:
+    with safetensors.safe_open(path, framework='numpy') as file:
+      return {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
+  except (safetensors.SafetensorError, ValueError) as error:
+    raise ValueError(f'{path} is damaged: {error!r}') from None
