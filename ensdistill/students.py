@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -72,12 +71,13 @@ class BatchEnsemble(nn.Module):
   backbone: Backbone
   outputs: int
   members: int
-  factor_init: Callable
+  factor_std: float  # r and s start as normal(1, factor_std)
   bias: str
 
   @nn.compact
   def __call__(self, x, train=False):
-    own = {'members': self.members, 'factor_init': self.factor_init, 'bias': self.bias}
+    factor_init = lambda key, shape: 1 + self.factor_std * jax.random.normal(key, shape)
+    own = {'members': self.members, 'factor_init': factor_init, 'bias': self.bias}
     return self.backbone.run(
       self.backbone.normalise(x)[:, None],
       train,
@@ -141,9 +141,9 @@ def _multi_head(backbone, outputs, members, *, head_stages=1):
 
 
 def _batch_ensemble(backbone, outputs, members, *, factors='ones', factor_std=0.5, bias='shared'):
-  init = names.lookup('factors', factors, {'ones': 0.0, 'normal': factor_std})
-  names.lookup('bias', bias, {'shared': 0, 'member': 0})
-  module = BatchEnsemble(backbone, outputs, members, _around_one(init), bias)
+  std = names.lookup('factors', factors, {'ones': 0.0, 'normal': factor_std})
+  names.lookup('bias', bias, dict.fromkeys(layers.BIASES))
+  module = BatchEnsemble(backbone, outputs, members, std, bias)
   return Student(
     'batch_ensemble',
     module,
@@ -151,10 +151,6 @@ def _batch_ensemble(backbone, outputs, members, *, factors='ones', factor_std=0.
     own=frozenset(layers.MEMBER_LEAVES),
     plain=_single(backbone, outputs, 1),
   )
-
-
-def _around_one(std):
-  return lambda key, shape: 1 + std * jax.random.normal(key, shape)
 
 
 STUDENTS = {'single': _single, 'multi_head': _multi_head, 'batch_ensemble': _batch_ensemble}

@@ -17,6 +17,7 @@ from ensdistill.nets import cpu
 
 FORMS = ('auto', 'plain', 'cpu')
 FACTORS = ('r', 's')  # the rank-one factors of a BatchEnsemble layer
+BIASES = ('shared', 'member')
 MEMBER_LEAVES = (*FACTORS, 'b')  # all of its parameters that lead with the member axis
 
 he_normal = nn.initializers.he_normal()
@@ -123,7 +124,7 @@ def _batch_ensemble(layer, x, own_axes):
     leading = (1,) * (x.ndim - own_axes - 1)
     return v.astype(layer.dtype).reshape((*leading, len(v), *(1,) * (own_axes - 1), -1))
 
-  assert layer.bias in ('shared', 'member'), layer.bias
+  assert layer.bias in BIASES, layer.bias
   r = layer.param('r', layer.factor_init, (layer.members, x.shape[-1]))
   s = layer.param('s', layer.factor_init, (layer.members, layer.features))
   y = layer.linear(x.astype(layer.dtype) * per_member(r))
