@@ -11,7 +11,7 @@ SILENCE = 30.0  # seconds without a line, at most
 def make(stream, stage: str, total: int, start: int, examples_per_step: int):
   if stream is None:
     return Progress()
-  kind = Bar if stream.isatty() else Lines
+  kind = Bar if stream.isatty() and start < total else Lines
   return kind(stream, stage, total, start, examples_per_step)
 
 

@@ -109,7 +109,8 @@ def save_tensors(path, tensors: Mapping[str, np.ndarray], metadata: Mapping | No
   for name, array in arrays.items():
     if array.dtype.kind not in 'biuf':
       raise ValueError(f'{path}: cannot store {name!r} of type {array.dtype}')
-  entries = {name: json.dumps(value) for name, value in (metadata or {}).items()}
+  # One entry: the serialiser writes several in random order, and the digest would change with it.
+  entries = {'json': json.dumps(dict(metadata or {}), sort_keys=True)}
   content = safetensors.numpy.save(arrays, metadata=entries)
   write_atomic(path, content)
   return hashlib.sha256(content).hexdigest()
@@ -130,6 +131,6 @@ def load_metadata(path) -> dict:
   """The metadata that `save_tensors` wrote, without reading the arrays."""
   try:
     with safetensors.safe_open(path, framework='numpy') as file:
-      return {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
+      return json.loads((file.metadata() or {}).get('json', '{}'))
   except (safetensors.SafetensorError, ValueError) as error:
     raise ValueError(f'{path} is damaged: {error!r}') from None

@@ -38,7 +38,7 @@ class Writer:
 
   def scalars(self, step: int, values: Mapping, *, stage: str):
     """A line of metrics.jsonl (null for what is not finite) and TensorBoard's 'stage/name'."""
-    step, values = int(step), {name: number(value) for name, value in fetch(values).items()}
+    step, values = int(step), numbers(values)
     finite = {name: v if np.isfinite(v) else None for name, v in values.items()}
     line = json.dumps({'stage': stage, 'step': step, **finite}, allow_nan=False)
     with open(self._jsonl, 'a') as file:
@@ -70,7 +70,7 @@ class Writer:
     """
     from tensorboard.plugins.hparams import plugin_data_pb2, summary_v2
 
-    final = {name: number(v) for name, v in sorted(fetch(metrics).items()) if v is not None}
+    final = numbers({name: v for name, v in sorted(metrics.items()) if v is not None})
     buffer = io.BytesIO()
     events = Events(buffer)
     events.summary(0, summary_v2.hparams_pb(flat(hparams), trial_id=str(self.folder)).value)
@@ -127,9 +127,15 @@ class Writer:
     """Rewrites metrics.jsonl without the unwanted lines and without one that a kill cut off."""
     if not self._jsonl.exists():
       return
+
+    def keeps(line):
+      try:
+        return line.endswith(b'\n') and not unwanted(json.loads(line))
+      except ValueError:
+        return False
+
     before = self._jsonl.read_bytes()
-    lines = [line for line in before.splitlines(keepends=True) if line.endswith(b'\n')]
-    after = b''.join(line for line in lines if not unwanted(json.loads(line)))
+    after = b''.join(filter(keeps, before.splitlines(keepends=True)))
     if after != before:
       safe.write_atomic(self._jsonl, after)
 
@@ -233,6 +239,10 @@ def fetch(values):
   """Device arrays as numpy, in one explicit transfer."""
   jax = sys.modules.get('jax')  # where nobody imported it there are none
   return jax.device_get(values) if jax else values
+
+
+def numbers(values: Mapping) -> dict[str, bool | int | float]:
+  return dict(zip(values, map(number, fetch(list(values.values())))))
 
 
 def number(value) -> bool | int | float:
