@@ -53,6 +53,7 @@ class Checkpointer:
       content = {'step': step, 'folder': name, 'layout': layout}
       content['files'] = digests(self.folder / name)
       safe.write_atomic(self._manifest(step), seal(content))
+      self._damaged.discard(step)
       self._sweep(step)
     synchronise()
 
@@ -70,9 +71,8 @@ class Checkpointer:
     leaves, structure = packing.named_leaves(like)
     packing.compare(found['layout'], leaves, source)
     arrays = self._read(source, found['layout'], leaves)
-    return found['step'], jax.tree.unflatten(
-      structure, packing.unpack(arrays, found['layout'], leaves)
-    )
+    values = packing.unpack(arrays, found['layout'], leaves)
+    return found['step'], jax.tree.unflatten(structure, values)
 
   def remove(self):
     """Drops every step: the stage is finished."""
@@ -97,13 +97,11 @@ class Checkpointer:
       if name := entry['array']:
         sharding = getattr(leaf, 'sharding', None)
         spans = sharding is not None and not sharding.is_fully_addressable
-        direct = spans and 'offset' not in entry
-        names[name] = 0
-        args[name] = (
-          ocp.ArrayRestoreArgs(sharding=sharding)
-          if direct
-          else ocp.RestoreArgs(restore_type=np.ndarray)
-        )
+        names[name] = 0  # any leaf: it holds the place
+        if spans and 'offset' not in entry:
+          args[name] = ocp.ArrayRestoreArgs(sharding=sharding)
+        else:
+          args[name] = ocp.RestoreArgs(restore_type=np.ndarray)
     if not names:
       return {}
     with quiet():

@@ -46,7 +46,8 @@ def pack(state):
       entry['array'] = f'array_{len(layout)}'
       arrays[entry['array']] = data
     layout.append(entry)
-  return layout, arrays | {name: np.concatenate(vector) for name, vector in parts.items()}
+  arrays |= {name: np.concatenate(vector) for name, vector in parts.items()}
+  return layout, arrays or {'nothing': np.zeros(1)}  # Orbax refuses an empty tree
 
 
 def unpack(arrays, layout, leaves):
