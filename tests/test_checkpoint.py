@@ -420,7 +420,7 @@ def run_several(folder, processes):
       stack.callback(process.wait)
       stack.callback(process.kill)
     for process in running:
-      out, err = process.communicate(timeout=120)
+      out, err = process.communicate(timeout=300)
       assert process.returncode == 0 and out.endswith('fine\n'), err[-3000:]
 
 
