@@ -1,0 +1,77 @@
+"""Which examples a step sees: a pure function of (key, step), with no sort, no table and no state.
+
+Every epoch has its own pseudo-random permutation of the examples, which is computed for the batch's
+positions alone, so that resuming needs nothing but the step.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+_ROUNDS = 8
+
+
+def steps_per_epoch(size: int, batch: int) -> int:
+  """How many whole batches an epoch has; its incomplete last one is dropped."""
+  if not 0 < batch <= size:
+    raise ValueError(f'a batch of {batch} does not fit {size} training examples: set 1 to {size}')
+  return size // batch
+
+
+def indices(key, step, *, size: int, batch: int):
+  """The examples of one step, int32 [batch]: no example twice within an epoch."""
+  steps = steps_per_epoch(size, batch)
+  step = jnp.asarray(step, jnp.int32)
+  position = (step % steps) * batch + jnp.arange(batch, dtype=jnp.int32)
+  return permute(jax.random.fold_in(key, step // steps), position, size)
+
+
+def permute(key, position, size: int):
+  """The images of positions under a pseudo-random permutation of range(size).
+
+  A Feistel network over Z_a x Z_b with a b >= size (generalised as by Black and Rogaway, 'Ciphers
+  with arbitrary finite domains', 2002): one half is shifted by a keyed hash of the other. It
+  permutes all a b numbers; one that falls outside range(size) is sent through again until it
+  falls inside (cycle walking), and a b - size < a makes that rare.
+  """
+  if not 0 < size < 2**31:
+    raise ValueError(f'a permutation of {size} examples: 1 to 2^31 - 1 are possible')
+  a = math.isqrt(size - 1) + 1
+  b = -(-size // a)
+  keys = jax.random.bits(key, (_ROUNDS,), jnp.uint32)
+
+  def once(index):
+    left, right = index % a, index // a
+    for i in range(0, _ROUNDS, 2):
+      left = (left + _hash(right, keys[i]) % a) % a
+      right = (right + _hash(left, keys[i + 1]) % b) % b
+    return right * a + left
+
+  # The first pass stands before the loop, so that under shard_map the loop's carry varies over the
+  # same devices as the key from the start.
+  index = once(position.astype(jnp.uint32))
+  outside = lambda index: (index >= size).any()
+  walk = lambda index: jnp.where(index >= size, once(index), index)
+  return lax.while_loop(outside, walk, index).astype(jnp.int32)
+
+
+def _hash(x, key):
+  """32 well-mixed bits of x under a key: MurmurHash3's finaliser."""
+  x = (x ^ key) * jnp.uint32(0x9E3779B1)
+  x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+  x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+  return x ^ (x >> 16) ^ key
+
+
+def batches(size: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
+  """Every example once, in order: indices [S, batch] and a mask that is False for padding.
+
+  Padding repeats the last example, so that it can be computed like any other.
+  """
+  if size < 1 or batch < 1:
+    raise ValueError(f'blocks of {batch} over {size} examples: both must be at least 1')
+  index = np.arange(-(-size // batch) * batch, dtype=np.int32).reshape(-1, batch)
+  return np.minimum(index, size - 1), index < size
