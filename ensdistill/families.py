@@ -9,30 +9,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-
-def log_softmax(z):
-  """log softmax(z) over the last axis, exact to the last float32 digit for confident outputs too.
-
-  The largest entry's own term, exp(0) = 1, is kept out of the sum: log p_top = -log1p(sum of the
-  others) is -1e-24 where the usual form rounds to 0, and so is its gradient. Perturbations live on
-  gradients of that size, and the usual form loses the largest of their entries.
-  """
-  is_top = jax.nn.one_hot(z.argmax(-1), z.shape[-1], dtype=bool)
-  shifted = z - jnp.where(is_top, z, 0).sum(-1, keepdims=True)
-  return shifted - jnp.log1p(jnp.where(is_top, 0, jnp.exp(shifted)).sum(-1, keepdims=True))
-
-
-def divergence_terms(log_p, log_q):
-  """Terms p (log p - log q) + q - p of a KL divergence; q - p sums to zero over classes.
-
-  Each term is at least zero and stationary at p = q, so an error in a normaliser enters squared:
-  at a temperature of 10 and a thousand classes the plain sum of p (log p - log q) keeps only four
-  digits.
-  """
-  p, gap = jnp.exp(log_p), log_p - log_q
-  near = jnp.abs(gap) < 0.5
-  small = jnp.where(near, gap, 0)
-  return jnp.where(near, p * (jnp.expm1(-small) + small), jnp.exp(log_q) - p + p * gap)
+from ensdistill import predictive
+from ensdistill.numerics import divergence_terms, log_softmax
 
 
 class Categorical:
@@ -68,8 +46,6 @@ class Categorical:
     return jnp.where(labels_B >= 0, -picked_BM1.mean((1, 2)), 0.0)
 
   def predictive(self, outputs_BMK):
-    from ensdistill import predictive
-
     return predictive.Mixture(log_softmax(outputs_BMK))
 
 
@@ -120,8 +96,6 @@ class Gaussian:
     return jnp.where(known_B1D, nll, 0.0).sum(-1).mean(1)
 
   def predictive(self, outputs_BMO):
-    from ensdistill import predictive
-
     return predictive.GaussianMixture(*self.split(outputs_BMO))
 
 
