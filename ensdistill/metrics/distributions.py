@@ -1,0 +1,218 @@
+"""The predictive distributions of regression on the host: float64, one target at a time, exact.
+
+`ensdistill.predictive` says the same in float32 under jit; here numbers in a target's own units,
+however large, keep their digits, and scipy's special functions do the rest. Everything is [B, D],
+each target alone, unless it says joint.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from scipy import special
+
+from ensdistill import predictive
+
+_LOG_2PI = math.log(2 * math.pi)
+
+
+def host(p):
+  """A predictive distribution of regression -> its float64 counterpart below."""
+  as64 = lambda *fields: [np.asarray(a, np.float64) for a in fields]
+  if isinstance(p, predictive.GaussianMixture):
+    mean_BMD, log_var_BMD = as64(p.mean_BMD, p.log_var_BMD)
+    return Gaussians(mean_BMD, np.exp(log_var_BMD / 2))
+  if isinstance(p, predictive.NormalWishart):
+    return StudentT(*as64(p.mean_BD, p.log_var_BD, p.log_kappa_BD, p.log_dof_BD))
+  raise ValueError(f'{type(p).__name__} is no predictive distribution of a regressor')
+
+
+class Gaussians(NamedTuple):
+  """An equally weighted mixture of Gaussians."""
+
+  mean_BMD: np.ndarray
+  std_BMD: np.ndarray
+
+  def mean(self):
+    return self.mean_BMD.mean(1)
+
+  def data(self):
+    return (self.std_BMD**2).mean(1)
+
+  def knowledge(self):
+    return self.mean_BMD.var(1)
+
+  def _log_pdfs(self, y_BND):
+    z_BNMD = (y_BND[:, :, None] - self.mean_BMD[:, None]) / self.std_BMD[:, None]
+    return -(z_BNMD**2 + _LOG_2PI) / 2 - np.log(self.std_BMD)[:, None]
+
+  def log_pdf(self, y_BND):
+    """At N points each: [B, N, D]."""
+    return _log_mean_exp(self._log_pdfs(y_BND), 2)
+
+  def log_prob(self, y_BD):
+    """Joint: [B]. Targets are independent within a member, not within the mixture."""
+    return _log_mean_exp(self._log_pdfs(y_BD[:, None])[:, 0].sum(-1), 1)
+
+  def cdf(self, y_BD):
+    return special.ndtr((y_BD[:, None] - self.mean_BMD) / self.std_BMD).mean(1)
+
+  def quantile(self, q):
+    """Newton's method inside the bracket that the members' own quantiles are."""
+    member_BMD = self.mean_BMD + self.std_BMD * special.ndtri(q)
+    low_BD, high_BD = member_BMD.min(1), member_BMD.max(1)
+    at_BD = (low_BD + high_BD) / 2
+    tolerance_BD = 1e-13 * (self.std_BMD.min(1) + np.abs(at_BD))
+    for _ in range(100):
+      error_BD = self.cdf(at_BD) - q
+      low_BD = np.where(error_BD <= 0, at_BD, low_BD)
+      high_BD = np.where(error_BD >= 0, at_BD, high_BD)
+      density_BD = np.exp(self.log_pdf(at_BD[:, None])[:, 0])
+      with np.errstate(all='ignore'):  # between distant members the density is zero
+        next_BD = at_BD - error_BD / density_BD
+      inside_BD = (next_BD > low_BD) & (next_BD < high_BD)
+      next_BD = np.where(inside_BD, next_BD, (low_BD + high_BD) / 2)
+      step_BD, at_BD = np.abs(next_BD - at_BD), next_BD
+      if (step_BD <= tolerance_BD).all():
+        break
+    return at_BD
+
+  def crps(self, y_BD):
+    """E|X - y| - E|X - X'| / 2 in closed form (Grimit et al. 2006).
+
+    mean_m A(y - m_m, s_m) - mean_ij A(m_i - m_j, (s_i^2 + s_j^2)^.5) / 2, A(m, s) = E|N(m, s^2)|.
+    """
+    mean_BMD, std_BMD = self
+    first_BD = _mean_absolute(y_BD[:, None] - mean_BMD, std_BMD).mean(1)
+    second_BD = np.zeros_like(first_BD)
+    for i in range(mean_BMD.shape[1]):
+      spread_BMD = np.hypot(std_BMD[:, i : i + 1], std_BMD)
+      second_BD += _mean_absolute(mean_BMD[:, i : i + 1] - mean_BMD, spread_BMD).mean(1)
+    return first_BD - second_BD / (2 * mean_BMD.shape[1])
+
+  def entropies(self):
+    """Differential entropies: total, data and knowledge (mutual information) by quadrature."""
+    data_BD = (np.log(self.std_BMD) + (_LOG_2PI + 1) / 2).mean(1)
+
+    def excess(log_p_BNMD, log_mixture_BND):
+      """p_m log(p_m / p) - p_m + p, over members: every term is at least zero."""
+      d_BNMD = log_p_BNMD - log_mixture_BND[:, :, None]
+      far = d_BNMD < -30
+      near_BNMD = np.exp(log_p_BNMD) * (np.expm1(-np.where(far, 0, d_BNMD)) + d_BNMD)
+      tail_BNMD = np.exp(log_mixture_BND)[:, :, None] + np.exp(log_p_BNMD) * (d_BNMD - 1)
+      return np.where(far, tail_BNMD, near_BNMD).mean(2)
+
+    knowledge_BD = self._integrate(lambda y, log_p, log_mixture: excess(log_p, log_mixture))
+    return data_BD + knowledge_BD, data_BD, knowledge_BD
+
+  def kl(self, other):
+    """KL(self || other) by quadrature, for any `other` with a log_pdf."""
+
+    return self._integrate(
+      lambda y, log_p, log_mixture: np.exp(log_mixture) * (log_mixture - other.log_pdf(y))
+    )
+
+  def _integrate(self, function):
+    """Integral over y of function(y_BND, log p_m [B, N, M, D], log mixture [B, N, D]).
+
+    Gauss-Legendre between knots around every member's mean, those of all members pooled. The more
+    members, the closer the knots and the fewer the nodes between two: 1e-8 for a few members.
+    """
+    mean_BMD, std_BMD = self
+    batch, members, targets = mean_BMD.shape
+    knots = np.array([0.5, 1.25, 2, 2.75, 3.5, 4.5, 5.5, 7, 9])
+    knots_BMPD = mean_BMD[:, :, None] + std_BMD[:, :, None] * np.append(-knots, knots)[:, None]
+    knots_BND = np.sort(knots_BMPD.reshape(batch, -1, targets), 1)
+    half_BND = np.diff(knots_BND, axis=1) / 2
+    middle_BND = knots_BND[:, :-1] + half_BND
+    total_BD = np.zeros((batch, targets))
+    for x, weight in zip(*np.polynomial.legendre.leggauss(8 if members <= 8 else 3)):
+      y_BND = middle_BND + x * half_BND
+      log_p_BNMD = self._log_pdfs(y_BND)
+      value_BND = function(y_BND, log_p_BNMD, _log_mean_exp(log_p_BNMD, 2))
+      total_BD += (weight * half_BND * value_BND).sum(1)
+    return total_BD
+
+
+def _log_mean_exp(x, axis):
+  top = x.max(axis, keepdims=True)
+  return np.log(np.exp(x - top).mean(axis)) + top.squeeze(axis)
+
+
+def _mean_absolute(mean, std):
+  """E|N(mean, std^2)|."""
+  z = mean / std
+  return mean * special.erf(z / math.sqrt(2)) + std * math.sqrt(2 / math.pi) * np.exp(-(z**2) / 2)
+
+
+class StudentT(NamedTuple):
+  """What a Normal-Wishart predicts; its parameters are described at predictive.NormalWishart."""
+
+  mean_BD: np.ndarray
+  log_var_BD: np.ndarray
+  log_kappa_BD: np.ndarray
+  log_dof_BD: np.ndarray
+
+  def mean(self):
+    return self.mean_BD
+
+  def data(self):
+    return np.exp(self.log_var_BD)
+
+  def knowledge(self):
+    return np.exp(self.log_var_BD - self.log_kappa_BD)
+
+  def _standard(self):
+    """Degrees of freedom, and log scale."""
+    log_total_BD = self.log_var_BD + np.logaddexp(0, -self.log_kappa_BD)
+    log_share_BD = -np.logaddexp(0, math.log(2) - self.log_dof_BD)  # (nu - 2) / nu
+    return 2 + np.exp(self.log_dof_BD), (log_total_BD + log_share_BD) / 2
+
+  def _log_peak(self):
+    """Log of the density at its mean, times the scale."""
+    nu_BD, _ = self._standard()
+    return np.log(special.poch(nu_BD / 2, 0.5)) - np.log(math.pi * nu_BD) / 2
+
+  def log_pdf(self, y_BND):
+    """At N points each: [B, N, D]."""
+    nu_B1D, log_scale_B1D, log_peak_B1D = (
+      a[:, None] for a in (*self._standard(), self._log_peak())
+    )
+    z_BND = (y_BND - self.mean_BD[:, None]) / np.exp(log_scale_B1D)
+    return log_peak_B1D - log_scale_B1D - (nu_B1D + 1) / 2 * np.log1p(z_BND**2 / nu_B1D)
+
+  def log_prob(self, y_BD):
+    """Joint: [B]. Targets are independent."""
+    return self.log_pdf(y_BD[:, None])[:, 0].sum(-1)
+
+  def cdf(self, y_BD):
+    nu_BD, log_scale_BD = self._standard()
+    return special.stdtr(nu_BD, (y_BD - self.mean_BD) / np.exp(log_scale_BD))
+
+  def quantile(self, q):
+    nu_BD, log_scale_BD = self._standard()
+    return self.mean_BD + np.exp(log_scale_BD) * special.stdtrit(nu_BD, q)
+
+  def crps(self, y_BD):
+    """Closed form (Jordan, Krueger and Lerch 2019), times the scale, z = (y - mean) / scale:
+
+    z (2 F(z) - 1) + (2 f(z) (nu + z^2) - 2 sqrt(nu) B(1/2, nu - 1/2) / B(1/2, nu/2)^2) / (nu - 1)
+    """
+    nu_BD, log_scale_BD = self._standard()
+    scale_BD = np.exp(log_scale_BD)
+    z_BD = (y_BD - self.mean_BD) / scale_BD
+    pdf_BD = np.exp(self.log_pdf(y_BD[:, None])[:, 0] + log_scale_BD)
+    spread_BD = 2 * np.sqrt(nu_BD / math.pi) * special.poch(nu_BD / 2, 0.5) ** 2
+    spread_BD /= (nu_BD - 1) * special.poch(nu_BD - 0.5, 0.5)
+    first_BD = z_BD * (2 * special.stdtr(nu_BD, z_BD) - 1)
+    return scale_BD * (first_BD + 2 * pdf_BD * (nu_BD + z_BD**2) / (nu_BD - 1) - spread_BD)
+
+  def entropies(self):
+    """Differential entropies: total, of the Student's t; data, E H[N]; knowledge, the rest."""
+    nu_BD, log_scale_BD = self._standard()
+    digamma_gap_BD = special.digamma((nu_BD + 1) / 2) - special.digamma(nu_BD / 2)
+    total_BD = (nu_BD + 1) / 2 * digamma_gap_BD - self._log_peak() + log_scale_BD
+    # E log Lambda = psi(nu / 2) - log(rate), rate = (nu - 2) exp(log_var) / 2
+    log_rate_BD = self.log_dof_BD + self.log_var_BD - math.log(2)
+    data_BD = (_LOG_2PI + 1 + log_rate_BD - special.digamma(nu_BD / 2)) / 2
+    return total_BD, data_BD, total_BD - data_BD
