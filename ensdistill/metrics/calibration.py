@@ -112,8 +112,7 @@ def fit_temperature(log_probs_BK, labels_B):
   nothing (every prediction uniform, or certain and right) T is 1.
   """
   log_probs_BK, labels_B = check(log_probs_BK, labels_B)
-  for i in range(0, len(labels_B), 1 << 14):
-    normalized(log_probs_BK[i : i + (1 << 14)])  # refuses what is no log of probabilities
+  in_blocks(lambda x: normalized(x)[:, 0], log_probs_BK)  # refuses what is no log of probabilities
   slope = lambda log_beta: _slope(log_probs_BK, labels_B, math.exp(log_beta))
   low, high = -math.log(TEMPERATURES[1]), -math.log(TEMPERATURES[0])
   if slope(high)[0] <= 0:

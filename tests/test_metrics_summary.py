@@ -1,0 +1,250 @@
+"""The summaries under the names of results.json: each number is the metric of that name."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import special
+
+from ensdistill import metrics, predictive
+from ensdistill.metrics import arrays, entropies, regression, summary
+
+QUICK = settings(max_examples=15, deadline=None, derandomize=True)
+
+
+def mixture(seed, batch=60, members=3, classes=5, signal=2.0):
+  rng = np.random.default_rng(seed)
+  labels_B = rng.integers(0, classes, batch)
+  z_BMK = rng.normal(0, 1, (batch, 1, classes)) + rng.normal(0, 1, (batch, members, classes))
+  z_BMK[np.arange(batch), :, labels_B] += signal
+  log_probs_BMK = special.log_softmax(2 * z_BMK, -1).astype(np.float32)
+  return predictive.Mixture(log_probs_BMK), labels_B
+
+
+def dirichlet(seed, **settings):
+  p, labels_B = mixture(seed, members=1, **settings)
+  return predictive.Dirichlet(p.log_probs_BMK[:, 0] + 3), labels_B
+
+
+def classify(p, labels_B, **settings):
+  valid, valid_labels = mixture(99)
+  return summary.classification(
+    p, labels_B, valid_predictive=valid, valid_labels=valid_labels, **settings
+  )
+
+
+def test_classification_of_a_mixture():
+  (p, labels_B), (valid, valid_labels) = mixture(0), mixture(99)
+  ensemble, _ = mixture(1)
+  ours = classify(p, labels_B, ensemble=ensemble, ensemble_cnll=[2.0, 0.01])
+  log_probs_BK = special.logsumexp(np.float64(p.log_probs_BMK), 1) - np.log(3)
+  valid_BK = special.logsumexp(np.float64(valid.log_probs_BMK), 1) - np.log(3)
+  temperature = metrics.fit_temperature(valid_BK, valid_labels)
+  soft_BK = metrics.apply_temperature(log_probs_BK, temperature)
+  correct_B = log_probs_BK.argmax(-1) == labels_B
+  size, covered = metrics.conformal(log_probs_BK, labels_B, valid_BK, valid_labels)
+  their_BK = special.logsumexp(np.float64(ensemble.log_probs_BMK), 1) - np.log(3)
+  kl, rank = metrics.agreement(log_probs_BK, their_BK, p.knowledge(), ensemble.knowledge())
+  total_B = np.asarray(p.total())
+  expected = {
+    'acc': metrics.accuracy(log_probs_BK, labels_B),
+    'nll': metrics.nll(log_probs_BK, labels_B),
+    'bs': metrics.brier(log_probs_BK, labels_B),
+    'ece': metrics.ece(log_probs_BK, labels_B),
+    'ece_10': metrics.ece(log_probs_BK, labels_B, 10),
+    'ece_100': metrics.ece(log_probs_BK, labels_B, 100),
+    'aece': metrics.adaptive_ece(log_probs_BK, labels_B),
+    'temperature': temperature,
+    'cnll': metrics.nll(soft_BK, labels_B),
+    'cbs': metrics.brier(soft_BK, labels_B),
+    'cece': metrics.ece(soft_BK, labels_B),
+    'pairwise_kl': metrics.pairwise_kl(p.log_probs_BMK),
+    'epkl': metrics.epkl(p.log_probs_BMK),
+    'disagreement': metrics.disagreement(p.log_probs_BMK),
+    'member_acc': metrics.member_accuracies(p.log_probs_BMK, labels_B).mean(),
+    'total': total_B.mean(),
+    'data': np.asarray(p.data()).mean(),
+    'knowledge': np.asarray(p.knowledge()).mean(),
+    'prr': metrics.prr(-log_probs_BK.max(-1), correct_B),
+    'prr_total': metrics.prr(total_B, correct_B),
+    'prr_knowledge': metrics.prr(np.asarray(p.knowledge()), correct_B),
+    'misclassification/auroc_total': metrics.auroc(total_B[correct_B], total_B[~correct_B]),
+    'misclassification/fpr95_total': metrics.fpr95(total_B[correct_B], total_B[~correct_B]),
+    'dee': metrics.dee([2.0, 0.01], ours['cnll']),
+    'agreement_kl': kl,
+    'agreement_knowledge': rank,
+    'conformal_size': size,
+    'conformal_coverage': covered,
+  }
+  for name, value in expected.items():
+    assert ours[name] == pytest.approx(value, rel=2e-5, abs=1e-6), name
+  assert ours['member_acc_min'] <= ours['member_acc'] <= ours['member_acc_max']
+  assert all(type(value) is float for value in ours.values())
+
+
+def test_classification_of_a_dirichlet():
+  p, labels_B = dirichlet(0)
+  ours = classify(p, labels_B)
+  assert ours['knowledge'] == pytest.approx(np.asarray(p.knowledge()).mean(), rel=1e-5)
+  assert ours['data'] == pytest.approx(np.asarray(p.data()).mean(), rel=1e-5)
+  assert ours['pairwise_kl'] == ours['epkl']
+  assert ours['epkl'] == pytest.approx(np.asarray(p.epkl()).mean(), rel=1e-5)
+  assert 'member_acc' not in ours and 'dee' not in ours and 'agreement_kl' not in ours
+  same = classify(predictive.Mixture(np.asarray(p.log_probs())[:, None]), labels_B)
+  for name in ('acc', 'nll', 'ece', 'cnll', 'prr', 'prr_total'):
+    assert ours[name] == pytest.approx(same[name], rel=1e-4), name
+
+
+def test_one_network_knows_nothing_of_its_ignorance():
+  ours = classify(*mixture(2, members=1))
+  for name in ('knowledge', 'epkl', 'pairwise_kl', 'disagreement'):
+    assert ours[name] == 0
+  assert ours['misclassification/auroc_knowledge'] == 0.5
+  assert ours['prr_knowledge'] == pytest.approx(0, abs=1e-9)
+  assert ours['total'] == ours['data']
+
+
+@pytest.mark.parametrize('batch', [1, 30])
+def test_without_an_error(batch):
+  p, labels_B = mixture(3, batch=batch, signal=50.0)
+  ours = classify(p, labels_B)
+  assert ours['acc'] == 1
+  undefined = {name for name, value in ours.items() if math.isnan(value)}
+  assert undefined == {name for name in ours if name.startswith(('prr', 'misclassification/'))}
+
+
+@pytest.mark.parametrize('make', [mixture, dirichlet])
+def test_blocks_and_streams_change_nothing(make, monkeypatch):
+  (p, labels_B), (ensemble, _) = make(4), mixture(5)
+  whole = classify(p, labels_B, ensemble=ensemble)
+  for module in arrays, summary:
+    monkeypatch.setattr(module, 'BLOCK', 50)
+  small = classify(jax.tree.map(jnp.asarray, p), labels_B, ensemble=ensemble)
+  assert whole == pytest.approx(small, rel=1e-9)
+  parts = [
+    summary.examples(jax.tree.map(lambda a, i=i: a[i : i + 7], p), labels_B[i : i + 7])
+    for i in range(0, 60, 7)
+  ]
+  streamed = summary.classification_metrics(summary.join(parts))
+  assert streamed['prr_total'] == pytest.approx(whole['prr_total'])
+
+
+@QUICK
+@given(st.integers(0, 10**6), st.integers(1, 4))
+def test_classification_properties(seed, members):
+  p, labels_B = mixture(seed, batch=25, members=members, signal=1.0)
+  ours = classify(p, labels_B)
+  order_B = np.random.default_rng(seed).permutation(25)
+  shuffled = predictive.Mixture(p.log_probs_BMK[order_B][:, ::-1])
+  again = classify(shuffled, labels_B[order_B])
+  assert again == pytest.approx(ours, rel=1e-6, abs=1e-7, nan_ok=True)
+  assert ours['knowledge'] >= 0 and 0 <= ours['ece'] <= 1 and 0 <= ours['cece'] <= 1
+  assert ours['total'] == pytest.approx(ours['data'] + ours['knowledge'])
+
+
+@pytest.mark.parametrize('make', [mixture, dirichlet])
+def test_uncertainties_of_the_host_are_those_of_jit(make):
+  p, _ = make(6)
+  log_probs_BK, ours = entropies.read(p)
+  np.testing.assert_allclose(log_probs_BK, p.log_probs(), rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(entropies.log_probs(p), log_probs_BK)
+  for name in ('total', 'data', 'knowledge', 'epkl'):
+    np.testing.assert_allclose(ours[name], getattr(p, name)(), rtol=2e-5, atol=1e-6)
+
+
+def test_uncertainties_of_extreme_predictions():
+  """Sure and wrong beyond float64's exp, certain, and sharp Dirichlets."""
+  log_probs_BMK = np.array([[[0.0, -2000.0], [0.0, -1500.0]]])
+  assert entropies.log_probs(predictive.Mixture(log_probs_BMK))[0, 1] == -1500 - np.log(2)
+  with np.errstate(divide='ignore'):
+    certain = predictive.Mixture(np.log([[[1.0, 0.0], [0.0, 1.0]]]))
+  _, ours = entropies.read(certain)
+  assert ours['knowledge'] == pytest.approx(np.log(2)) and ours['data'] == 0
+  assert ours['pairwise_kl'] == np.inf
+  for log_alpha in (-60.0, 20.0, 60.0, 500.0):
+    p = predictive.Dirichlet(np.full((1, 4), log_alpha))
+    _, ours = entropies.read(p)
+    knowledge = np.log(4) if log_alpha < 0 else 3 / 8 * np.exp(-log_alpha)
+    assert ours['knowledge'] == pytest.approx(knowledge, rel=1e-6)
+    assert ours['data'] == pytest.approx(np.log(4) - knowledge, abs=1e-9)
+
+
+def test_ood():
+  (inside, _), (outside, _) = mixture(7), mixture(8, signal=0.0)
+  ours = summary.ood(inside, outside, ensemble_out=outside)
+  for name in ('total', 'data', 'knowledge', 'epkl'):
+    pair = [np.asarray(getattr(p, name)()) for p in (inside, outside)]
+    assert ours[f'auroc_{name}'] == pytest.approx(metrics.auroc(*pair), abs=1e-3)
+    assert ours[f'aupr_{name}'] == pytest.approx(metrics.aupr(*pair), abs=1e-3)
+    assert f'fpr95_{name}' in ours
+  confidence = [-np.asarray(p.log_probs()).max(-1) for p in (inside, outside)]
+  assert ours['auroc_confidence'] == pytest.approx(metrics.auroc(*confidence), abs=1e-3)
+  assert ours['auroc_total'] > 0.6
+  assert ours['agreement_knowledge'] == pytest.approx(1) and ours['agreement_kl'] == 0
+  assert ours['knowledge'] == pytest.approx(np.asarray(outside.knowledge()).mean(), rel=1e-5)
+  flipped = summary.ood(outside, inside)
+  assert flipped['auroc_total'] == pytest.approx(1 - ours['auroc_total'])
+  assert 'agreement_kl' not in flipped
+
+
+def gaussians(seed, spread):
+  rng = np.random.default_rng(seed)
+  mean_BMD = rng.normal(0, spread, (40, 3, 1)) + rng.normal(0, 1, (40, 1, 1))
+  return predictive.GaussianMixture(mean_BMD, rng.normal(-2, 0.5, (40, 3, 1)))
+
+
+def test_regression():
+  p, ensemble = gaussians(0, 0.3), gaussians(1, 0.3)
+  y_BD = np.random.default_rng(2).normal(0, 1, (40, 1))
+  ours = summary.regression(p, y_BD, ensemble=ensemble)
+  loss_B = ((np.asarray(p.mean()) - y_BD) ** 2)[:, 0]
+  curve = metrics.rejection_curve(np.asarray(p.knowledge()), loss_B)
+  area = lambda y: np.trapezoid(y, curve.rejected)
+  random = area(curve.random)
+  kl, rank = regression.agreement(p, ensemble)
+  expected = {
+    'rmse': np.sqrt(loss_B.mean()),
+    'nll': -np.asarray(p.log_prob(y_BD)).mean(),
+    'crps': metrics.crps(p, y_BD),
+    'coverage_90': metrics.coverage(p, y_BD, 0.9),
+    'sharpness_95': metrics.sharpness(p, 0.95),
+    'calibration_error': metrics.calibration_error(metrics.pit(p, y_BD)),
+    'knowledge': np.asarray(p.knowledge()).mean(),
+    'prr_knowledge': 100 * (random - area(curve.model)) / (random - area(curve.oracle)),
+    'agreement_kl': kl,
+    'agreement_knowledge': rank,
+  }
+  for name, value in expected.items():
+    assert ours[name] == pytest.approx(value, rel=1e-5), name
+  assert ours['total'] == pytest.approx(ours['data'] + ours['knowledge'])
+  assert all(type(value) is float for value in ours.values())
+
+
+def test_regression_ood():
+  ours = summary.ood(gaussians(0, 0.1), gaussians(1, 2.0), ensemble_out=gaussians(1, 2.0))
+  assert ours['auroc_knowledge'] > 0.95 and ours['agreement_knowledge'] == pytest.approx(1)
+  assert ours['agreement_kl'] == pytest.approx(0, abs=1e-9) and 'auroc_epkl' not in ours
+
+
+def test_gap_closed():
+  assert summary.gap_closed(0.8, 0.9, 0.85) == pytest.approx(0.5)
+  assert summary.gap_closed(1.2, 0.8, 0.8) == 1  # lower is better: the same formula
+  assert summary.gap_closed(0.8, 0.9, 0.7) == pytest.approx(-1)
+  assert summary.gap_closed(0.8, 0.9, 0.85, member_se=0.03, ensemble_se=0.03) == pytest.approx(0.5)
+  assert summary.gap_closed(0.8, 0.9, 0.85, member_se=0.04, ensemble_se=0.04) is None
+  assert summary.gap_closed(0.8, 0.8, 0.85) is None
+  for bad in (None, math.nan, math.inf):
+    assert summary.gap_closed(0.8, 0.9, bad) is None and summary.gap_closed(bad, 0.9, 0.8) is None
+  assert summary.gap_closed_se(0.8, 0.9, 0.02) == pytest.approx(0.2)
+
+
+def test_no_examples_and_no_classifier_are_refused():
+  p, labels_B = mixture(9, batch=0)
+  with pytest.raises(ValueError, match='no examples'):
+    summary.ood(p, p)
+  with pytest.raises(ValueError, match='classifier'):
+    classify(gaussians(0, 1.0), labels_B)
