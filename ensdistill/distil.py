@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ensdistill import build, checkpoint, evaluate, loop, members, mesh, students, train
+from ensdistill import build, checkpoint, evaluate, loop, mesh, students, train
 from ensdistill.teacher import Teacher
 
 
@@ -68,32 +68,26 @@ def _train(config, dataset, phase, before, shared, teacher, folder, writer):
     f'{method.objective.name}, perturbation {config.perturb.name}, {method.steps} steps; '
     f'{mesh.note(running.mesh, section.batch_size)}'
   )
-  augment = build.augmentation(config)
-  example = jnp.zeros((1, *dataset.train.x.shape[1:]))
-  # Away from the members' keys, which are fold_in(key(seed), m) too.
+  if before is not None and phase.start:
+    before = jax.vmap(phase.start)(before)
+  # Away from the members' keys, which are fold_in(key(seed), m).
   root = jax.random.fold_in(jax.random.key(config.seed), 2**31 - 2)
-
-  @jax.jit
-  def start(number, variables):
-    key, order = jax.random.split(jax.random.fold_in(root, number))
-    if variables is not None and phase.start:
-      variables = phase.start(variables)
-    return train.init(key, order, method, example, variables)
+  keys = train.keys(root, range(config.seeds))
+  states = train.start(*keys, method, jnp.zeros((1, *dataset.shape)), before)
+  augment = build.augmentation(config)
 
   def step(state, arrays, frozen):
     batch = train.draw(arrays, state.order, state.step, batch=section.batch_size, augment=augment)
     batch = mesh.split_batch(running.mesh, batch)
     return train.train_step(state, batch, teacher.freeze(frozen) if frozen else None, method)
 
-  seeds = range(config.seeds)
-  starts = [start(i, None if before is None else members.take(before, i)) for i in seeds]
   checkpoints = folder / 'checkpoints' / phase.name
   views = 'student-averaged' if section.view == 'averaged' else 'student'
   with checkpoint.Checkpointer(checkpoints, log=writer.line) as checkpointer:
     variables, _ = loop.fit(
       phase.name,
       step,
-      members.stack(starts),
+      states,
       shared,
       steps=method.steps,
       batch=section.batch_size,

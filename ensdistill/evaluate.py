@@ -33,9 +33,23 @@ def scores(method, view: str, *, batch: int, device_mesh):
       lambda x: student.module.apply(variables, x), x, batch=batch, device_mesh=device_mesh
     )
     predictive = method.objective.predictive(method.family, outputs)
-    return method.family.scores(predictive, y)
+    return SCORES[method.family.name](predictive, y)
 
   return score
+
+
+def _categorical_scores(predictive, labels_B):
+  log_probs_BK = predictive.log_probs()
+  picked_B = jnp.take_along_axis(log_probs_BK, labels_B[:, None], axis=-1)[:, 0]
+  return {'nll': -picked_B.mean(), 'acc': (log_probs_BK.argmax(-1) == labels_B).mean()}
+
+
+def _gaussian_scores(predictive, y_BD):
+  error_BD = predictive.mean() - y_BD
+  return {'nll': -predictive.log_prob(y_BD).mean(), 'rmse': jnp.sqrt((error_BD**2).mean())}
+
+
+SCORES = {'categorical': _categorical_scores, 'gaussian': _gaussian_scores}
 
 
 def outputs(frozen, x: np.ndarray, *, batch: int, device_mesh, precision: str = 'highest'):

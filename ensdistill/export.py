@@ -140,5 +140,5 @@ def load(folder) -> Model:
   student = students.make(
     backbone=backbone, outputs=objective.width(family, spec['targets']), **spec['student']
   )
-  tensors, _ = safe.load_tensors(folder / 'weights.safetensors', expected_sha256=spec['sha256'])
+  tensors = safe.load_tensors(folder / 'weights.safetensors', expected_sha256=spec['sha256'])
   return Model(spec, student, safe.unflatten(tensors))

@@ -80,7 +80,8 @@ def fit(
   blank = mesh.place(_blank_logs(step, states, shared), mesh.by_member(loop.mesh))
   carry = {'states': states, 'logs': blank}
   if select != 'last':
-    carry['best'] = Best(jnp.full(len(states.step), -jnp.inf), states.step, states.variables)
+    empty = jax.tree.map(jnp.zeros_like, (states.step, states.variables))  # no alias: donated
+    carry['best'] = Best(jnp.full(len(states.step), -jnp.inf), *empty)
   carry = mesh.place(carry, mesh.by_member(loop.mesh))
 
   sign = -1 if select in ('nll', 'rmse') else 1
@@ -239,6 +240,7 @@ class _Clock:
       self.progress.update(at, self.latest)
 
   def _write(self, at, values):
+    values = dict(sorted(values.items(), key=lambda item: item[0] != 'loss'))  # the loss leads
     self.latest |= values
     self.loop.writer.scalars(at, values, stage=self.stage)
 

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import time
 from typing import Any, NamedTuple
 
@@ -9,11 +10,10 @@ import jax
 
 from ensdistill import (
   build,
-  checkpoint,
+  compare,
   config as config_lib,
   data,
   distil,
-  evaluate,
   export,
   report,
   runtime,
@@ -32,6 +32,7 @@ class Plan(NamedTuple):
 
   config: Any
   dataset: data.Dataset
+  training: data.Dataset  # what the student learns from: with auxiliary inputs, if there are any
   folder: pathlib.Path
 
 
@@ -42,31 +43,30 @@ def prepare(config, workdir: str | None = None) -> Plan:
     config_lib.check(config)
     folder = pathlib.Path(workdir or config.workdir or pathlib.Path('runs', config.name))
     _claim(folder, config)
-    dataset = load_data(config)
+    dataset, training = load_data(config)
     config_lib.check_fits(config, dataset.family)
     build.teacher_method(config, dataset)
-    distil.phases(config, dataset)
+    distil.phases(config, training)
   except ValueError as error:
     raise UsageError(str(error)) from error
-  return Plan(config, dataset, folder)
+  return Plan(config, dataset, training, folder)
 
 
-def load_data(config) -> data.Dataset:
-  """The data set, with the auxiliary inputs (EnD²+AUX) joined to its training split."""
+def load_data(config) -> tuple[data.Dataset, data.Dataset]:
+  """The data set, and the same with auxiliary inputs (EnD²+AUX) joined to its training split."""
   section = config.data
   options = {'dir': section.dir or None, 'seed': config.seed}
   dataset = data.load(
     section.name, valid=section.valid, limit=section.limit, split=section.split, **options
   )
   if not section.aux:
-    return dataset
-  shape = dataset.train.x.shape[1:]
-  return data.join(dataset, data.load_inputs(section.aux, shape=shape, **options))
+    return dataset, dataset
+  return dataset, data.join(dataset, data.load_inputs(section.aux, shape=dataset.shape, **options))
 
 
 def run(plan: Plan) -> dict:
   """Teacher, student, evaluation, report; every stage that is done is not done again."""
-  config, dataset, folder = plan
+  config, dataset, training, folder = plan
   done = report.load(folder, config_lib.decisive(config))
   if done:
     print(f'{folder}: finished before; nothing to do (remove the folder to run it again)')
@@ -84,11 +84,11 @@ def run(plan: Plan) -> dict:
 
   root = pathlib.Path(config.teacher.dir or folder.parent / 'teachers')
   teacher = timed('teacher', teacher_lib.obtain(config, dataset, root, writer))
-  student = timed('student', distil.distil(config, dataset, teacher, folder, writer))
-  rows = timed('evaluation', evaluate.compare(config, dataset, teacher, student, writer))
+  student = timed('student', distil.distil(config, training, teacher, folder, writer))
+  compared = timed('evaluation', compare.compare(config, dataset, teacher, student, writer))
   export.save_all(folder, config, dataset, student)
-  results = report.write(folder, config, rows, timings, writer)
-  checkpoint.remove(folder / 'checkpoints')
+  results = report.write(folder, config, compared, timings, writer)
+  shutil.rmtree(folder / 'checkpoints', ignore_errors=True)
   writer.close()
   print(report.table(results))
   return results
@@ -96,7 +96,6 @@ def run(plan: Plan) -> dict:
 
 def _claim(folder: pathlib.Path, config) -> None:
   """Makes the run's folder its own: a folder of other settings is refused."""
-  safe.make_folder(folder)
   path, decisive = folder / 'config.json', config_lib.decisive(config)
   if path.exists():
     old = config_lib.flatten(json.loads(path.read_text()))

@@ -80,7 +80,7 @@ def obtain(config, dataset, root: pathlib.Path, writer) -> Teacher:
   decisive = settings(config, dataset)
   fingerprint = config_lib.fingerprint(decisive)
   folder = root / fingerprint
-  safe.make_folder(folder)
+  folder.mkdir(parents=True, exist_ok=True)
   method = build.teacher_method(config, dataset)
   wanted = range(config.teacher.members)
   say = lambda: writer.line(f'teacher {fingerprint}: another run is training it; waiting for {folder}')
@@ -106,16 +106,9 @@ def _train(config, dataset, method, numbers, folder, writer) -> dict[int, Any]:
     f'teacher {folder.name}: training {len(numbers)} members for {method.steps} steps; '
     f'{running.strategy} over members, {mesh.note(running.mesh, section.batch_size)}'
   )
-  root = jax.random.key(config.seed)
-  shared_order = jax.random.fold_in(root, 2**31 - 1)
+  keys = train.keys(jax.random.key(config.seed), numbers, section.order == 'shared')
+  states = train.start(*keys, method, jnp.zeros((1, *dataset.shape)))
   augment = build.augmentation(config)
-  example = jnp.zeros((1, *dataset.train.x.shape[1:]))
-
-  @jax.jit
-  def start(number):
-    key, order = jax.random.split(jax.random.fold_in(root, number))
-    order = shared_order if section.order == 'shared' else order
-    return train.init(key, order, method, example)
 
   def step(state, arrays):
     batch = train.draw(arrays, state.order, state.step, batch=section.batch_size, augment=augment)
@@ -127,7 +120,7 @@ def _train(config, dataset, method, numbers, folder, writer) -> dict[int, Any]:
     variables, kept = loop.fit(
       'teacher',
       step,
-      members.stack([start(m) for m in numbers]),
+      states,
       (build.arrays(dataset.train, dataset),),
       steps=method.steps,
       batch=section.batch_size,
@@ -166,7 +159,7 @@ def _load(folder, name, writer):
     return None
   try:
     facts = json.loads(path.with_suffix('.json').read_text())
-    tensors, _ = safe.load_tensors(path, expected_sha256=facts['sha256'])
+    tensors = safe.load_tensors(path, expected_sha256=facts['sha256'])
     return {'batch_stats': {}, **safe.unflatten(tensors)}
   except (ValueError, KeyError) as error:
     writer.line(f'warning: {path} is damaged ({error}); it is made again')

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ensdistill import data, members, mesh
+from ensdistill import data, members, nets
 from ensdistill.objectives import Objective
 from ensdistill.perturb import Perturbation, Space
 from ensdistill.students import Student
@@ -44,14 +44,29 @@ class Method:
   labels_on_clean: bool = True
 
 
-def init(key, order, method: Method, x, variables=None) -> TrainState:
-  """A fresh state; `variables` from an earlier phase take the place of random ones."""
-  key_init, key = jax.random.split(key)
+def start(keys, orders, method: Method, example, variables=None) -> TrainState:
+  """Stacked fresh states [S, ...], one a key; stacked `variables` take the place of random ones."""
   if variables is None:
-    variables = method.student.module.init(key_init, x, False)
-  params = variables['params']
-  batch_stats = variables.get('batch_stats', {})
-  return TrainState(jnp.int32(0), params, batch_stats, method.optimizer.init(params), key, order)
+    variables = nets.initial.variables(method.student.module, keys, example)
+
+  @jax.jit
+  @jax.vmap
+  def states(key, order, variables):
+    params, batch_stats = variables['params'], variables.get('batch_stats', {})
+    return TrainState(
+      jnp.int32(0), params, batch_stats, method.optimizer.init(params), key, order
+    )
+
+  return states(keys, orders, variables)
+
+
+def keys(root, numbers, shared_order: bool = False):
+  """Keys and orders of the networks with these numbers: one's own depend on its number alone."""
+  own = jax.vmap(lambda n: jax.random.split(jax.random.fold_in(root, n)))(jnp.asarray(numbers))
+  if shared_order:
+    order = jax.random.fold_in(root, 2**31 - 1)
+    return own[:, 0], jnp.broadcast_to(order, own[:, 1].shape)
+  return own[:, 0], own[:, 1]
 
 
 def train_step(state: TrainState, batch, teacher: members.Members | None, method: Method):
@@ -98,7 +113,7 @@ def train_step(state: TrainState, batch, teacher: members.Members | None, method
   (loss, (batch_stats, terms)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
   updates, opt_state = method.optimizer.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
-  logs = {'loss': loss, **terms, **moved, 'grad_norm': optax.global_norm(grads)}
+  logs = {'loss': loss, **terms, **moved, 'grad_norm': optax.tree.norm(grads)}
   state = TrainState(state.step + 1, params, batch_stats, opt_state, state.key, state.order)
   return state, jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), logs)
 

@@ -5,7 +5,7 @@ import inspect
 import jax.numpy as jnp
 
 from ensdistill import names
-from ensdistill.nets import layers, mlp, resnet, stack, wide_resnet
+from ensdistill.nets import initial, layers, mlp, resnet, stack, wide_resnet
 
 # (shape, **settings) -> stages, pooling
 NETWORKS = {'mlp': mlp.mlp, 'resnet': resnet.resnet, 'wide_resnet': wide_resnet.wide_resnet}

@@ -1,0 +1,11 @@
+"""Diversity Matters with ConfODS (Nam et al., 2021) on Fashion-MNIST: ODS, scaled by confidence.
+
+python -m ensdistill.main --config=configs/be_confods_fashion_mnist.py
+python -m ensdistill.main --config=configs/be_confods_fashion_mnist.py:small
+"""
+
+from configs import common
+
+
+def get_config(variant=''):
+  return common.make('be_confods', 'fashion_mnist', variant)

@@ -1,0 +1,12 @@
+"""BatchEnsemble distillation on Gaussian-perturbed inputs on CIFAR-100: a control of Diversity Matters.
+
+python -m ensdistill.main --config=configs/be_gaussian_cifar100.py
+python -m ensdistill.main --config=configs/be_gaussian_cifar100.py:small
+python -m ensdistill.main --config=configs/be_gaussian_cifar100.py:paper
+"""
+
+from configs import common
+
+
+def get_config(variant=''):
+  return common.make('be_gaussian', 'cifar100', variant)

@@ -1,0 +1,11 @@
+"""BatchEnsemble distillation on Fashion-MNIST: member m learns from teacher m; the baseline of Diversity Matters.
+
+python -m ensdistill.main --config=configs/be_kd_fashion_mnist.py
+python -m ensdistill.main --config=configs/be_kd_fashion_mnist.py:small
+"""
+
+from configs import common
+
+
+def get_config(variant=''):
+  return common.make('be_kd', 'fashion_mnist', variant)

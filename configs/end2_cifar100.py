@@ -1,0 +1,11 @@
+"""EnD² (Malinin et al., 2020) on CIFAR-100: a Prior Network whose Dirichlet matches the members' predictions.
+
+python -m ensdistill.main --config=configs/end2_cifar100.py
+python -m ensdistill.main --config=configs/end2_cifar100.py:small
+"""
+
+from configs import common
+
+
+def get_config(variant=''):
+  return common.make('end2', 'cifar100', variant)

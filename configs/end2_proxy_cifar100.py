@@ -1,0 +1,11 @@
+"""Proxy-EnD² (Ryabinin et al., 2021) on CIFAR-100: a Dirichlet close to a proxy fitted to the members'.
+
+python -m ensdistill.main --config=configs/end2_proxy_cifar100.py
+python -m ensdistill.main --config=configs/end2_proxy_cifar100.py:small
+"""
+
+from configs import common
+
+
+def get_config(variant=''):
+  return common.make('end2_proxy', 'cifar100', variant)

@@ -1,0 +1,11 @@
+"""Proxy-EnD² (Ryabinin et al., 2021) on three spirals: a Dirichlet close to a proxy fitted to the members'.
+
+python -m ensdistill.main --config=configs/end2_proxy_spirals.py
+python -m ensdistill.main --config=configs/end2_proxy_spirals.py:small
+"""
+
+from configs import common
+
+
+def get_config(variant=''):
+  return common.make('end2_proxy', 'spirals', variant)

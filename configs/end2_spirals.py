@@ -1,0 +1,11 @@
+"""EnD² (Malinin et al., 2020) on three spirals: a Prior Network whose Dirichlet matches the members' predictions.
+
+python -m ensdistill.main --config=configs/end2_spirals.py
+python -m ensdistill.main --config=configs/end2_spirals.py:small
+"""
+
+from configs import common
+
+
+def get_config(variant=''):
+  return common.make('end2', 'spirals', variant)

@@ -1,0 +1,11 @@
+"""EnD² on TDiv inputs on CIFAR-100: a Dirichlet matched where the members disagree; no paper tried it.
+
+python -m ensdistill.main --config=configs/end2_tdiv_cifar100.py
+python -m ensdistill.main --config=configs/end2_tdiv_cifar100.py:small
+"""
+
+from configs import common
+
+
+def get_config(variant=''):
+  return common.make('end2_tdiv', 'cifar100', variant)

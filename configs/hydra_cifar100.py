@@ -1,0 +1,11 @@
+"""Hydra (Tran et al., 2020) on CIFAR-100: one body, and a head for each member of the ensemble.
+
+python -m ensdistill.main --config=configs/hydra_cifar100.py
+python -m ensdistill.main --config=configs/hydra_cifar100.py:small
+"""
+
+from configs import common
+
+
+def get_config(variant=''):
+  return common.make('hydra', 'cifar100', variant)

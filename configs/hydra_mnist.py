@@ -1,0 +1,11 @@
+"""Hydra (Tran et al., 2020) on MNIST: one body, and a head for each member of the ensemble.
+
+python -m ensdistill.main --config=configs/hydra_mnist.py
+python -m ensdistill.main --config=configs/hydra_mnist.py:small
+"""
+
+from configs import common
+
+
+def get_config(variant=''):
+  return common.make('hydra', 'mnist', variant)

@@ -1,0 +1,10 @@
+"""Knowledge distillation on scikit-learn's digits: one network learns the ensemble's mean prediction.
+
+python -m ensdistill.main --config=configs/kd_digits.py
+"""
+
+from configs import common
+
+
+def get_config(variant=''):
+  return common.make('kd', 'digits', variant)

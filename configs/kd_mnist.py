@@ -1,0 +1,11 @@
+"""Knowledge distillation on MNIST: one network learns the ensemble's mean prediction.
+
+python -m ensdistill.main --config=configs/kd_mnist.py
+python -m ensdistill.main --config=configs/kd_mnist.py:small
+"""
+
+from configs import common
+
+
+def get_config(variant=''):
+  return common.make('kd', 'mnist', variant)

@@ -1,0 +1,11 @@
+"""LatentBE (Nam et al., 2022) on CIFAR-100: a BatchEnsemble student averaged into one plain network.
+
+python -m ensdistill.main --config=configs/latentbe_cifar100.py
+python -m ensdistill.main --config=configs/latentbe_cifar100.py:small
+"""
+
+from configs import common
+
+
+def get_config(variant=''):
+  return common.make('latentbe', 'cifar100', variant)

@@ -1,0 +1,11 @@
+"""LatentBE (Nam et al., 2022) on Fashion-MNIST: a BatchEnsemble student averaged into one plain network.
+
+python -m ensdistill.main --config=configs/latentbe_fashion_mnist.py
+python -m ensdistill.main --config=configs/latentbe_fashion_mnist.py:small
+"""
+
+from configs import common
+
+
+def get_config(variant=''):
+  return common.make('latentbe', 'fashion_mnist', variant)

@@ -1,0 +1,11 @@
+"""LatentBE with TDiv-SDiv (Nam et al., 2022) on CIFAR-100: distilled where the teachers disagree and the student does not.
+
+python -m ensdistill.main --config=configs/latentbe_tdiv_sdiv_cifar100.py
+python -m ensdistill.main --config=configs/latentbe_tdiv_sdiv_cifar100.py:small
+"""
+
+from configs import common
+
+
+def get_config(variant=''):
+  return common.make('latentbe_tdiv_sdiv', 'cifar100', variant)

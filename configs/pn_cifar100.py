@@ -1,0 +1,11 @@
+"""A Prior Network (Malinin and Gales, 2018) on CIFAR-100: labels and auxiliary inputs, no ensemble.
+
+python -m ensdistill.main --config=configs/pn_cifar100.py
+python -m ensdistill.main --config=configs/pn_cifar100.py:small
+"""
+
+from configs import common
+
+
+def get_config(variant=''):
+  return common.make('pn', 'cifar100', variant)

@@ -1,0 +1,213 @@
+"""The one step: alone and together, on its points, and against hand-computed updates."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+
+from ensdistill import build, families, members, nets, objectives, optim, perturb, students, train
+
+
+def method(kind='single', objective='none', moved='none', classes=3, network='resnet', **settings):
+  backbone = nets.build(
+    network,
+    shape=(8, 8, 1),
+    mean=(0.3,),
+    std=(0.3,),
+    **({'depth': 8} if network == 'resnet' else {'hidden': (8,)}),
+  )
+  student = students.make(kind, backbone, classes, members=settings.pop('members', 3))
+  return train.Method(
+    student,
+    families.categorical,
+    objectives.make(objective),
+    settings.pop('optimizer', optim.make(name='sgd', rate=0.1, steps=20, group=student.group)),
+    20,
+    perturb.Space(),
+    perturb.make(moved),
+    **{'label_weight': 1.0 if objective == 'none' else 0.1, **settings},
+  )
+
+
+def start(m, seed=0, batch=16):
+  data = tiny.dataset().train
+  key, order = jax.random.split(jax.random.key(seed))
+  state = jax.jit(lambda k, o: train.init(k, o, m, jnp.zeros((1, 8, 8, 1))))(key, order)
+  return state, {'x': jnp.asarray(data.x), 'y': jnp.asarray(data.y)}
+
+
+def teacher_of(m, size=3):
+  states = [start(m, seed=100 + i)[0] for i in range(size)]
+  stacked = members.stack([s.variables for s in states])
+  return members.frozen(m.student.module.apply, stacked)
+
+
+@pytest.mark.parametrize('strategy', members.STRATEGIES)
+def test_members_together_equal_members_alone(strategy):
+  m = method(network='mlp')
+  states, arrays = zip(*[start(m, seed) for seed in range(3)])
+
+  def step(state, arrays):
+    return train.train_step(state, train.draw(arrays, state.order, state.step, batch=16), None, m)
+
+  together = members.stack(states)
+  lifted, alone = jax.jit(members.lift(step, strategy)), jax.jit(step)
+  one = states[1]
+  for _ in range(20):
+    together, logs = lifted(together, arrays[0])
+    one, _ = alone(one, arrays[0])
+  assert tiny.largest_difference(members.take(together, 1).params, one.params) < 1e-6
+  assert logs['loss'].shape == (3,)
+  assert float(jnp.abs(together.params['head']['kernel'][0] - one.params['head']['kernel']).max()) > 0.01
+
+
+def test_an_sgd_step_by_hand():
+  """Nesterov momentum with an L2 penalty: two steps against numpy on the same gradients."""
+  m = method(
+    network='mlp',
+    optimizer=optim.make(name='sgd', rate=0.1, steps=10, schedule='constant', decay=0.01),
+  )
+  state, arrays = start(m)
+  batch = {k: v[:8] for k, v in arrays.items()}
+
+  def loss(params):
+    logits = m.student.module.apply({'params': params}, batch['x'], True)
+    picked = jax.nn.log_softmax(logits)[:, 0][jnp.arange(8), batch['y']]
+    return -picked.mean()
+
+  params, velocity = state.params, jax.tree.map(jnp.zeros_like, state.params)
+  for _ in range(2):
+    grads = jax.tree.map(lambda g, p: g + 0.01 * p, jax.grad(loss)(params), params)
+    velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, grads)
+    params = jax.tree.map(lambda p, v, g: p - 0.1 * (0.9 * v + g), params, velocity, grads)
+    state, _ = train.train_step(state, batch, None, m)
+  assert tiny.largest_difference(state.params, params) < 1e-6
+
+
+def test_latentbe_factors_decay_to_one_with_gradients_times_members():
+  """r <- r - rate * (M * dL/dr + decay * (r - 1)), all else w <- w - rate * (dL/dw + decay * w)."""
+  student = students.make(
+    'batch_ensemble', nets.build('mlp', shape=(4,), mean=(0.0,), std=(1.0,), hidden=(5,)), 3, members=2
+  )
+  chain = optim.make(
+    name='sgd', rate=0.1, steps=10, schedule='constant', momentum=0.0, nesterov=False, decay=0.01,
+    group=student.group, factor_decay='one', factor_scale=2.0,
+  )  # fmt: skip
+  params = student.module.init(jax.random.key(0), jnp.ones((1, 4)))['params']
+  params = jax.tree.map(lambda p: p + 0.5, params)
+  grads = jax.tree.map(lambda p: jnp.sin(p), params)
+  updates, _ = chain.update(grads, chain.init(params), params)
+  for (path, update), p, g in zip(
+    jax.tree_util.tree_leaves_with_path(updates), jax.tree.leaves(params), jax.tree.leaves(grads)
+  ):
+    factor = path[-1].key in ('r', 's')
+    want = -0.1 * (2 * g + 0.01 * (p - 1) if factor else g + 0.01 * p)
+    np.testing.assert_allclose(update, want, rtol=1e-6)
+
+
+POINTS = [
+  ('single', 'mean', 'none', {}),
+  ('single', 'mean', 'tdiv', {}),
+  ('multi_head', 'members', 'conf_ods', {}),
+  ('batch_ensemble', 'members', 'tdiv_sdiv', {'labels_on_clean': False}),
+  ('batch_ensemble', 'members', 'ods', {}),
+]
+
+
+@pytest.mark.parametrize('kind,objective,moved,settings', POINTS)
+def test_the_step_is_the_slow_obvious_one(kind, objective, moved, settings):
+  """The step against the same mathematics written out with every member computed."""
+  m = method(kind, objective, moved, optimizer=optax.sgd(0.1), **settings)
+  state, arrays = start(m)
+  batch = {k: v[:8] for k, v in arrays.items()}
+  teacher = teacher_of(method())
+  after, logs = jax.jit(lambda s, b: train.train_step(s, b, teacher, m))(state, batch)
+
+  every = lambda frozen: members.Members(
+    frozen.size, lambda x, i=None: frozen.outputs(x) if i is None else frozen.outputs(x)[:, i]
+  )
+  x = batch['x']
+  if m.perturbation:
+    key = jax.random.split(jax.random.fold_in(state.key, 0))[0]
+    frozen = every(m.student.freeze(state.variables))
+    x = m.perturbation.apply(key, x, every(teacher), frozen, m.family, m.space)
+  targets = jax.nn.softmax(teacher.outputs(x))
+
+  def loss(params):
+    run = lambda x, stats: m.student.module.apply(
+      {'params': params, 'batch_stats': stats}, x, True, mutable=['batch_stats']
+    )
+    outputs, new = run(x, state.batch_stats)
+    p = targets if objective == 'members' else targets.mean(1, keepdims=True)
+    matched = (p * (jnp.log(p) - jax.nn.log_softmax(outputs))).sum(-1).mean()
+    if m.perturbation and m.labels_on_clean:
+      outputs, new = run(batch['x'], new['batch_stats'])
+    labels = -jnp.take_along_axis(
+      jax.nn.log_softmax(outputs), batch['y'][:, None, None], axis=-1
+    ).mean()
+    return 0.9 * matched + 0.1 * labels, new['batch_stats']
+
+  (want, stats), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
+  np.testing.assert_allclose(logs['loss'], want, rtol=2e-5)
+  assert tiny.largest_difference(after.batch_stats, stats) < 1e-5
+  moved_by = jax.tree.map(lambda a, b: (a - b) / 0.1, state.params, after.params)
+  assert tiny.largest_difference(moved_by, grads) < 2e-4
+  assert ('moved' in logs) == bool(m.perturbation)
+
+
+def test_stored_outputs_take_the_place_of_the_teacher():
+  m = method('single', 'mean')
+  state, arrays = start(m)
+  teacher = teacher_of(method())
+  stored = {**arrays, 'teacher_outputs': teacher.outputs(arrays['x'])}
+  step = lambda arrays, teacher: train.train_step(
+    state, train.draw(arrays, state.order, state.step, batch=8), teacher, m
+  )
+  (online, _), (cached, _) = step(arrays, teacher), step(stored, None)
+  assert tiny.largest_difference(online.params, cached.params) < 1e-6
+
+
+def test_a_label_of_minus_one_is_no_label():
+  m = method(network='mlp')
+  state, arrays = start(m)
+  half = {'x': arrays['x'][:8], 'y': arrays['y'][:8].at[4:].set(-1)}
+  _, logs = train.train_step(state, half, None, m)
+  _, full = train.train_step(state, {k: v[:4] for k, v in half.items()}, None, m)
+  np.testing.assert_allclose(logs['labels'], full['labels'] / 2, rtol=1e-6)
+
+
+def test_draw_is_a_pure_function_of_order_and_step():
+  arrays = start(method(network='mlp'))[1]
+  order = jax.random.key(3)
+  draw = jax.jit(functools.partial(train.draw, batch=16))
+  a, b, c = draw(arrays, order, 2), draw(arrays, order, 2), draw(arrays, order, 3)
+  assert tiny.largest_difference(a, b) == 0
+  assert tiny.largest_difference(a['x'], c['x']) > 0
+  seen = np.concatenate([np.asarray(draw({'x': arrays['x'], 'i': jnp.arange(48)}, order, s)['i']) for s in range(3)])
+  assert sorted(seen) == list(range(48))
+
+
+def test_a_new_objective_and_a_new_perturbation_need_no_other_file(monkeypatch):
+  def squared(*, power=2.0):
+    def loss(family, outputs, teacher_outputs):
+      gap = jax.nn.softmax(outputs) - jax.nn.softmax(teacher_outputs).mean(1, keepdims=True)
+      loss_B = (jnp.abs(gap) ** power).sum((1, 2))
+      return loss_B, {'squared': loss_B}
+
+    return objectives.Objective('squared', loss)
+
+  def mirror():
+    apply = lambda key, x, teacher, student, family, space: x[:, :, ::-1]
+    return perturb.Perturbation('mirror', apply)
+
+  monkeypatch.setitem(objectives.OBJECTIVES, 'squared', squared)
+  monkeypatch.setitem(perturb.PERTURBATIONS, 'mirror', mirror)
+  config = tiny.config(objective__name='squared', objective__power=1.0, perturb__name='mirror')
+  m = build.student_method(config, tiny.dataset(), 1, 'squared', 6)
+  state, arrays = start(m)
+  _, logs = train.train_step(state, arrays, teacher_of(method()), m)
+  assert 0 < logs['squared'] < 2 and logs['moved'] == 1

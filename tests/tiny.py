@@ -1,0 +1,77 @@
+"""A data set, a configuration and a loop small enough for tests of whole stages."""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from ensdistill import config as config_lib
+from ensdistill import loop, mesh, writers
+from ensdistill.data.dataset import Dataset, Split
+from ensdistill.perturb import Space
+
+
+def dataset(size=48, classes=3, shape=(8, 8, 1), seed=0) -> Dataset:
+  """Images whose class is a bright band, with noise."""
+  random = np.random.default_rng(seed)
+
+  def split(n):
+    y = np.arange(n, dtype=np.int32) % classes
+    x = 0.3 * random.random((n, *shape), np.float32)
+    for i, label in enumerate(y):
+      x[i, 2 * label : 2 * label + 2] += 0.5
+    return Split(x, y)
+
+  return Dataset(
+    name='tiny',
+    train=split(size),
+    valid=split(size // 2),
+    test=split(size // 2),
+    targets=classes,
+    family='categorical',
+    mean=(0.3,),
+    std=(0.3,),
+    space=Space(),
+    target_mean=(0.0,),
+    target_std=(1.0,),
+    classes=None,
+    fingerprint=f'tiny-{size}-{classes}-{shape}-{seed}',
+  )
+
+
+def config(**changes):
+  """The defaults, shrunk; changes by flat name with __ for dots: student__kind='single'."""
+  c = config_lib.default()
+  small = {
+    'name': 'tiny',
+    'network.name': 'mlp',
+    'network.hidden': (8,),
+    'teacher.steps': 6,
+    'teacher.members': 3,
+    'teacher.batch_size': 16,
+    'student.steps': 6,
+    'student.batch_size': 16,
+    'logs': 3,
+    'scores': 2,
+    'steps_per_call': 2,
+    'evaluate.batch_size': 16,
+    'evaluate.ood': '',
+  }
+  c.update_from_flattened_dict(small | {k.replace('__', '.'): v for k, v in changes.items()})
+  return c
+
+
+def running(size=1, batch=16, writer=None, **settings) -> loop.Loop:
+  """A loop over one device, silent."""
+  device_mesh = mesh.make(size, batch, jax.devices()[:1])
+  settings = {'steps_per_call': 2, 'logs': 3, 'scores': 2, **settings}
+  return loop.Loop(device_mesh, settings.pop('strategy', 'vmap'), writer or writers.Silent(), **settings)
+
+
+def largest_difference(a, b) -> float:
+  """Over all leaves of two trees of arrays."""
+  pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+  return max(float(np.abs(np.asarray(p) - np.asarray(q)).max()) for p, q in pairs)
+
+
+replace = dataclasses.replace
