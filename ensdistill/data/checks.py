@@ -119,11 +119,24 @@ def labels(parts: dict[str, Split], where: str, classes: int | None) -> int:
       why = f'there are {known} classes' if classes else f'y_train ends at {highest}'
       raise DataError(f'{where}: y_{part}[{index}] is {value}, but {why}')
   if (counts == 0).any():
+    last = f'y_train[{int(np.argmax(train == highest))}] is {highest}'
     raise DataError(
-      f'{where}: class {int(np.argmax(counts == 0))} has no training example, but y_train'
-      f'[{int(np.argmax(train == highest))}] is {highest}: labels count from 0 without a gap'
+      f'{where}: class {int(np.argmax(counts == 0))} of {known} has no training example ({last}; '
+      'labels count from 0 without a gap)'
     )
   return known
+
+
+def still_there(parts: dict[str, Split], where: str, classes: int):
+  """No class lost its last training example to the validation split."""
+  counts = np.bincount(parts['train'].y, minlength=classes)
+  if (counts == 0).any():
+    label = int(np.argmax(counts == 0))
+    taken = int((parts['valid'].y == label).sum())
+    raise DataError(
+      f'{where}: validation took every training example of class {label} ({taken}): set a smaller '
+      'data.valid, or give the set an x_valid of its own'
+    )
 
 
 def _finite(x: np.ndarray, name: str, columns=None):

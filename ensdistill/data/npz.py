@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 
+from ensdistill.data import checks
 from ensdistill.data.dataset import DataError, MissingData, Source, Split
 
 _PARTS = ('train', 'valid', 'test')
@@ -25,7 +26,7 @@ def source(request, path: str) -> Source:
   common = dict(classes=text('classes'), columns=text('columns'))
   if 'test_mask' in found:
     mask = _mask(path)
-    read = lambda part: _masked(path, mask, request.split, part)
+    read = lambda part: _masked(path, mask, request.split, part, common['columns'])
     parts = {part: (lambda part=part: read(part)) for part in ('train', 'test')}
     return Source(request.name, parts, splits=len(mask), **common)
   parts = {
@@ -93,9 +94,12 @@ def _mask(path) -> np.ndarray:
   return np.unpackbits(packed, axis=1)[:, :size].astype(bool)
 
 
-def _masked(path, mask, split, part) -> Split:
+def _masked(path, mask, split, part, columns) -> Split:
   x, y = array(path, 'x'), array(path, 'y')
   if len(x) != len(y):
     raise DataError(f'{path}: x has {len(x)} examples, y has {len(y)}')
+  # Before the rows are cut, so that a message has the index in the file.
+  checks.inputs(x, f'{path}: x', columns, varies=False)
+  checks.targets(y, f'{path}: y', varies=False)
   rows = mask[split] if part == 'test' else ~mask[split]
   return Split(x[rows], y[rows])

@@ -164,6 +164,7 @@ def _decode(folder, split, shape=None) -> Split:
   """Images and labels in the order of the examples' ids where there are any; resized to a shape."""
   import PIL.Image
   import tensorflow_datasets as tfds  # slow to import: only where something is decoded
+  from tqdm import tqdm
 
   image_key, label_key, has_id = _features(folder)
   x, y, ids = [], [], []
@@ -171,7 +172,9 @@ def _decode(folder, split, shape=None) -> Split:
     source = tfds.builder_from_directory(folder).as_data_source(
       split, decoders={image_key: tfds.decode.SkipDecoding()}
     )
-    for start in range(0, len(source), _CHUNK):
+    starts = range(0, len(source), _CHUNK)
+    title = f'{folder.parent.name}: decoding {split}'
+    for start in tqdm(starts, title, leave=False, disable=None):  # on a terminal only
       for example in source.__getitems__(range(start, min(start + _CHUNK, len(source)))):
         image = np.asarray(PIL.Image.open(io.BytesIO(example[image_key])))
         image = image if image.ndim == 3 else image[:, :, None]

@@ -42,7 +42,10 @@ def permute(key, position, size: int):
   a = math.isqrt(size - 1) + 1
   b = -(-size // a)
   keys = jax.random.bits(key, (_ROUNDS,), jnp.uint32)
+  return _walk(keys, jnp.asarray(position, jnp.uint32), a, b, size).astype(jnp.int32)
 
+
+def _walk(keys, position, a, b, size):
   def once(index):
     left, right = index % a, index // a
     for i in range(0, _ROUNDS, 2):
@@ -52,10 +55,9 @@ def permute(key, position, size: int):
 
   # The first pass stands before the loop, so that under shard_map the loop's carry varies over the
   # same devices as the key from the start.
-  index = once(position.astype(jnp.uint32))
   outside = lambda index: (index >= size).any()
-  walk = lambda index: jnp.where(index >= size, once(index), index)
-  return lax.while_loop(outside, walk, index).astype(jnp.int32)
+  again = lambda index: jnp.where(index >= size, once(index), index)
+  return lax.while_loop(outside, again, once(position))
 
 
 def _hash(x, key):

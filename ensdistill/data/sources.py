@@ -100,8 +100,13 @@ def load(
         f'{where}: y_{part} ({y.dtype}, {y.shape}) and y_train ({parts["train"].y.dtype}, '
         f'{parts["train"].y.shape}) differ in kind'
       )
+  categorical = parts['train'].y.dtype.kind == 'i'
+  stated = len(source.classes) if source.classes else source.targets
+  targets = checks.labels(parts, where, stated) if categorical else parts['train'].y.shape[1]
   parts = _with_validation(parts, source, where, valid, seed)
-  return _finish(source, where, parts, limit, seed)
+  if categorical:
+    checks.still_there(parts, where, targets)
+  return _finish(source, parts, targets, limit, seed)
 
 
 def find(request: Request, settings) -> tuple[Source, str]:
@@ -128,7 +133,7 @@ def find(request: Request, settings) -> tuple[Source, str]:
     raise ValueError(
       f'data.split={request.split}: {where} has {source.splits} split(s), counted from 0'
     )
-  published = PREPARED.get(rest if kind == 'tfds' else request.name, {})
+  published = PREPARED.get(rest.partition(':')[0] if kind == 'tfds' else request.name, {})
   return dataclasses.replace(source, **published), where
 
 
@@ -178,22 +183,21 @@ def _with_validation(parts, source, where, valid, seed):
     return parts | {'valid': _take(pool, _subset(pool.y, size, valid or 0, seed))}
   if most < 1:
     raise DataError(f'{where}: x_train has one example, none is left for validation')
-  count = valid or min(source.valid or max(size // 10, 1), most)
+  count = valid or (min(source.valid, size // 2) if source.valid else max(size // 10, 1))
   order = np.arange(size) if source.valid else np.random.RandomState(seed).permutation(size)
   kept, held = np.sort(order[: size - count]), np.sort(order[size - count :])
   return parts | {'train': _take(parts['train'], kept), 'valid': _take(pool, held)}
 
 
-def _finish(source, where, parts, limit, seed) -> Dataset:
-  """The last checks, the limit, and the constants of the training split."""
+def _finish(source, parts, targets, limit, seed) -> Dataset:
+  """The limit, and the constants of the training split."""
   if limit < 0:
     raise ValueError(f'data.limit={limit} must not be negative; 0 keeps everything')
   categorical = parts['train'].y.dtype.kind == 'i'
-  stated = len(source.classes) if source.classes else source.targets
-  targets = checks.labels(parts, where, stated) if categorical else parts['train'].y.shape[1]
   parts = {k: _take(v, _subset(v.y, len(v.x), limit, seed)) for k, v in parts.items()}
   x, y = parts['train']
-  mean, std = (source.mean, source.std) if source.mean else moments(x)
+  published = source.mean and len(source.mean) == x.shape[-1]
+  mean, std = (source.mean, source.std) if published else moments(x)
   space = Space(0.0, 1.0, 1 / 255) if x.ndim == 4 else Space(-np.inf, np.inf, np.float32(std))
   target_mean, target_std = ((0.0,), (1.0,)) if categorical else moments(y)
   dataset = Dataset(
@@ -238,4 +242,7 @@ def _subset(y, size: int, limit: int, seed: int) -> np.ndarray:
 
 
 def _take(split: Split, rows) -> Split:
-  return split if len(rows) == len(split.x) else Split(split.x[rows], split.y[rows])
+  """Ascending rows of a split; a contiguous stretch is not copied."""
+  if rows[-1] - rows[0] + 1 == len(rows):
+    rows = slice(rows[0], rows[-1] + 1)
+  return Split(split.x[rows], split.y[rows])
