@@ -1,5 +1,7 @@
 """Predictive distributions against float64 references, and where float32 would lose its digits."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,10 +50,10 @@ def read(p):
 
 
 def test_mixture_equals_the_definitions():
-  z_BMK = logits(0, 64, 5, 7)
+  z_BMK = logits(0, 16, 4, 5)
   for ours, theirs in zip(read(mixture(z_BMK)), mixture_uncertainties(z_BMK)):
     np.testing.assert_allclose(ours, theirs, atol=2e-6, rtol=2e-6)
-  p_BK = softmax(z_BMK.reshape(-1, 7)).reshape(z_BMK.shape).mean(1)
+  p_BK = softmax(z_BMK.reshape(-1, 5)).reshape(z_BMK.shape).mean(1)
   np.testing.assert_allclose(mixture(z_BMK).log_probs(), np.log(p_BK), atol=2e-6)
 
 
@@ -88,10 +90,10 @@ def test_mixture_of_certain_members():
 
 
 @QUICK
-@given(st.integers(0, 10**6), st.sampled_from([(1, 2), (2, 2), (3, 10)]), st.floats(0, 30))
+@given(st.integers(0, 10**6), st.sampled_from([(1, 5), (4, 5)]), st.floats(0, 30))
 def test_mixture_properties(seed, shape, scale):
   members, classes = shape
-  z_BMK = logits(seed, 8, members, classes, scale=scale)
+  z_BMK = logits(seed, 16, members, classes, scale=scale)
   total, data, knowledge, epkl = (np.asarray(a) for a in read(mixture(z_BMK)))
   assert (knowledge >= 0).all() and (data >= 0).all() and (epkl >= -1e-6).all()
   np.testing.assert_allclose(total, data + knowledge, atol=1e-5)
@@ -114,7 +116,7 @@ def dirichlet_uncertainties(log_alpha_BK):
 
 @pytest.mark.parametrize('shift', [-6.0, 0.0, 3.0, 8.0])
 def test_dirichlet_equals_the_definitions(shift):
-  log_alpha_BK = (logits(4, 64, 10) + shift).astype(np.float32)
+  log_alpha_BK = (logits(4, 16, 5) + shift).astype(np.float32)
   p = predictive.Dirichlet(jnp.asarray(log_alpha_BK))
   for ours, theirs in zip(read(p), dirichlet_uncertainties(log_alpha_BK)):
     np.testing.assert_allclose(ours, theirs, atol=2e-6, rtol=1e-5)
@@ -140,7 +142,7 @@ def test_dirichlet_keeps_digits_of_a_sharp_one():
 
 @pytest.mark.parametrize('shift', [-60.0, 60.0, 200.0])
 def test_dirichlet_at_the_ends(shift):
-  p = predictive.Dirichlet(jnp.asarray(logits(6, 8, 5) + shift, jnp.float32))
+  p = predictive.Dirichlet(jnp.asarray(logits(6, 16, 5) + shift, jnp.float32))
   for value in read(p):
     assert (np.asarray(value) >= 0).all()
     assert np.isfinite(value).all()
@@ -236,17 +238,18 @@ def test_normal_wishart_density_against_scipy():
   np.testing.assert_allclose(ours, (normal + gamma).sum(-1), rtol=1e-5, atol=1e-4)
 
 
+@jax.jit
+@partial(jax.value_and_grad, argnums=(0, 1))
+def nll_and_gradients(log_kappa, log_dof):
+  fields = (jnp.full((1, 1), v) for v in (0.3, -0.5, log_kappa, log_dof))
+  return -predictive.NormalWishart(*fields).log_prob(jnp.full((1, 1), 0.8))[0]
+
+
 @pytest.mark.parametrize('log_dof', [-60.0, -10.0, 10.0, 30.0, 60.0])
 @pytest.mark.parametrize('log_kappa', [-60.0, 0.0, 60.0])
 def test_normal_wishart_at_the_ends(log_dof, log_kappa):
   """Finite values and gradients; as nu grows the Student's t becomes the normal."""
-  y_BD = jnp.full((1, 1), 0.8)
-
-  def nll(log_kappa, log_dof):
-    fields = (jnp.full((1, 1), v) for v in (0.3, -0.5, log_kappa, log_dof))
-    return -predictive.NormalWishart(*fields).log_prob(y_BD)[0]
-
-  value, gradients = jax.value_and_grad(nll, (0, 1))(log_kappa, log_dof)
+  value, gradients = nll_and_gradients(log_kappa, log_dof)
   assert np.isfinite([value, *gradients]).all()
   if log_dof >= 30 and log_kappa >= 0:
     std = np.exp(-0.25) * np.sqrt(1 + np.exp(-log_kappa))
@@ -256,7 +259,7 @@ def test_normal_wishart_at_the_ends(log_dof, log_kappa):
 @pytest.mark.parametrize('nu', [2.0, 2.5, 7.99, 8.0, 100.0, 1e5, 1e9])
 def test_student_cdf(nu):
   t = np.concatenate([np.linspace(-9, 9, 91), [-1e6, 1e6]]).astype(np.float32)
-  ours = regression._student_cdf(t, np.full_like(t, nu))
+  ours = jax.jit(regression._student_cdf)(t, np.full_like(t, nu))
   np.testing.assert_allclose(ours, special.stdtr(np.float64(np.float32(nu)), t), atol=1e-6)
 
 
@@ -281,21 +284,21 @@ def test_regression_quantiles_and_units(make):
 
 
 CASES = [
-  mixture(logits(7, 4, 3, 5)),
-  predictive.Dirichlet(jnp.asarray(logits(8, 4, 5))),
-  gaussians(9, batch=4),
-  normal_wishart(10, batch=4),
+  mixture(logits(7, 16, 4, 5)),
+  predictive.Dirichlet(jnp.asarray(logits(8, 16, 5), jnp.float32)),
+  gaussians(9),
+  normal_wishart(10),
 ]
 
 
 @pytest.mark.parametrize('p', CASES, ids=lambda p: type(p).__name__)
-def test_distributions_pass_through_jit_and_slicing(p):
+def test_distributions_pass_through_jit_and_tree_map(p):
   """Also with numpy fields: a distribution brought to the host still reads itself."""
   read_all = lambda p: (p.total(), p.data(), p.knowledge())
   host = jax.tree.map(np.asarray, p)
   for plain, jitted, numpy in zip(read_all(p), jax.jit(read_all)(p), read_all(host)):
-    assert plain.shape == (4,)
+    assert plain.shape == (16,)
     np.testing.assert_allclose(jitted, plain, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(numpy, plain, rtol=1e-6)
-  first = jax.tree.map(lambda a: a[:1], p)
-  np.testing.assert_allclose(first.total(), p.total()[:1], rtol=1e-6)
+  turned = jax.tree.map(lambda a: a[::-1], p)
+  np.testing.assert_allclose(turned.total(), p.total()[::-1], rtol=1e-6)

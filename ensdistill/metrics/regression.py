@@ -6,7 +6,7 @@ Each takes a predictive.GaussianMixture or NormalWishart and works on it in floa
 import jax
 import numpy as np
 
-from ensdistill.metrics.distributions import host
+from ensdistill.metrics.distributions import KNOTS, host
 from ensdistill.metrics.uncertainty import rank_correlation
 
 BLOCK = 1 << 20  # entries of an array that an integral holds at a time
@@ -91,7 +91,7 @@ def uncertainties(p):
 def _in_blocks(function, members, *distributions):
   """function of float64 distributions, over slices of the batch that keep integrals small."""
   batch = len(distributions[0].mean())
-  step = max(1, BLOCK // (18 * members**2 * distributions[0].mean().shape[1]))
+  step = max(1, BLOCK // (KNOTS * members * distributions[0].mean().shape[1]))
   slices = [slice(i, i + step) for i in range(0, batch, step)]
   cut = lambda p, s: jax.tree.map(lambda a: a[s], p)
   return np.concatenate([function(*(cut(p, s) for p in distributions)) for s in slices], -2)
@@ -104,7 +104,7 @@ def entropies(p):
   parameters of the Normal-Wishart). Mixtures by quadrature, the Student's t in closed form.
   """
   p = host(p)
-  members = p[0].shape[1] if p[0].ndim == 3 else 1
+  members = p[0].shape[-1] if p[0].ndim == 3 else 1
   total_B, data_B, knowledge_B = _in_blocks(lambda q: np.stack(q.entropies()), members, p).sum(-1)
   return total_B, data_B, knowledge_B
 
@@ -112,7 +112,7 @@ def entropies(p):
 def divergences(p, ensemble):
   """KL(ensemble || p) of the marginals, summed over targets, by quadrature: [B]."""
   p, ensemble = host(p), host(ensemble)
-  members = ensemble.mean_BMD.shape[1]
+  members = ensemble.mean_BDM.shape[-1]
   return _in_blocks(lambda a, b: a.kl(b), members, ensemble, p).sum(-1)
 
 
