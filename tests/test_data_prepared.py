@@ -92,12 +92,15 @@ def splits():
 
 
 def test_reads_what_was_written(tmp_path, splits):
-  write(tmp_path, splits)
+  folder = write(tmp_path, splits)
+  assert data.load('tiny', dir=str(tmp_path)).classes is None
+  (folder / 'label.labels.txt').write_text('cat\nsea lion\n')
   for name in ('tfds:tiny', 'tiny', 'tfds:tiny:1.0.0'):
     loaded = data.load(name, dir=str(tmp_path))
     np.testing.assert_array_equal(loaded.test.x, splits['test'][0])
     np.testing.assert_array_equal(loaded.test.y, splits['test'][1])
     assert len(loaded.train.x) == 18 and len(loaded.valid.x) == 2 and loaded.targets == 2
+    assert loaded.classes == ('cat', 'sea lion')
   np.savez(tmp_path / 'tiny.npz', x_train=splits['train'][0], y_train=splits['train'][1],
            x_test=splits['test'][0], y_test=splits['test'][1])  # fmt: skip
   assert data.load('npz:tiny.npz', dir=str(tmp_path)).fingerprint == loaded.fingerprint

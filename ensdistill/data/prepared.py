@@ -41,6 +41,7 @@ def source(request, name: str) -> Source:
       for part, split in parts.items()
       if split in stored
     },
+    classes=_names(folder),
     targets=_classes(folder),
   )
 
@@ -125,6 +126,12 @@ def _classes(folder):
   label = _features(folder)[1]
   features = _json(folder / 'features.json')['featuresDict']['features']
   return int(features[label]['classLabel']['numClasses']) if label else None
+
+
+def _names(folder):
+  """The names of a set's classes, where it has a file of them."""
+  file = folder / f'{_features(folder)[1]}.labels.txt'
+  return tuple(file.read_text().split('\n')[: _classes(folder)]) if file.is_file() else None
 
 
 def read(folder: pathlib.Path, split: str, shape=None) -> Split:
