@@ -1,31 +1,78 @@
-"""results.json: strict JSON, written once at the end of a run, read by every later one."""
+"""The end of a run: pictures, report.html, TensorBoard's summary, and last of all results.json.
+
+results.json is strict JSON and read by every later run: where it lies, the run is finished.
+"""
 
 import json
 import math
 import pathlib
+import shlex
+import sys
 
 from ensdistill import config as config_lib
-from ensdistill import safe
+from ensdistill import runtime, safe
 
 
-def write(folder: pathlib.Path, config, compared, timings: dict, writer) -> dict:
-  """Writes results.json and the run's hyper-parameters with its final metrics."""
+def write(folder: pathlib.Path, config, dataset, compared, probes, timings: dict, writer) -> dict:
+  """Draws and writes everything that a finished run shows; -> what results.json says."""
+  from ensdistill.report import html, tables
+  from ensdistill.report.runs import Run
+
+  folder = pathlib.Path(folder)
   decisive = config_lib.decisive(config)
-  results = {
-    'name': config.name,
-    'rows': compared.rows,
-    'not_run': compared.not_run,
-    'timings': timings,
-    'config_fingerprint': config_lib.fingerprint(decisive),
-  }
-  results = strict(results)
-  text = json.dumps(results, indent=2, allow_nan=False)
-  safe.write_atomic(folder / 'results.json', text + '\n')
+  results = strict(
+    {
+      'name': config.name,
+      'rows': compared.rows,
+      'not_run': compared.not_run,
+      'timings': timings,
+      'config_fingerprint': config_lib.fingerprint(decisive),
+      'pictures': draw(folder, dataset, compared, probes, writer),
+      'versions': runtime.versions(),
+      'command': command(),
+    }
+  )
+  run = Run(config.name or folder.name, folder, config_lib.to_json(config), results)
+  safe.write_atomic(folder / 'report.html', html.page([run]))
+  writer.text('report/table', tables.markdown({run.label: results}))
   final = {row['name']: row['metrics'] for row in results['rows']}
   name = 'student-averaged' if 'student-averaged' in final else 'student'
   shown = {k: v for k, v in final[name].items() if v is not None}
-  writer.hparams(config_lib.to_json(config), shown)
+  writer.hparams(run.config, shown)
+  text = json.dumps(results, indent=2, allow_nan=False)
+  safe.write_atomic(folder / 'results.json', text + '\n')
   return results
+
+
+def draw(folder: pathlib.Path, dataset, compared, probes, writer) -> dict[str, str]:
+  """Writes every picture that applies, as figures/NAME.png and .svg; -> {name: caption}."""
+  from ensdistill.report import figures
+  from ensdistill.report.figures import style
+
+  context = figures.Context(dataset, compared.rows, compared.models, probes)
+  drawn = {}
+  for name in figures.names(dataset.family):
+    try:
+      figure = figures.draw(name, context)
+    except Exception as error:  # hours of training shall not be lost to a picture
+      writer.line(f'warning: the picture {name!r} could not be drawn: {error!r}')
+      continue
+    if figure is None:
+      continue
+    png = style.png(figure)
+    safe.write_atomic(folder / 'figures' / f'{name}.png', png)
+    safe.write_atomic(folder / 'figures' / f'{name}.svg', style.svg(figure))
+    writer.image(f'report/{name}', style.pixels(png))
+    drawn[name] = figures.caption(name, dataset.family)
+  return drawn
+
+
+def command() -> str | None:
+  """The command line that this run was started with; None where it was not the package's own."""
+  program, *arguments = sys.argv
+  if pathlib.Path(program).parts[-2:] != ('ensdistill', 'main.py'):
+    return None
+  return shlex.join(['python', '-m', 'ensdistill.main', *arguments])
 
 
 def load(folder: pathlib.Path, decisive: dict | None = None) -> dict | None:

@@ -1,0 +1,125 @@
+"""The columns of every table: which metric, its title, how it is written, which way is better."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Column(NamedTuple):
+  """One metric of results.json in a table."""
+
+  key: str
+  title: str
+  form: Callable[[float], str]
+  better: str = ''  # 'higher', 'lower', or '' where neither is
+
+
+def percent(digits: int) -> Callable[[float], str]:
+  return lambda value: f'{100 * value:.{digits}f}'
+
+
+def fixed(digits: int) -> Callable[[float], str]:
+  return lambda value: f'{value:.{digits}f}'
+
+
+def short(value: float) -> str:
+  """Three or four digits with k, M, G: 77.8k."""
+  for size, unit in ((1e12, 'T'), (1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
+    if abs(value) >= size:
+      return f'{value / size:.3g}{unit}'
+  return f'{value:.3g}'
+
+
+MAIN = {
+  'categorical': (
+    Column('acc', 'ACC %', percent(2), 'higher'),
+    Column('nll', 'NLL', fixed(4), 'lower'),
+    Column('bs', 'Brier', fixed(4), 'lower'),
+    Column('ece', 'ECE %', percent(2), 'lower'),
+    Column('pairwise_kl', 'div. KL', fixed(3)),
+  ),
+  'gaussian': (
+    Column('rmse', 'RMSE', lambda v: f'{v:.4g}', 'lower'),
+    Column('nll', 'NLL', fixed(4), 'lower'),
+    Column('crps', 'CRPS', lambda v: f'{v:.4g}', 'lower'),
+  ),
+}
+MORE = {
+  'categorical': (
+    Column('cnll', 'cNLL', fixed(4), 'lower'),
+    Column('cece', 'cECE %', percent(2), 'lower'),
+    Column('dee', 'DEE', fixed(2), 'higher'),
+    Column('prr', 'PRR %', fixed(1), 'higher'),
+    Column('misclassification/auroc_confidence', 'errors AUROC %', percent(2), 'higher'),
+    Column('agreement_kl', 'KL to ensemble', fixed(4), 'lower'),
+  ),
+  'gaussian': (
+    Column('calibration_error', 'calibration', fixed(4), 'lower'),
+    Column('coverage_90', 'coverage of 90 %', percent(1)),
+    Column('prr', 'PRR %', fixed(1), 'higher'),
+    Column('agreement_kl', 'KL to ensemble', fixed(4), 'lower'),
+  ),
+}
+COST = (
+  Column('params', 'parameters', lambda v: f'{v:,.0f}', 'lower'),
+  Column('flops', 'FLOPs', short, 'lower'),
+  Column('ms_per_example', 'ms/example', fixed(3), 'lower'),
+)
+GAP = (Column('gap_closed/nll', 'gap closed', lambda v: f'{100 * v:.0f} %', 'higher'),)
+
+# What the verdict weighs, by the names that a reader knows; out-of-distribution sets come on top.
+GAPS = {
+  'categorical': {
+    'acc': 'accuracy',
+    'nll': 'NLL',
+    'cnll': 'calibrated NLL',
+    'bs': 'Brier score',
+    'ece': 'calibration (ECE)',
+    'prr': 'rejection of errors (PRR)',
+    'misclassification/auroc_confidence': 'detection of errors (AUROC)',
+    'pairwise_kl': 'disagreement (pairwise KL)',
+  },
+  'gaussian': {
+    'rmse': 'RMSE',
+    'nll': 'NLL',
+    'crps': 'CRPS',
+    'calibration_error': 'calibration',
+    'prr': 'rejection of errors (PRR)',
+    'knowledge': 'disagreement (knowledge variance)',
+  },
+}
+LOWER = ('nll', 'cnll', 'bs', 'ece', 'rmse', 'crps', 'calibration_error')
+
+
+def family(rows) -> str:
+  return 'gaussian' if any('rmse' in row['metrics'] for row in rows) else 'categorical'
+
+
+def ood_sets(rows) -> list[str]:
+  """The out-of-distribution sets that the rows know, in the order of the first that has them."""
+  keys = (key.split('/') for row in rows for key in row['metrics'] if key.startswith('ood/'))
+  return list(dict.fromkeys(key[1] for key in keys))
+
+
+def table_columns(rows) -> list[Column]:
+  """All columns of the report's table that some row has."""
+  kind = family(rows)
+  ood = [
+    Column(f'ood/{name}/auroc_{score}', f'{name} AUROC % ({score})', percent(2), 'higher')
+    for name in ood_sets(rows)
+    for score in ('total', 'knowledge')
+  ]
+  columns = (*MAIN[kind], *MORE[kind], *ood, *COST)
+  return [c for c in columns if any(row['metrics'].get(c.key) is not None for row in rows)]
+
+
+def gap_names(rows) -> dict[str, str]:
+  """{metric: its name in words} of what the verdict weighs."""
+  names = dict(GAPS[family(rows)])
+  for ood in ood_sets(rows):
+    names[f'ood/{ood}/auroc_total'] = f'{ood} by total uncertainty (AUROC)'
+    names[f'ood/{ood}/auroc_knowledge'] = f'{ood} by knowledge uncertainty (AUROC)'
+  return names
+
+
+def higher_is_better(metric: str) -> bool:
+  return metric not in LOWER

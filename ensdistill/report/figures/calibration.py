@@ -1,0 +1,114 @@
+"""Is the confidence right, and does it find the errors?"""
+
+import numpy as np
+
+from ensdistill import metrics
+from ensdistill.metrics import calibration, scoring
+from ensdistill.report.figures import style
+
+BINS = 15
+
+
+def reliability(context):
+  """Reliability before and after temperature. Each point is a bin of predictions: how often they
+  are right against how sure they are, with a 95 % interval; the diagonal is perfect. Below: how
+  the predictions spread over the bins.
+  """
+  names, y_B = context.main, context.dataset.test.y
+  figure, axes = style.panels(
+    2, len(names), height=1.75, sharex=True, sharey='row', height_ratios=(3, 1)
+  )
+  for (upper, lower), name in zip(axes.T, names):
+    upper.plot([0, 1], [0, 1], color=style.PALE, linewidth=1, zorder=0)
+    before, after = _tables(context, name, y_B)
+    for table, colour, marker, when in (
+      (before, style.ORANGE, 'o', 'before'),
+      (after, style.BLUE, 's', 'after'),
+    ):
+      error = 100 * calibration.table_error(table)
+      _points(upper, table, colour, marker, f'{when}: ECE {error:.2f} %')
+      share = table.count / table.count.sum()
+      lower.stairs(share, np.append(table.lower, 1), color=colour, linewidth=1.2)
+    upper.set(title=style.model_title(name), xlim=(0, 1.02), ylim=(0, 1.04))
+    upper.legend(loc='upper left', borderaxespad=0.1, handletextpad=0.3)
+    lower.set(xlabel='confidence', yscale='log', ylim=(1e-4, 1.5))
+  axes[0, 0].set_ylabel('accuracy')
+  axes[1, 0].set_ylabel('share')
+  figure.align_ylabels(axes[:, 0])
+  return figure
+
+
+def _tables(context, name, y_B):
+  """Bins over all repeats of a model together, each repeat at its own fitted temperature."""
+  pairs = {'before': [], 'after': []}
+  for test, valid in zip(context.read(name, 'test'), context.read(name, 'valid')):
+    log_probs_BK = test.log_probs_BK
+    temperature = metrics.fit_temperature(valid.log_probs_BK, context.dataset.valid.y)
+    correct_B = scoring.correct(log_probs_BK, y_B)
+    soft_BK = metrics.apply_temperature(log_probs_BK, temperature)
+    pairs['before'].append((np.exp(log_probs_BK.max(-1)), correct_B))
+    pairs['after'].append((np.exp(soft_BK.max(-1)), correct_B))
+  joined = ([np.concatenate(part) for part in zip(*pair)] for pair in pairs.values())
+  return [calibration.bin_table(*pair, BINS, metrics.summary.ROUNDING) for pair in joined]
+
+
+def _points(axes, table, colour, marker, label):
+  filled = table.count > 0
+  low, high = interval(table.accuracy[filled], table.count[filled])
+  x, y = table.confidence[filled], table.accuracy[filled]
+  axes.errorbar(
+    x,
+    y,
+    yerr=np.maximum([y - low, high - y], 0),
+    color=colour,
+    marker=marker,
+    markersize=3.5,
+    linewidth=1,
+    elinewidth=0.8,
+    label=label,
+  )
+
+
+def interval(share, count, z=1.96):
+  """Wilson's 95 % interval of a share: low, high."""
+  middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+  half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+  return middle - half, middle + half
+
+
+_SCORES = (
+  ('total', 'total uncertainty', style.BLUE, '-'),
+  ('data', 'data uncertainty', style.GREEN, '-.'),
+  ('knowledge', 'knowledge uncertainty', style.VERMILLION, '-'),
+)
+
+
+def rejection(context):
+  """Error that is left when the most uncertain predictions are handed to an oracle. The dashed line
+  rejects all errors first, the dotted one blindly; PRR, in percent, is how far a curve comes from
+  the dotted towards the dashed one.
+  """
+  names = context.main
+  if all(loss.min() == loss.max() for name in names for loss in context.losses(name)):
+    return None
+  regression = context.dataset.family == 'gaussian'
+  scale = 1 if regression else 100
+  figure, axes = style.panels(1, len(names), height=2.7, sharex=True, sharey=True)
+  for ax, name in zip(axes[0], names):
+    losses = context.losses(name)
+    knows = context.knows(name)
+    for kind, label, colour, line in _SCORES if knows else _SCORES[:1]:
+      scores = [r.uncertainties[kind] for r in context.read(name, 'test')]
+      curves = [metrics.rejection_curve(s, l) for s, l in zip(scores, losses)]
+      prr = np.mean([metrics.uncertainty.rejection_ratio(s, l) for s, l in zip(scores, losses)])
+      text = f'{label.split()[0]}: PRR {prr:.0f}'
+      y = scale * np.mean([c.model for c in curves], 0)
+      ax.plot(100 * curves[0].rejected, y, color=colour, linestyle=line, label=text)
+    for kind, line in (('random', ':'), ('oracle', '--')):
+      y = scale * np.mean([getattr(c, kind) for c in curves], 0)
+      ax.plot(100 * curves[0].rejected, y, line, color=style.GREY, linewidth=1, label=kind)
+    ax.set(title=style.model_title(name), xlabel='rejected, %', xlim=(0, 100))
+    ax.set_ylim(bottom=0)
+    ax.legend(loc='upper right')
+  axes[0, 0].set_ylabel('squared error left' if regression else 'error left, % of all')
+  return figure

@@ -1,0 +1,126 @@
+"""How the members differ, and what the student makes of it."""
+
+import numpy as np
+
+from ensdistill import predictive
+from ensdistill.metrics import diversity as measures
+from ensdistill.metrics.arrays import softmax
+from ensdistill.report.figures import style
+
+
+def pairwise(log_probs_BMK) -> np.ndarray:
+  """Mean KL(p_i || p_j) over examples: [M, M]."""
+  log_probs_BMK, probs_BMK = softmax(log_probs_BMK)
+  log_probs_BMK = measures.possible(log_probs_BMK)
+  own_M = np.einsum('bmk,bmk->m', probs_BMK, log_probs_BMK)
+  cross_MM = np.einsum('bik,bjk->ij', probs_BMK, log_probs_BMK)
+  return np.maximum(own_M[:, None] - cross_MM, 0) / len(log_probs_BMK)
+
+
+def diversity(context):
+  """How much each pair of members disagrees on the test set: mean KL(i || j) in nats, row i against
+  column j, on one colour scale for all. A student whose heat map is as bright as the ensemble's
+  kept its disagreement.
+  """
+  found = {}
+  for name in [context.ensemble, *context.students]:
+    p = context.models[name][0]['test'] if name else None
+    if isinstance(p, predictive.Mixture) and p.log_probs_BMK.shape[1] > 1:
+      found[name] = pairwise(p.log_probs_BMK)
+  if not found:
+    return None
+  figure, axes = style.panels(1, len(found), width=3.2, height=2.9)
+  top = max(max(kl_MM.max() for kl_MM in found.values()), 1e-12)
+  for ax, (name, kl_MM) in zip(axes[0], found.items()):
+    members = len(kl_MM)
+    image = ax.imshow(kl_MM, vmin=0, vmax=top)
+    mean = kl_MM.sum() / (members * (members - 1))
+    ax.set(title=f'{style.model_title(name)}: mean {mean:.3f}', xlabel='member j')
+    ticks = np.unique(np.linspace(0, members - 1, min(members, 8)).round().astype(int))
+    ax.set(xticks=ticks, yticks=ticks, xticklabels=ticks + 1, yticklabels=ticks + 1)
+    ax.spines[:].set_visible(False)
+    if members <= 8:
+      for (i, j), value in np.ndenumerate(kl_MM):
+        colour = 'white' if value < 0.6 * top else 'black'
+        ax.text(j, i, f'{value:.2g}', color=colour, ha='center', va='center', size=7.5)
+  axes[0, 0].set_ylabel('member i')
+  figure.colorbar(image, ax=axes, label='KL(i || j), nats', shrink=0.85)
+  return figure
+
+
+def simplex(context):
+  """Three inputs in the simplex of the three classes: where the members put their predictions
+  (triangles) and where the student's distribution does (dots: draws from its Dirichlet, or its own
+  members). A good student is as narrow, and as wide, as the ensemble.
+  """
+  if context.dataset.targets != 3 or not context.ensemble:
+    return None
+  student = context.students[0]
+  chosen = _chosen(context)
+  figure, axes = style.panels(1, len(chosen), width=2.7, height=3.0)
+  classes = context.dataset.classes or ('class 0', 'class 1', 'class 2')
+  for ax, (title, set_name, i) in zip(axes[0], chosen):
+    _triangle(ax, classes)
+    theirs = np.exp(np.asarray(context.models[context.ensemble][0][set_name].log_probs_BMK)[i])
+    ours = draws(context.models[student][0][set_name], i)
+    few = len(ours) <= len(theirs)
+    ax.plot(
+      *corners(ours).T,
+      '.',
+      color=style.ORANGE,
+      markersize=7 if few else 3,
+      alpha=0.9 if few else 0.35,
+      markeredgewidth=0,
+      rasterized=True,
+      label=style.model_title(student),
+    )
+    ax.plot(
+      *corners(theirs).T,
+      '^',
+      markerfacecolor='none',
+      markeredgecolor=style.BLUE,
+      markersize=6,
+      markeredgewidth=1.1,
+      label='members of the ensemble',
+    )
+    ax.set_title(title)
+  figure.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside lower center', ncols=2)
+  return figure
+
+
+def _chosen(context):
+  """(title, set, index): a sure one, one where classes overlap, one that members disagree on."""
+  unsure = context.read(context.ensemble, 'test')[0].uncertainties
+  ratio = unsure['data'] - 3 * unsure['knowledge']
+  found = [
+    ('all are sure', 'test', int(unsure['total'].argmin())),
+    ('unsure of the data', 'test', int(ratio.argmax())),
+    ('members disagree', 'test', int(unsure['knowledge'].argmax())),
+  ]
+  for name in context.sets('ood/')[:1]:
+    far = context.read(context.ensemble, name)[0].uncertainties['knowledge']
+    title = f'out of distribution ({name.removeprefix("ood/")})'
+    found[2] = (title, name, int(np.argsort(far)[3 * len(far) // 4]))
+  return found
+
+
+def draws(p, i, count=600, seed=0) -> np.ndarray:
+  """Points [N, 3] of one example's distribution: a mixture's members, or draws from a Dirichlet."""
+  if isinstance(p, predictive.Mixture):
+    return np.exp(np.asarray(p.log_probs_BMK)[i])
+  alpha_K = np.exp(np.clip(np.asarray(p.log_alpha_BK, np.float64)[i], -4, 30))
+  return np.random.default_rng(seed).dirichlet(alpha_K, count)
+
+
+def corners(probs_N3) -> np.ndarray:
+  """Barycentric to plane coordinates: [N, 3] -> [N, 2]."""
+  return probs_N3 @ np.array([[0, 0], [1, 0], [0.5, 3**0.5 / 2]])
+
+
+def _triangle(ax, classes):
+  edge = corners(np.eye(3)[[0, 1, 2, 0]])
+  ax.plot(*edge.T, color=style.GREY, linewidth=0.8)
+  for (x, y), text, place in zip(edge, classes, ('top', 'top', 'bottom')):
+    ax.text(x, y + (0.04 if place == 'bottom' else -0.04), text, ha='center', va=place, size=8)
+  ax.set(xlim=(-0.12, 1.12), ylim=(-0.14, 1.0), aspect='equal')
+  ax.axis('off')

@@ -1,0 +1,79 @@
+"""How pictures look: colours that colour-blind readers tell apart, sizes for page and phone."""
+
+import io
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette.
+BLACK, ORANGE, SKY, GREEN = '#000000', '#E69F00', '#56B4E9', '#009E73'
+YELLOW, BLUE, VERMILLION, PURPLE = '#F0E442', '#0072B2', '#D55E00', '#CC79A7'
+GREY, PALE = '#666666', '#D9D9D9'
+CYCLE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+
+SETTINGS = {
+  'font.size': 9.0,
+  'axes.titlesize': 9.5,
+  'axes.labelsize': 9.0,
+  'legend.fontsize': 8.0,
+  'legend.frameon': False,
+  'axes.spines.top': False,
+  'axes.spines.right': False,
+  'axes.linewidth': 0.7,
+  'axes.grid': False,
+  'lines.linewidth': 1.6,
+  'image.cmap': 'cividis',
+  'svg.fonttype': 'path',
+  'svg.hashsalt': 'ensdistill',  # the same picture is the same file
+}
+
+
+def model_colour(name: str) -> str:
+  known = {'member': GREY, 'student': VERMILLION, 'student-averaged': PURPLE}
+  return known.get(name, BLUE)
+
+
+def model_marker(name: str) -> str:
+  return {'member': 'o', 'student': 'D', 'student-averaged': '^'}.get(name, 's')
+
+
+def model_title(name: str) -> str:
+  if name == 'member':
+    return 'one member'
+  kind, _, rest = name.partition('-')
+  return f'ensemble of {rest}' if kind == 'ensemble' else name.replace('-', ', ')
+
+
+def panels(rows: int, columns: int, *, width: float = 2.5, height: float = 2.4, **settings):
+  """A figure and its axes [rows, columns], each of about this size in inches."""
+  figure = Figure(figsize=(width * columns, height * rows), layout='constrained')
+  return figure, figure.subplots(rows, columns, squeeze=False, **settings)
+
+
+def png(figure, dpi: int = 110, limit: int = 150_000) -> bytes:
+  """A PNG of at most `limit` bytes: its resolution falls until it fits."""
+  while True:
+    content = _saved(figure, format='png', dpi=dpi, pil_kwargs={'optimize': True})
+    if len(content) <= limit or dpi <= 40:
+      return content
+    dpi = max(40, min(dpi - 10, int(dpi * (limit / len(content)) ** 0.5)))
+
+
+def svg(figure) -> bytes:
+  """The picture as vectors; what has thousands of points is a bitmap within it."""
+  return _saved(figure, format='svg', dpi=160, metadata={'Date': None})
+
+
+def _saved(figure, **settings) -> bytes:
+  file = io.BytesIO()
+  with matplotlib.rc_context(SETTINGS):
+    figure.savefig(file, facecolor='white', **settings)
+  return file.getvalue()
+
+
+def pixels(content: bytes) -> np.ndarray:
+  """A PNG's uint8 [H, W, 3]."""
+  from PIL import Image
+
+  return np.asarray(Image.open(io.BytesIO(content)).convert('RGB'))

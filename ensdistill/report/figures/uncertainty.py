@@ -1,0 +1,83 @@
+"""How unsure are the models in and out of distribution?"""
+
+import numpy as np
+
+from ensdistill import metrics
+from ensdistill.report.figures import style
+
+BINS = 40
+
+
+def ood(context):
+  """Knowledge and total uncertainty in and out of distribution: the ensemble upwards, the student
+  downwards, on one axis. The further apart the two colours, the better the OOD set is told from the
+  test set (AUROC).
+  """
+  sets = context.sets('ood/')
+  if not sets or not context.ensemble or not context.students:
+    return None
+  student = context.students[-1]
+  pair = context.ensemble, student
+  kinds = ['knowledge', 'total'] if context.knows(context.ensemble) else ['total']
+  figure, axes = style.panels(len(kinds), len(sets), width=3.4, height=2.5, sharey='row')
+  for row, kind in zip(axes, kinds):
+    for ax, name in zip(row, sets):
+      _mirrored(ax, context, pair, kind, name)
+    low, high = (f([ax.get_ylim() for ax in row]) for f in (np.min, np.max))
+    row[0].set_ylim(low, high)
+    row[0].set_ylabel('share of examples, %')
+  for ax, name in zip(axes[0], sets):
+    ax.set_title(f'test set against {name.removeprefix("ood/")}')
+  handles, labels = axes[0, 0].get_legend_handles_labels()
+  figure.legend(handles, labels, loc='outside lower center', ncols=2)
+  return figure
+
+
+def _mirrored(ax, context, pair, kind, name):
+  values = {
+    (model, where): context.uncertainty(model, where, kind)
+    for model in pair
+    for where in ('test', name)
+    if kind != 'knowledge' or context.knows(model)
+  }
+  edges = _edges(np.concatenate(list(values.values())))
+  for (model, where), x in values.items():
+    side = 1 if model == pair[0] else -1
+    weights = np.full(len(x), side * 100 / len(x))
+    share, _ = np.histogram(np.clip(x, edges[0], edges[-1]), edges, weights=weights)
+    colour, text = (style.BLUE, 'test set') if where == 'test' else (style.ORANGE, 'OOD set')
+    ax.stairs(share, edges, color=colour, fill=True, alpha=0.45, label=text if side > 0 else None)
+    ax.stairs(share, edges, color=colour, linewidth=1)
+  ax.axhline(0, color=style.BLACK, linewidth=0.6)
+  if edges[0] > 0:
+    ax.set_xscale('log')
+  ax.set(xlabel=f'{kind} uncertainty{_unit(context)}', xlim=(edges[0], edges[-1]))
+  low, high = ax.get_ylim()
+  ax.set_ylim(min(low, -high / 3) * 1.3, high * 1.3)
+  ax.yaxis.set_major_formatter(lambda value, _: f'{abs(value):g}')
+  for model, height, align in ((pair[0], 0.97, 'top'), (pair[1], 0.03, 'bottom')):
+    ax.text(
+      0.02, height, _words(model, values, kind, name), transform=ax.transAxes, va=align, size=8
+    )
+
+
+def _words(model, values, kind, name):
+  title = style.model_title(model)
+  if (model, name) not in values:
+    return f'{title}: has no knowledge\nuncertainty (one network)'
+  return f'{title}\nAUROC {metrics.auroc(values[model, "test"], values[model, name]):.3f}'
+
+
+def _edges(x):
+  """Bins on a logarithmic axis where values span orders of magnitude, else on a linear one."""
+  low, high = np.quantile(x, [0.005, 1])
+  if high <= 0:
+    return np.linspace(0, 1, BINS + 1)
+  low = max(low, high * 1e-6)
+  if high / low > 30:
+    return np.geomspace(low, high, BINS + 1)
+  return np.linspace(0, high, BINS + 1)
+
+
+def _unit(context):
+  return ', nats' if context.dataset.family == 'categorical' else ' (variance)'

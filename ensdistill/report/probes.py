@@ -1,0 +1,100 @@
+"""What pictures need beyond the metrics: the input plane, and inputs before and after a move."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ensdistill import data, evaluate, mesh
+
+SIDE = 90  # points of the plane along each axis
+
+
+class Plane(NamedTuple):
+  """A grid over two-dimensional inputs, and what the ensemble and the student predict there."""
+
+  x: np.ndarray  # [SIDE, SIDE, 2]
+  predictives: dict[str, Any]  # {model: over the flattened grid}
+
+
+class Moved(NamedTuple):
+  """Test inputs and where the run's perturbation moved them, with the teacher's uncertainty."""
+
+  name: str
+  clean: np.ndarray
+  moved: np.ndarray
+  before: np.ndarray  # the ensemble's knowledge uncertainty [B]
+  after: np.ndarray
+
+
+class Probes(NamedTuple):
+  """None where it does not apply."""
+
+  plane: Plane | None = None
+  moved: Moved | None = None
+
+
+def collect(config, dataset, teacher, distilled) -> Probes:
+  """Runs the networks where the pictures want to look."""
+  return Probes(
+    _plane(config, dataset, teacher, distilled), _moved(config, dataset, teacher, distilled)
+  )
+
+
+def grid(x_B2, side: int = SIDE) -> np.ndarray:
+  """A grid [side, side, 2] over half as much again as the data span, rows from low to high."""
+  low, high = x_B2.min(0), x_B2.max(0)
+  middle, half = (low + high) / 2, 0.75 * (high - low)
+  axes = [np.linspace(m - h, m + h, side, dtype=np.float32) for m, h in zip(middle, half)]
+  return np.stack(np.meshgrid(*axes), -1)
+
+
+def _plane(config, dataset, teacher, distilled) -> Plane | None:
+  if dataset.shape != (2,):
+    return None
+  x = grid(dataset.train.x)
+  section, method = config.evaluate, distilled.method
+  settings = dict(batch=section.batch_size, precision=section.precision)
+  settings |= dict(device_mesh=mesh.make(1, section.batch_size))
+  outputs = lambda *frozen: evaluate.outputs(frozen, x.reshape(-1, 2), **settings)
+  own = teacher.method
+  predictives = {
+    f'ensemble-{teacher.size}': own.objective.predictive(
+      own.family, outputs(teacher.freeze, teacher.variables)
+    )
+  }
+  for name, (student, variables) in method.student.views(_first(distilled.variables)).items():
+    predictives[name] = method.objective.predictive(
+      method.family, outputs(student.freeze, variables)
+    )
+  return Plane(x, jax.device_get(predictives))
+
+
+def _moved(config, dataset, teacher, distilled) -> Moved | None:
+  method = distilled.method
+  if method.perturbation is None:
+    return None
+  x = data.as_input(dataset.test.x[: 8 if len(dataset.shape) == 3 else 200])
+
+  @jax.jit
+  def move(x, frozen, variables):
+    members = teacher.freeze(frozen)
+    moved = method.perturbation.apply(
+      jax.random.key(config.seed),
+      x,
+      members,
+      method.student.freeze(variables),
+      method.family,
+      method.space,
+    )
+    unsure = [method.family.predictive(members.outputs(at)).knowledge() for at in (x, moved)]
+    return moved, *unsure
+
+  moved = move(x, teacher.variables, jax.tree.map(jnp.asarray, _first(distilled.variables)))
+  return Moved(method.perturbation.name, *jax.device_get((x, *moved)))
+
+
+def _first(variables):
+  """The student of the first seed."""
+  return jax.tree.map(lambda leaf: leaf[0], variables)
