@@ -30,6 +30,8 @@ class Student:
 
   def freeze(self, variables) -> Members:
     """The network at its running statistics; an index computes those members alone."""
+    # Numpy arrays cannot be indexed by a traced index, nor vmapped into a custom gradient.
+    variables = jax.tree.map(jnp.asarray, variables)
 
     def outputs(x, index=None):
       if index is None or not self.own:
