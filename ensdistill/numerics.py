@@ -19,7 +19,7 @@ def log_softmax(z):
   gradients of that size, and the usual form loses the largest of their entries.
   """
   is_top = jax.nn.one_hot(z.argmax(-1), z.shape[-1], dtype=bool)
-  shifted = z - jnp.where(is_top, z, 0).sum(-1, keepdims=True)
+  shifted = jnp.where(is_top, 0, z - jnp.where(is_top, z, 0).sum(-1, keepdims=True))
   return shifted - jnp.log1p(jnp.where(is_top, 0, jnp.exp(shifted)).sum(-1, keepdims=True))
 
 

@@ -7,13 +7,15 @@ members that it needs, by index, so that no other member is computed.
 import dataclasses
 import inspect
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ensdistill import names
+
+# GPU and TPU round the factors of float32 products unless asked not to.
+PRECISIONS = dict.fromkeys(('default', 'high', 'highest'))
 
 
 class Space(NamedTuple):
@@ -49,18 +51,13 @@ def ascend(x, gradient, eta, space):
   teachers get there. A gradient of exactly zero leaves x where it is (LatentBE's code has NaN).
   """
   unit_1D = _as_row(space.unit, x).reshape(1, -1)
-  g_BD = gradient.reshape(x.shape[0], -1)
-  g_BD = g_BD / jnp.maximum(jnp.abs(g_BD).max(1, keepdims=True), jnp.finfo(g_BD.dtype).tiny)
-  g_BD = g_BD * (unit_1D / unit_1D.max())
+  g_BD = gradient.reshape(x.shape[0], -1) * (unit_1D / unit_1D.max())
+  largest_B1 = jnp.abs(g_BD).max(1, keepdims=True)
+  g_BD = g_BD / jnp.where(largest_B1 > 0, largest_B1, 1)
   norm_B1 = jnp.linalg.norm(g_BD, axis=1, keepdims=True)
   length_B1 = jnp.reshape(eta, (-1, 1)) * g_BD.shape[1] ** 0.5
   step_BD = length_B1 * unit_1D * (g_BD / jnp.where(norm_B1 > 0, norm_B1, 1))
   return clip(x + step_BD.reshape(x.shape), space)
-
-
-def moved(x, perturbed):
-  """1 for every example that a perturbation moved, 0 where its gradient was zero: [B]."""
-  return (x != perturbed).reshape(x.shape[0], -1).any(1).astype(jnp.float32)
 
 
 def _as_row(value, x):
@@ -68,12 +65,16 @@ def _as_row(value, x):
   return jnp.broadcast_to(jnp.asarray(value, x.dtype), x.shape[1:])[None]
 
 
-def _matmul_precision(precision):
-  return jax.default_matmul_precision(precision) if precision else nullcontext()
+def _check(eta, temperature=1.0, precision='highest'):
+  for name, value in (('eta', eta), ('temperature', temperature)):
+    if not value > 0:
+      raise ValueError(f"{name}={value} must be positive (no step at all: perturb.name='none')")
+  names.lookup('precision of a perturbation', precision, PRECISIONS)
 
 
 def gaussian(*, eta=1.0):
   """x + eta unit eps, eps ~ N(0, 1), clipped: the control of Diversity Matters (NeurIPS 2021)."""
+  _check(eta)
 
   def apply(key, x, teacher, student, family, space):
     noise = jax.random.normal(key, x.shape, x.dtype)
@@ -106,10 +107,12 @@ def conf_ods(*, eta=1.0, temperature=1.0, precision='highest'):
 
 
 def _ods(name, eta, temperature, precision, confidence, fits=Perturbation.fits):
+  _check(eta, temperature, precision)
+
   def apply(key, x, teacher, student, family, space):
     key_member, key_direction = jax.random.split(key)
     one = jax.random.randint(key_member, (1,), 0, teacher.size)
-    with _matmul_precision(precision):
+    with jax.default_matmul_precision(precision):
       predict = lambda x: family.prediction(teacher.outputs(x, one)[:, 0], temperature)
       y_BK, pull_back = jax.vjp(predict, x)
       w_BK = jax.random.uniform(key_direction, y_BK.shape, y_BK.dtype, -1, 1)
@@ -125,12 +128,13 @@ def tdiv(*, eta=1.0, precision='highest'):
   TDiv = KL(sg p_j || p_i) of one ordered pair i != j a batch, at T = 1: the paper's cross-entropy
   -sum_k sg(p_jk) log p_ik less a constant. Member j only runs forward.
   """
+  _check(eta, precision=precision)
 
   def fits(family_name, student_size, teacher_size):
     return _two_members('tdiv', 'teacher', teacher_size)
 
   def apply(key, x, teacher, student, family, space):
-    with _matmul_precision(precision):
+    with jax.default_matmul_precision(precision):
       gradient = jax.grad(_disagreement(_pair(key, teacher.size), teacher, family, x))(x)
     return ascend(x, gradient, eta, space)
 
@@ -144,6 +148,7 @@ def tdiv_sdiv(*, eta=1.0, precision='highest'):
   running statistics. Teacher and student share the pair (i, j) where both have as many members;
   otherwise the student draws its own.
   """
+  _check(eta, precision=precision)
 
   def fits(family_name, student_size, teacher_size):
     return _two_members('tdiv_sdiv', 'teacher', teacher_size) or _two_members(
@@ -154,7 +159,7 @@ def tdiv_sdiv(*, eta=1.0, precision='highest'):
     key_teacher, key_student = jax.random.split(key)
     pair = _pair(key_teacher, teacher.size)
     own = pair if student.size == teacher.size else _pair(key_student, student.size)
-    with _matmul_precision(precision):
+    with jax.default_matmul_precision(precision):
       tdiv = _disagreement(pair, teacher, family, x)
       sdiv = _disagreement(own, student, family, x)
       gradient = jax.grad(lambda x: tdiv(x) - sdiv(x))(x)
