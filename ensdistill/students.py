@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -180,7 +181,7 @@ def average(variables):
   """
 
   def merge(tree):
-    if not isinstance(tree, dict):
+    if not isinstance(tree, Mapping):
       return tree
     if 'r' not in tree:
       return {name: merge(value) for name, value in tree.items()}

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from ensdistill import names
 from ensdistill.nets import initial, layers, mlp, resnet, stack, wide_resnet
 
+__all__ = ['DTYPES', 'FORMS', 'NETWORKS', 'Backbone', 'build', 'initial']
+
 # (shape, **settings) -> stages, pooling
 NETWORKS = {'mlp': mlp.mlp, 'resnet': resnet.resnet, 'wide_resnet': wide_resnet.wide_resnet}
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
