@@ -32,8 +32,8 @@ DATA = dict(
   digits=dict(
     data=dict(name='digits'),
     network=dict(name='resnet', depth=8),
-    teacher=dict(steps=600, batch_size=64, optimizer=_SGD),
-    student=dict(steps=1200, batch_size=64, optimizer=_SGD),
+    teacher=dict(steps=250, batch_size=64, optimizer=_SGD),
+    student=dict(steps=500, batch_size=64, optimizer=_SGD),
   ),
   spirals=dict(
     data=dict(name='spirals'),

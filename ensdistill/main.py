@@ -6,7 +6,7 @@ bad data or a failed run; both with one line that says what is wrong and what to
 
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -39,6 +39,7 @@ def fail(code: int, message: str):
 
 def main(argv):
   del argv
+  logging.set_verbosity(logging.WARNING)  # JAX's notes on back ends that are not here
   from ensdistill import run
   from ensdistill.data import DataError
   from ensdistill.loop import NonFinite

@@ -33,33 +33,33 @@ def method(kind='single', objective='none', moved='none', classes=3, network='re
   )
 
 
-def start(m, seed=0, batch=16):
+def start(m, seed=0, size=1):
+  """Fresh states, one or (stacked) several, and the arrays to train on."""
   data = tiny.dataset().train
-  key, order = jax.random.split(jax.random.key(seed))
-  state = jax.jit(lambda k, o: train.init(k, o, m, jnp.zeros((1, 8, 8, 1))))(key, order)
-  return state, {'x': jnp.asarray(data.x), 'y': jnp.asarray(data.y)}
+  keys = train.keys(jax.random.key(seed), range(size))
+  states = train.start(*keys, m, jnp.zeros((1, 8, 8, 1)))
+  states = states if size > 1 else members.take(states, 0)
+  return states, {'x': jnp.asarray(data.x), 'y': jnp.asarray(data.y)}
 
 
 def teacher_of(m, size=3):
-  states = [start(m, seed=100 + i)[0] for i in range(size)]
-  stacked = members.stack([s.variables for s in states])
-  return members.frozen(m.student.module.apply, stacked)
+  states, _ = start(m, seed=100, size=size)
+  return members.frozen(m.student.module.apply, states.variables)
 
 
 @pytest.mark.parametrize('strategy', members.STRATEGIES)
 def test_members_together_equal_members_alone(strategy):
   m = method(network='mlp')
-  states, arrays = zip(*[start(m, seed) for seed in range(3)])
+  together, arrays = start(m, size=3)
 
   def step(state, arrays):
     return train.train_step(state, train.draw(arrays, state.order, state.step, batch=16), None, m)
 
-  together = members.stack(states)
   lifted, alone = jax.jit(members.lift(step, strategy)), jax.jit(step)
-  one = states[1]
+  one = members.take(together, 1)
   for _ in range(20):
-    together, logs = lifted(together, arrays[0])
-    one, _ = alone(one, arrays[0])
+    together, logs = lifted(together, arrays)
+    one, _ = alone(one, arrays)
   assert tiny.largest_difference(members.take(together, 1).params, one.params) < 1e-6
   assert logs['loss'].shape == (3,)
   assert float(jnp.abs(together.params['head']['kernel'][0] - one.params['head']['kernel']).max()) > 0.01
@@ -84,7 +84,7 @@ def test_an_sgd_step_by_hand():
     grads = jax.tree.map(lambda g, p: g + 0.01 * p, jax.grad(loss)(params), params)
     velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, grads)
     params = jax.tree.map(lambda p, v, g: p - 0.1 * (0.9 * v + g), params, velocity, grads)
-    state, _ = train.train_step(state, batch, None, m)
+    state, _ = jax.jit(lambda s: train.train_step(s, batch, None, m))(state)
   assert tiny.largest_difference(state.params, params) < 1e-6
 
 
@@ -97,10 +97,10 @@ def test_latentbe_factors_decay_to_one_with_gradients_times_members():
     name='sgd', rate=0.1, steps=10, schedule='constant', momentum=0.0, nesterov=False, decay=0.01,
     group=student.group, factor_decay='one', factor_scale=2.0,
   )  # fmt: skip
-  params = student.module.init(jax.random.key(0), jnp.ones((1, 4)))['params']
-  params = jax.tree.map(lambda p: p + 0.5, params)
-  grads = jax.tree.map(lambda p: jnp.sin(p), params)
-  updates, _ = chain.update(grads, chain.init(params), params)
+  drawn = nets.initial.variables(student.module, jax.random.split(jax.random.key(0), 1), jnp.ones((1, 4)))
+  params = jax.tree.map(lambda p: p[0] + np.float32(0.5), drawn['params'])
+  grads = jax.tree.map(np.sin, params)
+  updates, _ = jax.jit(lambda g, p: chain.update(g, chain.init(p), p))(grads, params)
   for (path, update), p, g in zip(
     jax.tree_util.tree_leaves_with_path(updates), jax.tree.leaves(params), jax.tree.leaves(grads)
   ):
@@ -130,14 +130,16 @@ def test_the_step_is_the_slow_obvious_one(kind, objective, moved, settings):
   every = lambda frozen: members.Members(
     frozen.size, lambda x, i=None: frozen.outputs(x) if i is None else frozen.outputs(x)[:, i]
   )
-  x = batch['x']
-  if m.perturbation:
+
+  def perturbed():
+    if not m.perturbation:
+      return batch['x']
     key = jax.random.split(jax.random.fold_in(state.key, 0))[0]
     frozen = every(m.student.freeze(state.variables))
-    x = m.perturbation.apply(key, x, every(teacher), frozen, m.family, m.space)
-  targets = jax.nn.softmax(teacher.outputs(x))
+    return m.perturbation.apply(key, batch['x'], every(teacher), frozen, m.family, m.space)
 
-  def loss(params):
+  def loss(params, x):
+    targets = jax.nn.softmax(teacher.outputs(x))
     run = lambda x, stats: m.student.module.apply(
       {'params': params, 'batch_stats': stats}, x, True, mutable=['batch_stats']
     )
@@ -151,7 +153,8 @@ def test_the_step_is_the_slow_obvious_one(kind, objective, moved, settings):
     ).mean()
     return 0.9 * matched + 0.1 * labels, new['batch_stats']
 
-  (want, stats), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
+  slow = jax.jit(lambda params: jax.value_and_grad(loss, has_aux=True)(params, perturbed()))
+  (want, stats), grads = slow(state.params)
   np.testing.assert_allclose(logs['loss'], want, rtol=2e-5)
   assert tiny.largest_difference(after.batch_stats, stats) < 1e-5
   moved_by = jax.tree.map(lambda a, b: (a - b) / 0.1, state.params, after.params)
@@ -160,13 +163,15 @@ def test_the_step_is_the_slow_obvious_one(kind, objective, moved, settings):
 
 
 def test_stored_outputs_take_the_place_of_the_teacher():
-  m = method('single', 'mean')
+  m = method('single', 'mean', network='mlp')
   state, arrays = start(m)
-  teacher = teacher_of(method())
-  stored = {**arrays, 'teacher_outputs': teacher.outputs(arrays['x'])}
-  step = lambda arrays, teacher: train.train_step(
-    state, train.draw(arrays, state.order, state.step, batch=8), teacher, m
-  )
+  teacher = teacher_of(method(network='mlp'))
+  stored = {**arrays, 'teacher_outputs': jax.jit(teacher.outputs)(arrays['x'])}
+
+  def step(arrays, teacher):
+    draw = lambda: train.draw(arrays, state.order, state.step, batch=8)
+    return jax.jit(lambda: train.train_step(state, draw(), teacher, m))()
+
   (online, _), (cached, _) = step(arrays, teacher), step(stored, None)
   assert tiny.largest_difference(online.params, cached.params) < 1e-6
 
@@ -175,8 +180,8 @@ def test_a_label_of_minus_one_is_no_label():
   m = method(network='mlp')
   state, arrays = start(m)
   half = {'x': arrays['x'][:8], 'y': arrays['y'][:8].at[4:].set(-1)}
-  _, logs = train.train_step(state, half, None, m)
-  _, full = train.train_step(state, {k: v[:4] for k, v in half.items()}, None, m)
+  step = jax.jit(lambda batch: train.train_step(state, batch, None, m)[1])
+  logs, full = step(half), step({k: v[:4] for k, v in half.items()})
   np.testing.assert_allclose(logs['labels'], full['labels'] / 2, rtol=1e-6)
 
 
@@ -209,5 +214,6 @@ def test_a_new_objective_and_a_new_perturbation_need_no_other_file(monkeypatch):
   config = tiny.config(objective__name='squared', objective__power=1.0, perturb__name='mirror')
   m = build.student_method(config, tiny.dataset(), 1, 'squared', 6)
   state, arrays = start(m)
-  _, logs = train.train_step(state, arrays, teacher_of(method()), m)
+  teacher = teacher_of(method(network='mlp'))
+  _, logs = jax.jit(lambda: train.train_step(state, arrays, teacher, m))()
   assert 0 < logs['squared'] < 2 and logs['moved'] == 1
