@@ -51,6 +51,8 @@ MORE = {
     Column('prr', 'PRR %', fixed(1), 'higher'),
     Column('misclassification/auroc_confidence', 'errors AUROC %', percent(2), 'higher'),
     Column('agreement_kl', 'KL to ensemble', fixed(4), 'lower'),
+    Column('shift/mean/3/acc', 'shifted ACC %', percent(2), 'higher'),
+    Column('shift/mean/3/ece', 'shifted ECE %', percent(2), 'lower'),
   ),
   'gaussian': (
     Column('calibration_error', 'calibration', fixed(4), 'lower'),
@@ -76,6 +78,8 @@ GAPS = {
     'ece': 'calibration (ECE)',
     'prr': 'rejection of errors (PRR)',
     'misclassification/auroc_confidence': 'detection of errors (AUROC)',
+    'shift/mean/3/acc': 'accuracy under shift (severity 3)',
+    'shift/mean/3/nll': 'NLL under shift (severity 3)',
     'pairwise_kl': 'disagreement (pairwise KL)',
   },
   'gaussian': {
@@ -122,4 +126,4 @@ def gap_names(rows) -> dict[str, str]:
 
 
 def higher_is_better(metric: str) -> bool:
-  return metric not in LOWER
+  return metric.rpartition('/')[2] not in LOWER

@@ -11,6 +11,11 @@ from ensdistill.report import page_style, tables, verdict
 from ensdistill.report import runs as runs_lib
 
 LOW, HIGH = -0.25, 1.25  # of the gap bars
+_KINDS = {
+  'single': 'a single network',
+  'multi_head': 'a network of many heads',
+  'batch_ensemble': 'a batch ensemble',
+}
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
@@ -62,12 +67,13 @@ def _students(group):
 
 def _about(run) -> str:
   c = run.config
-  kind, moved = c['student']['kind'], c['perturb']['name']
+  kind = _KINDS.get(c['student']['kind'], c['student']['kind'])
+  moved = c['perturb']['name']
   data = c['data']['name'] + (f', auxiliary data {c["data"]["aux"]}' if c['data']['aux'] else '')
   where = '' if moved == 'none' else f' on inputs moved by {moved}'
   objective = c['objective']['name'].replace('_', ' ')
   return (
-    f'{data}: an ensemble of {c["teacher"]["members"]} distilled into {kind.replace("_", " ")} '
+    f'{data}: an ensemble of {c["teacher"]["members"]} distilled into {kind} '
     f'by {objective}{where}; {c["seeds"]} student(s), seed {c["seed"]}.'
   )
 
@@ -138,9 +144,9 @@ def _matrix(rivals) -> str:
   head = ''.join(f'<th>{_text(title)}</th>' for title in titles.values())
   return (
     '<h2>How much of the gap is closed, %</h2><div class="scroll"><table><thead><tr>'
-    f'<th>student</th>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div><p class="note">0 is one '
-    'network, 100 the ensemble; – where the two cannot be told apart or the ensemble is no better. '
-    'Bold: the most.</p>'
+    f'<th>student</th>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+    '<p class="note">0 is one network, 100 the ensemble; – where the two cannot be told '
+    'apart or the ensemble is no better. Bold: the most.</p>'
   )
 
 

@@ -18,7 +18,7 @@ table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tab
 th, td { padding: .3rem .6rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 th { font-weight: 600; vertical-align: bottom; }
-thead th { white-space: normal; min-width: 4.5rem; }
+thead th { white-space: normal; min-width: 6rem; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
   background: var(--page); }
 tr.first td { border-top: 2px solid var(--muted); } td b { font-weight: 700; }

@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ensdistill import data, evaluate, mesh
@@ -68,7 +67,8 @@ def _plane(config, dataset, teacher, distilled) -> Plane | None:
     predictives[name] = method.objective.predictive(
       method.family, outputs(student.freeze, variables)
     )
-  return Plane(x, jax.device_get(predictives))
+  in_units = lambda p: evaluate.in_units(dataset, jax.device_get(p))
+  return Plane(x, {name: in_units(p) for name, p in predictives.items()})
 
 
 def _moved(config, dataset, teacher, distilled) -> Moved | None:
@@ -88,11 +88,11 @@ def _moved(config, dataset, teacher, distilled) -> Moved | None:
       method.family,
       method.space,
     )
-    unsure = [method.family.predictive(members.outputs(at)).knowledge() for at in (x, moved)]
-    return moved, *unsure
+    return moved, *(method.family.predictive(members.outputs(at)) for at in (x, moved))
 
-  moved = move(x, teacher.variables, jax.tree.map(jnp.asarray, _first(distilled.variables)))
-  return Moved(method.perturbation.name, *jax.device_get((x, *moved)))
+  moved, *predictives = jax.device_get(move(x, teacher.variables, _first(distilled.variables)))
+  unsure = [np.asarray(evaluate.in_units(dataset, p).knowledge()) for p in predictives]
+  return Moved(method.perturbation.name, np.asarray(x), moved, *unsure)
 
 
 def _first(variables):

@@ -91,7 +91,7 @@ def _disagreement(student, ensemble) -> str:
     return ''
   if ours < 1e-6 * theirs:
     return 'It cannot tell knowledge from data uncertainty: it is one network with one prediction.'
-  return f'Its knowledge uncertainty is {ours / theirs:.2g} × the ensemble’s on the test set.'
+  return f'Its knowledge uncertainty is {ours / theirs:.2f} × the ensemble’s on the test set.'
 
 
 def comparison(rivals: list[tuple[str, list[dict], dict]]) -> str:

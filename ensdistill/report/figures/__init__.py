@@ -24,19 +24,19 @@ FIGURES = {
     'cost': quality.cost,
     'reliability': calibration.reliability,
     'rejection': calibration.rejection,
-    'ood': uncertainty.ood,
+    'out_of_distribution': uncertainty.ood,
     'shift': quality.shift,
     'diversity': diversity.diversity,
-    'plane': plane.plane,
+    'input_plane': plane.plane,
     'simplex': diversity.simplex,
-    'perturbed': inputs.perturbed,
+    'perturbed_inputs': inputs.perturbed,
   },
   'gaussian': {
     'cost': quality.cost,
     'rejection': calibration.rejection,
-    'ood': uncertainty.ood,
-    'plane': plane.plane,
-    'perturbed': inputs.perturbed,
+    'out_of_distribution': uncertainty.ood,
+    'input_plane': plane.plane,
+    'perturbed_inputs': inputs.perturbed,
   },
 }
 
@@ -44,7 +44,10 @@ FIGURES = {
 def draw(name: str, context: Context):
   """The picture of that name, or None where it does not apply."""
   with matplotlib.rc_context(style.SETTINGS):
-    return FIGURES[context.dataset.family][name](context)
+    figure = FIGURES[context.dataset.family][name](context)
+    if figure is not None:
+      style.settle(figure)
+    return figure
 
 
 def caption(name: str, family: str) -> str:

@@ -22,19 +22,20 @@ def reliability(context):
     upper.plot([0, 1], [0, 1], color=style.PALE, linewidth=1, zorder=0)
     before, after = _tables(context, name, y_B)
     for table, colour, marker, when in (
-      (before, style.ORANGE, 'o', 'before'),
-      (after, style.BLUE, 's', 'after'),
+      (before, style.ORANGE, 'o', 'before temperature'),
+      (after, style.BLUE, 's', 'after temperature'),
     ):
-      error = 100 * calibration.table_error(table)
-      _points(upper, table, colour, marker, f'{when}: ECE {error:.2f} %')
+      _points(upper, table, colour, marker, when)
       share = table.count / table.count.sum()
       lower.stairs(share, np.append(table.lower, 1), color=colour, linewidth=1.2)
-    upper.set(title=style.model_title(name), xlim=(0, 1.02), ylim=(0, 1.04))
-    upper.legend(loc='upper left', borderaxespad=0.1, handletextpad=0.3)
+    first, second = (100 * calibration.table_error(table) for table in (before, after))
+    title = f'{style.model_title(name)}\nECE {first:.2f} → {second:.2f} %'
+    upper.set(title=title, xlim=(0, 1.02), ylim=(0, 1.04))
     lower.set(xlabel='confidence', yscale='log', ylim=(1e-4, 1.5))
   axes[0, 0].set_ylabel('accuracy')
   axes[1, 0].set_ylabel('share')
   figure.align_ylabels(axes[:, 0])
+  style.legend_below(figure, axes[0, 0])
   return figure
 
 
@@ -96,19 +97,20 @@ def rejection(context):
   figure, axes = style.panels(1, len(names), height=2.7, sharex=True, sharey=True)
   for ax, name in zip(axes[0], names):
     losses = context.losses(name)
-    knows = context.knows(name)
-    for kind, label, colour, line in _SCORES if knows else _SCORES[:1]:
+    title = []
+    for kind, label, colour, line in _SCORES if context.knows(name) else _SCORES[:1]:
       scores = [r.uncertainties[kind] for r in context.read(name, 'test')]
       curves = [metrics.rejection_curve(s, l) for s, l in zip(scores, losses)]
       prr = np.mean([metrics.uncertainty.rejection_ratio(s, l) for s, l in zip(scores, losses)])
-      text = f'{label.split()[0]}: PRR {prr:.0f}'
+      title += [f'{kind} {prr:.0f}'] if kind != 'data' else []
       y = scale * np.mean([c.model for c in curves], 0)
-      ax.plot(100 * curves[0].rejected, y, color=colour, linestyle=line, label=text)
+      ax.plot(100 * curves[0].rejected, y, color=colour, linestyle=line, label=label)
     for kind, line in (('random', ':'), ('oracle', '--')):
       y = scale * np.mean([getattr(c, kind) for c in curves], 0)
       ax.plot(100 * curves[0].rejected, y, line, color=style.GREY, linewidth=1, label=kind)
-    ax.set(title=style.model_title(name), xlabel='rejected, %', xlim=(0, 100))
+    text = f'{style.model_title(name)}\nPRR {", ".join(title)}'
+    ax.set(title=text, xlabel='rejected, %', xlim=(0, 100))
     ax.set_ylim(bottom=0)
-    ax.legend(loc='upper right')
   axes[0, 0].set_ylabel('squared error left' if regression else 'error left, % of all')
+  style.legend_below(figure, max(axes[0], key=lambda ax: len(ax.lines)), columns=5)
   return figure

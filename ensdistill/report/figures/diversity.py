@@ -84,7 +84,7 @@ def simplex(context):
       label='members of the ensemble',
     )
     ax.set_title(title)
-  figure.legend(*axes[0, 0].get_legend_handles_labels(), loc='outside lower center', ncols=2)
+  style.legend_below(figure, axes[0, 0], markerscale=2)
   return figure
 
 
@@ -93,13 +93,13 @@ def _chosen(context):
   unsure = context.read(context.ensemble, 'test')[0].uncertainties
   ratio = unsure['data'] - 3 * unsure['knowledge']
   found = [
-    ('all are sure', 'test', int(unsure['total'].argmin())),
-    ('unsure of the data', 'test', int(ratio.argmax())),
-    ('members disagree', 'test', int(unsure['knowledge'].argmax())),
+    ('the surest test input', 'test', int(unsure['total'].argmin())),
+    ('most data uncertainty', 'test', int(ratio.argmax())),
+    ('most knowledge uncertainty', 'test', int(unsure['knowledge'].argmax())),
   ]
   for name in context.sets('ood/')[:1]:
     far = context.read(context.ensemble, name)[0].uncertainties['knowledge']
-    title = f'out of distribution ({name.removeprefix("ood/")})'
+    title = f'out of distribution:\n{name.removeprefix("ood/")}'
     found[2] = (title, name, int(np.argsort(far)[3 * len(far) // 4]))
   return found
 

@@ -45,5 +45,5 @@ def _arrows(probe):
   image = ax.quiver(*probe.clean.T, *step.T, probe.after, angles='xy', scale_units='xy', scale=1)
   ax.plot(*probe.clean.T, '.', color=style.GREY, markersize=2)
   ax.set(title=f'test inputs moved by {probe.name}', aspect='equal')
-  figure.colorbar(image, label='knowledge uncertainty after, nats')
+  figure.colorbar(image, label='knowledge uncertainty after')
   return figure

@@ -47,7 +47,5 @@ def _data(ax, dataset):
   labels = y[some] if dataset.family == 'categorical' else np.zeros(len(some), int)
   for label in np.unique(labels):
     points = x[some][labels == label]
-    shape = 'o^s'[label % 3]
-    ax.plot(
-      *points.T, shape, color='white', markersize=1.3, markeredgewidth=0, alpha=0.8, rasterized=True
-    )
+    colours = dict(color=('white', style.VERMILLION, style.BLACK)[label % 3])
+    ax.plot(*points.T, '.', markersize=1.6, markeredgewidth=0, rasterized=True, **colours)

@@ -1,8 +1,9 @@
 """What quality costs, and how it holds under shift."""
 
 import numpy as np
+from matplotlib import ticker
 
-from ensdistill.report import columns
+from ensdistill.report import columns, tables
 from ensdistill.report.figures import style
 
 _QUALITY = {
@@ -26,58 +27,63 @@ def cost(context):
   )
   for line, (metric, title, scale) in zip(axes, qualities):
     for ax, (key, _) in zip(line, costs):
-      _points(figure, ax, rows, key, metric, scale)
+      _points(ax, rows, key, metric, scale)
     better = 'higher' if columns.higher_is_better(metric) else 'lower'
     line[0].set_ylabel(f'{title} ({better} is better)')
   for ax, (_, label) in zip(axes[-1], costs):
     ax.set_xlabel(label)
+  style.settle(figure)
   for ax in axes.flat:
-    _labels(figure, ax)
+    _place_labels(figure, ax)
   return figure
 
 
-def _points(figure, ax, rows, key, metric, scale):
+def _points(ax, rows, key, metric, scale):
+  shown = [row['name'] for row in tables.some_ensembles(list(rows))]
   curve = []
   for row in rows:
     name, x, y = row['name'], row['metrics'].get(key), row['metrics'].get(metric)
     if x is None or y is None:
       continue
     error = row['se'].get(metric) or 0
-    main = name == 'member' or not name.startswith('ensemble') or _largest(name, rows)
+    main = not name.startswith('ensemble-') or name == _largest(shown)
     ax.errorbar(
       x,
       scale * y,
       yerr=scale * error if error else None,
       color=style.model_colour(name),
       marker=style.model_marker(name),
-      markersize=6 if main else 3.5,
+      markersize=6 if main else 3,
       elinewidth=1,
       zorder=3,
     )
     if not name.startswith('student'):
       curve.append((x, scale * y))
-    if main:
-      ax.annotate(style.model_title(name), (x, scale * y), annotation_clip=False, size=8)
+    if name in shown:
+      text = style.model_title(name) if main else name.partition('-')[2]
+      ax.annotate(text, (x, scale * y), annotation_clip=False, size=8 if main else 7)
   ax.plot(*zip(*sorted(curve)), color=style.PALE, linewidth=1, zorder=0)
   ax.set_xscale('log')
+  ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5), numticks=8))
+  ax.xaxis.set_major_formatter(lambda value, _: columns.short(value))
+  ax.xaxis.set_minor_locator(ticker.NullLocator())
   ax.margins(x=0.25, y=0.22)
   ax.grid(color='#eeeeee', linewidth=0.6)
   ax.set_axisbelow(True)
 
 
-def _largest(name, rows):
-  ensembles = [row['name'] for row in rows if row['name'].startswith('ensemble-')]
-  return name == ensembles[-1]
+def _largest(names):
+  return [name for name in names if name.startswith('ensemble-')][-1]
 
 
-def _labels(figure, ax):
+def _place_labels(figure, ax):
   """Puts each label beside its point where it covers neither a point nor another label."""
-  figure.draw_without_rendering()
   scale = figure.dpi / 72
   frame = ax.get_window_extent()
-  points = [ax.transData.transform(text.xy) for text in ax.texts]
+  points = [p for bar in ax.containers for p in ax.transData.transform(bar.lines[0].get_xydata())]
   taken = []
-  for text, point in zip(ax.texts, points):
+  for text in ax.texts:
+    point = ax.transData.transform(text.xy)
     box = text.get_window_extent()
     width, height = box.width / scale, box.height / scale
     gap, best = 6, None
@@ -89,7 +95,7 @@ def _labels(figure, ax):
       x, y = point[0] + scale * dx, point[1] + scale * dy
       area = x, y, x + box.width, y + box.height
       bad = sum(_overlap(area, other) for other in taken)
-      bad += sum(1e3 for p in points if area[0] < p[0] < area[2] and area[1] < p[1] < area[3])
+      bad += sum(1e3 for p in points if _overlap(area, (*(p - 4), *(p + 4))))
       bad += 10 * max(0, frame.x0 - area[0]) + 10 * max(0, area[2] - frame.x1)
       bad += 10 * max(0, frame.y0 - area[1]) + 10 * max(0, area[3] - frame.y1)
       if best is None or bad < best[0] - 1e-9:
@@ -139,6 +145,6 @@ def shifts(metrics: dict) -> dict[str, dict[int, dict[str, float]]]:
   found = {}
   for key, value in metrics.items():
     parts = key.split('/')
-    if len(parts) == 4 and parts[0] == 'shift' and parts[2].isdigit() and value is not None:
+    if len(parts) == 4 and parts[0] == 'shift' and parts[1] != 'mean' and value is not None:
       found.setdefault(parts[1], {}).setdefault(int(parts[2]), {})[parts[3]] = value
   return found

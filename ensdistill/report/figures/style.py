@@ -51,6 +51,19 @@ def panels(rows: int, columns: int, *, width: float = 2.5, height: float = 2.4, 
   return figure, figure.subplots(rows, columns, squeeze=False, **settings)
 
 
+def legend_below(figure, ax, columns: int = 2, **settings):
+  """The legend of one of its axes, below the whole figure."""
+  handles, labels = ax.get_legend_handles_labels()
+  figure.legend(handles, labels, loc='outside lower center', ncols=columns, **settings)
+
+
+def settle(figure):
+  """Lays a figure out for good: every later draw would do it again, at most of its cost."""
+  if figure.get_layout_engine() is not None:
+    figure.draw_without_rendering()
+    figure.set_layout_engine('none')
+
+
 def png(figure, dpi: int = 110, limit: int = 150_000) -> bytes:
   """A PNG of at most `limit` bytes: its resolution falls until it fits."""
   while True:

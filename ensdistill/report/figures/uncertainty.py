@@ -28,8 +28,7 @@ def ood(context):
     row[0].set_ylabel('share of examples, %')
   for ax, name in zip(axes[0], sets):
     ax.set_title(f'test set against {name.removeprefix("ood/")}')
-  handles, labels = axes[0, 0].get_legend_handles_labels()
-  figure.legend(handles, labels, loc='outside lower center', ncols=2)
+  style.legend_below(figure, axes[0, 0])
   return figure
 
 
