@@ -1,18 +1,18 @@
 """The comparison at the end of a run: a row for the member, each ensemble and the student.
 
 Every model is its predictive distributions over the same inputs: the test set, the validation set
-(which its temperature is fitted on) and the out-of-distribution sets.
+(which its temperature is fitted on), the out-of-distribution and the shifted sets.
 """
 
+import collections
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import cost, data, evaluate, mesh, metrics
+from ensdistill import cost, data, evaluate, measure, mesh, metrics, sets
 
 
 class Model(NamedTuple):
@@ -32,95 +32,86 @@ class Comparison(NamedTuple):
 
 def compare(config, dataset, teacher, distilled, writer) -> Comparison:
   """Evaluates every model on the same inputs."""
-  inputs, not_run = _inputs(config, dataset)
+  section, not_run = config.evaluate, {}
+  options = {'dir': config.data.dir or None, 'seed': config.seed}
+  inputs = sets.inputs(dataset, section.ood, not_run, **options)
+  writer.line(f'evaluation on {", ".join(f"{k} ({len(x)})" for k, x in inputs.items())}')
+  networks = _networks(section, dataset, teacher, distilled, inputs)
+  predictions = {name: _predictions(networks, x) for name, x in inputs.items()}
+  models = [
+    Model(row, [{name: predictions[name][row][i] for name in inputs} for i in range(len(repeats))])
+    for row, repeats in predictions['test'].items()
+  ]
+  shifted = _shifted(section, dataset, networks, writer, not_run, options)
   for name, reason in not_run.items():
     writer.line(f'not run: {name}: {reason}')
-  writer.line(f'evaluation on {", ".join(f"{k} ({len(x)})" for k, x in inputs.items())}')
-  models = _models(config, teacher, distilled, inputs)
   costs = _costs(config, dataset, teacher, distilled)
   everyone = models[teacher.size - 1].repeats[0]  # the ensemble of all members
   rows = []
   for model in models:
-    is_student = model.name.startswith('student')
-    curve = [row['metrics']['cnll'] for row in rows if not row['name'].startswith('student')] or None
-    measure = functools.partial(
-      _metrics, dataset, ensemble=everyone if is_student else None, curve=curve if is_student else None
-    )
-    rows.append(_row(model.name, [measure(r) for r in model.repeats], costs.get(model.name, {})))
+    against = {}
+    if model.name.startswith('student'):
+      curve = [r['metrics']['cnll'] for r in rows[: teacher.size] if 'cnll' in r['metrics']]
+      against = {'ensemble': everyone, 'curve': curve or None}
+    measured = [
+      measure.sets(dataset, r, **against) | measure.with_means(shifted[model.name][i])
+      for i, r in enumerate(model.repeats)
+    ]
+    rows.append(_row(model.name, measured, costs.get(model.name, {})))
   _add_gaps(rows)
   return Comparison(rows, models, not_run)
 
 
-def _inputs(config, dataset) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-  """{set: inputs}; an out-of-distribution set that is not at hand is named with the reason."""
-  inputs, not_run = {'valid': dataset.valid.x, 'test': dataset.test.x}, {}
-  wanted = config.evaluate.ood
-  names = data.OOD_DEFAULTS.get(dataset.name, ()) if wanted == 'default' else wanted.split(',')
-  for name in filter(None, names):
-    try:
-      inputs[f'ood/{name}'] = data.load_inputs(
-        name,
-        dir=config.data.dir or None,
-        shape=dataset.train.x.shape[1:],
-        limit=len(dataset.test.x),
-        seed=config.seed,
-      )
-    except data.DataError as error:
-      not_run[f'ood/{name}'] = str(error)
-  return inputs, not_run
+def _networks(section, dataset, teacher, distilled, inputs) -> list[Callable]:
+  """[inputs -> (row, predictive) of every row it repeats]: the teacher, then student by student."""
+  batch = min(section.batch_size, max(map(len, inputs.values())))
+  settings = {
+    'batch': batch,
+    'device_mesh': mesh.make(1, batch),
+    'precision': section.precision,
+  }
 
+  def network(method, freeze):
+    predictive = functools.partial(method.objective.predictive, method.family)
+    program = evaluate.Program(lambda v, x: predictive(freeze(v).outputs(x)), **settings)
+    units = dataset.target_mean, dataset.target_std
+    return lambda variables, x: evaluate.in_units(program(variables, x), *units)
 
-def _models(config, teacher, distilled, inputs) -> list[Model]:
-  section = config.evaluate
-  device_mesh = mesh.make(1, section.batch_size)
-  run = functools.partial(
-    evaluate.outputs,
-    batch=section.batch_size,
-    device_mesh=device_mesh,
-    precision=section.precision,
-  )
-  method, size = teacher.method, teacher.size
-  outputs = {s: run((teacher.freeze, teacher.variables), x) for s, x in inputs.items()}
+  whole = network(teacher.method, teacher.freeze)
 
-  def part(start, end):
-    predictive = jax.jit(functools.partial(method.objective.predictive, method.family))
-    return {s: predictive(o[:, start:end]) for s, o in outputs.items()}
+  def ensembles(x):
+    every = whole(teacher.variables, x)
+    part = lambda start, end: jax.tree.map(lambda leaf: leaf[:, start:end], every)
+    yield from (('member', part(m, m + 1)) for m in range(teacher.size))
+    yield from ((f'ensemble-{m}', part(0, m)) for m in range(2, teacher.size + 1))
 
-  models = [Model('member', [part(m, m + 1) for m in range(size)])]
-  models += [Model(f'ensemble-{m}', [part(0, m)]) for m in range(2, size + 1)]
-  return models + _students(distilled, inputs, run)
-
-
-def _students(distilled, inputs, run) -> list[Model]:
-  method = distilled.method
-  predictive = jax.jit(functools.partial(method.objective.predictive, method.family))
-  repeats = {}
+  networks, programs, method = [ensembles], {}, distilled.method
   for seed in range(jax.tree.leaves(distilled.variables)[0].shape[0]):
     variables = jax.tree.map(lambda leaf: leaf[seed], distilled.variables)  # noqa: B023
     for name, (student, own) in method.student.views(variables).items():
-      sets = {s: predictive(run((student.freeze, own), x)) for s, x in inputs.items()}
-      repeats.setdefault(name, []).append(sets)
-  return [Model(name, sets) for name, sets in repeats.items()]
+      run = programs[name] = programs.get(name) or network(method, student.freeze)
+      networks.append(lambda x, name=name, run=run, own=own: [(name, run(own, x))])
+  return networks
 
 
-def _metrics(dataset, sets, ensemble=None, curve=None) -> dict[str, float]:
-  """Everything that one model's predictions say, by the names of results.json."""
-  theirs = (ensemble or {}).get
-  if dataset.family == 'categorical':
-    found = metrics.summary.classification(
-      sets['test'],
-      dataset.test.y,
-      valid_predictive=sets['valid'],
-      valid_labels=dataset.valid.y,
-      ensemble=theirs('test'),
-      ensemble_cnll=curve,
-    )
-  else:
-    found = metrics.summary.regression(sets['test'], dataset.test.y, ensemble=theirs('test'))
-  for name, predictive in sets.items():
-    if name.startswith('ood/'):
-      scores = metrics.summary.ood(sets['test'], predictive, ensemble_out=theirs(name))
-      found |= {f'{name}/{key}': value for key, value in scores.items()}
+def _predictions(networks, x) -> dict[str, list]:
+  """{row: predictive of each of its repeats}."""
+  rows = {}
+  for network in networks:
+    for name, predictive in network(x):
+      rows.setdefault(name, []).append(predictive)
+  return rows
+
+
+def _shifted(section, dataset, networks, writer, not_run, options) -> dict[str, list[dict]]:
+  """{row: metrics on every shifted set, of each of its repeats}; one set is held at a time."""
+  found = collections.defaultdict(lambda: collections.defaultdict(dict))
+  options = {'examples': section.shift_examples, **options}
+  for kind, severity, x, y in sets.shifted(dataset, section.shift, not_run, **options):
+    writer.line(f'evaluation on shift/{kind}/{severity} ({len(x)})')
+    for row, repeats in _predictions(networks, x).items():
+      for i, predictive in enumerate(repeats):
+        found[row][i] |= measure.shifted(kind, severity, predictive, y)
   return found
 
 

@@ -75,7 +75,9 @@ def default() -> ml_collections.ConfigDict:
         name='mean', label_weight=0.0, labels_on='clean', **optional(objectives.OBJECTIVES)
       ),
       perturb=dict(name='none', **optional(perturb.PERTURBATIONS)),
-      evaluate=dict(batch_size=500, precision='highest', ood='default'),
+      evaluate=dict(
+        batch_size=500, precision='highest', ood='default', shift='default', shift_examples=500
+      ),
       checkpoint_seconds=30.0,
       steps_per_call=0,
       logs=100,
@@ -130,6 +132,9 @@ def check(config) -> None:
   for field, least in (('seeds', 1), ('logs', 1), ('scores', 1), ('profile', 0)):
     if config[field] < least:
       raise ValueError(f'{field}={config[field]} must be at least {least}')
+  for field in ('batch_size', 'shift_examples'):
+    if config.evaluate[field] < 1:
+      raise ValueError(f'evaluate.{field}={config.evaluate[field]} must be at least 1')
   if config.teacher.members < 1:
     raise ValueError(f'teacher.members={config.teacher.members} must be at least 1')
   if not 0 <= config.objective.label_weight <= 1:

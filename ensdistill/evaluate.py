@@ -1,10 +1,16 @@
-"""A network over a whole data set: its outputs, and the scores that choose a checkpoint."""
+"""A network over a whole data set: its outputs, and the scores that choose a checkpoint.
+
+  python -m ensdistill.evaluate --student=runs/kd_digits/student
+
+evaluates a finished student: see evaluate_command.
+"""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ensdistill import data, mesh
+from ensdistill.data import images
 
 
 def over(function, x, *, batch: int, device_mesh) -> jax.Array:
@@ -52,18 +58,69 @@ def _gaussian_scores(predictive, y_BD):
 SCORES = {'categorical': _categorical_scores, 'gaussian': _gaussian_scores}
 
 
+class Program:
+  """function(variables, x) over sets of any size, compiled once.
+
+  A set goes through in blocks of `batch` examples, so that its size costs no device memory and
+  every set runs the same program. The last block is filled up with copies of its last example,
+  and what comes of them is cut: no example counts twice.
+  """
+
+  def __init__(self, function, *, batch: int, device_mesh, precision: str = 'highest'):
+    self._batch, self._mesh, self._precision = batch, device_mesh, precision
+    self._call = jax.jit(
+      lambda variables, x: function(variables, mesh.split_batch(device_mesh, x)),
+      out_shardings=mesh.replicated(device_mesh),
+    )
+
+  def blocks(self, variables, x: np.ndarray):
+    """Results of one stretch of x after the other, on the host."""
+    variables = mesh.place(variables, mesh.replicated(self._mesh))
+    waiting = []
+    for start in range(0, len(x), self._batch):
+      waiting.append(self._start(variables, x[start : start + self._batch]))
+      if len(waiting) == 2:  # the device has the next block before the host looks at this one
+        yield _on_host(*waiting.pop(0))
+    for result in waiting:
+      yield _on_host(*result)
+
+  def _start(self, variables, block):
+    padding = [(0, self._batch - len(block))] + [(0, 0)] * (block.ndim - 1)
+    padded = np.pad(images.as_dtype(block, np.float32), padding, 'edge')
+    with jax.default_matmul_precision(self._precision):
+      placed = mesh.place(padded, mesh.replicated(self._mesh))
+      return self._call(variables, placed), len(block)
+
+  def __call__(self, variables, x: np.ndarray):
+    """Results of the whole set, on the host."""
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *self.blocks(variables, x))
+
+
+def _on_host(result, size: int):
+  return jax.tree.map(lambda leaf: np.asarray(leaf)[:size], result)
+
+
+def in_units(predictive, mean, std):
+  """Predictions of regression in the target's own units; of classification as they are."""
+  return predictive.affine(std, mean) if hasattr(predictive, 'affine') else predictive
+
+
 def outputs(frozen, x: np.ndarray, *, batch: int, device_mesh, precision: str = 'highest'):
   """Outputs [N, M, O] of `frozen(variables) -> Members` over a set, on the host in float32.
 
   `frozen` is (function, variables): the variables are arguments of the compiled program.
   """
   members_of, variables = frozen
+  program = Program(
+    lambda variables, x: members_of(variables).outputs(x),
+    batch=batch,
+    device_mesh=device_mesh,
+    precision=precision,
+  )
+  return program(variables, x)
 
-  @jax.jit
-  def compute(variables, x):
-    members = members_of(variables)
-    return over(members.outputs, x, batch=batch, device_mesh=device_mesh)
 
-  with jax.default_matmul_precision(precision):
-    placed = mesh.place((variables, jnp.asarray(x)), mesh.replicated(device_mesh))
-    return np.asarray(compute(*placed))
+if __name__ == '__main__':
+  from ensdistill import evaluate_command
+
+  evaluate_command.main()

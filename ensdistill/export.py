@@ -50,11 +50,15 @@ class Model:
     blocks = [x[i : i + batch_size] for i in range(0, len(x), batch_size)]
     return np.concatenate([np.asarray(self._forward(self.variables, block)) for block in blocks])
 
-  def predictive(self, x, batch_size: int = 500):
-    """The predictive distribution that the objective gives to the outputs."""
+  def distribution(self, outputs):
+    """What the objective takes the network's outputs to mean."""
     family = families.FAMILIES[self.spec['family']]
     objective = objectives.make(self.spec['objective'], **self.spec['objective_settings'])
-    return objective.predictive(family, jnp.asarray(self.outputs(x, batch_size)))
+    return objective.predictive(family, outputs)
+
+  def predictive(self, x, batch_size: int = 500):
+    """The predictive distribution for inputs as the data set holds them."""
+    return self.distribution(jnp.asarray(self.outputs(x, batch_size)))
 
   def predict(self, x, batch_size: int = 500) -> Prediction:
     """Probabilities (or means) and uncertainties, as numpy arrays."""
@@ -90,6 +94,8 @@ def save(folder: pathlib.Path, config, dataset, method, student, variables) -> N
     'format': FORMAT,
     'name': config.name,
     'data': dataset.name,
+    'data_settings': {k: config.data[k] for k in ('valid', 'limit', 'split')}
+    | {'seed': config.seed},
     'shape': list(dataset.train.x.shape[1:]),
     'dtype': str(dataset.train.x.dtype),
     'classes': list(dataset.classes) if dataset.classes else None,

@@ -18,6 +18,7 @@ from ensdistill import (
   report,
   runtime,
   safe,
+  sets,
   teacher as teacher_lib,
   writers,
 )
@@ -42,11 +43,13 @@ def prepare(config, workdir: str | None = None) -> Plan:
   try:
     config_lib.check(config)
     folder = pathlib.Path(workdir or config.workdir or pathlib.Path('runs', config.name))
-    _claim(folder, config)
     dataset, training = load_data(config)
     config_lib.check_fits(config, dataset.family)
     build.teacher_method(config, dataset)
     distil.phases(config, training)
+    evaluated = {'ood': config.evaluate.ood, 'shifts': config.evaluate.shift}
+    sets.check(dataset, dir=config.data.dir or None, **evaluated)
+    _claim(folder, config)  # last: what is refused above leaves nothing behind
   except ValueError as error:
     raise UsageError(str(error)) from error
   return Plan(config, dataset, training, folder)

@@ -55,7 +55,8 @@ def config(**changes):
     'scores': 2,
     'steps_per_call': 2,
     'evaluate.batch_size': 16,
-    'evaluate.ood': '',
+    'evaluate.ood': 'none',
+    'evaluate.shift': 'none',
   }
   c.update_from_flattened_dict(small | {k.replace('__', '.'): v for k, v in changes.items()})
   return c

@@ -1,9 +1,9 @@
 """Corruptions of images in five severities: what a model meets where the world has moved.
 
-For images of any size, grey or colour: lengths are fractions of the smaller side, so that a severity
-looks alike on digits and on photographs. What is random is drawn on the host by (seed, kind), the
-same draws at every severity, so that severities compare image by image; the rest is one compiled
-program a kind and shape.
+For images of any size, grey or colour: lengths are fractions of the smaller side, so that digits
+and photographs suffer alike. What is random is drawn on the host by (seed, kind), the same draws at
+every severity, so that severities compare image by image; the rest is one compiled program a kind
+and shape.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ class Shift:
 
 
 def apply(name: str, severity: int, x: np.ndarray, seed: int = 0) -> np.ndarray:
-  """Images [N, H, W, C], uint8 or in [0, 1] -> corrupted ones, float32 in [0, 1]; 0 is no change."""
+  """Images [N, H, W, C], uint8 or in [0, 1] -> float32 in [0, 1]; severity 0 changes nothing."""
   shift = names.lookup('shift', name, SHIFTS)
   if severity not in (0, *SEVERITIES):
     raise ValueError(f'severity {severity} of {name} is not one of 0 (no change) to 5')

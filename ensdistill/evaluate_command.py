@@ -1,0 +1,168 @@
+"""python -m ensdistill.evaluate --student=DIR: a finished student on any data, without training.
+
+Prints a table and, with --out, writes the metrics in the form and by the names of results.json.
+Exit codes: 2 for wrong usage, 1 for missing or damaged data; both with one line that says why.
+"""
+
+import argparse
+import dataclasses
+import functools
+import json
+import pathlib
+import time
+
+from ensdistill.main import fail
+
+
+class _Parser(argparse.ArgumentParser):
+  """Its errors are one line, as everywhere."""
+
+  def error(self, message):
+    fail(2, f'{message} (--help lists the flags)')
+
+
+def _parse(argv):
+  parser = _Parser(prog='python -m ensdistill.evaluate', description=__doc__.split('\n')[0])
+  add = functools.partial(parser.add_argument, metavar='')
+  add('--student', required=True, help="a run's folder named student, or the run's folder itself")
+  add('--data', help='the data set to test on, by name (default: the one it was trained on)')
+  add('--data_dir', help='the folder of prepared data sets')
+  add('--ood', default='default', help='out-of-distribution sets: a,b, default or none')
+  add('--shift', default='default', help='corruptions of the test set: a,b, default, all or none')
+  add('--shift_examples', type=int, default=500, help='so many test examples are corrupted')
+  add('--batch_size', type=int, default=500, help='examples that are computed together')
+  add('--out', help='a JSON file to write')
+  arguments = parser.parse_args(argv)
+  for name in ('shift_examples', 'batch_size'):
+    if getattr(arguments, name) < 1:
+      parser.error(f'--{name}={getattr(arguments, name)} must be at least 1')
+  return arguments
+
+
+def main(argv=None):
+  arguments = _parse(argv)
+  from ensdistill import runtime, safe
+  from ensdistill.data import DataError
+
+  runtime.prepare()
+  try:
+    model = _load(pathlib.Path(arguments.student))
+  except (ValueError, KeyError, OSError) as error:
+    fail(1, str(error))
+  try:
+    results = evaluate(model, arguments)
+    if arguments.out:
+      text = json.dumps(results, indent=2, allow_nan=False)
+      safe.write_atomic(arguments.out, text + '\n')
+  except ValueError as error:
+    fail(2, str(error))
+  except (DataError, OSError) as error:
+    fail(1, str(error))
+  print(table(results))
+
+
+def _load(folder: pathlib.Path):
+  from ensdistill import export
+
+  inner = folder / 'student'
+  return export.load(inner if inner.is_dir() else folder)
+
+
+def dataset_of(model, name: str | None = None, dir: str | None = None):
+  """The data set that a student is tested on, as it was cut for its training or by its name."""
+  from ensdistill import data
+  from ensdistill.data import images
+
+  spec = model.spec
+  settings = spec['data_settings'] if name in (None, spec['data']) else {}
+  dataset = data.load(name or spec['data'], dir=dir, **settings)
+  if (dataset.family, dataset.targets) != (spec['family'], spec['targets']):
+    raise ValueError(
+      f'{dataset.name} has {dataset.targets} targets ({dataset.family}), the student predicts '
+      f'{spec["targets"]} ({spec["family"]})'
+    )
+  shape = tuple(spec['shape'])
+  if dataset.shape != shape and not len(dataset.shape) == len(shape) == 3:
+    raise ValueError(
+      f'{dataset.name} has inputs of shape {dataset.shape}, the student takes {shape}'
+    )
+  if dataset.shape == shape:
+    return dataset
+  fit = lambda split: data.Split(images.fit(split.x, shape), split.y)
+  train = data.Split(dataset.train.x[:1], dataset.train.y[:1])  # for its shape alone
+  parts = {'train': train, 'valid': dataset.valid, 'test': dataset.test}
+  return dataclasses.replace(dataset, **{part: fit(split) for part, split in parts.items()})
+
+
+def evaluate(model, arguments) -> dict:
+  """results.json of one row; `arguments` are the command's."""
+  from ensdistill import cost, measure, sets
+  from ensdistill.report.results import strict
+
+  began = time.monotonic()
+  dataset = dataset_of(model, arguments.data, arguments.data_dir)
+  dir, seed, not_run = arguments.data_dir, model.spec['data_settings']['seed'], {}
+  sets.check(dataset, ood=arguments.ood, shifts=arguments.shift, dir=dir)
+  inputs = sets.inputs(dataset, arguments.ood, not_run, dir=dir, seed=seed)
+  predict = _network(model, min(arguments.batch_size, max(map(len, inputs.values()))))
+  found = measure.sets(dataset, {name: predict(x) for name, x in inputs.items()})
+  shifts = {'examples': arguments.shift_examples, 'dir': dir, 'seed': seed}
+  shifted = {}
+  for kind, severity, x, y in sets.shifted(dataset, arguments.shift, not_run, **shifts):
+    shifted |= measure.shifted(kind, severity, predict(x), y)
+  found |= measure.with_means(shifted) | {'params': cost.parameters(model.variables)}
+  row = {'name': 'student', 'seeds': 1, 'se': {}, 'metrics': found}
+  return strict(
+    {
+      'name': model.spec['name'],
+      'data': dataset.name,
+      'examples': {name: len(x) for name, x in inputs.items()},
+      'rows': [row],
+      'not_run': not_run,
+      'timings': {'evaluation': time.monotonic() - began},
+    }
+  )
+
+
+def _network(model, batch: int):
+  """inputs -> what the student predicts, in the units of its own training targets."""
+  from ensdistill import evaluate as library
+  from ensdistill import mesh
+
+  program = library.Program(
+    lambda variables, x: model.distribution(model.student.module.apply(variables, x)),
+    batch=batch,
+    device_mesh=mesh.make(1, batch),
+  )
+  units = model.spec['target_mean'], model.spec['target_std']
+  return lambda x: library.in_units(program(model.variables, x), *units)
+
+
+def table(results: dict) -> str:
+  """The test set's metrics, a line for each foreign set, a line for each corruption."""
+  found = results['rows'][0]['metrics']
+  title = f'{results["name"]} on {results["data"]}, {results["examples"]["test"]} test examples'
+  lines = [title, '-' * len(title)]
+  lines += [f'{key:22}{_number(value)}' for key, value in found.items() if '/' not in key]
+  split = [(*key.rsplit('/', 1), value) for key, value in found.items()]
+  for prefix, keys in (
+    ('ood/', ('auroc_total', 'auroc_knowledge', 'fpr95_total', 'knowledge')),
+    ('shift/', ('acc', 'rmse', 'nll', 'ece', 'knowledge')),
+  ):
+    rows = {}
+    for name, key, value in (entry for entry in split if len(entry) == 3):
+      if name.startswith(prefix) and key in keys:
+        rows.setdefault(name, {})[key] = value
+    if rows:
+      keys = [key for key in keys if key in next(iter(rows.values()))]
+      lines += ['', f'{"":34}' + ''.join(f'{key:>16}' for key in keys)]
+      lines += [
+        f'{name:34}' + ''.join(f'{_number(row.get(key)):>16}' for key in keys)
+        for name, row in rows.items()
+      ]
+  lines += [f'not run: {name}: {reason}' for name, reason in results['not_run'].items()]
+  return '\n'.join(lines)
+
+
+def _number(value) -> str:
+  return '-' if value is None else f'{value:,}' if isinstance(value, int) else f'{value:.4f}'

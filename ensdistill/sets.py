@@ -1,0 +1,126 @@
+"""What an evaluation looks at: labelled, out-of-distribution and shifted inputs, by name.
+
+A set that is asked for and not at hand is no error: it is named in `not_run` with the reason.
+"""
+
+import pathlib
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from ensdistill import data, names
+from ensdistill.data import checks, images, shift, sources
+
+DEFAULT_SHIFTS = ('gaussian_noise', 'defocus_blur', 'contrast', 'rotation')
+# A shifted set that is stored: what it is called before its severity.
+_STORED = re.compile(r'(tfds|npz):(.+)_([1-5])(\.npz)?')
+
+
+class Shifted(NamedTuple):
+  """Test examples under one corruption."""
+
+  kind: str
+  severity: int
+  x: np.ndarray
+  y: np.ndarray
+
+
+def check(dataset, *, ood: str, shifts: str, dir: str | None = None) -> None:
+  """Refuses names that no data set or corruption has, before anything is computed."""
+  for name in ood_names(dataset, ood):
+    try:
+      sources.find(sources.Request(name, dir, 0, shape=dataset.shape), {})
+    except data.DataError:
+      pass  # not at hand, which `not_run` will say
+  shift_names(dataset, shifts)
+
+
+def ood_names(dataset, wanted: str) -> list[str]:
+  """Names of 'a,b', of 'default' (what its data set has), of 'none'."""
+  return _expand(wanted, {'none': (), 'default': data.OOD_DEFAULTS.get(dataset.name, ())})
+
+
+def shift_names(dataset, wanted: str) -> list[str]:
+  """Kinds of corruption and stored sets; of tables there are none by default."""
+  is_images = len(dataset.shape) == 3
+  presets = {'none': (), 'all': shift.SHIFTS, 'default': DEFAULT_SHIFTS if is_images else ()}
+  found = _expand(wanted, presets)
+  for name in found:
+    if ':' not in name:
+      names.lookup('shift', name, shift.SHIFTS)
+    elif not _STORED.fullmatch(name):
+      raise ValueError(
+        f'shifted set {name!r} must end in its severity, _1 to _5, as in '
+        'tfds:cifar10_corrupted/fog_3'
+      )
+  if found and not is_images:
+    raise ValueError(
+      f'evaluate.shift={wanted!r} corrupts images, but {dataset.name} holds tables: set '
+      "evaluate.shift='none'"
+    )
+  return found
+
+
+def _expand(wanted: str, presets) -> list[str]:
+  parts = [part.strip() for part in wanted.split(',')]
+  expanded = [name for part in parts if part for name in presets.get(part, (part,))]
+  return list(dict.fromkeys(expanded))
+
+
+def inputs(dataset, wanted: str, not_run: dict, *, dir=None, seed=0) -> dict[str, np.ndarray]:
+  """{'valid', 'test', 'ood/<set>', ...: inputs}; as many of a foreign set as there are to test."""
+  found = {'valid': dataset.valid.x, 'test': dataset.test.x}
+  for name in ood_names(dataset, wanted):
+    try:
+      found[f'ood/{name}'] = data.load_inputs(
+        name, dir=dir, shape=dataset.shape, limit=len(dataset.test.x), seed=seed
+      )
+    except (data.DataError, ValueError) as error:
+      not_run[f'ood/{name}'] = str(error)
+  return found
+
+
+def shifted(
+  dataset, wanted: str, not_run: dict, *, examples: int, dir=None, seed=0
+) -> Iterator[Shifted]:
+  """One corrupted set after the other (all at once may be large), the same examples in each."""
+  chosen = _choice(len(dataset.test.x), examples, seed)
+  x, y = dataset.test.x[chosen], dataset.test.y[chosen]
+  for name in shift_names(dataset, wanted):
+    if ':' not in name:
+      for severity in shift.SEVERITIES:
+        yield Shifted(name, severity, shift.apply(name, severity, x, seed), y)
+      continue
+    try:
+      stored_x, stored_y = _stored(name, dataset, dir, seed)
+    except (data.DataError, ValueError) as error:
+      not_run[f'shift/{name}'] = str(error)
+      continue
+    chosen = _choice(len(stored_x), examples, seed)
+    yield Shifted(*_kind_and_severity(name), stored_x[chosen], stored_y[chosen])
+
+
+def _choice(size: int, examples: int, seed: int) -> np.ndarray:
+  return np.sort(np.random.default_rng(seed).permutation(size)[:examples])
+
+
+def _kind_and_severity(name: str) -> tuple[str, int]:
+  """tfds:cifar10_corrupted/fog_3 -> cifar10_corrupted.fog, 3: metrics' names are split at /."""
+  source, kind, severity, _ = _STORED.fullmatch(name).groups()
+  kind = kind.replace('/', '.') if source == 'tfds' else pathlib.Path(kind).name
+  return kind, int(severity)
+
+
+def _stored(name: str, dataset, dir, seed) -> data.Split:
+  """The labelled test split of another set of the same classes, as images of the same shape."""
+  source, where = sources.find(sources.Request(name, dir, seed, shape=dataset.shape), {})
+  if 'test' not in source.parts:
+    raise data.DataError(f'{where} has no test split')
+  x, y = checks.checked(source.parts['test'](), where, 'test', source.columns)
+  if y is None or y.dtype != dataset.test.y.dtype or y.shape[1:] != dataset.test.y.shape[1:]:
+    raise data.DataError(f'{where} has no labels of the kind that {dataset.name} has')
+  if dataset.family == 'categorical' and y.max() >= dataset.targets:
+    raise data.DataError(f'{where} has label {y.max()}, {dataset.name} {dataset.targets} classes')
+  return data.Split(images.fit(x, dataset.shape), y)
