@@ -28,7 +28,7 @@ def reliability(context):
       _points(upper, table, colour, marker, when)
       share = table.count / table.count.sum()
       lower.stairs(share, np.append(table.lower, 1), color=colour, linewidth=1.2)
-    first, second = (100 * calibration.table_error(table) for table in (before, after))
+    first, second = (100 * context.metric(name, key) for key in ('ece', 'cece'))
     title = f'{style.model_title(name)}\nECE {first:.2f} → {second:.2f} %'
     upper.set(title=title, xlim=(0, 1.02), ylim=(0, 1.04))
     lower.set(xlabel='confidence', yscale='log', ylim=(1e-4, 1.5))
@@ -77,11 +77,11 @@ def interval(share, count, z=1.96):
   return middle - half, middle + half
 
 
-_SCORES = (
-  ('total', 'total uncertainty', style.BLUE, '-'),
-  ('data', 'data uncertainty', style.GREEN, '-.'),
-  ('knowledge', 'knowledge uncertainty', style.VERMILLION, '-'),
-)
+_SCORES = {
+  'total': ('total uncertainty', style.BLUE, '-'),
+  'data': ('data uncertainty', style.GREEN, '-.'),
+  'knowledge': ('knowledge uncertainty', style.VERMILLION, '-'),
+}
 
 
 def rejection(context):
@@ -92,25 +92,41 @@ def rejection(context):
   names = context.main
   if all(loss.min() == loss.max() for name in names for loss in context.losses(name)):
     return None
-  regression = context.dataset.family == 'gaussian'
-  scale = 1 if regression else 100
   figure, axes = style.panels(1, len(names), height=2.7, sharex=True, sharey=True)
-  for ax, name in zip(axes[0], names):
-    losses = context.losses(name)
-    title = []
-    for kind, label, colour, line in _SCORES if context.knows(name) else _SCORES[:1]:
-      scores = [r.uncertainties[kind] for r in context.read(name, 'test')]
-      curves = [metrics.rejection_curve(s, l) for s, l in zip(scores, losses)]
-      prr = np.mean([metrics.uncertainty.rejection_ratio(s, l) for s, l in zip(scores, losses)])
-      title += [f'{kind} {prr:.0f}'] if kind != 'data' else []
-      y = scale * np.mean([c.model for c in curves], 0)
-      ax.plot(100 * curves[0].rejected, y, color=colour, linestyle=line, label=label)
+  curves = {name: _rejections(context, name) for name in names}
+  for ax, (name, found) in zip(axes[0], curves.items()):
+    prr = ', '.join(f'{k} {context.metric(name, f"prr_{k}"):.0f}' for k in found if k != 'data')
+    for kind, curve in found.items():
+      label, colour, line = _SCORES[kind]
+      ax.plot(100 * curve.rejected, curve.model, color=colour, linestyle=line, label=label)
     for kind, line in (('random', ':'), ('oracle', '--')):
-      y = scale * np.mean([getattr(c, kind) for c in curves], 0)
-      ax.plot(100 * curves[0].rejected, y, line, color=style.GREY, linewidth=1, label=kind)
-    text = f'{style.model_title(name)}\nPRR {", ".join(title)}'
-    ax.set(title=text, xlabel='rejected, %', xlim=(0, 100))
-    ax.set_ylim(bottom=0)
+      y = getattr(curve, kind)
+      ax.plot(100 * curve.rejected, y, line, color=style.GREY, linewidth=1, label=kind)
+    ax.set(title=f'{style.model_title(name)}\nPRR {prr}', xlabel='rejected, %')
+  most = max(curve.random[0] for found in curves.values() for curve in found.values())
+  axes[0, 0].set(xlim=(0, _end(curves)), ylim=(0, 1.05 * most))
+  regression = context.dataset.family == 'gaussian'
   axes[0, 0].set_ylabel('squared error left' if regression else 'error left, % of all')
   style.legend_below(figure, max(axes[0], key=lambda ax: len(ax.lines)), columns=5)
   return figure
+
+
+def _rejections(context, name):
+  """{score: its rejection curve, the mean over the model's repeats}; errors in percent."""
+  scale = 1 if context.dataset.family == 'gaussian' else 100
+  losses, found = [scale * loss for loss in context.losses(name)], {}
+  for kind in _SCORES if context.knows(name) else ('total',):
+    scores = [read.uncertainties[kind] for read in context.read(name, 'test')]
+    curves = [metrics.rejection_curve(s, l) for s, l in zip(scores, losses)]
+    found[kind] = metrics.uncertainty.Rejection(*(np.mean(part, 0) for part in zip(*curves)))
+  return found
+
+
+def _end(curves):
+  """Percent rejected where little is left of any error, so that its fall fills the picture."""
+  ends = [
+    curve.rejected[np.argmax(curve.model <= 0.03 * curve.model[0])]
+    for found in curves.values()
+    for curve in found.values()
+  ]
+  return float(np.clip(130 * max(ends), 5, 100))

@@ -36,7 +36,7 @@ def diversity(context):
     image = ax.imshow(kl_MM, vmin=0, vmax=top)
     mean = kl_MM.sum() / (members * (members - 1))
     ax.set(title=f'{style.model_title(name)}: mean {mean:.3f}', xlabel='member j')
-    ticks = np.unique(np.linspace(0, members - 1, min(members, 8)).round().astype(int))
+    ticks = np.arange(0, members, -(-members // 12))
     ax.set(xticks=ticks, yticks=ticks, xticklabels=ticks + 1, yticklabels=ticks + 1)
     ax.spines[:].set_visible(False)
     if members <= 8:
@@ -83,7 +83,7 @@ def simplex(context):
       markeredgewidth=1.1,
       label='members of the ensemble',
     )
-    ax.set_title(title)
+    ax.set_title(title, size=8.5)
   style.legend_below(figure, axes[0, 0], markerscale=2)
   return figure
 
@@ -99,8 +99,7 @@ def _chosen(context):
   ]
   for name in context.sets('ood/')[:1]:
     far = context.read(context.ensemble, name)[0].uncertainties['knowledge']
-    title = f'out of distribution:\n{name.removeprefix("ood/")}'
-    found[2] = (title, name, int(np.argsort(far)[3 * len(far) // 4]))
+    found[2] = ('most knowledge uncertainty, OOD', name, int(far.argmax()))
   return found
 
 

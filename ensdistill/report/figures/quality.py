@@ -95,7 +95,7 @@ def _place_labels(figure, ax):
       x, y = point[0] + scale * dx, point[1] + scale * dy
       area = x, y, x + box.width, y + box.height
       bad = sum(_overlap(area, other) for other in taken)
-      bad += sum(1e3 for p in points if _overlap(area, (*(p - 4), *(p + 4))))
+      bad += sum(1e3 for p in points if _overlap(area, (*(p - 6), *(p + 6))))
       bad += 10 * max(0, frame.x0 - area[0]) + 10 * max(0, area[2] - frame.x1)
       bad += 10 * max(0, frame.y0 - area[1]) + 10 * max(0, area[3] - frame.y1)
       if best is None or bad < best[0] - 1e-9:

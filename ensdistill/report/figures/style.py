@@ -60,7 +60,7 @@ def legend_below(figure, ax, columns: int = 2, **settings):
 def settle(figure):
   """Lays a figure out for good: every later draw would do it again, at most of its cost."""
   if figure.get_layout_engine() is not None:
-    figure.draw_without_rendering()
+    figure.get_layout_engine().execute(figure)
     figure.set_layout_engine('none')
 
 

@@ -16,7 +16,7 @@ def ood(context):
   sets = context.sets('ood/')
   if not sets or not context.ensemble or not context.students:
     return None
-  student = context.students[-1]
+  student = next(filter(context.knows, context.students), context.students[-1])
   pair = context.ensemble, student
   kinds = ['knowledge', 'total'] if context.knows(context.ensemble) else ['total']
   figure, axes = style.panels(len(kinds), len(sets), width=3.4, height=2.5, sharey='row')
@@ -54,10 +54,10 @@ def _mirrored(ax, context, pair, kind, name):
   low, high = ax.get_ylim()
   ax.set_ylim(min(low, -high / 3) * 1.3, high * 1.3)
   ax.yaxis.set_major_formatter(lambda value, _: f'{abs(value):g}')
+  box = dict(facecolor='white', alpha=0.7, linewidth=0, pad=1)
   for model, height, align in ((pair[0], 0.97, 'top'), (pair[1], 0.03, 'bottom')):
-    ax.text(
-      0.02, height, _words(model, values, kind, name), transform=ax.transAxes, va=align, size=8
-    )
+    text = _words(model, values, kind, name)
+    ax.text(0.02, height, text, transform=ax.transAxes, va=align, size=8, bbox=box)
 
 
 def _words(model, values, kind, name):
