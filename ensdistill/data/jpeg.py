@@ -22,7 +22,7 @@ _YCBCR = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.
 
 def tables(quality: float) -> np.ndarray:
   """Steps [2, 8, 8] for luma and chroma at a quality of 1 to 100, scaled as libjpeg scales them."""
-  scale = 5000 / quality if quality < 50 else 200 - 2 * quality
+  scale = 5000 // quality if quality < 50 else 200 - 2 * quality
   return np.floor((_BASE * scale + 50) / 100).clip(1, 255).astype(np.float32)
 
 

@@ -181,7 +181,7 @@ SHIFTS = {
   'contrast': Shift((0.4, 0.3, 0.2, 0.1, 0.05), _contrast),
   'pixelate': Shift((0.75, 0.6, 0.5, 0.375, 0.25), _pixelate, _matrices),
   # Degrees either way; distance either way.
-  'rotation': Shift((12, 24, 36, 48, 60), _turn, _signs),
+  'rotation': Shift((8, 16, 24, 36, 48), _turn, _signs),
   'translation': Shift((1 / 16, 2 / 16, 3 / 16, 4 / 16, 5 / 16), _translate, _directions),
   # Quality.
   'jpeg': Shift((25, 18, 15, 10, 7), jpeg.compress, lambda _, x, quality: jpeg.tables(quality)),

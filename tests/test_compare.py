@@ -1,0 +1,177 @@
+"""The comparison: its rows, what was not at hand, gaps, and that every set sees the same models."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from ensdistill import (
+  build,
+  compare,
+  data,
+  distil,
+  metrics,
+  predictive,
+  sets,
+  teacher,
+  train,
+  writers,
+)
+
+
+def untrained(config, dataset):
+  """A teacher and students with random parameters: nothing here depends on what they learnt."""
+  example = jnp.zeros((1, *dataset.shape))
+  method = build.teacher_method(config, dataset)
+  keys = train.keys(jax.random.key(0), range(config.teacher.members))
+  variables = jax.device_get(train.start(*keys, method, example).variables)
+  ensemble = teacher.Teacher(method, variables, 'fingerprint', None, 'vmap')
+  method = distil.phases(config, dataset)[-1].method
+  keys = train.keys(jax.random.key(1), range(config.seeds))
+  variables = jax.device_get(train.start(*keys, method, example).variables)
+  return ensemble, distil.Distilled(method, variables)
+
+
+@pytest.fixture(scope='module')
+def compared():
+  config = tiny.config(
+    seeds=2,
+    student__kind='batch_ensemble',
+    student__factors='normal',
+    evaluate__ood='digits_inverted,notmnist',
+    evaluate__shift='contrast,tfds:tiny_corrupted/fog_3',
+    evaluate__shift_examples=10,
+    data__dir='/nowhere',
+  )
+  dataset = tiny.dataset()
+  models = untrained(config, dataset)
+  found = compare.compare(config, dataset, *models, writers.Silent())
+  return dataset, *models, found
+
+
+def test_rows_are_all_models_in_order(compared):
+  *_, found = compared
+  names = [row['name'] for row in found.rows]
+  assert names == ['member', 'ensemble-2', 'ensemble-3', 'student', 'student-averaged']
+  assert [row['seeds'] for row in found.rows] == [3, 1, 1, 2, 2]
+  for row in found.rows:
+    assert {'acc', 'nll', 'ece', 'ood/digits_inverted/auroc_total', 'params'} <= set(row['metrics'])
+    assert {f'shift/contrast/{s}/acc' for s in range(1, 6)} <= set(row['metrics'])
+    assert ('agreement_kl' in row['metrics']) == row['name'].startswith('student')
+    assert all((error is None) == (row['seeds'] == 1) for error in row['se'].values())
+  member, *_, whole, student, averaged = (row['metrics'] for row in found.rows)
+  assert whole['params'] == 3 * member['params'] and averaged['params'] == member['params']
+  assert all(key in averaged for key in ('flops', 'ms_per_example', 'dee'))
+
+
+def test_a_row_is_the_mean_over_what_was_trained(compared):
+  dataset, ensemble, _, found = compared
+  outputs = np.asarray(ensemble.freeze(ensemble.variables).outputs(jnp.asarray(dataset.test.x)))
+  log_probs_BMK = jax.nn.log_softmax(outputs)
+  each = [metrics.nll(log_probs_BMK[:, m], dataset.test.y) for m in range(3)]
+  row = found.rows[0]
+  assert row['metrics']['nll'] == pytest.approx(np.mean(each), rel=1e-5)
+  assert row['se']['nll'] == pytest.approx(np.std(each, ddof=1) / 3**0.5, rel=1e-3)
+  mixture = predictive.Mixture(log_probs_BMK)
+  nll = metrics.nll(mixture.log_probs(), dataset.test.y)
+  assert found.rows[2]['metrics']['nll'] == pytest.approx(nll, rel=1e-5)
+  two = predictive.Mixture(log_probs_BMK[:, :2])
+  assert found.rows[1]['metrics']['knowledge'] == pytest.approx(
+    float(two.knowledge().mean()), rel=1e-4
+  )
+
+
+def test_shifted_sets_are_scored_like_the_test_set(compared):
+  dataset, ensemble, _, found = compared
+  inputs = list(sets.shifted(dataset, 'contrast', {}, examples=10))
+  assert [(s.kind, s.severity, len(s.x)) for s in inputs] == [
+    ('contrast', severity, 10) for severity in range(1, 6)
+  ]
+  x, y = inputs[3].x, inputs[3].y
+  outputs = ensemble.freeze(ensemble.variables).outputs(jnp.asarray(x))
+  mixture = predictive.Mixture(np.asarray(jax.nn.log_softmax(outputs)))
+  full = metrics.summary.classification_metrics(metrics.summary.examples(mixture, y))
+  for key in ('acc', 'nll', 'ece', 'knowledge'):
+    assert found.rows[2]['metrics'][f'shift/contrast/4/{key}'] == pytest.approx(
+      full[key], rel=1e-4, abs=1e-6
+    )
+    assert (
+      found.rows[2]['metrics'][f'shift/mean/4/{key}']
+      == found.rows[2]['metrics'][f'shift/contrast/4/{key}']
+    )
+
+
+def test_what_is_not_at_hand_is_named(compared):
+  *_, found = compared
+  assert set(found.not_run) == {'ood/notmnist', 'shift/tfds:tiny_corrupted/fog_3'}
+  assert "'notmnist' is not prepared" in found.not_run['ood/notmnist']
+  assert not any('notmnist' in key for row in found.rows for key in row['metrics'])
+
+
+def test_names_are_checked_before_training():
+  dataset, table = tiny.dataset(), tiny.dataset(shape=(6,))
+  sets.check(dataset, ood='default', shifts='all')
+  sets.check(table, ood='none', shifts='default')  # tables have no shifts of their own
+  with pytest.raises(ValueError, match="'contrst': did you mean 'contrast'"):
+    sets.check(dataset, ood='none', shifts='default,contrst')
+  with pytest.raises(ValueError, match="unknown data set 'digit_inverted': did you mean"):
+    sets.check(dataset, ood='digit_inverted', shifts='none')
+  with pytest.raises(ValueError, match='must end in its severity'):
+    sets.check(dataset, ood='none', shifts='tfds:cifar10_corrupted/fog')
+  with pytest.raises(ValueError, match='holds tables'):
+    sets.check(table, ood='none', shifts='contrast')
+
+
+def test_stored_shifted_sets(tmp_path):
+  dataset = tiny.dataset()
+  x = np.random.default_rng(0).integers(0, 256, (7, 16, 16, 3), np.uint8)  # of another form
+  y = np.arange(7) % 3
+  np.savez(tmp_path / 'fog_3.npz', x_test=x, y_test=y)
+  np.savez(tmp_path / 'fog_4.npz', x_test=x, y_test=y + 1)
+  not_run = {}
+  wanted = ','.join(f'npz:{tmp_path}/fog_{s}.npz' for s in (3, 4))
+  (found,) = sets.shifted(dataset, wanted, not_run, examples=5)
+  assert (found.kind, found.severity, found.x.shape) == ('fog', 3, (5, 8, 8, 1))
+  assert len(found.y) == 5
+  (reason,) = not_run.values()
+  assert 'has label 3, tiny 3 classes' in reason
+
+
+def test_gaps_are_null_where_there_is_none():
+  def row(name, se=None, **values):
+    return {'name': name, 'seeds': 3, 'se': dict.fromkeys(values, se), 'metrics': values}
+
+  member = row('member', 0.01, acc=0.90, nll=0.50, ece=0.1, prr=float('nan'))
+  ensemble = row('ensemble-2', acc=0.95, nll=0.49, ece=0.1, prr=1.0)
+  student = row('student', 0.005, acc=0.93, nll=0.40, ece=0.2, prr=1.0)
+  compare._add_gaps([member, row('ensemble-2', acc=0.0, nll=0.0), ensemble, student])
+  found = student['metrics']
+  assert found['gap_closed/acc'] == pytest.approx(0.6)  # of the largest ensemble
+  assert student['se']['gap_closed/acc'] == pytest.approx(0.1)
+  assert found['gap_closed/nll'] is None  # 0.01 is less than two standard errors
+  assert found['gap_closed/ece'] is None and found['gap_closed/prr'] is None
+  assert 'gap_closed/nll' not in student['se']
+  assert not any('gap_closed' in key for key in ensemble['metrics'])
+
+
+def test_regression_is_measured_in_the_targets_units():
+  random = np.random.default_rng(0)
+  x, y = random.random((30, 4), np.float32), 100 + 20 * random.random((30, 1), np.float32)
+  split = data.Split(x, y)
+  dataset = tiny.replace(
+    tiny.dataset(),
+    **dict.fromkeys(('train', 'valid', 'test'), split),
+    targets=1,
+    family='gaussian',
+    mean=(0.5,) * 4,
+    std=(0.3,) * 4,
+    target_mean=(110.0,),
+    target_std=(6.0,),
+  )
+  config = tiny.config(teacher__members=2, evaluate__shift='default')
+  found = compare.compare(config, dataset, *untrained(config, dataset), writers.Silent())
+  mean = np.asarray(found.models[0].repeats[0]['test'].mean())
+  rmse = [np.sqrt(((p['test'].mean() - y) ** 2).mean()) for p in found.models[0].repeats]
+  assert 90 < mean.mean() < 130
+  assert found.rows[0]['metrics']['rmse'] == pytest.approx(np.mean(rmse), rel=1e-4)
