@@ -73,9 +73,9 @@ def apply(perturbation, seed, teacher, student=None, family=categorical, space=O
   return np.asarray(perturbation.apply(jax.random.key(seed), x, teacher, student, family, space))
 
 
-def steps(perturbation, count, teacher, student=None, family=categorical, space=OPEN):
+def steps(perturbation, count, teacher, student=None, family=categorical, space=OPEN, x=None):
   """x~ - x for `count` keys, in one program: [count, B, D]."""
-  x = inputs()
+  x = inputs() if x is None else x
   step = lambda key: perturbation.apply(key, x, teacher, student, family, space)
   moved = jax.jit(lambda keys: jax.lax.map(step, keys))(jax.random.split(jax.random.key(0), count))
   return np.asarray(moved, np.float64) - x
@@ -92,41 +92,37 @@ def test_steps_have_exactly_the_length_that_the_papers_give(name, eta):
   np.testing.assert_allclose(np.linalg.norm(moved, axis=1), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize('name,temperature', [('ods', 4.0), ('conf_ods', 1.0)])
+class Raw:
+  """A family whose predictions are the outputs; with `IDENTITY` ODS then moves along w itself."""
+
+  prediction = staticmethod(lambda outputs, temperature: outputs)
+
+
+IDENTITY = Members(1, lambda x, index=None: x[:, None])
+
+
+@pytest.mark.parametrize('name,temperature', [('ods', 1.0), ('ods', 4.0), ('conf_ods', 2.0)])
 def test_ods_moves_along_the_gradient_of_one_drawn_member_and_draws_them_all(name, temperature):
   parameters, x = weights(3), inputs().astype(np.float64)
   space = OPEN._replace(unit=1e-1)  # long steps: no digits lost in x~ - x
   moved = steps(perturb.make(name, temperature=temperature), 30, network(parameters), space=space)
+  directions = steps(perturb.make('ods'), 30, IDENTITY, family=Raw, x=np.zeros((B, K), np.float32))
+  probs = lambda m, x: scipy.special.softmax(outputs_64(parameters, m, x) / temperature, -1)
+  jacobians_DBK = [differences(lambda x, m=m: probs(m, x), x) for m in range(3)]
   drawn = []
-  for step_BD in moved:
-    residuals = []
-    for member in range(3):
-      probs = lambda x, m=member: scipy.special.softmax(
-        outputs_64(parameters, m, x) / temperature, -1
-      )
-      jacobian_DBK = differences(probs, x)
-      # sum_k w_k grad y_k for SOME w: the step lies in the span of the member's Jacobian.
-      worst = 0
-      for b in range(B):
-        w = np.linalg.lstsq(jacobian_DBK[:, b], step_BD[b], rcond=1e-6)[0]
-        worst = max(worst, np.linalg.norm(jacobian_DBK[:, b] @ w - step_BD[b]))
-      residuals.append(worst / np.linalg.norm(step_BD[0]))
-      if worst < 1e-4 * np.linalg.norm(step_BD[0]):
-        confidence = probs(x).max(1) if name == 'conf_ods' else 1.0
-        expected = confidence * 0.1 * np.sqrt(D)
-        np.testing.assert_allclose(np.linalg.norm(step_BD, axis=1), expected, rtol=1e-4)
-    assert sorted(np.array(residuals) < 1e-4) == [False, False, True]
-    drawn.append(np.argmin(residuals))
+  for step_BD, w_BK in zip(moved, directions):
+    possible = [unit_rows(np.einsum('dbk,bk->bd', jacobian, w_BK)) for jacobian in jacobians_DBK]
+    if name == 'conf_ods':
+      possible = [p * probs(m, x).max(1, keepdims=True) for m, p in enumerate(possible)]
+    near = [np.abs(0.1 * np.sqrt(D) * p - step_BD).max() < 1e-5 for p in possible]
+    assert sum(near) == 1
+    drawn.append(near.index(True))
   assert set(drawn) == {0, 1, 2}
 
 
 def test_ods_directions_are_uniform_between_minus_one_and_one():
-  class Raw:  # outputs that are predictions: the gradient is w itself
-    prediction = staticmethod(lambda outputs, temperature: outputs)
-
-  teacher = Members(1, lambda x, index=None: x[:, None])
   x = np.zeros((4000, D), np.float32)
-  w = apply(perturb.make('ods'), 0, teacher, family=Raw, x=x).astype(np.float64)
+  w = apply(perturb.make('ods'), 0, IDENTITY, family=Raw, x=x).astype(np.float64)
   largest = np.abs(w).max(1, keepdims=True)
   # Given its largest entry, the others are uniform below it, of either sign.
   others = np.abs(w / largest)[np.abs(w) < largest]
