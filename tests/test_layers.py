@@ -42,7 +42,7 @@ def loop_conv(x, w, stride, pads):
 CONVOLUTIONS = [
   (1, (8, 8), 3, 4, 3, 1, 'SAME'),
   (5, (28, 28), 1, 2, 3, 2, 'SAME'),
-  (37, (32, 32), 16, 2, 3, 1, 'SAME'),  # slices of 18 and 19 examples
+  (37, (16, 16), 16, 2, 3, 1, 'SAME'),  # slices of 18 and 19 examples
   (67, (8, 8), 2, 3, 3, 2, 'SAME'),
   (3, (9, 6), 2, 3, (5, 2), (1, 3), 'SAME'),
   (4, (9, 9), 2, 3, 1, 2, 'SAME'),
