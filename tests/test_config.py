@@ -1,0 +1,146 @@
+"""The configuration: every file builds, wrong settings fail in one line before anything compiles."""
+
+import functools
+import importlib
+import pathlib
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+import tiny
+
+from ensdistill import build, config as config_lib, distil, members, train
+
+ROOT = pathlib.Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+FILES = sorted(p.stem for p in (ROOT / 'configs').glob('*.py') if p.stem not in ('common', '__init__'))
+
+
+def get(name, variant=''):
+  return importlib.import_module(f'configs.{name}').get_config(variant)
+
+
+@functools.cache
+def dataset(name):
+  """Arrays of the right shape for a data set that need not be at hand."""
+  shapes = {'digits': (8, 8, 1), 'mnist': (28, 28, 1), 'fashion_mnist': (28, 28, 1)}
+  if name == 'spirals':
+    from ensdistill import data
+
+    return data.load('spirals', per_class=100)
+  if name in ('toy1d', 'diabetes'):
+    from ensdistill import data
+
+    return data.load(name)
+  small = tiny.dataset(size=256, classes=4, shape=shapes.get(name, (32, 32, 3)))
+  return tiny.replace(small, targets=100 if name == 'cifar100' else 10)
+
+
+@pytest.mark.parametrize('name', FILES)
+@pytest.mark.parametrize('variant', ['', 'small'])
+def test_every_config_builds(name, variant):
+  config = get(name, variant)
+  assert config.name == '_'.join(filter(None, (name, variant)))
+  config_lib.check(config)
+  training = dataset(config.data.name)
+  config_lib.check_fits(config, training.family)
+  build.teacher_method(config, training)
+  assert distil.phases(config, training)[-1].method.steps >= 1
+  doc = importlib.import_module(f'configs.{name}').__doc__
+  assert f'--config=configs/{name}.py' in doc
+
+
+@pytest.mark.parametrize('name', [f for f in FILES if f.endswith(('_digits', '_spirals'))])
+def test_the_steps_of_every_method_have_shapes(name):
+  """The files of other data sets have the same steps on other networks."""
+  config = get(name)
+  training = dataset(config.data.name)
+  example = jnp.zeros((4, *training.shape))
+  labels = jnp.zeros((4, *training.train.y.shape[1:]), training.train.y.dtype)
+  batch = {'x': example, 'y': labels}
+  teacher = build.teacher_method(config, training)
+
+  def state_of(method):
+    variables = jax.eval_shape(lambda: method.student.module.init(jax.random.key(0), example, False))
+    params, stats = variables['params'], variables.get('batch_stats', {})
+    shape = lambda f, *a: jax.eval_shape(f, *a)
+    key = shape(lambda: jax.random.key(0))
+    step = jax.ShapeDtypeStruct((), jnp.int32)
+    return train.TrainState(step, params, stats, shape(method.optimizer.init, params), key, key)
+
+  member = state_of(teacher)
+  stacked = jax.tree.map(
+    lambda s: jax.ShapeDtypeStruct((config.teacher.members, *s.shape), s.dtype), member.variables
+  )
+  jax.eval_shape(lambda s, b: train.train_step(s, b, None, teacher), member, batch)
+  for phase in distil.phases(config, training):
+    frozen = lambda v: members.frozen(teacher.student.module.apply, v)
+    state, logs = jax.eval_shape(
+      lambda s, b, v: train.train_step(s, b, frozen(v), phase.method),  # noqa: B023
+      state_of(phase.method),
+      batch,
+      stacked,
+    )
+    assert logs['loss'].shape == ()
+    assert jax.tree.structure(state) == jax.tree.structure(state_of(phase.method))
+
+
+@pytest.mark.parametrize(
+  'changes,message',
+  [
+    ({'student__kind': 'hydar'}, r"unknown student 'hydar'.* known: batch_ensemble, multi_head, single"),
+    ({'student__kind': 'multihead'}, r"did you mean 'multi_head'\?"),
+    ({'objective__name': 'dirichlett'}, "did you mean 'dirichlet'"),
+    ({'perturb__name': 'confods'}, "did you mean 'conf_ods'"),
+    ({'network__name': 'resnett'}, "did you mean 'resnet'"),
+    ({'teacher__epochs': 3}, r'teacher.steps=6 and teacher.epochs=3: set exactly one'),
+    ({'student__optimizer__schedule': 'cosin'}, "did you mean 'cosine'"),
+    ({'objective__name': 'members'}, "set objective.name='mean', or student.kind='multi_head'"),
+    ({'perturb__name': 'tdiv_sdiv'}, 'tdiv'),
+    ({'perturb__name': 'tdiv', 'teacher__members': 1}, 'two'),
+    ({'student__targets': 'stored', 'perturb__name': 'ods'}, "set student.targets='online'"),
+    ({'student__targets': 'stored', 'augment__flip': True}, "set student.targets='clean_cache'"),
+    ({'objective__name': 'none'}, 'set objective.label_weight=1'),
+    ({'student__phases': 2}, "are for student.kind='multi_head'"),
+    ({'objective__smoothing': 0.1}, "unknown setting of objective 'mean' 'smoothing'"),
+    ({'student__view': 'averaged'}, "is for student.kind='batch_ensemble'"),
+    ({'objective__label_weight': 2.0}, r'must be in \[0, 1\]'),
+    ({'network__depth': 20}, "unknown setting of mlp 'depth'"),
+    ({'objective__name': 'normal_wishart'}, 'regression|gaussian'),
+    ({'seeds': 0}, 'seeds=0 must be at least 1'),
+    ({'student__batch_size': 100}, r'batch_size=100 is larger than the training set \(48 examples\)'),
+  ],
+)
+def test_wrong_settings_fail_in_one_line(changes, message):
+  config = tiny.config(**changes)
+  training = tiny.dataset()
+  with pytest.raises(ValueError, match=message) as error:
+    config_lib.check(config)
+    config_lib.check_fits(config, training.family)
+    build.teacher_method(config, training)
+    distil.phases(config, training)
+  assert '\n' not in str(error.value)
+
+
+def test_a_fingerprint_knows_what_decides_numbers():
+  decisive = config_lib.decisive(tiny.config())
+  for name in ('profile', 'checkpoint_seconds', 'teacher.dir', 'data.dir', 'workdir'):
+    assert name not in decisive
+  other = config_lib.decisive(tiny.config(student__steps=7))
+  assert config_lib.differences(decisive, other) == ['student.steps: 6 -> 7']
+  assert config_lib.fingerprint(decisive) != config_lib.fingerprint(other)
+  assert config_lib.fingerprint(decisive) == config_lib.fingerprint(dict(reversed(decisive.items())))
+
+
+def test_optional_settings_come_from_the_parts_signatures():
+  def part(shape, *, depth: int = 3, sizes: tuple[int, ...] = (1,), rate: float | None = None):
+    del shape, depth, sizes, rate
+
+  config = tiny.config()
+  fields = config_lib.optional({'part': part})
+  assert set(fields) == {'depth', 'sizes', 'rate'}
+  assert config.network.depth is None and config.network.hidden == (8,)
+  config.network.depth = 5
+  with pytest.raises(TypeError):
+    config.network.depth = 'five'
