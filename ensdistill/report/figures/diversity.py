@@ -72,6 +72,7 @@ def simplex(context):
       alpha=0.9 if few else 0.35,
       markeredgewidth=0,
       rasterized=True,
+      zorder=3,
       label=style.model_title(student),
     )
     ax.plot(
