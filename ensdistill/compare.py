@@ -105,10 +105,12 @@ def _predictions(networks, x) -> dict[str, list]:
 
 def _shifted(section, dataset, networks, writer, not_run, options) -> dict[str, list[dict]]:
   """{row: metrics on every shifted set, of each of its repeats}; one set is held at a time."""
-  found = collections.defaultdict(lambda: collections.defaultdict(dict))
+  found, seen = collections.defaultdict(lambda: collections.defaultdict(dict)), set()
   options = {'examples': section.shift_examples, **options}
   for kind, severity, x, y in sets.shifted(dataset, section.shift, not_run, **options):
-    writer.line(f'evaluation on shift/{kind}/{severity} ({len(x)})')
+    if kind not in seen:
+      writer.line(f'evaluation on shift/{kind} ({len(x)})')
+      seen.add(kind)
     for row, repeats in _predictions(networks, x).items():
       for i, predictive in enumerate(repeats):
         found[row][i] |= measure.shifted(kind, severity, predictive, y)

@@ -6,7 +6,6 @@ Exit codes: 2 for wrong usage, 1 for missing or damaged data; both with one line
 
 import argparse
 import dataclasses
-import functools
 import json
 import pathlib
 import time
@@ -22,16 +21,21 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parse(argv):
-  parser = _Parser(prog='python -m ensdistill.evaluate', description=__doc__.split('\n')[0])
-  add = functools.partial(parser.add_argument, metavar='')
-  add('--student', required=True, help="a run's folder named student, or the run's folder itself")
-  add('--data', help='the data set to test on, by name (default: the one it was trained on)')
-  add('--data_dir', help='the folder of prepared data sets')
-  add('--ood', default='default', help='out-of-distribution sets: a,b, default or none')
-  add('--shift', default='default', help='corruptions of the test set: a,b, default, all or none')
-  add('--shift_examples', type=int, default=500, help='so many test examples are corrupted')
-  add('--batch_size', type=int, default=500, help='examples that are computed together')
-  add('--out', help='a JSON file to write')
+  parser = _Parser(
+    prog='python -m ensdistill.evaluate', description=__doc__.split('\n')[0], allow_abbrev=False
+  )
+
+  def add(name, metavar, help, **settings):
+    parser.add_argument(f'--{name}', metavar=metavar, help=help, **settings)
+
+  add('student', 'DIR', "a run's folder named student, or the run's folder itself", required=True)
+  add('data', 'NAME', 'the data set to test on (default: the one it was trained on)')
+  add('data_dir', 'DIR', 'the folder of prepared data sets')
+  add('ood', 'A,B', 'out-of-distribution sets, default or none', default='default')
+  add('shift', 'A,B', 'corruptions of the test set, default, all or none', default='default')
+  add('shift_examples', 'N', 'so many test examples are corrupted', type=int, default=500)
+  add('batch_size', 'N', 'examples that are computed together', type=int, default=500)
+  add('out', 'FILE', 'the JSON file to write')
   arguments = parser.parse_args(argv)
   for name in ('shift_examples', 'batch_size'):
     if getattr(arguments, name) < 1:

@@ -138,6 +138,16 @@ def test_stored_shifted_sets(tmp_path):
   assert 'has label 3, tiny 3 classes' in reason
 
 
+def test_means_are_over_kinds_with_all_severities():
+  assert sets._kind_and_severity('tfds:cifar10_corrupted/fog_3') == ('cifar10_corrupted.fog', 3)
+  found = {
+    f'shift/{kind}/{s}/acc': s * w for kind, w in (('a', 1.0), ('b', 3.0)) for s in range(1, 6)
+  }
+  means = measure.with_means(found | {'shift/cifar10_corrupted.fog/3/acc': 100.0})
+  assert [means[f'shift/mean/{s}/acc'] for s in range(1, 6)] == [2, 4, 6, 8, 10]
+  assert measure.with_means({}) == {}
+
+
 def test_gaps_are_null_where_there_is_none():
   def row(name, se=None, **values):
     return {'name': name, 'seeds': 3, 'se': dict.fromkeys(values, se), 'metrics': values}

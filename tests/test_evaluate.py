@@ -156,6 +156,14 @@ def test_errors_are_one_line(run, capsys, flags, code, message):
   assert message in error and error.count('\n') == 1, error
 
 
+def test_help_lists_the_flags(capsys):
+  with pytest.raises(SystemExit) as stopped:
+    evaluate_command.main(['--help'])
+  assert stopped.value.code == 0
+  printed = capsys.readouterr().out
+  assert '--student DIR' in printed and '--shift_examples N' in printed
+
+
 def test_a_damaged_student_is_refused(run, tmp_path, capsys):
   for file in (run[0] / 'student').iterdir():
     (tmp_path / file.name).write_bytes(file.read_bytes())
