@@ -148,8 +148,11 @@ def test_reliability_shows_the_bins_of_ece(dataset, compared):
   p = np.asarray(compared.models[2].repeats[0]['test'].log_probs())
   table = metrics.reliability(p, dataset.test.y)
   x, y = ensemble.containers[0].lines[0].get_data()
-  np.testing.assert_allclose(x, table.confidence[table.count > 0], rtol=1e-5)
-  np.testing.assert_allclose(y, table.accuracy[table.count > 0], rtol=1e-6)
+  faint = ensemble.containers[1].lines[0].get_xydata()
+  shown = np.concatenate([np.stack([x, y], 1), faint])
+  expected = np.stack([table.confidence, table.accuracy], 1)[table.count > 0]
+  np.testing.assert_allclose(shown[shown[:, 0].argsort()], expected, rtol=1e-5)
+  assert len(faint) == ((table.count > 0) & (table.count < 10)).sum() > 0
   ece = 100 * compared.rows[2]['metrics']['ece']
   assert f'ECE {ece:.2f} →' in ensemble.get_title()
 
@@ -200,13 +203,16 @@ def test_cost_labels_every_model_where_it_stands(dataset, compared):
 
 
 def test_shift_is_the_mean_over_kinds_from_the_clean_set_on(dataset, compared):
-  accuracy, ece = figures.draw('shift', context(dataset, compared)).axes
+  accuracy, ece, kinds = figures.draw('shift', context(dataset, compared)).axes
   line = next(line for line in accuracy.lines if line.get_label() == 'ensemble of 3')
   row = compared.rows[2]['metrics']
   means = [100 * row[f'shift/mean/{s}/acc'] for s in (1, 2, 3, 4, 5)]
   np.testing.assert_allclose(line.get_ydata(), [100 * row['acc'], *means])
   assert list(line.get_xdata()) == [0, 1, 2, 3, 4, 5] and len(ece.lines) == 3
   assert set(quality.shifts(row)) == {'blur', 'noise'}
+  np.testing.assert_allclose(
+    kinds.lines[1].get_xdata(), [100 * row[f'shift/{k}/3/acc'] for k in ('blur', 'noise')]
+  )
 
 
 def test_diversity_is_the_mean_kl_of_each_pair(dataset):
@@ -398,9 +404,16 @@ def test_the_verdict_says_how_much_of_the_gap_is_closed():
 def test_the_comparison_names_the_leader_of_each_gap():
   first, second = gap_rows(), gap_rows()
   second[-1]['metrics']['gap_closed/nll'] = 0.75
+  for rows in (first, second):
+    for r, bs in zip(rows, (0.2, 0.1, 0.3)):
+      r['metrics']['bs'] = bs
+    rows[-1]['metrics']['gap_closed/bs'] = -1.0
   text = verdict.comparison([('one', first, first[-1]), ('two', second, second[-1])])
   assert 'one closes most of the gap in accuracy (90 ± 12 %)' in text
   assert 'two closes most of the gap in NLL (75 %)' in text
+  assert 'no student closes any of the gap in Brier score' in text
+  almost = verdict.Gap('nll', 'NLL', -1e-9, None)
+  assert verdict.percent(almost) == '0'
 
 
 class Page(html_parser.HTMLParser):

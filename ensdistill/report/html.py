@@ -112,7 +112,7 @@ def _at(value: float) -> float:
 
 def _bar(gap) -> str:
   start, end = sorted((_at(0), _at(gap.closed)))
-  value = f'{100 * gap.closed:.0f}{f" ± {100 * gap.error:.0f}" if gap.error else ""} %'
+  value = f'{verdict.percent(gap)} %'
   beyond = '◂ ' if gap.closed < LOW else '▸ ' if gap.closed > HIGH else ''
   whisker = ''
   if gap.error:
@@ -143,7 +143,7 @@ def _matrix(rivals) -> str:
     lines.append('</tr>')
   head = ''.join(f'<th>{_text(title)}</th>' for title in titles.values())
   return (
-    '<h2>How much of the gap is closed, %</h2><div class="scroll"><table><thead><tr>'
+    '<h2>How much of the gap is closed, %</h2><div class="scroll"><table class="matrix"><thead><tr>'
     f'<th>student</th>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
     '<p class="note">0 is one network, 100 the ensemble; – where the two cannot be told '
     'apart or the ensemble is no better. Bold: the most.</p>'
@@ -153,8 +153,8 @@ def _matrix(rivals) -> str:
 def _heat(gap, top) -> str:
   if gap is None:
     return '<td>–</td>'
-  text = f'{100 * gap.closed:.0f}{f" ± {100 * gap.error:.0f}" if gap.error else ""}'
-  if f'{100 * gap.closed:.0f}' == f'{100 * top:.0f}':
+  text = verdict.percent(gap)
+  if round(100 * gap.closed) == round(100 * top):
     text = f'<b>{text}</b>'
   return f'<td class="heat" style="--closed:{min(max(gap.closed, 0), 1):.2f}">{text}</td>'
 
@@ -171,7 +171,7 @@ def _table(group) -> str:
     lines.append(
       f'<tr{first}><td>{_text(row.label)}</td>{"".join(f"<td>{c}</td>" for c in cells)}</tr>'
     )
-  head = ''.join(f'<th>{_text(tables.arrow(column))}</th>' for column in columns)
+  head = ''.join(f'<th>{_head(column)}</th>' for column in columns)
   missing = {k: v for run in group for k, v in run.results.get('not_run', {}).items()}
   notes = [tables.bold_note(rows), *(f'Not run: {k}: {v}' for k, v in missing.items())]
   return (
@@ -179,6 +179,11 @@ def _table(group) -> str:
     f'<tbody>{"".join(lines)}</tbody></table></div>'
     + ''.join(f'<p class="note">{_text(note)}</p>' for note in notes)
   )
+
+
+def _head(column) -> str:
+  """A column's title, with what stands in brackets on a line of its own."""
+  return _text(tables.arrow(column)).replace(' (', '<br>(')
 
 
 def _pictures(runs) -> str:

@@ -9,7 +9,8 @@ CSS = """
 body { margin: 0 auto; max-width: 62rem; padding: 1rem; background: var(--page);
   color: var(--text); font: 16px/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
 h1 { font-size: 1.5rem; margin: .4rem 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem; }
-h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; text-transform: capitalize; }
+h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
+h3::first-letter { text-transform: uppercase; }
 p { margin: .4rem 0; } .note, figcaption { color: var(--muted); font-size: .875rem; }
 .verdict { background: var(--card); border-left: 4px solid var(--bar); border-radius: 4px;
   padding: .6rem 1rem; font-size: 1.05rem; }
@@ -18,7 +19,7 @@ table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tab
 th, td { padding: .3rem .6rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 th { font-weight: 600; vertical-align: bottom; }
-thead th { white-space: normal; min-width: 6rem; }
+.matrix thead th { white-space: normal; min-width: 7rem; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
   background: var(--page); }
 tr.first td { border-top: 2px solid var(--muted); } td b { font-weight: 700; }

@@ -61,7 +61,7 @@ def sentence(label: str, rows: list[dict], student: dict) -> str:
   if 'cnll' in main and 'nll' in main:
     main = ['cnll', *(['acc'] if 'acc' in closed else [])]
   if main:
-    parts = [f'{_percent(closed[key])} of the gap in {closed[key].title}' for key in main]
+    parts = [f'{percent(closed[key])} % of the gap in {closed[key].title}' for key in main]
     text = f'{label} closes {" and ".join(parts)} between one network and the ensemble of {size}'
   else:
     text = f'{label}: between one network and the ensemble of {size} there is no gap to measure'
@@ -71,8 +71,9 @@ def sentence(label: str, rows: list[dict], student: dict) -> str:
   return f'{text}{_costs(student, ensemble)}. {_disagreement(student, ensemble)}'.strip()
 
 
-def _percent(gap: Gap) -> str:
-  return f'{100 * gap.closed:.0f}{f" ± {100 * gap.error:.0f}" if gap.error else ""} %'
+def percent(gap: Gap) -> str:
+  """The gap closed and its standard error, in percent: '55 ± 27'."""
+  return f'{round(100 * gap.closed):d}{f" ± {100 * gap.error:.0f}" if gap.error else ""}'
 
 
 def _costs(student, ensemble) -> str:
@@ -96,20 +97,24 @@ def _disagreement(student, ensemble) -> str:
 
 def comparison(rivals: list[tuple[str, list[dict], dict]]) -> str:
   """Of several students (label, rows of their run, row): which closes most of which gap."""
-  leaders: dict[str, list[str]] = {}
-  best: dict[str, tuple[float, str, str]] = {}
+  best: dict[str, tuple[Gap, str]] = {}
   for label, rows, student in rivals:
     for gap in gaps(rows, student).closed:
-      if gap.metric not in best or gap.closed > best[gap.metric][0]:
-        best[gap.metric] = gap.closed, f'{gap.title} ({_percent(gap)})', label
-  for _, words, label in best.values():
-    leaders.setdefault(label, []).append(words)
-  if not leaders:
+      if gap.metric not in best or gap.closed > best[gap.metric][0].closed:
+        best[gap.metric] = gap, label
+  if not best:
     return 'None of the runs has a gap between one network and the ensemble that could be measured.'
+  leaders: dict[str, list[str]] = {}
+  for gap, label in best.values():
+    if gap.closed > 0:
+      leaders.setdefault(label, []).append(f'{gap.title} ({percent(gap)} %)')
   parts = [
     f'{label} closes most of the gap in {_listed(words)}' for label, words in leaders.items()
   ]
-  return '; '.join(parts) + '.'
+  open_ = [gap.title for gap, _ in best.values() if gap.closed <= 0]
+  parts += [f'no student closes any of the gap in {_listed(open_)}'] if open_ else []
+  text = '; '.join(parts) + '.'
+  return text[0].upper() + text[1:] if not leaders else text
 
 
 def _listed(words: list[str]) -> str:

@@ -7,12 +7,13 @@ from ensdistill.metrics import calibration, scoring
 from ensdistill.report.figures import style
 
 BINS = 15
+FEW = 10
 
 
 def reliability(context):
   """Reliability before and after temperature. Each point is a bin of predictions: how often they
-  are right against how sure they are, with a 95 % interval; the diagonal is perfect. Below: how
-  the predictions spread over the bins.
+  are right against how sure they are, with a 95 % interval; the diagonal is perfect. Bins of
+  fewer than ten predictions are faint. Below: how the predictions spread over the bins.
   """
   names, y_B = context.main, context.dataset.test.y
   figure, axes = style.panels(
@@ -54,20 +55,16 @@ def _tables(context, name, y_B):
 
 
 def _points(axes, table, colour, marker, label):
-  filled = table.count > 0
-  low, high = interval(table.accuracy[filled], table.count[filled])
-  x, y = table.confidence[filled], table.accuracy[filled]
-  axes.errorbar(
-    x,
-    y,
-    yerr=np.maximum([y - low, high - y], 0),
-    color=colour,
-    marker=marker,
-    markersize=3.5,
-    linewidth=1,
-    elinewidth=0.8,
-    label=label,
-  )
+  """Bins with their intervals; those of few examples faint, and not joined by the line."""
+  for kept, settings in (
+    (table.count >= FEW, dict(linewidth=1, label=label)),
+    ((table.count > 0) & (table.count < FEW), dict(linestyle='none', alpha=0.3)),
+  ):
+    x, y = table.confidence[kept], table.accuracy[kept]
+    low, high = interval(y, table.count[kept])
+    errors = np.maximum([y - low, high - y], 0)
+    style_ = dict(color=colour, marker=marker, markersize=3.5, elinewidth=0.8)
+    axes.errorbar(x, y, yerr=errors, **style_, **settings)
 
 
 def interval(share, count, z=1.96):

@@ -109,34 +109,32 @@ def _overlap(a, b):
   return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
+SEVERITY = 3  # at which the kinds of shift are shown one by one
+
+
 def shift(context):
-  """Accuracy and calibration error against the severity of the shift: the mean over all kinds of
-  corruption, and the band that holds the middle half of them.
+  """Accuracy and calibration error against the severity of the shift, the mean over all kinds of
+  corruption; and, at severity 3, the accuracy under each kind.
   """
   found = {name: shifts(context.rows[name]['metrics']) for name in context.main}
   if not any(found.values()):
     return None
-  figure, axes = style.panels(1, 2, width=3.5, height=2.8)
-  for ax, (metric, title) in zip(axes[0], (('acc', 'accuracy, %'), ('ece', 'ECE, %'))):
-    for name, kinds in found.items():
-      clean = context.metric(name, metric)
-      severities = sorted({s for kind in kinds.values() for s in kind})
-      columns_ = [
-        [100 * kind[s][metric] for kind in kinds.values() if metric in kind.get(s, {})]
-        for s in severities
-      ]
-      pairs = [(s, c) for s, c in zip(severities, columns_) if c]
-      if not pairs:
-        continue
-      x = [0] + [s for s, _ in pairs]
-      mean = [100 * clean] + [np.mean(c) for _, c in pairs]
-      low, high = ([100 * clean] + [np.quantile(c, q) for _, c in pairs] for q in (0.25, 0.75))
-      settings = dict(color=style.model_colour(name))
-      ax.fill_between(x, low, high, alpha=0.12, linewidth=0, **settings)
-      marker = style.model_marker(name)
-      ax.plot(x, mean, marker=marker, markersize=4, label=style.model_title(name), **settings)
-    ax.set(xlabel='severity (0: the test set itself)', ylabel=title)
-  axes[0, 0].legend(loc='lower left')
+  figure, (axes,) = style.panels(1, 3, width=2.9, height=2.9)
+  for name, kinds in found.items():
+    settings = dict(color=style.model_colour(name), marker=style.model_marker(name), markersize=4)
+    for ax, metric in zip(axes, ('acc', 'ece')):
+      x = sorted({s for kind in kinds.values() for s, values in kind.items() if metric in values})
+      mean = [np.mean([kind[s][metric] for kind in kinds.values() if s in kind]) for s in x]
+      y = 100 * np.array([context.metric(name, metric), *mean])
+      ax.plot([0, *x], y, label=style.model_title(name), **settings)
+    at = {kind: 100 * v[SEVERITY]['acc'] for kind, v in kinds.items() if SEVERITY in v}
+    axes[2].plot(list(at.values()), [k.replace('_', ' ') for k in at], linestyle='none', **settings)
+  for ax, title in zip(axes, ('accuracy, %', 'ECE, %')):
+    ax.set(xlabel='severity (0: the test set)', ylabel=title, xticks=range(6))
+  axes[2].set(xlabel=f'accuracy at severity {SEVERITY}, %')
+  axes[2].invert_yaxis()
+  axes[2].grid(axis='y', color='#eeeeee', linewidth=0.6)
+  style.legend_below(figure, axes[0], columns=len(found))
   return figure
 
 
