@@ -11,6 +11,7 @@ from ensdistill import (
   compare,
   data,
   distil,
+  measure,
   metrics,
   predictive,
   sets,
