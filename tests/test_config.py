@@ -123,6 +123,15 @@ def test_wrong_settings_fail_in_one_line(changes, message):
   assert '\n' not in str(error.value)
 
 
+def test_another_part_forgets_the_recipes_settings_of_the_old_one():
+  config = get('kd_digits')
+  config.objective.name, config.objective.smoothing = 'dirichlet', 0.01
+  config_lib.forget_replaced(config, {'objective.name': 0, 'objective.smoothing': 0})
+  assert config.objective.temperature is None and config.objective.smoothing == 0.01
+  assert config.network.depth == 8
+  config_lib.check(config)
+
+
 def test_a_fingerprint_knows_what_decides_numbers():
   decisive = config_lib.decisive(tiny.config())
   for name in ('profile', 'checkpoint_seconds', 'teacher.dir', 'data.dir', 'workdir'):
