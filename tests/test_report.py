@@ -399,6 +399,16 @@ def test_the_verdict_says_how_much_of_the_gap_is_closed():
   assert '50 % of the gap in NLL' in text and '90 ± 12 % of the gap in accuracy' in text
   assert 'worth 1.5 of its members' in text and '0.25 × its parameters' in text
   assert 'cannot tell knowledge' in text
+  assert 'It is worse than one network in calibration (ECE).' in text
+  rows[0]['se']['ece'] = 0.03  # as far as one member from another
+  assert 'worse' not in verdict.sentence('The student', rows, rows[-1])
+
+
+def test_more_disagreement_than_the_ensemble_has_is_no_merit():
+  far, near = (verdict.Gap('pairwise_kl', 'disagreement', closed, None) for closed in (3.0, 0.8))
+  assert verdict.merit(near) > verdict.merit(far)
+  far, near = (verdict.Gap('nll', 'NLL', closed, None) for closed in (3.0, 0.8))
+  assert verdict.merit(near) < verdict.merit(far)
 
 
 def test_the_comparison_names_the_leader_of_each_gap():
@@ -408,10 +418,10 @@ def test_the_comparison_names_the_leader_of_each_gap():
     for r, bs in zip(rows, (0.2, 0.1, 0.3)):
       r['metrics']['bs'] = bs
     rows[-1]['metrics']['gap_closed/bs'] = -1.0
-  text = verdict.comparison([('one', first, first[-1]), ('two', second, second[-1])])
-  assert 'one closes most of the gap in accuracy (90 ± 12 %)' in text
-  assert 'two closes most of the gap in NLL (75 %)' in text
-  assert 'no student closes any of the gap in Brier score' in text
+  lines = verdict.comparison([('one', first, first[-1]), ('two', second, second[-1])])
+  assert 'one closes most of the gap in accuracy 90 ± 12 %.' in lines
+  assert 'two closes most of the gap in NLL 75 %.' in lines
+  assert 'No student closes any of the gap in Brier score.' in lines
   almost = verdict.Gap('nll', 'NLL', -1e-9, None)
   assert verdict.percent(almost) == '0'
 
@@ -561,7 +571,7 @@ def test_the_command_compares_runs(finished, tmp_path, capsys):
   assert '9.0000' in lines['other'] and r'\toprule' in out.with_suffix('.tex').read_text()
   page = Page(out.read_text())
   assert all(s.startswith('data:') for s in page.sources)
-  assert re.search('tiny closes most of the gap in [^;]*NLL', page.text)
+  assert re.search('tiny closes most of the gap in [^.]*NLL', page.text)
   assert page.text.count('ensemble-3') == 1 and len([t for t, _ in page.tags if t == 'img']) == 9
   assert 'is not there' in page.text  # the second run has no pictures
 

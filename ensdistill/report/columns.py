@@ -91,6 +91,7 @@ GAPS = {
     'knowledge': 'disagreement (knowledge variance)',
   },
 }
+MATCHED = ('pairwise_kl', 'knowledge')  # as much as the ensemble has is best, not the most
 LOWER = ('nll', 'cnll', 'bs', 'ece', 'rmse', 'crps', 'calibration_error')
 
 
@@ -120,8 +121,8 @@ def gap_names(rows) -> dict[str, str]:
   """{metric: its name in words} of what the verdict weighs."""
   names = dict(GAPS[family(rows)])
   for ood in ood_sets(rows):
-    names[f'ood/{ood}/auroc_total'] = f'{ood} by total uncertainty (AUROC)'
-    names[f'ood/{ood}/auroc_knowledge'] = f'{ood} by knowledge uncertainty (AUROC)'
+    names[f'ood/{ood}/auroc_total'] = f'{ood} AUROC (total)'
+    names[f'ood/{ood}/auroc_knowledge'] = f'{ood} AUROC (knowledge)'
   return names
 
 

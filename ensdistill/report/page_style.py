@@ -14,12 +14,12 @@ h3::first-letter { text-transform: uppercase; }
 p { margin: .4rem 0; } .note, figcaption { color: var(--muted); font-size: .875rem; }
 .verdict { background: var(--card); border-left: 4px solid var(--bar); border-radius: 4px;
   padding: .6rem 1rem; font-size: 1.05rem; }
+ul.verdict { list-style: none; margin: .4rem 0; } ul.verdict li { margin: .3rem 0; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .6rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 th { font-weight: 600; vertical-align: bottom; }
-.matrix thead th { white-space: normal; min-width: 7rem; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
   background: var(--page); }
 tr.first td { border-top: 2px solid var(--muted); } td b { font-weight: 700; }
@@ -38,12 +38,12 @@ tr.first td { border-top: 2px solid var(--muted); } td b { font-weight: 700; }
 .scale span { position: absolute; transform: translateX(-50%); white-space: nowrap; }
 figure { margin: .5rem 0 1.5rem; } figure .card { background: #ffffff; border-radius: 6px;
   padding: .5rem; border: 1px solid var(--line); overflow-x: auto; }
-figure img { display: block; margin: 0 auto; max-width: 100%; height: auto; }
+figure img { display: block; margin: 0 auto; max-width: max(100%, 34rem); height: auto; }
 pre { background: var(--card); padding: .6rem .8rem; border-radius: 4px; overflow-x: auto;
   font-size: .8125rem; }
 details { margin: .6rem 0; } summary { cursor: pointer; font-weight: 600; }
 td.heat { --share: calc(var(--closed) * 55%);
   background: color-mix(in srgb, var(--bar) var(--share), transparent); }
 @media (max-width: 40rem) { body { padding: .7rem; } .gap { grid-template-columns: 1fr 6rem; }
-  .gap .name { grid-column: 1 / -1; } .wide img { max-width: none; width: 38rem; } }
+  .gap .name { grid-column: 1 / -1; } }
 """

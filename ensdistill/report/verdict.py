@@ -1,5 +1,6 @@
 """The answer at a glance: how much of the ensemble a student keeps, and what it costs."""
 
+import math
 from typing import NamedTuple
 
 from ensdistill.report import columns
@@ -21,6 +22,7 @@ class Gaps(NamedTuple):
   closed: list[Gap]
   no_gap: list[str]  # member and ensemble are too close to tell apart
   worse: list[str]  # the ensemble is worse than one member: nothing to strive for
+  behind: list[str]  # the student itself is worse than one member
 
 
 def of(rows: list[dict]) -> tuple[dict, dict | None, list[dict]]:
@@ -32,13 +34,15 @@ def of(rows: list[dict]) -> tuple[dict, dict | None, list[dict]]:
 def gaps(rows: list[dict], student: dict) -> Gaps:
   """The gap_closed of a student's row, sorted into what can be judged and what cannot."""
   member, ensemble, _ = of(rows)
-  found = Gaps([], [], [])
+  found = Gaps([], [], [], [])
   if ensemble is None:
     return found
   for metric, title in columns.gap_names(rows).items():
     before, after = member['metrics'].get(metric), ensemble['metrics'].get(metric)
     if before is None or after is None or student['metrics'].get(metric) is None:
       continue
+    if metric not in columns.MATCHED and _behind(metric, member, student):
+      found.behind.append(title)
     closed = student['metrics'].get(f'gap_closed/{metric}')
     if closed is None:
       found.no_gap.append(title)
@@ -50,13 +54,26 @@ def gaps(rows: list[dict], student: dict) -> Gaps:
   return found
 
 
+def _behind(metric, member, student) -> bool:
+  """Is the student worse than one member, by more than two standard errors of either?"""
+  lead = student['metrics'][metric] - member['metrics'][metric]
+  errors = [row['se'].get(metric) or 0.0 for row in (member, student)]
+  return (lead if columns.higher_is_better(metric) else -lead) < -2 * math.hypot(*errors)
+
+
+def merit(gap: Gap) -> float:
+  """What makes a gap the better closed one: closed further, or matched more nearly."""
+  return -abs(gap.closed - 1) if gap.metric in columns.MATCHED else gap.closed
+
+
 def sentence(label: str, rows: list[dict], student: dict) -> str:
   """What a student is worth, in a sentence or two."""
   member, ensemble, _ = of(rows)
   if ensemble is None:
     return f'{label}: the teacher is one network, so there is no ensemble to compare with.'
   size = int(ensemble['name'].partition('-')[2])
-  closed = {gap.metric: gap for gap in gaps(rows, student).closed}
+  found = gaps(rows, student)
+  closed = {gap.metric: gap for gap in found.closed}
   main = [key for key in ('cnll', 'nll', 'rmse', 'acc') if key in closed][:2]
   if 'cnll' in main and 'nll' in main:
     main = ['cnll', *(['acc'] if 'acc' in closed else [])]
@@ -68,7 +85,8 @@ def sentence(label: str, rows: list[dict], student: dict) -> str:
   dee = student['metrics'].get('dee')
   if dee is not None:
     text += f', is worth {dee:.1f} of its members'
-  return f'{text}{_costs(student, ensemble)}. {_disagreement(student, ensemble)}'.strip()
+  behind = f' It is worse than one network in {_listed(found.behind)}.' if found.behind else ''
+  return f'{text}{_costs(student, ensemble)}.{behind} {_disagreement(student, ensemble)}'.strip()
 
 
 def percent(gap: Gap) -> str:
@@ -95,26 +113,24 @@ def _disagreement(student, ensemble) -> str:
   return f'Its knowledge uncertainty is {ours / theirs:.2f} × the ensemble’s on the test set.'
 
 
-def comparison(rivals: list[tuple[str, list[dict], dict]]) -> str:
+def comparison(rivals: list[tuple[str, list[dict], dict]]) -> list[str]:
   """Of several students (label, rows of their run, row): which closes most of which gap."""
   best: dict[str, tuple[Gap, str]] = {}
   for label, rows, student in rivals:
     for gap in gaps(rows, student).closed:
-      if gap.metric not in best or gap.closed > best[gap.metric][0].closed:
+      if gap.metric not in best or merit(gap) > merit(best[gap.metric][0]):
         best[gap.metric] = gap, label
   if not best:
-    return 'None of the runs has a gap between one network and the ensemble that could be measured.'
+    return ['No run has a gap between one network and the ensemble that could be measured.']
   leaders: dict[str, list[str]] = {}
   for gap, label in best.values():
     if gap.closed > 0:
-      leaders.setdefault(label, []).append(f'{gap.title} ({percent(gap)} %)')
-  parts = [
-    f'{label} closes most of the gap in {_listed(words)}' for label, words in leaders.items()
+      leaders.setdefault(label, []).append(f'{gap.title} {percent(gap)} %')
+  found = [
+    f'{label} closes most of the gap in {_listed(words)}.' for label, words in leaders.items()
   ]
-  open_ = [gap.title for gap, _ in best.values() if gap.closed <= 0]
-  parts += [f'no student closes any of the gap in {_listed(open_)}'] if open_ else []
-  text = '; '.join(parts) + '.'
-  return text[0].upper() + text[1:] if not leaders else text
+  nowhere = [gap.title for gap, _ in best.values() if gap.closed <= 0]
+  return found + ([f'No student closes any of the gap in {_listed(nowhere)}.'] if nowhere else [])
 
 
 def _listed(words: list[str]) -> str:
