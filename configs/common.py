@@ -32,8 +32,8 @@ DATA = dict(
   digits=dict(
     data=dict(name='digits'),
     network=dict(name='resnet', depth=8),
-    teacher=dict(steps=250, batch_size=64, optimizer=_SGD),
-    student=dict(steps=500, batch_size=64, optimizer=_SGD),
+    teacher=dict(steps=150, batch_size=64, optimizer=_SGD),
+    student=dict(steps=400, batch_size=64, optimizer=_SGD),
   ),
   spirals=dict(
     data=dict(name='spirals'),
@@ -119,6 +119,9 @@ METHODS = dict(
   end2=dict(
     student=dict(kind='single', optimizer=_ONE_CYCLE), objective=dict(name='dirichlet')
   ),
+  end2_aux=dict(
+    student=dict(kind='single', optimizer=_ONE_CYCLE), objective=dict(name='dirichlet')
+  ),
   end2_tdiv=dict(
     student=dict(kind='single', optimizer=_ONE_CYCLE),
     objective=dict(name='dirichlet'),
@@ -159,7 +162,11 @@ METHODS = dict(
 # Paper 3 distils at T = 1 on CIFAR-100 (and at 4 on CIFAR-10, the methods' default here).
 _T1 = dict(objective=dict(temperature=1.0))
 _T1_PERTURBED = dict(_T1, perturb=dict(temperature=1.0))
+# Auxiliary inputs (EnD²+AUX and the Prior Network): another set's training split.
+_AUX = {'digits': 'photographs', 'cifar10': 'cifar100', 'cifar100': 'cifar10'}
 PAIRS = {
+  (method, name): dict(data=dict(aux=aux)) for method in ('end2_aux', 'pn') for name, aux in _AUX.items()
+} | {
   ('be_kd', 'cifar100'): _T1,
   ('be_gaussian', 'cifar100'): _T1,
   ('be_ods', 'cifar100'): _T1_PERTURBED,
@@ -175,7 +182,7 @@ _SMALL_IMAGES = dict(
   scores=5,
 )
 SMALL = dict(
-  digits=dict(teacher=dict(steps=150), student=dict(steps=150), scores=5),
+  digits=dict(teacher=dict(steps=50), student=dict(steps=50), scores=5),
   spirals=dict(teacher=dict(steps=300, members=20), student=dict(steps=500), scores=5),
   mnist=dict(_SMALL_IMAGES, network=dict(depth=8)),
   fashion_mnist=dict(_SMALL_IMAGES, network=dict(depth=8)),

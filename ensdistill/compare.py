@@ -165,6 +165,9 @@ def _costs(config, dataset, teacher, distilled) -> dict[str, dict]:
     )
     models[name] = wrap(forward), own, cost.parameters(own)
   costs = cost.of_models(models, dataset.train.x.shape[1:], dataset.train.x.dtype)
-  for m in range(2, teacher.size):
-    costs[f'ensemble-{m}'] = {'params': count * m}
+  for m in range(2, teacher.size + 1):
+    # XLA counts the body of a loop over members once, so the ensemble's operations are multiplied.
+    flops = costs['member']['flops']
+    own = {'params': count * m, 'flops': flops and flops * m}
+    costs[f'ensemble-{m}'] = costs.get(f'ensemble-{m}', {}) | own
   return costs
