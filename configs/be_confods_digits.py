@@ -1,4 +1,6 @@
-"""Diversity Matters with ConfODS (Nam et al., 2021) on scikit-learn's digits: ODS, scaled by confidence.
+"""Diversity Matters with ConfODS (Nam et al., 2021) on scikit-learn's digits.
+
+ODS, scaled by confidence.
 
 python -m ensdistill.main --config=configs/be_confods_digits.py
 """

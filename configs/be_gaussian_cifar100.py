@@ -1,4 +1,6 @@
-"""BatchEnsemble distillation on Gaussian-perturbed inputs on CIFAR-100: a control of Diversity Matters.
+"""BatchEnsemble distillation on Gaussian-perturbed inputs on CIFAR-100.
+
+A control of Diversity Matters.
 
 python -m ensdistill.main --config=configs/be_gaussian_cifar100.py
 python -m ensdistill.main --config=configs/be_gaussian_cifar100.py:small

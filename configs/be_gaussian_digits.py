@@ -1,4 +1,6 @@
-"""BatchEnsemble distillation on Gaussian-perturbed inputs on scikit-learn's digits: a control of Diversity Matters.
+"""BatchEnsemble distillation on Gaussian-perturbed inputs on scikit-learn's digits.
+
+A control of Diversity Matters.
 
 python -m ensdistill.main --config=configs/be_gaussian_digits.py
 """

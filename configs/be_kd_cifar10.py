@@ -1,4 +1,6 @@
-"""BatchEnsemble distillation on CIFAR-10: member m learns from teacher m; the baseline of Diversity Matters.
+"""BatchEnsemble distillation on CIFAR-10.
+
+Member m learns from teacher m; the baseline of Diversity Matters.
 
 python -m ensdistill.main --config=configs/be_kd_cifar10.py
 python -m ensdistill.main --config=configs/be_kd_cifar10.py:small

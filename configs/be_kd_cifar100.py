@@ -1,4 +1,6 @@
-"""BatchEnsemble distillation on CIFAR-100: member m learns from teacher m; the baseline of Diversity Matters.
+"""BatchEnsemble distillation on CIFAR-100.
+
+Member m learns from teacher m; the baseline of Diversity Matters.
 
 python -m ensdistill.main --config=configs/be_kd_cifar100.py
 python -m ensdistill.main --config=configs/be_kd_cifar100.py:small

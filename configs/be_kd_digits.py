@@ -1,4 +1,6 @@
-"""BatchEnsemble distillation on scikit-learn's digits: member m learns from teacher m; the baseline of Diversity Matters.
+"""BatchEnsemble distillation on scikit-learn's digits.
+
+Member m learns from teacher m; the baseline of Diversity Matters.
 
 python -m ensdistill.main --config=configs/be_kd_digits.py
 """

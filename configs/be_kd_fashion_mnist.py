@@ -1,4 +1,6 @@
-"""BatchEnsemble distillation on Fashion-MNIST: member m learns from teacher m; the baseline of Diversity Matters.
+"""BatchEnsemble distillation on Fashion-MNIST.
+
+Member m learns from teacher m; the baseline of Diversity Matters.
 
 python -m ensdistill.main --config=configs/be_kd_fashion_mnist.py
 python -m ensdistill.main --config=configs/be_kd_fashion_mnist.py:small

@@ -1,4 +1,6 @@
-"""Diversity Matters with ODS (Nam et al., 2021) on CIFAR-10: distilled where a random output direction moves a member.
+"""Diversity Matters with ODS (Nam et al., 2021) on CIFAR-10.
+
+Distilled where a random output direction moves a member.
 
 python -m ensdistill.main --config=configs/be_ods_cifar10.py
 python -m ensdistill.main --config=configs/be_ods_cifar10.py:small

@@ -1,4 +1,6 @@
-"""Diversity Matters with ODS (Nam et al., 2021) on CIFAR-100: distilled where a random output direction moves a member.
+"""Diversity Matters with ODS (Nam et al., 2021) on CIFAR-100.
+
+Distilled where a random output direction moves a member.
 
 python -m ensdistill.main --config=configs/be_ods_cifar100.py
 python -m ensdistill.main --config=configs/be_ods_cifar100.py:small

@@ -1,4 +1,6 @@
-"""Diversity Matters with ODS (Nam et al., 2021) on scikit-learn's digits: distilled where a random output direction moves a member.
+"""Diversity Matters with ODS (Nam et al., 2021) on scikit-learn's digits.
+
+Distilled where a random output direction moves a member.
 
 python -m ensdistill.main --config=configs/be_ods_digits.py
 """

@@ -86,17 +86,14 @@ _ONE_CYCLE = dict(name='adam', rate=1e-2, schedule='one_cycle', warmup=0.0, deca
 
 METHODS = dict(
   # Controls: no teacher.
-  single=dict(
-    student=dict(kind='single'), objective=dict(name='none', label_weight=1.0)
-  ),
+  single=dict(student=dict(kind='single'), objective=dict(name='none', label_weight=1.0)),
   be=dict(
     student=dict(_BE, optimizer=_BE_OPTIMIZER), objective=dict(name='none', label_weight=1.0)
   ),
-  multi_head=dict(
-    student=dict(kind='multi_head'), objective=dict(name='none', label_weight=1.0)
-  ),
+  multi_head=dict(student=dict(kind='multi_head'), objective=dict(name='none', label_weight=1.0)),
   pn=dict(
-    student=dict(kind='single', select='acc'), objective=dict(name='prior_network', label_weight=1.0)
+    student=dict(kind='single', select='acc'),
+    objective=dict(name='prior_network', label_weight=1.0),
   ),
   # Distillation to the ensemble's mean.
   kd=dict(student=dict(kind='single'), objective=dict(name='mean', temperature=4.0)),
@@ -116,9 +113,7 @@ METHODS = dict(
     perturb=dict(name='conf_ods', temperature=4.0),
   ),
   # EnD² and Proxy-EnD².
-  end2=dict(
-    student=dict(kind='single', optimizer=_ONE_CYCLE), objective=dict(name='dirichlet')
-  ),
+  end2=dict(student=dict(kind='single', optimizer=_ONE_CYCLE), objective=dict(name='dirichlet')),
   end2_aux=dict(
     student=dict(kind='single', optimizer=_ONE_CYCLE), objective=dict(name='dirichlet')
   ),
@@ -165,7 +160,9 @@ _T1_PERTURBED = dict(_T1, perturb=dict(temperature=1.0))
 # Auxiliary inputs (EnD²+AUX and the Prior Network): another set's training split.
 _AUX = {'digits': 'photographs', 'cifar10': 'cifar100', 'cifar100': 'cifar10'}
 PAIRS = {
-  (method, name): dict(data=dict(aux=aux)) for method in ('end2_aux', 'pn') for name, aux in _AUX.items()
+  (method, name): dict(data=dict(aux=aux))
+  for method in ('end2_aux', 'pn')
+  for name, aux in _AUX.items()
 } | {
   ('be_kd', 'cifar100'): _T1,
   ('be_gaussian', 'cifar100'): _T1,
@@ -194,12 +191,8 @@ SMALL = dict(
 _STEP_LINEAR = dict(schedule='step_linear', warmup=5 / 300, nesterov=False)
 _DIVERSITY_MATTERS = dict(
   network=dict(depth=28, width=10),
-  teacher=dict(
-    epochs=300, batch_size=256, select='acc', optimizer=dict(_STEP_LINEAR, rate=0.2)
-  ),
-  student=dict(
-    epochs=300, batch_size=64, select='acc', optimizer=dict(_STEP_LINEAR, rate=0.05)
-  ),
+  teacher=dict(epochs=300, batch_size=256, select='acc', optimizer=dict(_STEP_LINEAR, rate=0.2)),
+  student=dict(epochs=300, batch_size=64, select='acc', optimizer=dict(_STEP_LINEAR, rate=0.05)),
 )
 PAPER = dict(
   be_kd_cifar100=_DIVERSITY_MATTERS,

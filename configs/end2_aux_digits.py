@@ -1,4 +1,6 @@
-"""EnD²+AUX (Malinin et al., 2020) on scikit-learn's digits: the ensemble's predictions on other inputs too.
+"""EnD²+AUX (Malinin et al., 2020) on scikit-learn's digits.
+
+The ensemble's predictions on other inputs too.
 
 python -m ensdistill.main --config=configs/end2_aux_digits.py
 """

@@ -1,4 +1,6 @@
-"""EnD² (Malinin et al., 2020) on CIFAR-100: a Prior Network whose Dirichlet matches the members' predictions.
+"""EnD² (Malinin et al., 2020) on CIFAR-100.
+
+A Prior Network whose Dirichlet matches the members' predictions.
 
 python -m ensdistill.main --config=configs/end2_cifar100.py
 python -m ensdistill.main --config=configs/end2_cifar100.py:small

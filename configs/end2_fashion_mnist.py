@@ -1,4 +1,6 @@
-"""EnD² (Malinin et al., 2020) on Fashion-MNIST: a Prior Network whose Dirichlet matches the members' predictions.
+"""EnD² (Malinin et al., 2020) on Fashion-MNIST.
+
+A Prior Network whose Dirichlet matches the members' predictions.
 
 python -m ensdistill.main --config=configs/end2_fashion_mnist.py
 python -m ensdistill.main --config=configs/end2_fashion_mnist.py:small

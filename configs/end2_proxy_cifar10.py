@@ -1,4 +1,6 @@
-"""Proxy-EnD² (Ryabinin et al., 2021) on CIFAR-10: a Dirichlet close to a proxy fitted to the members'.
+"""Proxy-EnD² (Ryabinin et al., 2021) on CIFAR-10.
+
+A Dirichlet close to a proxy fitted to the members'.
 
 python -m ensdistill.main --config=configs/end2_proxy_cifar10.py
 python -m ensdistill.main --config=configs/end2_proxy_cifar10.py:small

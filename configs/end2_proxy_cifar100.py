@@ -1,4 +1,6 @@
-"""Proxy-EnD² (Ryabinin et al., 2021) on CIFAR-100: a Dirichlet close to a proxy fitted to the members'.
+"""Proxy-EnD² (Ryabinin et al., 2021) on CIFAR-100.
+
+A Dirichlet close to a proxy fitted to the members'.
 
 python -m ensdistill.main --config=configs/end2_proxy_cifar100.py
 python -m ensdistill.main --config=configs/end2_proxy_cifar100.py:small

@@ -1,4 +1,6 @@
-"""Proxy-EnD² (Ryabinin et al., 2021) on scikit-learn's digits: a Dirichlet close to a proxy fitted to the members'.
+"""Proxy-EnD² (Ryabinin et al., 2021) on scikit-learn's digits.
+
+A Dirichlet close to a proxy fitted to the members'.
 
 python -m ensdistill.main --config=configs/end2_proxy_digits.py
 """

@@ -1,4 +1,6 @@
-"""EnD² on TDiv inputs on CIFAR-10: a Dirichlet matched where the members disagree; no paper tried it.
+"""EnD² on TDiv inputs on CIFAR-10.
+
+A Dirichlet matched where the members disagree; no paper tried it.
 
 python -m ensdistill.main --config=configs/end2_tdiv_cifar10.py
 python -m ensdistill.main --config=configs/end2_tdiv_cifar10.py:small

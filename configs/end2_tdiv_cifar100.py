@@ -1,4 +1,6 @@
-"""EnD² on TDiv inputs on CIFAR-100: a Dirichlet matched where the members disagree; no paper tried it.
+"""EnD² on TDiv inputs on CIFAR-100.
+
+A Dirichlet matched where the members disagree; no paper tried it.
 
 python -m ensdistill.main --config=configs/end2_tdiv_cifar100.py
 python -m ensdistill.main --config=configs/end2_tdiv_cifar100.py:small

@@ -1,4 +1,6 @@
-"""EnD² on TDiv inputs on scikit-learn's digits: a Dirichlet matched where the members disagree; no paper tried it.
+"""EnD² on TDiv inputs on scikit-learn's digits.
+
+A Dirichlet matched where the members disagree; no paper tried it.
 
 python -m ensdistill.main --config=configs/end2_tdiv_digits.py
 """

@@ -1,4 +1,6 @@
-"""Hydra on ConfODS inputs on CIFAR-100: heads matched where the members disagree; no paper tried it.
+"""Hydra on ConfODS inputs on CIFAR-100.
+
+Heads matched where the members disagree; no paper tried it.
 
 python -m ensdistill.main --config=configs/hydra_confods_cifar100.py
 python -m ensdistill.main --config=configs/hydra_confods_cifar100.py:small

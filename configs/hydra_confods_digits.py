@@ -1,4 +1,6 @@
-"""Hydra on ConfODS inputs on scikit-learn's digits: heads matched where the members disagree; no paper tried it.
+"""Hydra on ConfODS inputs on scikit-learn's digits.
+
+Heads matched where the members disagree; no paper tried it.
 
 python -m ensdistill.main --config=configs/hydra_confods_digits.py
 """

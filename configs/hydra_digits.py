@@ -1,4 +1,6 @@
-"""Hydra (Tran et al., 2020) on scikit-learn's digits: one body, and a head for each member of the ensemble.
+"""Hydra (Tran et al., 2020) on scikit-learn's digits.
+
+One body, and a head for each member of the ensemble.
 
 python -m ensdistill.main --config=configs/hydra_digits.py
 """

@@ -1,4 +1,6 @@
-"""Knowledge distillation on scikit-learn's digits: one network learns the ensemble's mean prediction.
+"""Knowledge distillation on scikit-learn's digits.
+
+One network learns the ensemble's mean prediction.
 
 python -m ensdistill.main --config=configs/kd_digits.py
 """

@@ -1,4 +1,6 @@
-"""Knowledge distillation on Gaussian-perturbed inputs on CIFAR-100: the control for perturbations by gradient.
+"""Knowledge distillation on Gaussian-perturbed inputs on CIFAR-100.
+
+The control for perturbations by gradient.
 
 python -m ensdistill.main --config=configs/kd_gaussian_cifar100.py
 python -m ensdistill.main --config=configs/kd_gaussian_cifar100.py:small

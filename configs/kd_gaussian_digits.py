@@ -1,4 +1,6 @@
-"""Knowledge distillation on Gaussian-perturbed inputs on scikit-learn's digits: the control for perturbations by gradient.
+"""Knowledge distillation on Gaussian-perturbed inputs on scikit-learn's digits.
+
+The control for perturbations by gradient.
 
 python -m ensdistill.main --config=configs/kd_gaussian_digits.py
 """

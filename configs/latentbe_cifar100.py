@@ -1,4 +1,6 @@
-"""LatentBE (Nam et al., 2022) on CIFAR-100: a BatchEnsemble student averaged into one plain network.
+"""LatentBE (Nam et al., 2022) on CIFAR-100.
+
+A BatchEnsemble student averaged into one plain network.
 
 python -m ensdistill.main --config=configs/latentbe_cifar100.py
 python -m ensdistill.main --config=configs/latentbe_cifar100.py:small

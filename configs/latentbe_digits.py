@@ -1,4 +1,6 @@
-"""LatentBE (Nam et al., 2022) on scikit-learn's digits: a BatchEnsemble student averaged into one plain network.
+"""LatentBE (Nam et al., 2022) on scikit-learn's digits.
+
+A BatchEnsemble student averaged into one plain network.
 
 python -m ensdistill.main --config=configs/latentbe_digits.py
 """

@@ -1,4 +1,6 @@
-"""LatentBE (Nam et al., 2022) on Fashion-MNIST: a BatchEnsemble student averaged into one plain network.
+"""LatentBE (Nam et al., 2022) on Fashion-MNIST.
+
+A BatchEnsemble student averaged into one plain network.
 
 python -m ensdistill.main --config=configs/latentbe_fashion_mnist.py
 python -m ensdistill.main --config=configs/latentbe_fashion_mnist.py:small

@@ -1,4 +1,6 @@
-"""LatentBE with TDiv-SDiv (Nam et al., 2022) on CIFAR-10: distilled where the teachers disagree and the student does not.
+"""LatentBE with TDiv-SDiv (Nam et al., 2022) on CIFAR-10.
+
+Distilled where the teachers disagree and the student does not.
 
 python -m ensdistill.main --config=configs/latentbe_tdiv_sdiv_cifar10.py
 python -m ensdistill.main --config=configs/latentbe_tdiv_sdiv_cifar10.py:small

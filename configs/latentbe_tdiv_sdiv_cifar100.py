@@ -1,4 +1,6 @@
-"""LatentBE with TDiv-SDiv (Nam et al., 2022) on CIFAR-100: distilled where the teachers disagree and the student does not.
+"""LatentBE with TDiv-SDiv (Nam et al., 2022) on CIFAR-100.
+
+Distilled where the teachers disagree and the student does not.
 
 python -m ensdistill.main --config=configs/latentbe_tdiv_sdiv_cifar100.py
 python -m ensdistill.main --config=configs/latentbe_tdiv_sdiv_cifar100.py:small

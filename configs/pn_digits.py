@@ -1,4 +1,6 @@
-"""A Prior Network (Malinin and Gales, 2018) on scikit-learn's digits: labels and auxiliary inputs, no ensemble.
+"""A Prior Network (Malinin and Gales, 2018) on scikit-learn's digits.
+
+Labels and auxiliary inputs, no ensemble.
 
 python -m ensdistill.main --config=configs/pn_digits.py
 """

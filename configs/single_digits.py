@@ -1,4 +1,6 @@
-"""A single network on labels alone on scikit-learn's digits: the control that distillation must beat.
+"""A single network on labels alone on scikit-learn's digits.
+
+The control that distillation must beat.
 
 python -m ensdistill.main --config=configs/single_digits.py
 """

@@ -5,6 +5,7 @@ from the parts' own signatures; one that is not set is left to the part's defaul
 chosen part does not have is refused.
 """
 
+import functools
 import hashlib
 import inspect
 import json
@@ -54,12 +55,12 @@ def default() -> ml_collections.ConfigDict:
       workdir='',
       seed=0,
       seeds=1,
-      data=dict(name='digits', dir='', valid=config_dict.placeholder(int), limit=0, aux='', split=0),
+      data=dict(
+        name='digits', dir='', valid=config_dict.placeholder(int), limit=0, aux='', split=0
+      ),
       augment=optional({'augment': data.augment.make}),
       network=dict(network, dtype='float32'),
-      teacher=dict(
-        training, dir='', members=4, order='own', together=0, optimizer=dict(optimizer)
-      ),
+      teacher=dict(training, dir='', members=4, order='own', together=0, optimizer=dict(optimizer)),
       student=dict(
         training,
         kind='single',
@@ -111,6 +112,27 @@ def given(section, builders) -> dict:
   return {k: section[k] for k in optional(builders) if section[k] is not None}
 
 
+def forget_replaced(config, overridden) -> None:
+  """Where another part was chosen by `overridden` names, the recipe's settings for the old one go.
+
+  So `--config.objective.name=dirichlet` on top of a recipe with a temperature for 'mean' works, and
+  what the user sets for the new part stays.
+  """
+  for section, chooser, builders in (
+    ('network', 'name', nets.NETWORKS),
+    ('student.network', 'name', nets.NETWORKS),
+    ('student', 'kind', students.STUDENTS),
+    ('objective', 'name', objectives.OBJECTIVES),
+    ('perturb', 'name', perturb.PERTURBATIONS),
+  ):
+    if f'{section}.{chooser}' not in overridden:
+      continue
+    fields = functools.reduce(lambda tree, name: tree[name], section.split('.'), config)
+    for name in optional(builders):
+      if f'{section}.{name}' not in overridden:
+        fields[name] = None
+
+
 def check(config) -> None:
   """Everything that can be refused without data: one line, with the nearest known name."""
   _check_names(config)
@@ -118,7 +140,8 @@ def check(config) -> None:
     section = config[stage]
     if bool(section.steps) == bool(section.epochs):
       raise ValueError(
-        f'{stage}.steps={section.steps} and {stage}.epochs={section.epochs}: set exactly one of them'
+        f'{stage}.steps={section.steps} and {stage}.epochs={section.epochs}: '
+        'set exactly one of them'
       )
     for field in ('steps', 'epochs', 'batch_size'):
       if section[field] < 0 or (field == 'batch_size' and section[field] < 1):
@@ -180,27 +203,33 @@ def _check_combination(config):
   augments = given(config.augment, {'augment': data.augment.make})
   if student.phases not in (1, 2) or (student.phases == 2 and student.kind != 'multi_head'):
     raise ValueError(
-      f'student.phases={student.phases} for {student.kind!r}: two phases (one head, then all) are for '
-      "student.kind='multi_head'; set student.phases=1"
+      f'student.phases={student.phases} for {student.kind!r}: two phases (one head, then all) are '
+      "for student.kind='multi_head'; set student.phases=1"
     )
   if not 0 < student.first_phase < 1:
-    raise ValueError(f'student.first_phase={student.first_phase} is a fraction of the run, in (0, 1)')
+    raise ValueError(
+      f'student.first_phase={student.first_phase} is a fraction of the run, in (0, 1)'
+    )
   if student.targets != 'online' and moved != 'none':
     raise ValueError(
       f'perturb.name={moved!r} needs the teacher on the perturbed inputs, but '
-      f"student.targets={student.targets!r} keeps its outputs on the clean ones: set student.targets='online'"
+      f'student.targets={student.targets!r} keeps its outputs on the clean ones: '
+      "set student.targets='online'"
     )
   if student.targets == 'stored' and any(augments.values()):
     raise ValueError(
       "student.targets='stored' is exact only where nothing changes the inputs, but augment is set "
-      f"({', '.join(k for k, v in augments.items() if v)}): set student.targets='clean_cache' or 'online'"
+      f'({", ".join(k for k, v in augments.items() if v)}): '
+      "set student.targets='clean_cache' or 'online'"
     )
   if student.view == 'averaged' and student.kind != 'batch_ensemble':
     raise ValueError(
       f"student.view='averaged' is for student.kind='batch_ensemble', not {student.kind!r}: set "
       "student.view='members'"
     )
-  labels_only = objectives.make(objective.name, **given(objective, objectives.OBJECTIVES)).loss is None
+  labels_only = (
+    objectives.make(objective.name, **given(objective, objectives.OBJECTIVES)).loss is None
+  )
   if labels_only and objective.label_weight != 1:
     raise ValueError(
       f'objective.name={objective.name!r} learns from labels alone: set objective.label_weight=1'
@@ -210,7 +239,9 @@ def _check_combination(config):
 def check_fits(config, family: str) -> None:
   """The axes' own reasons, which need to know what the data set's outputs mean."""
   size = 1 if config.student.kind == 'single' else config.teacher.members
-  objective = objectives.make(config.objective.name, **given(config.objective, objectives.OBJECTIVES))
+  objective = objectives.make(
+    config.objective.name, **given(config.objective, objectives.OBJECTIVES)
+  )
   perturbation = perturb.make(config.perturb.name, **given(config.perturb, perturb.PERTURBATIONS))
   for reason in (
     objective.fits(family, config.student.kind, size, config.teacher.members),
@@ -234,7 +265,9 @@ def decisive(config) -> dict:
 def flatten(tree: dict, prefix: str = '') -> dict:
   flat = {}
   for name, value in tree.items():
-    flat |= flatten(value, f'{prefix}{name}.') if isinstance(value, dict) else {prefix + name: value}
+    flat |= (
+      flatten(value, f'{prefix}{name}.') if isinstance(value, dict) else {prefix + name: value}
+    )
   return flat
 
 

@@ -28,7 +28,7 @@ class Phase:
 
 
 def phases(config, dataset) -> list[Phase]:
-  """One phase, or Hydra's two: one head on the ensemble's mean, then a copy of it for each member."""
+  """One phase, or Hydra's two: one head on the ensemble's mean, then a copy of it a member."""
   method = lambda size, objective, steps: build.student_method(
     config, dataset, size, objective, steps
   )

@@ -1,7 +1,7 @@
 """The student as a product: weights, configuration and a compiled form that need no training code.
 
-  student = ensdistill.load('runs/kd_digits/student')
-  p = student.predict(x)          # p.probs, p.total, p.data, p.knowledge (numpy)
+student = ensdistill.load('runs/kd_digits/student')
+p = student.predict(x)          # p.probs, p.total, p.data, p.knowledge (numpy)
 """
 
 import dataclasses

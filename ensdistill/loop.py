@@ -86,6 +86,9 @@ def fit(
 
   sign = -1 if select in ('nll', 'rmse') else 1
   at, carry = checkpointer.restore(carry) or (0, carry)
+  if at:
+    going = f'goes on from step {at} of {steps}' if at < steps else 'finished before'
+    loop.writer.line(f'{stage}: {going}')
   if at < steps:
     loop.writer.resume(stage, at)
   with _Clock(stage, at, steps, batch, len(states.step), loop) as clock:
@@ -233,10 +236,14 @@ class _Clock:
         self._measure_time(count)
         if self.is_log(at):
           steps, self.last_log = at - self.last_log, at
-          means = {name: float(np.mean(v)) / steps for name, v in jax.device_get(values.sums).items()}
+          means = {
+            name: float(np.mean(v)) / steps for name, v in jax.device_get(values.sums).items()
+          }
           self._write(at, means)
       else:
-        self._write(at, {f'valid_{n}': float(np.mean(v)) for n, v in jax.device_get(values).items()})
+        self._write(
+          at, {f'valid_{n}': float(np.mean(v)) for n, v in jax.device_get(values).items()}
+        )
       self.progress.update(at, self.latest)
 
   def _write(self, at, values):
@@ -253,8 +260,8 @@ class _Clock:
     which = f' of network {network}' if self.size > 1 else ''
     shown = ', '.join(f'{name} {value:.4g}' for name, value in terms.items())
     raise NonFinite(
-      f'{self.stage}: the loss{which} is not finite at step {int(bad[network])}: {shown}. Lower the '
-      'learning rate (optimizer.rate) or clip its gradient (optimizer.clip)'
+      f'{self.stage}: the loss{which} is not finite at step {int(bad[network])}: {shown}. Lower '
+      'the learning rate (optimizer.rate) or clip its gradient (optimizer.clip)'
     )
 
   def _measure_time(self, steps: int) -> None:

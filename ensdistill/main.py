@@ -12,18 +12,26 @@ from ml_collections import config_flags
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'The configuration file, e.g. configs/kd_digits.py or configs/kd_cifar10.py:small'
 )
-_WORKDIR = flags.DEFINE_string('workdir', None, "The run's folder (default: runs/<name of the run>)")
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, "The run's folder (default: runs/<name of the run>)"
+)
 
 
 def _parse(argv):
   """Flags and the config file; whatever is wrong with them is one line and exit code 2."""
+  from ensdistill import config as config_lib
+
   try:
     rest = flags.FLAGS(argv)
     if len(rest) > 1:
-      raise ValueError(f'unexpected argument {rest[1]!r}: settings are given as --config.name=value')
+      raise ValueError(
+        f'unexpected argument {rest[1]!r}: settings are given as --config.name=value'
+      )
     if _CONFIG.value is None:
       raise ValueError('--config is missing: --config=configs/kd_digits.py, say')
     _CONFIG.value.to_dict()  # a config file that could not be read fails here
+    overridden = config_flags.get_override_values(flags.FLAGS['config'])
+    config_lib.forget_replaced(_CONFIG.value, overridden)
     return rest
   except Exception as error:
     if isinstance(error, (KeyError, AttributeError)):

@@ -1,4 +1,4 @@
-"""Many networks of one shape as one: a frozen view of them, and a one-member function lifted over all."""
+"""Many networks of one shape as one: a frozen view of them, a one-member function lifted over all."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -33,7 +33,7 @@ def default_strategy(convolutional: bool) -> str:
 
 
 def lift(function: Callable, strategy: str = 'vmap') -> Callable:
-  """function(member, *shared) -> lifted(stacked members, *shared): every leaf gains a leading axis."""
+  """function(member, *shared) -> lifted(stacked members, *shared): leaves gain a leading axis."""
   if strategy not in STRATEGIES:
     raise names.unknown('member strategy', strategy, STRATEGIES)
 

@@ -30,7 +30,9 @@ def note(mesh: Mesh, batch: int) -> str:
   idle = jax.device_count() - mesh.size
   text = f'{mesh.size} device(s): {mesh.shape["data"]} x data, {mesh.shape["member"]} x members'
   return text + (
-    f'; {idle} idle: a global batch of {batch} does not split over them (set batch_size)' if idle else ''
+    f'; {idle} idle: a global batch of {batch} does not split over them (set batch_size)'
+    if idle
+    else ''
   )
 
 

@@ -25,14 +25,16 @@ def _cosine(peak, steps, warmup):
 
 
 def _step_linear(peak, steps, warmup):
-  """Flat to half of the run, linear to a hundredth of the peak at nine tenths, flat (Diversity Matters)."""
+  """Flat to half of the run, linear to a hundredth at nine tenths, flat (Diversity Matters)."""
   half, late = steps // 2, max(steps * 9 // 10, steps // 2 + 1)
   falling = optax.linear_schedule(peak, peak / 100, late - half)
-  return _join((_warm(optax.constant_schedule(peak), peak, steps, warmup, start=0.01), falling), (half,))
+  return _join(
+    (_warm(optax.constant_schedule(peak), peak, steps, warmup, start=0.01), falling), (half,)
+  )
 
 
 def _one_cycle(peak, steps, warmup):
-  """A tenth of the peak up to it and back over two thirds of the run, then down to a ten-thousandth (EnD²)."""
+  """From a tenth of the peak up and back over two thirds, then to a ten-thousandth of it (EnD²)."""
   third, two = max(steps // 3, 1), max(2 * steps // 3, 2)
   up = optax.linear_schedule(peak / 10, peak, third)
   down = optax.linear_schedule(peak, peak / 10, two - third)
@@ -120,7 +122,9 @@ _rate = lambda name, peak, steps, warmup: schedule(name, peak=peak, steps=steps,
 
 def _pull(strength: float, towards: float) -> optax.GradientTransformation:
   """Adds strength * (parameter - towards)."""
-  add = lambda g, p: jax.tree.map(lambda g, p: g + strength * (p - jnp.asarray(towards, p.dtype)), g, p)
+  add = lambda g, p: jax.tree.map(
+    lambda g, p: g + strength * (p - jnp.asarray(towards, p.dtype)), g, p
+  )
   return optax.stateless(add)
 
 

@@ -11,7 +11,6 @@ import jax
 from ensdistill import (
   build,
   compare,
-  config as config_lib,
   data,
   distil,
   export,
@@ -19,8 +18,13 @@ from ensdistill import (
   runtime,
   safe,
   sets,
-  teacher as teacher_lib,
   writers,
+)
+from ensdistill import (
+  config as config_lib,
+)
+from ensdistill import (
+  teacher as teacher_lib,
 )
 
 

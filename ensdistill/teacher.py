@@ -83,23 +83,45 @@ def obtain(config, dataset, root: pathlib.Path, writer) -> Teacher:
   folder.mkdir(parents=True, exist_ok=True)
   method = build.teacher_method(config, dataset)
   wanted = range(config.teacher.members)
-  say = lambda: writer.line(f'teacher {fingerprint}: another run is training it; waiting for {folder}')
+  say = lambda: writer.line(
+    f'teacher {fingerprint}: another run is training it; waiting for {folder}'
+  )
   with safe.lock(folder / 'lock', waiting=say):
     safe.write_atomic(folder / 'teacher.json', json.dumps(decisive, indent=2, sort_keys=True))
     stored = {m: member for m in wanted if (member := _load(folder, _name(m), writer)) is not None}
     missing = [m for m in wanted if m not in stored]
     if stored:
-      writer.line(f'teacher {fingerprint}: {len(stored)} of {len(wanted)} members found in {folder}')
-    together = config.teacher.together or len(wanted)
-    for at in range(0, len(missing), together):
-      stored |= _train(config, dataset, method, missing[at : at + together], folder, writer)
+      writer.line(
+        f'teacher {fingerprint}: {len(stored)} of {len(wanted)} members found in {folder}'
+      )
+    for numbers in _groups(folder, missing, stored, config.teacher.together or len(wanted)):
+      trained = _train(config, dataset, method, numbers, missing, folder, writer)
+      stored |= {m: member for m, member in trained.items() if m in missing}
   stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *[stored[m] for m in wanted])
   strategy = build.loop(config, config.teacher, method, len(wanted), writer, folder).strategy
   return Teacher(method, stacked, fingerprint, folder, strategy)
 
 
-def _train(config, dataset, method, numbers, folder, writer) -> dict[int, Any]:
-  """Trains these members in one program and stores each; -> {number: variables}."""
+def _groups(folder, missing, stored, together: int) -> list[list[int]]:
+  """Numbers of the missing members, a list for each program that trains some of them together.
+
+  First come the groups that a kill left, as they were begun: so a run that is killed while it stores
+  its members takes the others from the last checkpoint too, and no number depends on the moment.
+  """
+  groups = []
+  for path in sorted((folder / 'checkpoints').glob('members_*')):
+    bits = int(path.name.removeprefix('members_'), 16)
+    numbers = [m for m in range(bits.bit_length()) if bits >> m & 1]
+    if stored.keys() >= set(numbers):
+      checkpoint.remove(path)
+    elif set(numbers) <= stored.keys() | set(missing):
+      groups.append(numbers)
+      missing = [m for m in missing if m not in numbers]
+  return groups + [missing[at : at + together] for at in range(0, len(missing), together)]
+
+
+def _train(config, dataset, method, numbers, missing, folder, writer) -> dict[int, Any]:
+  """Trains these members in one program, stores each that is missing; -> {number: variables}."""
   section = config.teacher
   running = build.loop(config, section, method, len(numbers), writer, folder)
   writer.line(
@@ -115,10 +137,11 @@ def _train(config, dataset, method, numbers, folder, writer) -> dict[int, Any]:
     return train.train_step(state, mesh.split_batch(running.mesh, batch), None, method)
 
   began = time.monotonic()
-  name = f'{numbers[0]}-{numbers[-1]}-of-{len(numbers)}'
+  name = f'members_{sum(1 << m for m in numbers):x}'  # bit m stands for member m
+  stage = 'teacher' if len(numbers) == section.members else f'teacher-{numbers[0]}-{numbers[-1]}'
   with checkpoint.Checkpointer(folder / 'checkpoints' / name, log=writer.line) as checkpointer:
     variables, kept = loop.fit(
-      'teacher',
+      stage,
       step,
       states,
       (build.arrays(dataset.train, dataset),),
@@ -134,9 +157,11 @@ def _train(config, dataset, method, numbers, folder, writer) -> dict[int, Any]:
     )
     variables = jax.device_get(variables)
     trained = {m: members.take(variables, i) for i, m in enumerate(numbers)}
+    seconds = (time.monotonic() - began) / len(numbers)
     for i, m in enumerate(numbers):
-      facts = {name: float(values[i]) for name, values in kept.items()}
-      _save(folder, _name(m), trained[m], facts | {'seconds': (time.monotonic() - began) / len(numbers)})
+      if m in missing:
+        facts = {name: float(values[i]) for name, values in kept.items()}
+        _save(folder, _name(m), trained[m], facts | {'seconds': seconds})
     checkpointer.remove()
   return trained
 

@@ -53,9 +53,7 @@ def start(keys, orders, method: Method, example, variables=None) -> TrainState:
   @jax.vmap
   def states(key, order, variables):
     params, batch_stats = variables['params'], variables.get('batch_stats', {})
-    return TrainState(
-      jnp.int32(0), params, batch_stats, method.optimizer.init(params), key, order
-    )
+    return TrainState(jnp.int32(0), params, batch_stats, method.optimizer.init(params), key, order)
 
   return states(keys, orders, variables)
 
@@ -70,7 +68,7 @@ def keys(root, numbers, shared_order: bool = False):
 
 
 def train_step(state: TrainState, batch, teacher: members.Members | None, method: Method):
-  """One update. batch: x [B, ...] in the input space, y, and teacher_outputs where they are stored."""
+  """One update. batch: x [B, ...] in the input space, y, and teacher_outputs if they are stored."""
   student, objective = method.student, method.objective
   key_perturb, key_dropout = jax.random.split(jax.random.fold_in(state.key, state.step))
   x = clean = batch['x']

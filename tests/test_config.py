@@ -1,4 +1,4 @@
-"""The configuration: every file builds, wrong settings fail in one line before anything compiles."""
+"""The configuration: every file builds, wrong settings fail in one line before compiling."""
 
 import functools
 import importlib
@@ -10,11 +10,14 @@ import jax.numpy as jnp
 import pytest
 import tiny
 
-from ensdistill import build, config as config_lib, distil, members, train
+from ensdistill import build, distil, members, train
+from ensdistill import config as config_lib
 
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
-FILES = sorted(p.stem for p in (ROOT / 'configs').glob('*.py') if p.stem not in ('common', '__init__'))
+FILES = sorted(
+  p.stem for p in (ROOT / 'configs').glob('*.py') if p.stem not in ('common', '__init__')
+)
 
 
 def get(name, variant=''):
@@ -62,7 +65,9 @@ def test_the_steps_of_every_method_have_shapes(name):
   teacher = build.teacher_method(config, training)
 
   def state_of(method):
-    variables = jax.eval_shape(lambda: method.student.module.init(jax.random.key(0), example, False))
+    variables = jax.eval_shape(
+      lambda: method.student.module.init(jax.random.key(0), example, False)
+    )
     params, stats = variables['params'], variables.get('batch_stats', {})
     shape = lambda f, *a: jax.eval_shape(f, *a)
     key = shape(lambda: jax.random.key(0))
@@ -89,7 +94,10 @@ def test_the_steps_of_every_method_have_shapes(name):
 @pytest.mark.parametrize(
   'changes,message',
   [
-    ({'student__kind': 'hydar'}, r"unknown student 'hydar'.* known: batch_ensemble, multi_head, single"),
+    (
+      {'student__kind': 'hydar'},
+      r"unknown student 'hydar'.* known: batch_ensemble, multi_head, single",
+    ),
     ({'student__kind': 'multihead'}, r"did you mean 'multi_head'\?"),
     ({'objective__name': 'dirichlett'}, "did you mean 'dirichlet'"),
     ({'perturb__name': 'confods'}, "did you mean 'conf_ods'"),
@@ -109,7 +117,10 @@ def test_the_steps_of_every_method_have_shapes(name):
     ({'network__depth': 20}, "unknown setting of mlp 'depth'"),
     ({'objective__name': 'normal_wishart'}, 'regression|gaussian'),
     ({'seeds': 0}, 'seeds=0 must be at least 1'),
-    ({'student__batch_size': 100}, r'batch_size=100 is larger than the training set \(48 examples\)'),
+    (
+      {'student__batch_size': 100},
+      r'batch_size=100 is larger than the training set \(48 examples\)',
+    ),
   ],
 )
 def test_wrong_settings_fail_in_one_line(changes, message):
@@ -139,7 +150,9 @@ def test_a_fingerprint_knows_what_decides_numbers():
   other = config_lib.decisive(tiny.config(student__steps=7))
   assert config_lib.differences(decisive, other) == ['student.steps: 6 -> 7']
   assert config_lib.fingerprint(decisive) != config_lib.fingerprint(other)
-  assert config_lib.fingerprint(decisive) == config_lib.fingerprint(dict(reversed(decisive.items())))
+  assert config_lib.fingerprint(decisive) == config_lib.fingerprint(
+    dict(reversed(decisive.items()))
+  )
 
 
 def test_optional_settings_come_from_the_parts_signatures():

@@ -133,7 +133,9 @@ def test_each_network_keeps_its_own_best(tmp_path):
     extra = {'number': state.params['number'], 'step': state.params['step'] + 1}
     return after._replace(params={**after.params, **extra}), logs
 
-  states = states._replace(params={**states.params, 'number': jnp.arange(2.0), 'step': jnp.zeros(2)})
+  states = states._replace(
+    params={**states.params, 'number': jnp.arange(2.0), 'step': jnp.zeros(2)}
+  )
   with checkpoint.Checkpointer(tmp_path) as checkpointer:
     variables, kept = loop.fit(
       'stage',

@@ -1,4 +1,4 @@
-"""Eight devices give one device's numbers: a global batch, a global batch norm, members in place."""
+"""Eight devices give one device's numbers: a global batch and batch norm, members in place."""
 
 import os
 import subprocess
@@ -17,7 +17,8 @@ keys = train.keys(jax.random.key(0), range(4))
 def run(devices):
   where = mesh.make(4, 16, devices)
   def step(state, arrays):
-    batch = train.draw(arrays, state.order, state.step, batch=16, augment=build.augmentation(config))
+    augment = build.augmentation(config)
+    batch = train.draw(arrays, state.order, state.step, batch=16, augment=augment)
     return train.train_step(state, mesh.split_batch(where, batch), None, method)
   states = mesh.place(train.start(*keys, method, jnp.zeros((1, 8, 8, 1))), mesh.by_member(where))
   arrays = mesh.place(build.arrays(training.train, training), mesh.replicated(where))

@@ -62,7 +62,9 @@ def test_members_together_equal_members_alone(strategy):
     one, _ = alone(one, arrays)
   assert tiny.largest_difference(members.take(together, 1).params, one.params) < 1e-6
   assert logs['loss'].shape == (3,)
-  assert float(jnp.abs(together.params['head']['kernel'][0] - one.params['head']['kernel']).max()) > 0.01
+  assert (
+    float(jnp.abs(together.params['head']['kernel'][0] - one.params['head']['kernel']).max()) > 0.01
+  )
 
 
 def test_an_sgd_step_by_hand():
@@ -91,13 +93,18 @@ def test_an_sgd_step_by_hand():
 def test_latentbe_factors_decay_to_one_with_gradients_times_members():
   """r <- r - rate * (M * dL/dr + decay * (r - 1)), all else w <- w - rate * (dL/dw + decay * w)."""
   student = students.make(
-    'batch_ensemble', nets.build('mlp', shape=(4,), mean=(0.0,), std=(1.0,), hidden=(5,)), 3, members=2
+    'batch_ensemble',
+    nets.build('mlp', shape=(4,), mean=(0.0,), std=(1.0,), hidden=(5,)),
+    3,
+    members=2,
   )
   chain = optim.make(
     name='sgd', rate=0.1, steps=10, schedule='constant', momentum=0.0, nesterov=False, decay=0.01,
     group=student.group, factor_decay='one', factor_scale=2.0,
   )  # fmt: skip
-  drawn = nets.initial.variables(student.module, jax.random.split(jax.random.key(0), 1), jnp.ones((1, 4)))
+  drawn = nets.initial.variables(
+    student.module, jax.random.split(jax.random.key(0), 1), jnp.ones((1, 4))
+  )
   params = jax.tree.map(lambda p: p[0] + np.float32(0.5), drawn['params'])
   grads = jax.tree.map(np.sin, params)
   updates, _ = jax.jit(lambda g, p: chain.update(g, chain.init(p), p))(grads, params)
@@ -192,7 +199,9 @@ def test_draw_is_a_pure_function_of_order_and_step():
   a, b, c = draw(arrays, order, 2), draw(arrays, order, 2), draw(arrays, order, 3)
   assert tiny.largest_difference(a, b) == 0
   assert tiny.largest_difference(a['x'], c['x']) > 0
-  seen = np.concatenate([np.asarray(draw({'x': arrays['x'], 'i': jnp.arange(48)}, order, s)['i']) for s in range(3)])
+  seen = np.concatenate(
+    [np.asarray(draw({'x': arrays['x'], 'i': jnp.arange(48)}, order, s)['i']) for s in range(3)]
+  )
   assert sorted(seen) == list(range(48))
 
 

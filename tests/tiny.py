@@ -66,7 +66,9 @@ def running(size=1, batch=16, writer=None, **settings) -> loop.Loop:
   """A loop over one device, silent."""
   device_mesh = mesh.make(size, batch, jax.devices()[:1])
   settings = {'steps_per_call': 2, 'logs': 3, 'scores': 2, **settings}
-  return loop.Loop(device_mesh, settings.pop('strategy', 'vmap'), writer or writers.Silent(), **settings)
+  return loop.Loop(
+    device_mesh, settings.pop('strategy', 'vmap'), writer or writers.Silent(), **settings
+  )
 
 
 def largest_difference(a, b) -> float:
