@@ -10,14 +10,28 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 from PIL import Image
 from scipy import special
 
-from ensdistill import compare, measure, metrics, predictive, report, writers
+from ensdistill import (
+  build,
+  compare,
+  distil,
+  measure,
+  metrics,
+  predictive,
+  report,
+  teacher,
+  train,
+  writers,
+)
 from ensdistill.data.dataset import Split
+from ensdistill.perturb import Space
 from ensdistill.report import __main__ as command
 from ensdistill.report import columns, figures, html, probes, runs, tables, verdict
 from ensdistill.report.figures import diversity, plane, quality, style
@@ -456,6 +470,46 @@ def finished(tmp_path_factory, dataset, compared):
     flat = flat_dataset(dataset)
     written = report.write(folder, config, flat, compared, seen_by(flat), timings, writer)
   return folder, written
+
+
+def networks(config, dataset):
+  """An untrained teacher of three members and an untrained student."""
+  make = build.teacher_method(config, dataset)
+  start = lambda method, n: train.start(
+    *train.keys(jax.random.key(n), range(n)), method, jnp.zeros((1, *dataset.shape))
+  )
+  variables = lambda method, n: jax.device_get(start(method, n).variables)
+  method = distil.phases(config, dataset)[-1].method
+  return (
+    teacher.Teacher(make, variables(make, 3), '', None, 'vmap'),
+    distil.Distilled(method, variables(method, 1)),
+  )
+
+
+def test_probes_look_at_the_networks_themselves(dataset, monkeypatch):
+  monkeypatch.setattr(probes, 'SIDE', 6)
+  flat = dataclasses.replace(
+    flat_dataset(dataset), mean=(0.0, 0.0), std=(1.0, 1.0), space=Space(-9.0, 9.0, 1.0)
+  )
+  config = tiny.config(perturb__name='gaussian', perturb__eta=0.5)
+  ensemble, student = networks(config, flat)
+  seen = probes.collect(config, flat, ensemble, student)
+  assert seen.plane.x.shape == (6, 6, 2) and set(seen.plane.predictives) == {
+    'ensemble-3',
+    'student',
+  }
+  outputs = ensemble.freeze(ensemble.variables).outputs(seen.plane.x.reshape(-1, 2))
+  expected = predictive.Mixture(jax.nn.log_softmax(outputs)).knowledge()
+  np.testing.assert_allclose(
+    seen.plane.predictives['ensemble-3'].knowledge(), expected, rtol=1e-3, atol=1e-6
+  )
+  spread = np.ptp(flat.train.x, axis=0)
+  np.testing.assert_allclose(np.ptp(seen.plane.x, axis=(0, 1)), 1.5 * spread, rtol=1e-5)
+  step = seen.moved.moved - seen.moved.clean
+  assert seen.moved.name == 'gaussian' and 0.2 < step.std() < 0.8
+  assert (seen.moved.before != seen.moved.after).all() and (seen.moved.after >= 0).all()
+  still = probes.collect(tiny.config(), dataset, *networks(tiny.config(), dataset))
+  assert still == probes.Probes(None, None)
 
 
 def test_results_are_strict_json(finished):

@@ -41,7 +41,7 @@ def collect(config, dataset, teacher, distilled) -> Probes:
   )
 
 
-def grid(x_B2, side: int = SIDE) -> np.ndarray:
+def grid(x_B2, side: int) -> np.ndarray:
   """A grid [side, side, 2] over half as much again as the data span, rows from low to high."""
   low, high = x_B2.min(0), x_B2.max(0)
   middle, half = (low + high) / 2, 0.75 * (high - low)
@@ -52,7 +52,7 @@ def grid(x_B2, side: int = SIDE) -> np.ndarray:
 def _plane(config, dataset, teacher, distilled) -> Plane | None:
   if dataset.shape != (2,):
     return None
-  x = grid(dataset.train.x)
+  x = grid(dataset.train.x, SIDE)
   section, method = config.evaluate, distilled.method
   settings = dict(batch=section.batch_size, precision=section.precision)
   settings |= dict(device_mesh=mesh.make(1, section.batch_size))
@@ -67,8 +67,7 @@ def _plane(config, dataset, teacher, distilled) -> Plane | None:
     predictives[name] = method.objective.predictive(
       method.family, outputs(student.freeze, variables)
     )
-  in_units = lambda p: evaluate.in_units(dataset, jax.device_get(p))
-  return Plane(x, {name: in_units(p) for name, p in predictives.items()})
+  return Plane(x, {name: _on_host(p, dataset) for name, p in predictives.items()})
 
 
 def _moved(config, dataset, teacher, distilled) -> Moved | None:
@@ -91,8 +90,13 @@ def _moved(config, dataset, teacher, distilled) -> Moved | None:
     return moved, *(method.family.predictive(members.outputs(at)) for at in (x, moved))
 
   moved, *predictives = jax.device_get(move(x, teacher.variables, _first(distilled.variables)))
-  unsure = [np.asarray(evaluate.in_units(dataset, p).knowledge()) for p in predictives]
+  unsure = [np.asarray(_on_host(p, dataset).knowledge()) for p in predictives]
   return Moved(method.perturbation.name, np.asarray(x), moved, *unsure)
+
+
+def _on_host(predictive, dataset):
+  """A predictive distribution in the target's own units."""
+  return evaluate.in_units(jax.device_get(predictive), dataset.target_mean, dataset.target_std)
 
 
 def _first(variables):
