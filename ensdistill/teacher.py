@@ -105,8 +105,8 @@ def obtain(config, dataset, root: pathlib.Path, writer) -> Teacher:
 def _groups(folder, missing, stored, together: int) -> list[list[int]]:
   """Numbers of the missing members, a list for each program that trains some of them together.
 
-  First come the groups that a kill left, as they were begun: so a run that is killed while it stores
-  its members takes the others from the last checkpoint too, and no number depends on the moment.
+  First come the groups that a kill left, as they were begun: even a run that was killed while it
+  stored its members goes on from its last checkpoint, so that no number depends on the moment.
   """
   groups = []
   for path in sorted((folder / 'checkpoints').glob('members_*')):
