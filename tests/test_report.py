@@ -418,6 +418,16 @@ def test_the_verdict_says_how_much_of_the_gap_is_closed():
   assert 'worse' not in verdict.sentence('The student', rows, rows[-1])
 
 
+def test_the_verdict_of_a_student_that_closes_nothing():
+  rows = gap_rows()
+  rows[-1]['metrics'] |= {'gap_closed/acc': -0.5, 'gap_closed/nll': -0.1}
+  text = verdict.sentence('The student', rows, rows[-1])
+  assert 'closes none of the gap in NLL and accuracy between one network' in text
+  assert '-' not in text
+  alone = verdict.sentence('The student', [rows[0], rows[-1]], rows[-1])
+  assert 'no ensemble to compare with' in alone
+
+
 def test_more_disagreement_than_the_ensemble_has_is_no_merit():
   far, near = (verdict.Gap('pairwise_kl', 'disagreement', closed, None) for closed in (3.0, 0.8))
   assert verdict.merit(near) > verdict.merit(far)
@@ -577,7 +587,7 @@ def test_pictures_lie_beside_the_page(finished):
 
 def test_bars_stand_where_their_values_are():
   rows = gap_rows()
-  text = html._bars(rows, rows[-1])
+  text = html._bars('The student', rows, rows[-1])
   zero, one = html._at(0), html._at(1)
   styles = re.findall(r'class="fill( below)?" style="left:([\d.]+)%;width:([\d.]+)%"', text)
   assert [float(s[1]) for s in styles] == pytest.approx([zero, zero], abs=0.06)
@@ -586,7 +596,7 @@ def test_bars_stand_where_their_values_are():
   )
   assert text.count('class="error"') == 1  # one has several seeds
   rows[-1]['metrics']['gap_closed/nll'] = -3.0
-  below = html._bars(rows, rows[-1])
+  below = html._bars('The student', rows, rows[-1])
   assert 'fill below" style="left:0.0%' in below and '◂ -300 %' in below
 
 

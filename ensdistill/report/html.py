@@ -36,7 +36,7 @@ def _one(run) -> str:
   for row in run.students:
     label = 'The student' if row['name'] == 'student' else 'The averaged student'
     parts.append(f'<p class="verdict">{text(verdict.sentence(label, run.rows, row))}</p>')
-    parts.append(_bars(run.rows, row))
+    parts.append(_bars(label, run.rows, row))
   return ''.join(parts) + _table([run])
 
 
@@ -70,7 +70,7 @@ def _about(run) -> str:
   )
 
 
-def _bars(rows, student) -> str:
+def _bars(label, rows, student) -> str:
   """A bar for each metric: 0 is one network, 1 the ensemble."""
   gaps = verdict.gaps(rows, student)
   parts = []
@@ -80,7 +80,8 @@ def _bars(rows, student) -> str:
       for v, t in ((0, 'one network'), (1, 'the ensemble'))
     )
     parts.append(
-      '<h2>How much of the gap is closed</h2><div class="gap"><div class="name"></div>'
+      f'<h2>How much of the gap {label[0].lower()}{label[1:]} closes</h2>'
+      '<div class="gap"><div class="name"></div>'
       f'<div class="scale">{marks}</div><div></div></div>'
     )
     parts += [_bar(gap) for gap in gaps.closed]
@@ -107,7 +108,7 @@ def _bar(gap) -> str:
   value = f'{verdict.percent(gap)} %'
   beyond = '◂ ' if gap.closed < LOW else '▸ ' if gap.closed > HIGH else ''
   whisker = ''
-  if gap.error:
+  if gap.error and not beyond:
     low, high = _at(gap.closed - gap.error), _at(gap.closed + gap.error)
     whisker = f'<i class="error" style="left:{low:.1f}%;width:{high - low:.1f}%"></i>'
   return (

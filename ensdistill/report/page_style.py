@@ -23,7 +23,7 @@ th { font-weight: 600; vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
   background: var(--page); }
 tr.first td { border-top: 2px solid var(--muted); } td b { font-weight: 700; }
-.gap { display: grid; grid-template-columns: 16rem 1fr 6.5rem; gap: 0 .8rem; align-items: center;
+.gap { display: grid; grid-template-columns: 16rem 1fr 8rem; gap: 0 .8rem; align-items: center;
   font-size: .875rem; padding: .15rem 0; }
 .gap .value { font-variant-numeric: tabular-nums; white-space: nowrap; }
 .track { position: relative; height: 1.1rem; background: var(--card); border-radius: 3px; }
@@ -44,6 +44,6 @@ pre { background: var(--card); padding: .6rem .8rem; border-radius: 4px; overflo
 details { margin: .6rem 0; } summary { cursor: pointer; font-weight: 600; }
 td.heat { --share: calc(var(--closed) * 55%);
   background: color-mix(in srgb, var(--bar) var(--share), transparent); }
-@media (max-width: 40rem) { body { padding: .7rem; } .gap { grid-template-columns: 1fr 6rem; }
+@media (max-width: 40rem) { body { padding: .7rem; } .gap { grid-template-columns: 1fr 8rem; }
   .gap .name { grid-column: 1 / -1; } }
 """

@@ -77,11 +77,15 @@ def sentence(label: str, rows: list[dict], student: dict) -> str:
   main = [key for key in ('cnll', 'nll', 'rmse', 'acc') if key in closed][:2]
   if 'cnll' in main and 'nll' in main:
     main = ['cnll', *(['acc'] if 'acc' in closed else [])]
-  if main:
-    parts = [f'{percent(closed[key])} % of the gap in {closed[key].title}' for key in main]
-    text = f'{label} closes {" and ".join(parts)} between one network and the ensemble of {size}'
+  between = f'between one network and the ensemble of {size}'
+  won = [closed[key] for key in main if closed[key].closed > 0]
+  if won:
+    parts = [f'{percent(gap)} % of the gap in {gap.title}' for gap in won]
+    text = f'{label} closes {" and ".join(parts)} {between}'
+  elif main:
+    text = f'{label} closes none of the gap in {_listed([closed[k].title for k in main])} {between}'
   else:
-    text = f'{label}: between one network and the ensemble of {size} there is no gap to measure'
+    text = f'{label}: {between} there is no gap to measure'
   dee = student['metrics'].get('dee')
   if dee is not None:
     text += f', is worth {dee:.1f} of its members'
