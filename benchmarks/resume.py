@@ -1,6 +1,6 @@
 """Kills a run at random moments and compares it with one that was left alone, by hand:
 
-  python -m benchmarks.resume [--config=configs/kd_digits.py] [--kills=5] [--seed=0] [--config.x=...]
+  python -m benchmarks.resume [--config=configs/kd_digits.py] [--kills=5] [--seed=0] [--config....]
 
 Prints the stage and step of each kill, then 'identical' or what differs (exit code 1). A kill comes
 when a random number of lines of metrics is reached, and a random part of a line's time later. The

@@ -1,4 +1,4 @@
-"""The command under kill -9, and two of it at once: the files end as those of one undisturbed run."""
+"""The command under kill -9, and two of it at once: files end as those of an undisturbed run."""
 
 import json
 import os
@@ -37,7 +37,7 @@ class Command:
     self.log = folder / f'{self.run.name}.txt'
     arguments = [
       f'--config={ROOT}/configs/kd_digits.py',
-      f'--config.data.name=npz:{folder}/set.npz',
+      '--config.data.name=npz:set.npz',
     ]
     with open(self.log, 'w') as log:
       self.process = subprocess.Popen(
@@ -66,15 +66,18 @@ class Command:
     text = path.read_text() if path.exists() else ''
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith('\n')]
 
-  def kill_at(self, stage: str, step: int) -> None:
-    self.wait_for(lambda: any((x['stage'], x['step']) == (stage, step) for x in self.lines()))
+  def kill_when(self, happened) -> None:
+    self.wait_for(happened)
     self.process.send_signal(signal.SIGKILL)
     assert self.process.wait(PATIENCE) == -signal.SIGKILL, self.text()
 
+  def logged(self, stage: str, step: int) -> bool:
+    return any((line['stage'], line['step']) == (stage, step) for line in self.lines())
+
   def results(self) -> dict:
-    """results.json but for what a clock measured."""
+    """results.json but for what a clock measured, and the folder."""
     results = json.loads((self.run / 'results.json').read_text())
-    assert results.pop('timings')
+    assert results.pop('timings') and self.run.name in results.pop('command')
     for row in results['rows']:
       row['metrics'] = {
         name: value
@@ -94,43 +97,57 @@ def data_set(folder):
 
 
 @pytest.fixture(scope='module')
-def together(tmp_path_factory):
-  """Two runs started at once, which want the same teacher: the one that trains it, the other."""
-  folder = data_set(tmp_path_factory.mktemp('together') / 'folder')
-  commands = [Command(folder, 'runs/a'), Command(folder, 'runs/b')]
-  texts = [command.ends() for command in commands]
-  trained = ['training 2 members' in text for text in texts]
-  assert sorted(trained) == [False, True], texts
-  return commands[trained.index(True)], commands[trained.index(False)]
+def start():
+  """Command, but none outlives these tests."""
+  started = []
+
+  def command(*arguments):
+    started.append(Command(*arguments))
+    return started[-1]
+
+  yield command
+  for command in started:
+    command.process.kill()
+    command.process.wait()
 
 
-def test_two_runs_at_once_train_one_teacher(together):
-  trained, waited = together
-  text = waited.text()
-  waiting, found = (
-    text.index('another run is training it; waiting'),
-    text.index('2 of 2 members found'),
-  )
-  assert waiting < found
-  assert {line['stage'] for line in trained.lines()} == {'teacher', 'student'}
-  assert {line['stage'] for line in waited.lines()} == {'student'}
-  a, b = trained.results(), waited.results()
-  assert a.pop('command') != b.pop('command')
-  assert a == b
+@pytest.fixture(scope='module')
+def pair(start, tmp_path_factory):
+  """Two runs started at once that want the same teacher: the one that trains it, the other.
+
+  The other is stopped as soon as it has the teacher.
+  """
+  folder = data_set(tmp_path_factory.mktemp('pair') / 'folder')
+  commands = [start(folder, 'runs/a'), start(folder, 'runs/b')]
+  trains = lambda command: 'training 2 members' in command.text()
+  commands[0].wait_for(lambda: any(map(trains, commands)))
+  trained, other = sorted(commands, key=trains, reverse=True)
+  other.kill_when(lambda: 'members found' in other.text())
+  return trained, other
 
 
-def test_killed_in_both_stages_ends_bit_identical(together, tmp_path):
-  """Once the checkpoint before the kill is resumed, and what came after it is done again."""
-  undisturbed, _ = together
+def test_two_runs_at_once_train_one_teacher(pair):
+  trained, other = pair
+  text = other.text()
+  assert text.index('another run is training it; waiting') < text.index('2 of 2 members found')
+  assert 'training 2 members' not in text
+  assert trained.logged('teacher', 8)
+  assert not any(line['stage'] == 'teacher' for line in other.lines())
+
+
+def test_killed_in_both_stages_ends_bit_identical(start, pair, tmp_path):
+  """Each time the last checkpoint is resumed, and what came after it is done again."""
+  undisturbed, _ = pair
   folder = data_set(tmp_path / 'folder')
-  workdir = f'runs/{undisturbed.run.name}'
-  Command(folder, workdir).kill_at('teacher', 5)
-  second = Command(folder, workdir)
-  second.kill_at('student', 5)
+  first = start(folder)
+  first.kill_when(lambda: first.logged('teacher', 5))
+  second = start(folder)
+  second.kill_when(lambda: second.logged('student', 5))
   assert 'teacher: goes on from step ' in second.text()
-  last = Command(folder, workdir)
+  last = start(folder)
   text = last.ends()
   assert '2 of 2 members found' in text and 'student: goes on from step ' in text
   assert not (last.run / 'checkpoints').exists()
+  undisturbed.ends()
   assert last.results() == undisturbed.results()
   assert last.lines() == undisturbed.lines()
