@@ -35,18 +35,18 @@ def write(folder: pathlib.Path, config, dataset, compared, probes, timings: dict
   run = Run(config.name or folder.name, folder, config_lib.to_json(config), results)
   safe.write_atomic(folder / 'report.html', html.page([run]))
   writer.text('report/table', tables.markdown({run.label: results}))
-  writer.hparams(run.config, final(results['rows']))
+  writer.hparams(run.config, final(results['rows'], config.student.view))
   text = json.dumps(results, indent=2, allow_nan=False)
   safe.write_atomic(folder / 'results.json', text + '\n')
   return results
 
 
-def final(rows) -> dict[str, float]:
+def final(rows, view: str = 'members') -> dict[str, float]:
   """The student's metrics that the table and the verdict show: columns of the HPARAMS tab."""
   from ensdistill.report import columns
 
   found = {row['name']: row['metrics'] for row in rows}
-  metrics = found.get('student-averaged', found['student'])
+  metrics = found['student-averaged' if view == 'averaged' else 'student']
   keys = [column.key for column in columns.table_columns(rows)]
   keys += [f'gap_closed/{name}' for name in columns.gap_names(rows)]
   return {key: metrics[key] for key in keys if metrics.get(key) is not None}

@@ -33,6 +33,7 @@ def reliability(context):
     title = f'{style.model_title(name)}\nECE {first:.2f} → {second:.2f} %'
     upper.set(title=title, xlim=(0, 1.02), ylim=(0, 1.04))
     lower.set(xlabel='confidence', yscale='log', ylim=(1e-4, 1.5))
+    style.log_axis(lower.yaxis)
   axes[0, 0].set_ylabel('accuracy')
   axes[1, 0].set_ylabel('share')
   figure.align_ylabels(axes[:, 0])

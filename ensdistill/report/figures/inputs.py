@@ -21,20 +21,20 @@ def perturbed(context):
 def _images(probe):
   difference = (probe.moved - probe.clean).mean(-1)
   top = float(np.abs(difference).max()) or 1.0
-  figure, axes = style.panels(3, len(probe.clean), width=0.95, height=1.1)
-  for i, (first, second, third) in enumerate(axes.T):
-    for ax, image, unsure in (
-      (first, probe.clean, probe.before),
-      (second, probe.moved, probe.after),
-    ):
-      ax.imshow(image[i].squeeze(), cmap='gray', vmin=0, vmax=1)
-      ax.set_title(f'{unsure[i]:.2g}', size=8, pad=2)
-    third.imshow(difference[i], cmap='RdBu_r', vmin=-top, vmax=top)
-  magnified = f'{1 / top:.0f} ×' if top < 0.5 else f'{1 / top:.1f} ×'
-  for ax, text in zip(axes[:, 0], ('clean', probe.name, f'difference\n{magnified}')):
-    ax.set_ylabel(text)
-  for ax in axes.flat:
-    ax.set(xticks=[], yticks=[])
+  times = f'{1 / top:.0f} ×' if top < 0.5 else f'{1 / top:.1f} ×'
+  count = len(difference)
+  figure, axes = style.panels(3, 1, width=0.95 * count, height=1.15)
+  for ax, x, unsure, text, settings in (
+    (axes[0, 0], probe.clean, probe.before, 'clean', dict(cmap='gray', vmin=0, vmax=1)),
+    (axes[1, 0], probe.moved, probe.after, probe.name, dict(cmap='gray', vmin=0, vmax=1)),
+    (axes[2, 0], difference, [], f'difference\n{times}', dict(cmap='RdBu_r', vmin=-top, vmax=top)),
+  ):
+    ax.set(xticks=[], yticks=[], ylabel=text)
+    for i, image in enumerate(x):
+      ax.imshow(image.squeeze(), extent=(1.1 * i, 1.1 * i + 1, 1, 0), **settings)
+    for i, value in enumerate(unsure):
+      ax.text(1.1 * i + 0.5, -0.03, f'{value:.2g}', ha='center', va='bottom', size=8)
+    ax.set(xlim=(0, 1.1 * count - 0.1), ylim=(1, 0), aspect='equal')
     ax.spines[:].set_visible(False)
   return figure
 

@@ -50,6 +50,7 @@ def _mirrored(ax, context, pair, kind, name):
   ax.axhline(0, color=style.BLACK, linewidth=0.6)
   if edges[0] > 0:
     ax.set_xscale('log')
+    style.log_axis(ax.xaxis)
   ax.set(xlabel=f'{kind} uncertainty{_unit(context)}', xlim=(edges[0], edges[-1]))
   low, high = ax.get_ylim()
   ax.set_ylim(min(low, -high / 3) * 1.3, high * 1.3)
