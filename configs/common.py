@@ -33,10 +33,10 @@ DATA = dict(
     data=dict(name='digits'),
     network=dict(name='resnet', depth=8),
     teacher=dict(steps=150, batch_size=64, optimizer=_SGD),
-    student=dict(steps=400, batch_size=64, optimizer=_SGD),
+    student=dict(steps=250, batch_size=64, optimizer=_SGD),
   ),
   spirals=dict(
-    data=dict(name='spirals'),
+    data=dict(name='spirals', valid=600),
     network=dict(name='mlp', hidden=(64, 64, 64, 64)),
     teacher=dict(
       steps=1500, batch_size=128, members=100, optimizer=dict(name='adam', rate=2e-3, decay=0.0)
@@ -80,9 +80,12 @@ _LATENT = dict(
   factors='ones',
   bias='shared',
   view='averaged',
+  select='acc',
   optimizer=dict(factor_decay='one', factor_scale='members'),
 )
 _ONE_CYCLE = dict(name='adam', rate=1e-2, schedule='one_cycle', warmup=0.0, decay=0.0, clip=10.0)
+# EnD²'s targets are the teacher's outputs on clean images, while the student sees augmented ones.
+_PRIOR = dict(kind='single', targets='clean_cache', optimizer=_ONE_CYCLE)
 
 METHODS = dict(
   # Controls: no teacher.
@@ -114,17 +117,13 @@ METHODS = dict(
   ),
   # EnD² and Proxy-EnD².
   end2=dict(student=dict(kind='single', optimizer=_ONE_CYCLE), objective=dict(name='dirichlet')),
-  end2_aux=dict(
-    student=dict(kind='single', optimizer=_ONE_CYCLE), objective=dict(name='dirichlet')
-  ),
+  end2_aux=dict(student=_PRIOR, objective=dict(name='dirichlet')),
   end2_tdiv=dict(
     student=dict(kind='single', optimizer=_ONE_CYCLE),
     objective=dict(name='dirichlet'),
     perturb=dict(name='tdiv'),
   ),
-  end2_proxy=dict(
-    student=dict(kind='single', optimizer=_ONE_CYCLE), objective=dict(name='proxy_dirichlet')
-  ),
+  end2_proxy=dict(student=_PRIOR, objective=dict(name='proxy_dirichlet', form='forward')),
   # Diversity Matters.
   be_kd=dict(
     student=dict(_BE, optimizer=_BE_OPTIMIZER),
@@ -192,7 +191,9 @@ _STEP_LINEAR = dict(schedule='step_linear', warmup=5 / 300, nesterov=False)
 _DIVERSITY_MATTERS = dict(
   network=dict(depth=28, width=10),
   teacher=dict(epochs=300, batch_size=256, select='acc', optimizer=dict(_STEP_LINEAR, rate=0.2)),
-  student=dict(epochs=300, batch_size=64, select='acc', optimizer=dict(_STEP_LINEAR, rate=0.05)),
+  student=dict(
+    epochs=300, batch_size=64, select='member_acc', optimizer=dict(_STEP_LINEAR, rate=0.05)
+  ),
 )
 PAPER = dict(
   be_kd_cifar100=_DIVERSITY_MATTERS,

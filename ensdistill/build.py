@@ -1,5 +1,6 @@
 """From sections of the configuration to the parts that run: nothing below reads a ConfigDict."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -12,17 +13,26 @@ from ensdistill.train import Method
 
 
 def network(section, dataset, dtype: str, fallback=None) -> nets.Backbone:
-  """The backbone that a section names for this data; an empty name falls back to the other's."""
-  if not section.name and fallback is not None:
-    section = fallback
+  """The backbone that a section names for this data."""
+  name, settings = network_settings(section, fallback)
   return nets.build(
-    section.name,
-    shape=dataset.train.x.shape[1:],
-    mean=dataset.mean,
-    std=dataset.std,
-    dtype=dtype,
-    **given(section, nets.NETWORKS),
+    name, shape=dataset.shape, mean=dataset.mean, std=dataset.std, dtype=dtype, **settings
   )
+
+
+def network_settings(section, fallback=None) -> tuple[str, dict]:
+  """Name and settings of a network; without a name those of the other, changed by its own."""
+  own = given(section, nets.NETWORKS)
+  if section.name or fallback is None:
+    return section.name, own
+  return fallback.name, given(fallback, nets.NETWORKS) | own
+
+
+def student_size(config) -> int:
+  """Members of the student: one of a single network, else as many as were asked for."""
+  if config.student.kind == 'single':
+    return 1
+  return config.student.members or config.teacher.members
 
 
 def arrays(split, dataset) -> dict:
@@ -37,6 +47,20 @@ def arrays(split, dataset) -> dict:
 def augmentation(config):
   """The function that augments inputs on the device, or None."""
   return data.augment.make(**given(config.augment, {'augment': data.augment.make}))
+
+
+def check_augmentation(config, dataset) -> None:
+  """Refuses before training what these inputs do not allow."""
+  augment = augmentation(config)
+  if not augment:
+    return
+  if len(dataset.shape) != 3:
+    raise ValueError(
+      f'augment is for images, and {dataset.name} has inputs of shape {dataset.shape}: set '
+      '--config.augment.crop=0 --config.augment.flip=false and so on'
+    )
+  images = jax.ShapeDtypeStruct((2, *dataset.shape), jnp.float32)
+  jax.eval_shape(lambda x: augment(jax.random.key(0), x), images)
 
 
 def steps(section, size: int) -> int:
@@ -102,8 +126,9 @@ def objective_settings(config, name: str) -> dict:
 
 def loop(config, section, method: Method, size: int, writer, folder) -> Loop:
   """How a stage of `size` networks runs on the devices that are here."""
-  convolutional = len(method.student.module.backbone.shape) == 3 and config.network.name != 'mlp'
-  strategy = section.strategy if section.strategy != 'auto' else default_strategy(convolutional)
+  strategy = section.strategy
+  if strategy == 'auto':
+    strategy = default_strategy(method.student.module.backbone.convolutional)
   return Loop(
     mesh.make(size, section.batch_size),
     strategy,

@@ -23,7 +23,6 @@ NOT_FINGERPRINTED = (
   'workdir',
   'profile',
   'cache',
-  'logs',
   'checkpoint_seconds',
   'steps_per_call',
   'data.dir',
@@ -56,7 +55,13 @@ def default() -> ml_collections.ConfigDict:
       seed=0,
       seeds=1,
       data=dict(
-        name='digits', dir='', valid=config_dict.placeholder(int), limit=0, aux='', split=0
+        name='digits',
+        dir='',
+        valid=config_dict.placeholder(int),
+        limit=0,
+        aux='',
+        split=0,
+        content='',
       ),
       augment=optional({'augment': data.augment.make}),
       network=dict(network, dtype='float32'),
@@ -64,6 +69,7 @@ def default() -> ml_collections.ConfigDict:
       student=dict(
         training,
         kind='single',
+        members=0,  # 0: as many as the teacher's
         **optional(students.STUDENTS),
         phases=1,
         first_phase=0.5,
@@ -113,10 +119,10 @@ def given(section, builders) -> dict:
 
 
 def forget_replaced(config, overridden) -> None:
-  """Where another part was chosen by `overridden` names, the recipe's settings for the old one go.
+  """Where `overridden` names chose another part, the recipe's settings that it lacks go.
 
-  So `--config.objective.name=dirichlet` on top of a recipe with a temperature for 'mean' works, and
-  what the user sets for the new part stays.
+  So `--config.objective.name=proxy_dirichlet` works on top of a recipe that has a temperature;
+  what the user sets stays, and is refused if the part lacks it.
   """
   for section, chooser, builders in (
     ('network', 'name', nets.NETWORKS),
@@ -128,7 +134,8 @@ def forget_replaced(config, overridden) -> None:
     if f'{section}.{chooser}' not in overridden:
       continue
     fields = functools.reduce(lambda tree, name: tree[name], section.split('.'), config)
-    for name in optional(builders):
+    chosen = {name: builders[name] for name in builders if name == fields[chooser]}
+    for name in optional(builders).keys() - optional(chosen).keys():
       if f'{section}.{name}' not in overridden:
         fields[name] = None
 
@@ -162,6 +169,15 @@ def check(config) -> None:
     raise ValueError(f'teacher.members={config.teacher.members} must be at least 1')
   if not 0 <= config.objective.label_weight <= 1:
     raise ValueError(f'objective.label_weight={config.objective.label_weight} must be in [0, 1]')
+  for field, least in (
+    ('seed', 0), ('steps_per_call', 0), ('checkpoint_seconds', 0), ('teacher.together', 0),
+    ('student.members', 0), ('data.limit', 0), ('teacher.optimizer.decay', 0),
+    ('student.optimizer.decay', 0), ('teacher.optimizer.clip', 0), ('student.optimizer.clip', 0),
+    ('student.optimizer.factor_rate', 0),
+  ):  # fmt: skip
+    value = flatten(to_json(config))[field]
+    if value < least:
+      raise ValueError(f'{field}={value} must be at least {least}')
   _check_combination(config)
 
 
@@ -177,7 +193,6 @@ def _check_names(config):
     one_of(f'{stage}.optimizer.schedule', section.optimizer.schedule, optim.SCHEDULES)
     one_of(f'{stage}.optimizer.decay_on', section.optimizer.decay_on, optim.DECAY_ON)
     one_of(f'{stage}.keep', section.keep, ('best', 'last'))
-    one_of(f'{stage}.select', section.select, ('nll', 'acc', 'rmse'))
     one_of(f'{stage}.strategy', section.strategy, ('auto', *STRATEGIES))
   one_of('network', config.network.name, nets.NETWORKS)
   one_of('network', config.student.network.name, ('', *nets.NETWORKS))
@@ -230,6 +245,26 @@ def _check_combination(config):
   labels_only = (
     objectives.make(objective.name, **given(objective, objectives.OBJECTIVES)).loss is None
   )
+  if not labels_only and objective.label_weight == 1:
+    raise ValueError(
+      f'objective.label_weight=1 leaves nothing of objective.name={objective.name!r}: lower it, '
+      "or set objective.name='none'"
+    )
+  if moved == 'none' and objective.labels_on == 'perturbed':
+    raise ValueError(
+      "objective.labels_on='perturbed' needs perturbed inputs: set perturb.name, or "
+      "objective.labels_on='clean'"
+    )
+  if labels_only and moved != 'none' and objective.labels_on == 'clean':
+    raise ValueError(
+      f'perturb.name={moved!r} would have no effect: objective.name={objective.name!r} learns from '
+      "labels alone, on clean inputs; set objective.labels_on='perturbed'"
+    )
+  if labels_only and student.targets != 'online':
+    raise ValueError(
+      f'student.targets={student.targets!r}: objective.name={objective.name!r} has no targets; set '
+      "student.targets='online'"
+    )
   if labels_only and objective.label_weight != 1:
     raise ValueError(
       f'objective.name={objective.name!r} learns from labels alone: set objective.label_weight=1'
@@ -238,7 +273,11 @@ def _check_combination(config):
 
 def check_fits(config, family: str) -> None:
   """The axes' own reasons, which need to know what the data set's outputs mean."""
-  size = 1 if config.student.kind == 'single' else config.teacher.members
+  from ensdistill import build, evaluate
+
+  size = build.student_size(config)
+  for stage in ('teacher', 'student'):
+    one_of(f'{stage}.select for {family} data', config[stage].select, evaluate.SCORES[family].names)
   objective = objectives.make(
     config.objective.name, **given(config.objective, objectives.OBJECTIVES)
   )
@@ -249,6 +288,10 @@ def check_fits(config, family: str) -> None:
   ):
     if reason:
       raise ValueError(reason)
+  if config.student.phases == 2 and perturbation:
+    reason = perturbation.fits(family, 1, config.teacher.members)
+    if reason:
+      raise ValueError(f'the first phase trains one head: {reason}; or set student.phases=1')
 
 
 def to_json(config) -> dict:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ensdistill import build, checkpoint, evaluate, loop, mesh, students, train
-from ensdistill.teacher import Teacher
+from ensdistill.teacher import Teacher, parameter_overview
 
 
 class Distilled(NamedTuple):
@@ -32,7 +32,7 @@ def phases(config, dataset) -> list[Phase]:
   method = lambda size, objective, steps: build.student_method(
     config, dataset, size, objective, steps
   )
-  size = 1 if config.student.kind == 'single' else config.teacher.members
+  size = build.student_size(config)
   total = build.steps(config.student, len(dataset.train.x))
   if config.student.phases == 1:
     return [Phase('student', method(size, config.objective.name, total))]
@@ -55,12 +55,14 @@ def distil(config, dataset, teacher: Teacher, folder, writer) -> Distilled:
     arrays['teacher_outputs'] = teacher.outputs_on(dataset, config.evaluate, writer)
     frozen = None
   variables = None
-  for phase in phases(config, dataset):
-    variables = _train(config, dataset, phase, variables, (arrays, frozen), teacher, folder, writer)
+  for number, phase in enumerate(phases(config, dataset)):
+    variables = _train(
+      config, dataset, phase, number, variables, (arrays, frozen), teacher, folder, writer
+    )
   return Distilled(phase.method, jax.device_get(variables))
 
 
-def _train(config, dataset, phase, before, shared, teacher, folder, writer):
+def _train(config, dataset, phase, number, before, shared, teacher, folder, writer):
   section, method = config.student, phase.method
   running = build.loop(config, section, method, config.seeds, writer, folder)
   writer.line(
@@ -70,10 +72,11 @@ def _train(config, dataset, phase, before, shared, teacher, folder, writer):
   )
   if before is not None and phase.start:
     before = jax.vmap(phase.start)(before)
-  # Away from the members' keys, which are fold_in(key(seed), m).
-  root = jax.random.fold_in(jax.random.key(config.seed), 2**31 - 2)
+  # Away from the members' keys, which are fold_in(key(seed), m), and from other phases'.
+  root = jax.random.fold_in(jax.random.key(config.seed), 2**31 - 2 - number)
   keys = train.keys(root, range(config.seeds))
   states = train.start(*keys, method, jnp.zeros((1, *dataset.shape)), before)
+  writer.text('parameters of a student', parameter_overview(states.params), stage=phase.name)
   augment = build.augmentation(config)
 
   def step(state, arrays, frozen):

@@ -5,12 +5,16 @@
 evaluates a finished student: see evaluate_command.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ensdistill import data, mesh
 from ensdistill.data import images
+from ensdistill.predictive import Mixture
 
 
 def over(function, x, *, batch: int, device_mesh) -> jax.Array:
@@ -39,7 +43,7 @@ def scores(method, view: str, *, batch: int, device_mesh):
       lambda x: student.module.apply(variables, x), x, batch=batch, device_mesh=device_mesh
     )
     predictive = method.objective.predictive(method.family, outputs)
-    return SCORES[method.family.name](predictive, y)
+    return SCORES[method.family.name].function(predictive, y)
 
   return score
 
@@ -47,7 +51,11 @@ def scores(method, view: str, *, batch: int, device_mesh):
 def _categorical_scores(predictive, labels_B):
   log_probs_BK = predictive.log_probs()
   picked_B = jnp.take_along_axis(log_probs_BK, labels_B[:, None], axis=-1)[:, 0]
-  return {'nll': -picked_B.mean(), 'acc': (log_probs_BK.argmax(-1) == labels_B).mean()}
+  acc = (log_probs_BK.argmax(-1) == labels_B).mean()
+  of_members = acc
+  if isinstance(predictive, Mixture):
+    of_members = (predictive.log_probs_BMK.argmax(-1) == labels_B[:, None]).mean()
+  return {'nll': -picked_B.mean(), 'acc': acc, 'member_acc': of_members}
 
 
 def _gaussian_scores(predictive, y_BD):
@@ -55,7 +63,17 @@ def _gaussian_scores(predictive, y_BD):
   return {'nll': -predictive.log_prob(y_BD).mean(), 'rmse': jnp.sqrt((error_BD**2).mean())}
 
 
-SCORES = {'categorical': _categorical_scores, 'gaussian': _gaussian_scores}
+class Scores(NamedTuple):
+  """What a validation measures: function(predictive, targets) -> {name: scalar}."""
+
+  names: tuple[str, ...]
+  function: Callable
+
+
+SCORES = {
+  'categorical': Scores(('nll', 'acc', 'member_acc'), _categorical_scores),
+  'gaussian': Scores(('nll', 'rmse'), _gaussian_scores),
+}
 
 
 class Program:

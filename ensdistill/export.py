@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import data, families, nets, objectives, safe, students
+from ensdistill import build, data, evaluate, families, nets, objectives, safe, students
 from ensdistill.config import given
 
 FORMAT = 1
@@ -57,8 +57,9 @@ class Model:
     return objective.predictive(family, outputs)
 
   def predictive(self, x, batch_size: int = 500):
-    """The predictive distribution for inputs as the data set holds them."""
-    return self.distribution(jnp.asarray(self.outputs(x, batch_size)))
+    """The predictive distribution for inputs as the data set holds them, in the target's units."""
+    predictive = self.distribution(jnp.asarray(self.outputs(x, batch_size)))
+    return evaluate.in_units(predictive, self.spec['target_mean'], self.spec['target_std'])
 
   def predict(self, x, batch_size: int = 500) -> Prediction:
     """Probabilities (or means) and uncertainties, as numpy arrays."""
@@ -67,8 +68,7 @@ class Model:
     if self.spec['family'] == 'categorical':
       probs = np.exp(np.asarray(predictive.log_probs()))
     else:
-      scale, shift = np.asarray(self.spec['target_std']), np.asarray(self.spec['target_mean'])
-      mean = np.asarray(predictive.mean()) * scale + shift
+      mean = np.asarray(predictive.mean())
     uncertainty = (predictive.total(), predictive.data(), predictive.knowledge())
     return Prediction(probs, mean, *(np.asarray(u) for u in uncertainty))
 
@@ -88,7 +88,7 @@ def save_all(folder: pathlib.Path, config, dataset, distilled) -> None:
 
 def save(folder: pathlib.Path, config, dataset, method, student, variables) -> None:
   """config.json, weights.safetensors and model.stablehlo of one network."""
-  network = config.student.network if config.student.network.name else config.network
+  network, settings = build.network_settings(config.student.network, config.network)
   kind = student.kind
   spec = {
     'format': FORMAT,
@@ -105,8 +105,7 @@ def save(folder: pathlib.Path, config, dataset, method, student, variables) -> N
     'target_std': list(dataset.target_std),
     'mean': list(dataset.mean),
     'std': list(dataset.std),
-    'network': {'name': network.name, 'dtype': config.network.dtype}
-    | given(network, nets.NETWORKS),
+    'network': {'name': network, 'dtype': config.network.dtype} | settings,
     'student': {'kind': kind, 'members': student.size}
     | (given(config.student, students.STUDENTS) if kind == config.student.kind else {}),
     'objective': config.objective.name,

@@ -147,7 +147,7 @@ def _blank_logs(step, states, shared) -> Logs:
 
 @jax.jit
 def _keep_best(best: Best, states, score) -> Best:
-  better = score > best.score
+  better = (score > best.score) | (best.step == 0)
 
   def choose(new, old):
     return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)

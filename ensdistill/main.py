@@ -19,10 +19,10 @@ _WORKDIR = flags.DEFINE_string(
 
 def _parse(argv):
   """Flags and the config file; whatever is wrong with them is one line and exit code 2."""
-  from ensdistill import config as config_lib
-
   try:
     rest = flags.FLAGS(argv)
+    from ensdistill import config as config_lib  # slow: the help must not wait for it
+
     if len(rest) > 1:
       raise ValueError(
         f'unexpected argument {rest[1]!r}: settings are given as --config.name=value'
@@ -56,7 +56,7 @@ def main(argv):
     run.run(run.prepare(_CONFIG.value, _WORKDIR.value))
   except run.UsageError as error:
     fail(2, str(error))
-  except (DataError, NonFinite, OSError) as error:
+  except (DataError, NonFinite, OSError, ValueError) as error:
     fail(1, str(error))
 
 

@@ -1,4 +1,4 @@
-"""Many networks of one shape as one: a frozen view of them, a one-member function lifted over all."""
+"""Many networks of one shape: a frozen view of them, a one-member function lifted over all."""
 
 from collections.abc import Callable
 from typing import NamedTuple

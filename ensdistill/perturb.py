@@ -32,7 +32,6 @@ class Perturbation:
 
   name: str
   apply: Callable  # (key, x, teacher: Members, student: Members, family, space) -> x
-  needs_teacher: bool = False  # differentiates the teacher: refused with stored outputs only
   # (family_name, student_size, teacher_size) -> None, or what does not fit and what to set instead
   fits: Callable = lambda family_name, student_size, teacher_size: None
 
@@ -119,7 +118,7 @@ def _ods(name, eta, temperature, precision, confidence, fits=Perturbation.fits):
       (gradient,) = pull_back(w_BK)
     return ascend(x, gradient, eta * confidence(y_BK), space)
 
-  return Perturbation(name, apply, needs_teacher=True, fits=fits)
+  return Perturbation(name, apply, fits=fits)
 
 
 def tdiv(*, eta=1.0, precision='highest'):
@@ -138,7 +137,7 @@ def tdiv(*, eta=1.0, precision='highest'):
       gradient = jax.grad(_disagreement(_pair(key, teacher.size), teacher, family, x))(x)
     return ascend(x, gradient, eta, space)
 
-  return Perturbation('tdiv', apply, needs_teacher=True, fits=fits)
+  return Perturbation('tdiv', apply, fits=fits)
 
 
 def tdiv_sdiv(*, eta=1.0, precision='highest'):
@@ -165,7 +164,7 @@ def tdiv_sdiv(*, eta=1.0, precision='highest'):
       gradient = jax.grad(lambda x: tdiv(x) - sdiv(x))(x)
     return ascend(x, gradient, eta, space)
 
-  return Perturbation('tdiv_sdiv', apply, needs_teacher=True, fits=fits)
+  return Perturbation('tdiv_sdiv', apply, fits=fits)
 
 
 def _pair(key, size):

@@ -8,24 +8,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ensdistill import (
-  build,
-  compare,
-  data,
-  distil,
-  export,
-  report,
-  runtime,
-  safe,
-  sets,
-  writers,
-)
-from ensdistill import (
-  config as config_lib,
-)
-from ensdistill import (
-  teacher as teacher_lib,
-)
+from ensdistill import build, compare, data, distil, export, report, runtime, safe, sets, writers
+from ensdistill import config as config_lib
+from ensdistill import teacher as teacher_lib
 
 
 class UsageError(ValueError):
@@ -44,6 +29,10 @@ class Plan(NamedTuple):
 def prepare(config, workdir: str | None = None) -> Plan:
   """Checks everything that can be checked before anything compiles."""
   runtime.prepare(config.cache)
+  if jax.process_count() > 1:
+    raise UsageError(
+      f'{jax.process_count()} processes: a run is one process that drives all devices of its host'
+    )
   try:
     config_lib.check(config)
     folder = pathlib.Path(workdir or config.workdir or pathlib.Path('runs', config.name))
@@ -51,8 +40,13 @@ def prepare(config, workdir: str | None = None) -> Plan:
     config_lib.check_fits(config, dataset.family)
     build.teacher_method(config, dataset)
     distil.phases(config, training)
+    build.check_augmentation(config, dataset)
     evaluated = {'ood': config.evaluate.ood, 'shifts': config.evaluate.shift}
     sets.check(dataset, dir=config.data.dir or None, **evaluated)
+    with config.unlocked():
+      config.data.content = training.fingerprint  # other data by the same name are other data
+    for made in folder, teacher_root(config, folder):
+      safe.make_folder(made)
     _claim(folder, config)  # last: what is refused above leaves nothing behind
   except ValueError as error:
     raise UsageError(str(error)) from error
@@ -78,35 +72,44 @@ def load_data(config) -> tuple[data.Dataset, data.Dataset]:
   return dataset, data.join(dataset, auxiliary)
 
 
+def teacher_root(config, folder: pathlib.Path) -> pathlib.Path:
+  """Where teachers lie: beside the run's folder, shared with other runs, unless told."""
+  return pathlib.Path(config.teacher.dir or folder.parent / 'teachers')
+
+
 def run(plan: Plan) -> dict:
   """Teacher, student, evaluation, report; every stage that is done is not done again."""
+  say = lambda: print(f'{plan.folder}: another process is running this; waiting for it')
+  with safe.lock(plan.folder / 'lock', waiting=say):
+    results = report.load(plan.folder, config_lib.decisive(plan.config))
+    if results:
+      print(f'{plan.folder}: finished before; nothing to do (remove the folder to run it again)')
+    else:
+      with writers.Writer(plan.folder) as writer:
+        results = _stages(plan, writer)
+    shutil.rmtree(plan.folder / 'checkpoints', ignore_errors=True)
+  print(report.table(results))
+  print(f'report: {plan.folder / "report.html"}   tensorboard --logdir {plan.folder / "tb"}')
+  return results
+
+
+def _stages(plan: Plan, writer) -> dict:
   config, dataset, training, folder = plan
-  done = report.load(folder, config_lib.decisive(config))
-  if done:
-    print(f'{folder}: finished before; nothing to do (remove the folder to run it again)')
-    print(report.table(done))
-    return done
-  writer = writers.Writer(folder)
   writer.line(_opening(config, dataset, folder))
-  began = time.monotonic()
-  timings = {}
+  began, timings = time.monotonic(), {}
 
   def timed(stage, result):
     nonlocal began
     timings[stage], began = time.monotonic() - began, time.monotonic()
     return result
 
-  root = pathlib.Path(config.teacher.dir or folder.parent / 'teachers')
+  root = teacher_root(config, folder)
   teacher = timed('teacher', teacher_lib.obtain(config, dataset, root, writer))
   student = timed('student', distil.distil(config, training, teacher, folder, writer))
   compared = timed('evaluation', compare.compare(config, dataset, teacher, student, writer))
   export.save_all(folder, config, dataset, student)
   probes = report.collect(config, dataset, teacher, student)
-  results = report.write(folder, config, dataset, compared, probes, timings, writer)
-  shutil.rmtree(folder / 'checkpoints', ignore_errors=True)
-  writer.close()
-  print(report.table(results))
-  return results
+  return report.write(folder, config, dataset, compared, probes, timings, writer)
 
 
 def _claim(folder: pathlib.Path, config) -> None:

@@ -34,23 +34,31 @@ class Teacher(NamedTuple):
   def outputs_on(self, dataset, section, writer) -> np.ndarray:
     """Outputs [N, M, O] on the clean training inputs, computed once and stored beside the members.
 
-    The file's name holds the data's fingerprint and M, its checksum lies beside it.
+    The file's name holds the data's fingerprint and M; beside it lie its checksum and those of the
+    members that it came from, so that outputs of other members are noticed and made again.
     """
     name = f'outputs_{dataset.fingerprint[:16]}_{self.size}'
-    stored = _load(self.folder, name, writer)
-    if stored is not None:
-      writer.line(f'teacher {self.fingerprint}: outputs on the training inputs found')
-      return stored['outputs']
-    device_mesh = mesh.make(1, section.batch_size)
-    outputs = evaluate.outputs(
-      (self.freeze, self.variables),
-      dataset.train.x,
-      batch=section.batch_size,
-      device_mesh=device_mesh,
-      precision=section.precision,
-    )
-    _save(self.folder, name, {'outputs': outputs}, {})
+    facts = {'members': self.digests, 'precision': section.precision}
+    with safe.lock(self.folder / 'lock'):
+      stored = _load(self.folder, name, writer, facts)
+      if stored is not None:
+        writer.line(f'teacher {self.fingerprint}: outputs on the training inputs found')
+        return stored['outputs']
+      outputs = evaluate.outputs(
+        (self.freeze, self.variables),
+        dataset.train.x,
+        batch=section.batch_size,
+        device_mesh=mesh.make(1, section.batch_size),
+        precision=section.precision,
+      )
+      _save(self.folder, name, {'outputs': outputs}, facts)
     return outputs
+
+  @property
+  def digests(self) -> list[str]:
+    """The checksums of the stored members."""
+    files = [self.folder / f'{_name(m)}.json' for m in range(self.size)]
+    return [json.loads(file.read_text())['sha256'] for file in files]
 
 
 def settings(config, dataset) -> dict:
@@ -86,20 +94,39 @@ def obtain(config, dataset, root: pathlib.Path, writer) -> Teacher:
   say = lambda: writer.line(
     f'teacher {fingerprint}: another run is training it; waiting for {folder}'
   )
-  with safe.lock(folder / 'lock', waiting=say):
-    safe.write_atomic(folder / 'teacher.json', json.dumps(decisive, indent=2, sort_keys=True))
-    stored = {m: member for m in wanted if (member := _load(folder, _name(m), writer)) is not None}
-    missing = [m for m in wanted if m not in stored]
-    if stored:
-      writer.line(
-        f'teacher {fingerprint}: {len(stored)} of {len(wanted)} members found in {folder}'
-      )
-    for numbers in _groups(folder, missing, stored, config.teacher.together or len(wanted)):
-      trained = _train(config, dataset, method, numbers, missing, folder, writer)
-      stored |= {m: member for m, member in trained.items() if m in missing}
+  find = lambda: {
+    m: member for m in wanted if (member := _load(folder, _name(m), writer)) is not None
+  }
+  stored = find()
+  if len(stored) < len(wanted):
+    with safe.lock(folder / 'lock', waiting=say):
+      text = json.dumps(decisive, indent=2, sort_keys=True)
+      safe.write_atomic(folder / 'teacher.json', text)
+      stored = find()  # what another run stored while this one waited
+      missing = [m for m in wanted if m not in stored]
+      _say_found(stored, wanted, folder, writer)
+      for numbers in _groups(folder, missing, stored, config.teacher.together or len(wanted)):
+        trained = _train(config, dataset, method, numbers, missing, folder, writer)
+        stored |= {m: member for m, member in trained.items() if m in missing}
+  else:
+    _say_found(stored, wanted, folder, writer)
   stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *[stored[m] for m in wanted])
   strategy = build.loop(config, config.teacher, method, len(wanted), writer, folder).strategy
   return Teacher(method, stacked, fingerprint, folder, strategy)
+
+
+def parameter_overview(stacked) -> str:
+  """The table of parameters of one of several stacked networks."""
+  from clu import parameter_overview as clu_overview
+
+  one = jax.tree.map(lambda leaf: np.asarray(leaf[0]), stacked)
+  return clu_overview.get_parameter_overview(one)
+
+
+def _say_found(stored, wanted, folder, writer) -> None:
+  if stored:
+    found = f'{len(stored)} of {len(wanted)} members found in {folder}'
+    writer.line(f'teacher {folder.name}: {found}')
 
 
 def _groups(folder, missing, stored, together: int) -> list[list[int]]:
@@ -130,6 +157,7 @@ def _train(config, dataset, method, numbers, missing, folder, writer) -> dict[in
   )
   keys = train.keys(jax.random.key(config.seed), numbers, section.order == 'shared')
   states = train.start(*keys, method, jnp.zeros((1, *dataset.shape)))
+  writer.text('parameters of a member', parameter_overview(states.params), stage='teacher')
   augment = build.augmentation(config)
 
   def step(state, arrays):
@@ -177,15 +205,20 @@ def _save(folder, name, variables, facts) -> None:
   safe.write_atomic(path.with_suffix('.json'), text)
 
 
-def _load(folder, name, writer):
-  """What was stored by that name; None where there is nothing, or (with a warning) damage."""
+def _load(folder, name, writer, wanted=None):
+  """What was stored by that name; None where there is nothing, or (with a warning) damage.
+
+  `wanted` are facts that must hold of it; what was made from other facts is stale.
+  """
   path = folder / f'{name}.safetensors'
   if not path.exists() or not path.with_suffix('.json').exists():
     return None
   try:
     facts = json.loads(path.with_suffix('.json').read_text())
+    if any(facts.get(key) != value for key, value in (wanted or {}).items()):
+      raise ValueError('stale: made from other members or settings')
     tensors = safe.load_tensors(path, expected_sha256=facts['sha256'])
     return {'batch_stats': {}, **safe.unflatten(tensors)}
   except (ValueError, KeyError) as error:
-    writer.line(f'warning: {path} is damaged ({error}); it is made again')
+    writer.line(f'warning: {path} cannot be used ({error}); it is made again')
     return None

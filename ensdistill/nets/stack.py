@@ -47,6 +47,10 @@ class Backbone:
   dtype: Any = jnp.float32
   form: str = 'auto'
 
+  @property
+  def convolutional(self) -> bool:
+    return self.pool is not identity
+
   def normalise(self, x):
     if x.shape[1:] != self.shape:
       raise ValueError(f'inputs have shape {x.shape[1:]}, the network was made for {self.shape}')

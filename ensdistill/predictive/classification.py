@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.special import digamma, logsumexp
 
-from ensdistill import families
+from ensdistill import numerics
 from ensdistill.predictive.pytree import distribution, gap
 
 
@@ -35,7 +35,7 @@ class Mixture:
     """Log of the members' mean probability [B, K]."""
     if self.log_probs_BMK.shape[1] == 1:
       return self.log_probs_BMK[:, 0]
-    return families.log_softmax(logsumexp(self.log_probs_BMK, 1))
+    return numerics.log_softmax(logsumexp(self.log_probs_BMK, 1))
 
   @jax.jit
   def total(self):
@@ -105,7 +105,7 @@ class Dirichlet:
   @jax.jit
   def log_probs(self):
     """Log of the mean, log(alpha_k / alpha_0): [B, K]."""
-    return families.log_softmax(jnp.asarray(self.log_alpha_BK))
+    return numerics.log_softmax(jnp.asarray(self.log_alpha_BK))
 
   def _log_alpha0(self):
     return logsumexp(self.log_alpha_BK, -1, keepdims=True)
