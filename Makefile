@@ -10,7 +10,7 @@ demo: $(VENV)/.installed
 	$(RUN) -m ensdistill.main --config=configs/kd_digits.py
 
 test: $(VENV)/.installed-test
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .
