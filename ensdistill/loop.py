@@ -147,7 +147,7 @@ def _blank_logs(step, states, shared) -> Logs:
 
 @jax.jit
 def _keep_best(best: Best, states, score) -> Best:
-  better = (score > best.score) | (best.step == 0)
+  better = (score > best.score) | ~jnp.isfinite(best.score)
 
   def choose(new, old):
     return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
@@ -228,6 +228,7 @@ class _Clock:
   def collect(self, everything: bool = False) -> None:
     """Fetches what was measured in all calls but the ones that may still be in flight."""
     calls = sum(kind == 'steps' for kind, *_ in self.pending)
+    everything |= self.in_flight == 0
     while self.pending and (everything or calls > self.in_flight):
       kind, at, count, values = self.pending.popleft()
       if kind == 'steps':

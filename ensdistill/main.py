@@ -4,6 +4,7 @@ Any setting is overridden by --config.path.to.setting=value. Exit codes: 2 for w
 bad data or a failed run; both with one line that says what is wrong and what to do.
 """
 
+import pathlib
 import sys
 
 from absl import app, flags, logging
@@ -19,6 +20,10 @@ _WORKDIR = flags.DEFINE_string(
 
 def _parse(argv):
   """Flags and the config file; whatever is wrong with them is one line and exit code 2."""
+  for argument in argv:  # a config file finds its neighbours wherever the command is run
+    if argument.startswith('--config='):
+      path = argument.removeprefix('--config=').split(':')[0]
+      sys.path.append(str(pathlib.Path(path).resolve().parent.parent))
   try:
     rest = flags.FLAGS(argv)
     from ensdistill import config as config_lib  # slow: the help must not wait for it

@@ -45,8 +45,7 @@ def prepare(config, workdir: str | None = None) -> Plan:
     sets.check(dataset, dir=config.data.dir or None, **evaluated)
     with config.unlocked():
       config.data.content = training.fingerprint  # other data by the same name are other data
-    for made in folder, teacher_root(config, folder):
-      safe.make_folder(made)
+    safe.make_folder(folder)
     _claim(folder, config)  # last: what is refused above leaves nothing behind
   except ValueError as error:
     raise UsageError(str(error)) from error

@@ -43,7 +43,10 @@ def test_the_mathematics_knows_nothing_of_the_rest(path):
   }
 
 
-@pytest.mark.parametrize('path', of('train', 'loop', 'members', 'mesh', 'evaluate', 'data', 'optim'))
+TRAINING = ('train', 'loop', 'members', 'mesh', 'evaluate', 'data', 'optim')
+
+
+@pytest.mark.parametrize('path', of(*TRAINING))
 def test_training_knows_neither_the_story_nor_the_configuration(path):
   found = list(imports(path))
   if path.name == 'evaluate.py':  # its command is imported where it is asked for
@@ -63,6 +66,6 @@ def test_no_code_outside_the_axes_knows_a_method_by_name():
   methods = ('hydra', 'latentbe', 'end2', 'conf_ods', 'tdiv', 'proxy')
   for path in of('train', 'loop', 'run', 'distil', 'teacher', 'evaluate', 'compare', 'members'):
     tree = ast.parse(path.read_text())
-    strings = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
-    code = [s for s in strings if ' ' not in s]
+    values = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    code = [value for value in values if isinstance(value, str) and ' ' not in value]
     assert not [s for s in code if any(m in s.lower() for m in methods)], path
