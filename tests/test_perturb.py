@@ -402,11 +402,6 @@ def test_what_does_not_fit_says_what_to_set():
   assert fits['ods']('categorical', 1, 1) is None
 
 
-def test_gradient_perturbations_need_the_teacher_itself():
-  needs = {n for n in perturb.PERTURBATIONS if n != 'none' and perturb.make(n).needs_teacher}
-  assert needs == {'ods', 'conf_ods', 'tdiv', 'tdiv_sdiv'}
-
-
 def test_a_new_perturbation_is_a_function_and_a_line(monkeypatch):
   def sharpen(*, eta=1.0):
     """Down in the entropy of one teacher's prediction."""
@@ -417,7 +412,7 @@ def test_a_new_perturbation_is_a_function_and_a_line(monkeypatch):
 
       return perturb.ascend(x, jax.grad(confidence)(x), eta, space)
 
-    return perturb.Perturbation('sharpen', apply, needs_teacher=True)
+    return perturb.Perturbation('sharpen', apply)
 
   monkeypatch.setitem(perturb.PERTURBATIONS, 'sharpen', sharpen)
   teacher, x = network(weights(2)), inputs()
