@@ -110,6 +110,7 @@ def obtain(config, dataset, root: pathlib.Path, writer) -> Teacher:
         stored |= {m: member for m, member in trained.items() if m in missing}
   else:
     _say_found(stored, wanted, folder, writer)
+    _groups(folder, [], stored, 1)  # drops what a kill after the last member left
   stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *[stored[m] for m in wanted])
   strategy = build.loop(config, config.teacher, method, len(wanted), writer, folder).strategy
   return Teacher(method, stacked, fingerprint, folder, strategy)

@@ -1,5 +1,6 @@
 """The teacher: stored member by member, found again, mended, and the same however it is trained."""
 
+import json
 import shutil
 
 import jax
@@ -232,8 +233,9 @@ def test_stored_outputs_are_reused_mended_and_one_file_a_data_set(copy):
 
   (path,) = paths()
   tensors = {'outputs': outputs + 1}  # what is found is what lies there, not made again
-  digest = safe.save_tensors(path, tensors)
-  safe.write_atomic(path.with_suffix('.json'), f'{{"sha256": "{digest}"}}')
+  facts = json.loads(path.with_suffix('.json').read_text())
+  facts['sha256'] = safe.save_tensors(path, tensors)
+  safe.write_atomic(path.with_suffix('.json'), json.dumps(facts))
   np.testing.assert_array_equal(outputs_on(DATA), outputs + 1)
   assert writer.said('outputs on the training inputs found') and not writer.said('warning')
 
@@ -241,6 +243,12 @@ def test_stored_outputs_are_reused_mended_and_one_file_a_data_set(copy):
   np.testing.assert_array_equal(outputs_on(DATA), outputs)
   assert writer.said('warning', path.name, 'damaged', 'made again')
   np.testing.assert_array_equal(safe.load_tensors(path)['outputs'], outputs)
+
+  facts = json.loads(path.with_suffix('.json').read_text())
+  stale = facts | {'members': ['of another member', *facts['members'][1:]]}
+  safe.write_atomic(path.with_suffix('.json'), json.dumps(stale))
+  np.testing.assert_array_equal(outputs_on(DATA), outputs)
+  assert writer.said('warning', path.name, 'stale', 'made again')
 
   other = outputs_on(tiny.replace(tiny.dataset(seed=1), fingerprint='another'))
   assert len(paths()) == 2 and (other != outputs).any()
