@@ -134,12 +134,14 @@ def test_wrong_settings_fail_in_one_line(changes, message):
   assert '\n' not in str(error.value)
 
 
-def test_another_part_forgets_the_recipes_settings_of_the_old_one():
+def test_another_part_forgets_the_recipes_settings_that_it_lacks():
   config = get('kd_digits')
-  config.objective.name, config.objective.smoothing = 'dirichlet', 0.01
-  config_lib.forget_replaced(config, {'objective.name': 0, 'objective.smoothing': 0})
-  assert config.objective.temperature is None and config.objective.smoothing == 0.01
-  assert config.network.depth == 8
+  config.objective.name, config.objective.form = 'proxy_dirichlet', 'forward'
+  config.perturb.name = 'ods'
+  overridden = {'objective.name': 0, 'objective.form': 0, 'network.name': 0, 'perturb.name': 0}
+  config_lib.forget_replaced(config, overridden)
+  assert config.objective.temperature is None and config.objective.form == 'forward'
+  assert config.network.depth == 8  # the same network was named again
   config_lib.check(config)
 
 
