@@ -242,6 +242,21 @@ def _check_combination(config):
       f"student.view='averaged' is for student.kind='batch_ensemble', not {student.kind!r}: set "
       "student.view='members'"
     )
+  for stage in ('teacher', 'student'):
+    optimizer = config[stage].optimizer
+    if optimizer.schedule == 'one_cycle' and optimizer.warmup:
+      raise ValueError(
+        f'{stage}.optimizer.warmup={optimizer.warmup} has no effect: one_cycle rises by itself; set '
+        f'{stage}.optimizer.warmup=0'
+      )
+  optimizer = student.optimizer
+  unused = {'factor_rate': 1.0, 'factor_decay': 'none', 'factor_scale': 'one'}
+  for name, neutral in unused.items():
+    if student.kind != 'batch_ensemble' and optimizer[name] != neutral:
+      raise ValueError(
+        f'student.optimizer.{name}={optimizer[name]!r} has no effect: {student.kind!r} has no '
+        f'factors; set student.optimizer.{name}={neutral}'
+      )
   labels_only = (
     objectives.make(objective.name, **given(objective, objectives.OBJECTIVES)).loss is None
   )

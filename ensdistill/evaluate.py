@@ -20,7 +20,7 @@ from ensdistill.predictive import Mixture
 def over(function, x, *, batch: int, device_mesh) -> jax.Array:
   """function(x [batch, ...]) over a set of any size, in a compiled program: [N, ...] -> [N, ...].
 
-  Every example is computed exactly once more or less the padding of the last block, which is cut.
+  Every example is computed exactly once; the padding of the last block is cut.
   """
   size = x.shape[0]
   batch = min(batch, size)

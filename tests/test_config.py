@@ -116,6 +116,11 @@ def test_the_steps_of_every_method_have_shapes(name):
     ({'objective__label_weight': 2.0}, r'must be in \[0, 1\]'),
     ({'network__depth': 20}, "unknown setting of mlp 'depth'"),
     ({'objective__name': 'normal_wishart'}, 'regression|gaussian'),
+    ({'student__optimizer__factor_decay': 'one'}, 'set student.optimizer.factor_decay=none'),
+    (
+      {'teacher__optimizer__schedule': 'one_cycle', 'teacher__optimizer__warmup': 0.1},
+      'set teacher.optimizer.warmup=0',
+    ),
     ({'seeds': 0}, 'seeds=0 must be at least 1'),
     (
       {'student__batch_size': 100},

@@ -94,7 +94,7 @@ DATA = [
 
 
 @pytest.mark.parametrize('changes,parts', DATA)
-def test_bad_data_is_one_line_and_exit_code_1(changes, parts, tmp_path, capsys):
+def test_bad_data_is_one_line_and_exit_code_1(changes, parts, tmp_path):
   name = archive(tmp_path, **changes)
   code, lines, _ = command(name, folder=tmp_path)
   assert (code, len(lines)) == (1, 1), lines
