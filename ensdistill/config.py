@@ -246,8 +246,8 @@ def _check_combination(config):
     optimizer = config[stage].optimizer
     if optimizer.schedule == 'one_cycle' and optimizer.warmup:
       raise ValueError(
-        f'{stage}.optimizer.warmup={optimizer.warmup} has no effect: one_cycle rises by itself; set '
-        f'{stage}.optimizer.warmup=0'
+        f'{stage}.optimizer.warmup={optimizer.warmup} has no effect: one_cycle rises by itself: '
+        f'set {stage}.optimizer.warmup=0'
       )
   optimizer = student.optimizer
   unused = {'factor_rate': 1.0, 'factor_decay': 'none', 'factor_scale': 'one'}
