@@ -71,17 +71,20 @@ def fit(
   Resumes from the newest good checkpoint; a stage that was finished returns at once.
   """
   lift = lambda function: mesh.over_members(members.lift(function, loop.strategy), loop.mesh)
+  step = jax.jit(step)  # traced once, for its logs, for every member and for every number of steps
   several = lift(_several(step))
   advance = jax.jit(
     lambda states, logs, count, *shared: several((states, logs), count, *shared), donate_argnums=0
   )
   scoring = jax.jit(lift(score)) if score else None
   shared, score_shared = mesh.place((shared, score_shared), mesh.replicated(loop.mesh))
-  blank = mesh.place(_blank_logs(step, states, shared), mesh.by_member(loop.mesh))
+  states = mesh.place(states, mesh.by_member(loop.mesh))
+  blank = mesh.place(_blank_logs(lift(step), states, shared), mesh.by_member(loop.mesh))
   carry = {'states': states, 'logs': blank}
   if select != 'last':
-    empty = jax.tree.map(jnp.zeros_like, (states.step, states.variables))  # no alias: donated
-    carry['best'] = Best(jnp.full(len(states.step), -jnp.inf), *empty)
+    empty = lambda leaf: np.zeros(leaf.shape, leaf.dtype)  # no alias: donated
+    empty = jax.tree.map(empty, (states.step, states.variables))
+    carry['best'] = Best(np.full(len(states.step), -np.inf, np.float32), *empty)
   carry = mesh.place(carry, mesh.by_member(loop.mesh))
 
   sign = -1 if select in ('nll', 'rmse') else 1
@@ -137,12 +140,11 @@ def _several(step: Callable) -> Callable:
   return several
 
 
-def _blank_logs(step, states, shared) -> Logs:
-  one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), states)
-  _, terms = jax.eval_shape(step, one, *shared)
+def _blank_logs(lifted, states, shared) -> Logs:
+  _, terms = jax.eval_shape(lifted, states, *shared)
   size = len(states.step)
-  zeros = lambda: {name: jnp.zeros(size) for name in terms}
-  return Logs(zeros(), jnp.full(size, -1, jnp.int32), zeros())
+  zeros = lambda: {name: np.zeros(size, np.float32) for name in terms}
+  return Logs(zeros(), np.full(size, -1, np.int32), zeros())
 
 
 @jax.jit

@@ -120,7 +120,7 @@ def parameter_overview(stacked) -> str:
   """The table of parameters of one of several stacked networks."""
   from clu import parameter_overview as clu_overview
 
-  one = jax.tree.map(lambda leaf: np.asarray(leaf[0]), stacked)
+  one = jax.tree.map(lambda leaf: np.asarray(leaf)[0], stacked)
   return clu_overview.get_parameter_overview(one)
 
 

@@ -53,6 +53,19 @@ def test_digits():
   np.testing.assert_array_equal(more.test.x, digits.test.x)
 
 
+def test_bundled_files_are_what_scikit_learn_reads():
+  from sklearn import datasets
+
+  x, y = datasets.load_digits(return_X_y=True)
+  order = np.random.RandomState(0).permutation(len(x))[800:]
+  test = data.load('digits').test
+  assert (test.x.reshape(-1, 64) * 16 == x[order]).all() and (test.y == y[order]).all()
+  photograph = datasets.load_sample_images().images[0]
+  crop = data.load_inputs('photographs', shape=(64, 64, 3), limit=1)[0]
+  windows = np.lib.stride_tricks.sliding_window_view(photograph[..., 0], (64, 64))
+  assert (windows == crop[..., 0]).all((2, 3)).any()
+
+
 def test_spirals_lie_on_their_curves():
   quiet = data.load('spirals', noise=0.0)
   x, y = quiet.train

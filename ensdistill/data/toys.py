@@ -3,6 +3,8 @@
 They are drawn by NumPy's RandomState, whose numbers never change between its versions.
 """
 
+import importlib.util
+
 import numpy as np
 
 from ensdistill import names
@@ -49,20 +51,24 @@ def digits_inverted(request) -> Source:
 
 
 def _digits(rows) -> Split:
-  from sklearn import datasets
+  table = np.loadtxt(f'{_bundled()}/data/digits.csv.gz', delimiter=',')  # 64 pixels, a label
+  table = table[np.random.RandomState(0).permutation(len(table))[rows]]
+  x, y = table[:, :-1] / 16, table[:, -1]
+  return Split(x.astype(np.float32).reshape(-1, 8, 8, 1), y.astype(np.int64))
 
-  x, y = datasets.load_digits(return_X_y=True)
-  order = np.random.RandomState(0).permutation(len(x))[rows]
-  return Split((x[order] / 16).astype(np.float32).reshape(-1, 8, 8, 1), y[order])
+
+def _bundled() -> str:
+  """The folder of scikit-learn's data; its files are read here, for importing it takes seconds."""
+  return f'{importlib.util.find_spec("sklearn").submodule_search_locations[0]}/datasets'
 
 
 def photographs(request, *, size: int = 1000, crop: int = 64) -> Source:
   """Square crops of scikit-learn's two photographs, one for each part: inputs alone."""
 
   def read(photograph, seed):
-    from sklearn import datasets
+    from PIL import Image
 
-    image = datasets.load_sample_images().images[photograph]
+    image = np.asarray(Image.open(f'{_bundled()}/images/{photograph}'))
     random = np.random.RandomState(seed)
     tops = random.randint(0, image.shape[0] - crop + 1, size)
     lefts = random.randint(0, image.shape[1] - crop + 1, size)
@@ -72,8 +78,8 @@ def photographs(request, *, size: int = 1000, crop: int = 64) -> Source:
   return Source(
     request.name,
     {
-      'train': lambda: read(1, [request.seed, 0]),
-      'test': lambda: read(0, [request.seed, 2]),
+      'train': lambda: read('flower.jpg', [request.seed, 0]),
+      'test': lambda: read('china.jpg', [request.seed, 2]),
     },
   )
 
