@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -72,14 +73,11 @@ def fit(
   """
   lift = lambda function: mesh.over_members(members.lift(function, loop.strategy), loop.mesh)
   step = jax.jit(step)  # traced once, for its logs, for every member and for every number of steps
-  several = lift(_several(step))
-  advance = jax.jit(
-    lambda states, logs, count, *shared: several((states, logs), count, *shared), donate_argnums=0
-  )
+  advance = program(step, lift)
   scoring = jax.jit(lift(score)) if score else None
   shared, score_shared = mesh.place((shared, score_shared), mesh.replicated(loop.mesh))
   states = mesh.place(states, mesh.by_member(loop.mesh))
-  blank = mesh.place(_blank_logs(lift(step), states, shared), mesh.by_member(loop.mesh))
+  blank = mesh.place(blank_logs(lift(step), states, shared), mesh.by_member(loop.mesh))
   carry = {'states': states, 'logs': blank}
   if select != 'last':
     empty = lambda leaf: np.zeros(leaf.shape, leaf.dtype)  # no alias: donated
@@ -98,7 +96,8 @@ def fit(
     while at < steps:
       clock.collect()
       count = clock.next_count(at)
-      states, logs = advance(carry['states'], carry['logs'], jnp.int32(count), *shared)
+      on_device = mesh.place(np.int32(count), mesh.replicated(loop.mesh))
+      states, logs = advance(carry['states'], carry['logs'], on_device, *shared)
       at += count
       carry |= {'states': states, 'logs': logs}
       clock.dispatched(at, logs)
@@ -108,7 +107,7 @@ def fit(
         scores = scoring(states.variables, *score_shared)
         clock.scored(at, scores)
         if 'best' in carry:
-          carry['best'] = _keep_best(carry['best'], states, sign * scores[select])
+          carry['best'] = _keep_best(carry['best'], states, scores[select], sign)
       if at == steps or clock.is_save():
         clock.collect(everything=True)  # a non-finite state is never saved
         checkpointer.save(at, carry)
@@ -118,8 +117,8 @@ def fit(
   return best.variables, {'step': np.asarray(best.step), select: sign * np.asarray(best.score)}
 
 
-def _several(step: Callable) -> Callable:
-  """`count` steps of one network in one compiled program."""
+def program(step: Callable, lift: Callable) -> Callable:
+  """(states, logs, count, *shared) -> both after `count` steps of every network, compiled."""
 
   def several(carry, count, *shared):
     def body(_, carry):
@@ -137,18 +136,22 @@ def _several(step: Callable) -> Callable:
 
     return jax.lax.fori_loop(0, count, body, carry)
 
-  return several
+  lifted = lift(several)
+  return jax.jit(
+    lambda states, logs, count, *shared: lifted((states, logs), count, *shared), donate_argnums=0
+  )
 
 
-def _blank_logs(lifted, states, shared) -> Logs:
+def blank_logs(lifted, states, shared) -> Logs:
   _, terms = jax.eval_shape(lifted, states, *shared)
   size = len(states.step)
   zeros = lambda: {name: np.zeros(size, np.float32) for name in terms}
   return Logs(zeros(), np.full(size, -1, np.int32), zeros())
 
 
-@jax.jit
-def _keep_best(best: Best, states, score) -> Best:
+@functools.partial(jax.jit, static_argnums=3)
+def _keep_best(best: Best, states, score, sign) -> Best:
+  score = sign * score
   better = (score > best.score) | ~jnp.isfinite(best.score)
 
   def choose(new, old):
@@ -255,7 +258,7 @@ class _Clock:
     self.loop.writer.scalars(at, values, stage=self.stage)
 
   def _stop_at_non_finite(self, logs: Logs) -> None:
-    bad = np.asarray(logs.bad)
+    bad = jax.device_get(logs.bad)
     if (bad < 0).all():
       return
     network = int(np.flatnonzero(bad >= 0)[0])

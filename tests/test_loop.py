@@ -1,5 +1,6 @@
 """The one loop: resuming, keeping the best, stopping at what is not finite."""
 
+import contextlib
 import functools
 import json
 
@@ -93,6 +94,20 @@ def test_the_lines_of_a_resumed_run_are_those_of_an_uninterrupted_one(tmp_path):
     fit(tmp_path / 'b' / 'checkpoints', writer=writer, score=score)
   assert lines(tmp_path / 'a') == lines(tmp_path / 'b')
   assert {line['step'] for line in lines(tmp_path / 'a')} == {3, 6, 9, 12}
+
+
+def test_the_loop_moves_nothing_between_host_and_device_unasked(tmp_path):
+  """Once the first line is written: one line and one validation after another."""
+
+  class Guards(writers.Silent):
+    def scalars(self, step, values, *, stage):
+      guard.enter_context(jax.transfer_guard('disallow'))
+      lines.append(step)
+
+  lines = []
+  with contextlib.ExitStack() as guard:
+    fit(tmp_path, writer=Guards(), score=score, select='nll')
+  assert len(lines) == 6
 
 
 def test_a_finished_stage_is_not_run_again(tmp_path):
