@@ -1,13 +1,16 @@
-# Two commands: `make demo` (set-up, then a whole run on real data) and `make test`.
+# `make demo` (set-up, then a whole run on real data), `make toy` (regression) and `make test`.
 # PYTHON chooses the interpreter (3.11 to 3.13); everything goes into ./.venv.
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test lint clean
+.PHONY: demo toy test lint clean
 
 demo: $(VENV)/.installed
 	$(RUN) -m ensdistill.main --config=configs/kd_digits.py
+
+toy: $(VENV)/.installed
+	$(RUN) -m ensdistill.main --config=configs/hydra_gaussian_toy1d.py
 
 test: $(VENV)/.installed-test
 	$(RUN) -m pytest -n 2

@@ -27,6 +27,7 @@ def make(method: str, dataset: str, variant: str = ''):
 
 
 _SGD = dict(name='sgd', rate=0.1, momentum=0.9, nesterov=True, decay=5e-4, warmup=0.025)
+_ADAM = dict(name='adam', rate=5e-3, decay=0.0)
 
 DATA = dict(
   digits=dict(
@@ -42,6 +43,24 @@ DATA = dict(
       steps=1500, batch_size=128, members=100, optimizer=dict(name='adam', rate=2e-3, decay=0.0)
     ),
     student=dict(steps=6000, batch_size=128, optimizer=dict(name='adam', rate=2e-3, decay=0.0)),
+  ),
+  toy1d=dict(
+    data=dict(name='toy1d'),
+    network=dict(name='mlp', hidden=(64, 64)),
+    teacher=dict(steps=2000, batch_size=50, members=20, optimizer=_ADAM),
+    student=dict(steps=4000, batch_size=50, optimizer=_ADAM),
+  ),
+  diabetes=dict(
+    data=dict(name='diabetes'),
+    network=dict(name='mlp', hidden=(64, 64)),
+    teacher=dict(steps=1000, batch_size=50, members=20, optimizer=_ADAM),
+    student=dict(steps=2000, batch_size=50, optimizer=_ADAM),
+  ),
+  uci=dict(
+    data=dict(name='boston'),
+    network=dict(name='mlp', hidden=(100, 100)),
+    teacher=dict(steps=2000, batch_size=50, members=50, optimizer=_ADAM),
+    student=dict(steps=4000, batch_size=50, optimizer=_ADAM),
   ),
   mnist=dict(
     data=dict(name='mnist'),
@@ -110,6 +129,11 @@ METHODS = dict(
     student=dict(kind='multi_head', phases=2, first_phase=0.5, head_stages=1),
     objective=dict(name='members', temperature=4.0),
   ),
+  hydra_gaussian=dict(
+    student=dict(kind='multi_head', phases=2, first_phase=0.5, head_stages=1),
+    objective=dict(name='members', temperature=4.0),
+    perturb=dict(name='gaussian'),
+  ),
   hydra_confods=dict(
     student=dict(kind='multi_head', head_stages=1),
     objective=dict(name='members', temperature=4.0),
@@ -126,6 +150,13 @@ METHODS = dict(
   # The authors' image code has the forward form; on members that nearly agree its loss is dominated
   # by the few examples with the largest target precision, and short runs fail.
   end2_proxy=dict(student=_PRIOR, objective=dict(name='proxy_dirichlet', form='reverse')),
+  # The same for regression: a Normal-Wishart over the members' Gaussians.
+  nw=dict(student=dict(kind='single'), objective=dict(name='normal_wishart')),
+  nw_gaussian=dict(
+    student=dict(kind='single'),
+    objective=dict(name='normal_wishart'),
+    perturb=dict(name='gaussian'),
+  ),
   # Diversity Matters.
   be_kd=dict(
     student=dict(_BE, optimizer=_BE_OPTIMIZER),
@@ -160,16 +191,36 @@ _T1 = dict(objective=dict(temperature=1.0))
 _T1_PERTURBED = dict(_T1, perturb=dict(temperature=1.0))
 # Auxiliary inputs (EnD²+AUX and the Prior Network): another set's training split.
 _AUX = {'digits': 'photographs', 'cifar10': 'cifar100', 'cifar100': 'cifar10'}
-PAIRS = {
-  (method, name): dict(data=dict(aux=aux))
-  for method in ('end2_aux', 'pn')
-  for name, aux in _AUX.items()
-} | {
-  ('be_kd', 'cifar100'): _T1,
-  ('be_gaussian', 'cifar100'): _T1,
-  ('be_ods', 'cifar100'): _T1_PERTURBED,
-  ('be_confods', 'cifar100'): _T1_PERTURBED,
-}
+# Regression matches densities as they are, by the teacher alone, and heads are dense layers: one
+# more hidden layer a head would be most of the ensemble again.
+_DENSE_HEADS = dict(_T1, student=dict(head_stages=0))
+_TEACHER_ALONE = dict(objective=dict(temperature=1.0, label_weight=0.0))
+_REGRESSION = dict(
+  kd=_T1,
+  kd_gaussian=_T1,
+  hydra=_DENSE_HEADS,
+  hydra_gaussian=_DENSE_HEADS,
+  be_kd=_TEACHER_ALONE,
+  be_gaussian=_TEACHER_ALONE,
+)
+PAIRS = (
+  {
+    (method, name): dict(data=dict(aux=aux))
+    for method in ('end2_aux', 'pn')
+    for name, aux in _AUX.items()
+  }
+  | {
+    (method, name): changes
+    for method, changes in _REGRESSION.items()
+    for name in ('toy1d', 'diabetes', 'uci')
+  }
+  | {
+    ('be_kd', 'cifar100'): _T1,
+    ('be_gaussian', 'cifar100'): _T1,
+    ('be_ods', 'cifar100'): _T1_PERTURBED,
+    ('be_confods', 'cifar100'): _T1_PERTURBED,
+  }
+)
 
 # Within minutes on two CPU cores; the numbers show that it runs, not what the method is worth.
 _SMALL_IMAGES = dict(
@@ -182,6 +233,9 @@ _SMALL_IMAGES = dict(
 SMALL = dict(
   digits=dict(teacher=dict(steps=50), student=dict(steps=50), scores=5),
   spirals=dict(teacher=dict(steps=300, members=20), student=dict(steps=500), scores=5),
+  toy1d=dict(teacher=dict(steps=200, members=5), student=dict(steps=400), scores=5),
+  diabetes=dict(teacher=dict(steps=200, members=5), student=dict(steps=400), scores=5),
+  uci=dict(teacher=dict(steps=500, members=10), student=dict(steps=1000), scores=5),
   mnist=dict(_SMALL_IMAGES, network=dict(depth=8)),
   fashion_mnist=dict(_SMALL_IMAGES, network=dict(depth=8)),
   cifar10=dict(_SMALL_IMAGES, network=dict(depth=10, width=1)),

@@ -13,6 +13,8 @@ import numpy as np
 from ensdistill import data, names
 from ensdistill.data import checks, images, shift, sources
 
+# Out of distribution for any table: made of its own test inputs.
+OUTSIDE = 'outside'
 DEFAULT_SHIFTS = ('gaussian_noise', 'defocus_blur', 'contrast', 'rotation')
 # A shifted set that is stored: what it is called before its severity.
 _STORED = re.compile(r'(tfds|npz):(.+)_([1-5])(\.npz)?')
@@ -30,6 +32,8 @@ class Shifted(NamedTuple):
 def check(dataset, *, ood: str, shifts: str, dir: str | None = None) -> None:
   """Refuses names that no data set or corruption has, before anything is computed."""
   for name in ood_names(dataset, ood):
+    if name == OUTSIDE:
+      continue
     try:
       sources.find(sources.Request(name, dir, 0, shape=dataset.shape), {})
     except data.DataError:
@@ -38,8 +42,34 @@ def check(dataset, *, ood: str, shifts: str, dir: str | None = None) -> None:
 
 
 def ood_names(dataset, wanted: str) -> list[str]:
-  """Names of 'a,b', of 'default' (what its data set has), of 'none'."""
-  return _expand(wanted, {'none': (), 'default': data.OOD_DEFAULTS.get(dataset.name, ())})
+  """Names of 'a,b', of 'default' (what its data set has; of other tables 'outside'), of 'none'."""
+  is_table = len(dataset.shape) == 1
+  default = data.OOD_DEFAULTS.get(dataset.name, (OUTSIDE,) if is_table else ())
+  found = _expand(wanted, {'none': (), 'default': default})
+  if OUTSIDE in found and not is_table:
+    raise ValueError(
+      f'evaluate.ood={wanted!r}: {OUTSIDE!r} moves columns of a table, but {dataset.name} holds '
+      'images: name other sets'
+    )
+  return found
+
+
+def outside(dataset, seed: int = 0) -> np.ndarray:
+  """Test inputs of a table, each with one column outside the range of the training split.
+
+  Which column, on which side and how far beyond (half to all of its range) is drawn; a column that
+  is constant stays.
+  """
+  low, high = dataset.train.x.min(0), dataset.train.x.max(0)
+  varying = np.flatnonzero(high > low)
+  x, random = dataset.test.x.copy(), np.random.RandomState(seed)
+  if not len(varying):
+    return x
+  row, column = np.arange(len(x)), random.choice(varying, len(x))
+  step = random.uniform(0.5, 1, len(x)) * (high - low)[column]
+  up = random.random_sample(len(x)) < 0.5
+  x[row, column] = np.where(up, high[column] + step, low[column] - step)
+  return x
 
 
 def shift_names(dataset, wanted: str) -> list[str]:
@@ -73,6 +103,9 @@ def inputs(dataset, wanted: str, not_run: dict, *, dir=None, seed=0) -> dict[str
   """{'valid', 'test', 'ood/<set>', ...: inputs}; as many of a foreign set as there are to test."""
   found = {'valid': dataset.valid.x, 'test': dataset.test.x}
   for name in ood_names(dataset, wanted):
+    if name == OUTSIDE:
+      found[f'ood/{name}'] = outside(dataset, seed)
+      continue
     try:
       found[f'ood/{name}'] = data.load_inputs(
         name, dir=dir, shape=dataset.shape, limit=len(dataset.test.x), seed=seed

@@ -36,6 +36,8 @@ def dataset(name):
     from ensdistill import data
 
     return data.load(name)
+  if name == 'boston':
+    return dataset('diabetes')
   small = tiny.dataset(size=256, classes=4, shape=shapes.get(name, (32, 32, 3)))
   return tiny.replace(small, targets=100 if name == 'cifar100' else 10)
 
@@ -54,7 +56,9 @@ def test_every_config_builds(name, variant):
   assert f'--config=configs/{name}.py' in doc
 
 
-@pytest.mark.parametrize('name', [f for f in FILES if f.endswith(('_digits', '_spirals'))])
+@pytest.mark.parametrize(
+  'name', [f for f in FILES if f.endswith(('_digits', '_spirals', '_toy1d'))]
+)
 def test_the_steps_of_every_method_have_shapes(name):
   """The files of other data sets have the same steps on other networks."""
   config = get(name)

@@ -299,7 +299,7 @@ def test_regression_draws_what_applies(dataset):
   ]
   drawn = context(gaussian, compare.Comparison(rows, models, {}))
   applies = {name for name in figures.names('gaussian') if figures.draw(name, drawn)}
-  assert applies == {'cost', 'rejection', 'out_of_distribution'}
+  assert applies == {'cost', 'pit', 'coverage', 'rejection', 'out_of_distribution'}
   assert [c.key for c in columns.table_columns(rows)][:2] == ['rmse', 'nll']
 
 

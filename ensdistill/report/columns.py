@@ -11,6 +11,7 @@ class Column(NamedTuple):
   title: str
   form: Callable[[float], str]
   better: str = ''  # 'higher', 'lower', or '' where neither is
+  error: Callable[[float], str] | None = None  # how its standard error is written, if otherwise
 
 
 def percent(digits: int) -> Callable[[float], str]:
@@ -19,6 +20,11 @@ def percent(digits: int) -> Callable[[float], str]:
 
 def fixed(digits: int) -> Callable[[float], str]:
   return lambda value: f'{value:.{digits}f}'
+
+
+def digits(count: int) -> Callable[[float], str]:
+  """So many significant ones: for what has the target's unit."""
+  return lambda value: f'{value:.{count}g}'
 
 
 def short(value: float) -> str:
@@ -38,9 +44,10 @@ MAIN = {
     Column('pairwise_kl', 'div. KL', fixed(3)),
   ),
   'gaussian': (
-    Column('rmse', 'RMSE', lambda v: f'{v:.4g}', 'lower'),
+    Column('rmse', 'RMSE', digits(4), 'lower', digits(2)),
     Column('nll', 'NLL', fixed(4), 'lower'),
-    Column('crps', 'CRPS', lambda v: f'{v:.4g}', 'lower'),
+    Column('crps', 'CRPS', digits(4), 'lower', digits(2)),
+    Column('coverage_90', 'in 90 %', percent(1)),
   ),
 }
 MORE = {
@@ -56,9 +63,10 @@ MORE = {
   ),
   'gaussian': (
     Column('calibration_error', 'calibration', fixed(4), 'lower'),
-    Column('coverage_90', 'coverage of 90 %', percent(1)),
+    Column('sharpness_90', 'width of 90 %', digits(4), '', digits(2)),
     Column('prr', 'PRR %', fixed(1), 'higher'),
     Column('agreement_kl', 'KL to ensemble', fixed(4), 'lower'),
+    Column('agreement_knowledge', 'rank of knowledge', fixed(3), 'higher'),
   ),
 }
 COST = (
@@ -108,11 +116,14 @@ def ood_sets(rows) -> list[str]:
 def table_columns(rows) -> list[Column]:
   """All columns of the report's table that some row has."""
   kind = family(rows)
-  ood = [
-    Column(f'ood/{name}/auroc_{score}', f'{name} AUROC % ({score})', percent(2), 'higher')
-    for name in ood_sets(rows)
-    for score in ('total', 'knowledge')
-  ]
+  ood = []
+  for name in ood_sets(rows):
+    for score in ('total', 'knowledge'):
+      title = f'{name} AUROC % ({score})'
+      ood.append(Column(f'ood/{name}/auroc_{score}', title, percent(2), 'higher'))
+    if kind == 'gaussian':
+      title = f'rank of knowledge ({name})'
+      ood.append(Column(f'ood/{name}/agreement_knowledge', title, fixed(3), 'higher'))
   columns = (*MAIN[kind], *MORE[kind], *ood, *COST)
   return [c for c in columns if any(row['metrics'].get(c.key) is not None for row in rows)]
 

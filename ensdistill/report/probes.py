@@ -1,4 +1,4 @@
-"""What pictures need beyond the metrics: the input plane, and inputs before and after a move."""
+"""What pictures need beyond the metrics: predictions all over a small input space, moved inputs."""
 
 from typing import Any, NamedTuple
 
@@ -8,6 +8,7 @@ import numpy as np
 from ensdistill import data, evaluate, mesh
 
 SIDE = 90  # points of the plane along each axis
+POINTS = 300  # of a line
 
 
 class Plane(NamedTuple):
@@ -15,6 +16,13 @@ class Plane(NamedTuple):
 
   x: np.ndarray  # [SIDE, SIDE, 2]
   predictives: dict[str, Any]  # {model: over the flattened grid}
+
+
+class Line(NamedTuple):
+  """Points over one-dimensional inputs, and what the ensemble and the student predict there."""
+
+  x: np.ndarray  # [POINTS, 1]
+  predictives: dict[str, Any]  # {model: over the points}
 
 
 class Moved(NamedTuple):
@@ -32,18 +40,18 @@ class Probes(NamedTuple):
 
   plane: Plane | None = None
   moved: Moved | None = None
+  line: Line | None = None
 
 
 def collect(config, dataset, teacher, distilled) -> Probes:
   """Runs the networks where the pictures want to look."""
-  return Probes(
-    _plane(config, dataset, teacher, distilled), _moved(config, dataset, teacher, distilled)
-  )
+  parts = config, dataset, teacher, distilled
+  return Probes(_plane(*parts), _moved(*parts), _line(*parts))
 
 
-def grid(x_B2, side: int) -> np.ndarray:
-  """A grid [side, side, 2] over half as much again as the data span, rows from low to high."""
-  low, high = x_B2.min(0), x_B2.max(0)
+def grid(x_BD, side: int) -> np.ndarray:
+  """A grid [side, ..., D] over half as much again as the data span, rows from low to high."""
+  low, high = x_BD.min(0), x_BD.max(0)
   middle, half = (low + high) / 2, 0.75 * (high - low)
   axes = [np.linspace(m - h, m + h, side, dtype=np.float32) for m, h in zip(middle, half)]
   return np.stack(np.meshgrid(*axes), -1)
@@ -53,10 +61,22 @@ def _plane(config, dataset, teacher, distilled) -> Plane | None:
   if dataset.shape != (2,):
     return None
   x = grid(dataset.train.x, SIDE)
+  return Plane(x, _predictives(config, dataset, teacher, distilled, x.reshape(-1, 2)))
+
+
+def _line(config, dataset, teacher, distilled) -> Line | None:
+  if dataset.shape != (1,):
+    return None
+  x = grid(dataset.train.x, POINTS)
+  return Line(x, _predictives(config, dataset, teacher, distilled, x))
+
+
+def _predictives(config, dataset, teacher, distilled, x) -> dict[str, Any]:
+  """What the ensemble and the student of the first seed predict at these inputs."""
   section, method = config.evaluate, distilled.method
   settings = dict(batch=section.batch_size, precision=section.precision)
   settings |= dict(device_mesh=mesh.make(1, section.batch_size))
-  outputs = lambda *frozen: evaluate.outputs(frozen, x.reshape(-1, 2), **settings)
+  outputs = lambda *frozen: evaluate.outputs(frozen, x, **settings)
   own = teacher.method
   predictives = {
     f'ensemble-{teacher.size}': own.objective.predictive(
@@ -67,7 +87,7 @@ def _plane(config, dataset, teacher, distilled) -> Plane | None:
     predictives[name] = method.objective.predictive(
       method.family, outputs(student.freeze, variables)
     )
-  return Plane(x, {name: _on_host(p, dataset) for name, p in predictives.items()})
+  return {name: _on_host(p, dataset) for name, p in predictives.items()}
 
 
 def _moved(config, dataset, teacher, distilled) -> Moved | None:

@@ -47,9 +47,8 @@ def cell(row, column, plus_minus: str = ' ± ') -> str:
   if value is None:
     return '-'
   error = row['se'].get(column.key)
-  return column.form(value) + (
-    f'{plus_minus}{column.form(error)}' if error and row['seeds'] > 1 else ''
-  )
+  form = column.error or column.form
+  return column.form(value) + (f'{plus_minus}{form(error)}' if error and row['seeds'] > 1 else '')
 
 
 def _note(results) -> str:

@@ -14,6 +14,7 @@ from ensdistill.report.figures import (
   inputs,
   plane,
   quality,
+  regression,
   style,
   uncertainty,
 )
@@ -33,6 +34,9 @@ FIGURES = {
   },
   'gaussian': {
     'cost': quality.cost,
+    'bands': regression.bands,
+    'pit': regression.pit,
+    'coverage': regression.coverage,
     'rejection': calibration.rejection,
     'out_of_distribution': uncertainty.ood,
     'input_plane': plane.plane,

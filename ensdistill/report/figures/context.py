@@ -69,6 +69,11 @@ class Context:
       return [~scoring.correct(r.log_probs_BK, y) * 1.0 for r in self.read(name, 'test')]
     return [metrics.regression.squared_errors(r['test'], y) for r in self.models[name]]
 
+  def pits(self, name: str) -> list[np.ndarray]:
+    """Of a regressor on the test set, [B, D] of each repeat."""
+    y = self.dataset.test.y
+    return [metrics.pit(repeat['test'], y) for repeat in self.models[name]]
+
   def knows(self, name: str) -> bool:
     """Does the model tell knowledge from data uncertainty at all? A single network does not."""
     return float(self.uncertainty(name, 'test', 'knowledge').max()) > 1e-9

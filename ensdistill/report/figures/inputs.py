@@ -7,7 +7,7 @@ from ensdistill.report.figures import style
 
 def perturbed(context):
   """Where the perturbation moves inputs: clean, moved, and their difference magnified to full
-  contrast (red up, blue down). The numbers are the ensemble's knowledge uncertainty in nats.
+  contrast (red up, blue down). The numbers are the ensemble's knowledge uncertainty.
   """
   probe = context.probes.moved
   if probe is None:

@@ -1,0 +1,10 @@
+"""Hydra (Tran et al., 2020) on a toy in one dimension: one body, a head for each member.
+
+python -m ensdistill.main --config=configs/hydra_toy1d.py
+"""
+
+from configs import common
+
+
+def get_config(variant=''):
+  return common.make('hydra', 'toy1d', variant)

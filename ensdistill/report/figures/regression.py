@@ -1,0 +1,103 @@
+"""Regression: what is predicted along the input, and whether its intervals hold what they say."""
+
+import numpy as np
+
+from ensdistill import metrics
+from ensdistill.metrics.distributions import host
+from ensdistill.report.figures import calibration, style
+
+TARGETS = 3  # at most so many rows of bands
+LEVELS = np.linspace(0.05, 0.95, 19)
+SHARP = (50, 90, 95)  # levels whose widths are among the metrics
+WIDTH = 2  # of a band, in standard deviations to either side
+
+
+def bands(context):
+  """Predictions along the input: the mean, and two standard deviations of data uncertainty (noise)
+  and of knowledge uncertainty (disagreement) around it, with the training points. Knowledge
+  uncertainty should be narrow at the points and open where there are none; a good student's bands
+  are the ensemble's.
+  """
+  line = context.probes.line
+  if line is None or context.dataset.family != 'gaussian':
+    return None
+  train, found = context.dataset.train, {n: host(p) for n, p in line.predictives.items()}
+  rows = min(context.dataset.targets, TARGETS)
+  figure, axes = style.panels(rows, len(found), width=3.9, height=2.9, sharex=True, sharey='row')
+  for column, (name, p) in zip(axes.T, found.items()):
+    column[0].set_title(style.model_title(name))
+    for d, ax in enumerate(column):
+      _bands(ax, line.x[:, 0], p.mean()[:, d], p.data()[:, d], p.knowledge()[:, d])
+      ax.plot(
+        train.x[:, 0], train.y[:, d], '.', color=style.BLACK, markersize=2.5, label='training'
+      )
+  for d, ax in enumerate(axes[:, 0]):
+    ax.set(ylabel=f'target {d}' if rows > 1 else 'target', ylim=_span(train.y[:, d], found, d))
+  for ax in axes[-1]:
+    ax.set(xlabel='input', xlim=(line.x[0, 0], line.x[-1, 0]))
+  style.legend_below(figure, axes[0, 0], columns=4)
+  return figure
+
+
+def _bands(ax, x, mean, data, knowledge):
+  for variance, colour, label in (
+    (data, style.SKY, 'data uncertainty'),
+    (knowledge, style.VERMILLION, 'knowledge uncertainty'),
+  ):
+    half = WIDTH * np.sqrt(variance)
+    fill = dict(color=colour, alpha=0.35, linewidth=0)
+    ax.fill_between(x, mean - half, mean + half, label=f'{label}, ±{WIDTH} sd', **fill)
+  ax.plot(x, mean, color=style.BLUE, linewidth=1.2, label='mean')
+
+
+def _span(y, found, d):
+  """Limits that show the points and the bands, but of bands that explode no more than that."""
+  low, high = y.min(), y.max()
+  reach = high - low
+  for p in found.values():
+    half = WIDTH * np.sqrt(np.maximum(p.data(), p.knowledge())[:, d])
+    low, high = min(low, (p.mean()[:, d] - half).min()), max(high, (p.mean()[:, d] + half).max())
+  return max(low, y.min() - reach) - 0.03 * reach, min(high, y.max() + reach) + 0.03 * reach
+
+
+def pit(context):
+  """Where the targets fall in their predicted distributions (probability integral transform): flat
+  is calibrated, a hill means predictions too wide, a valley too narrow, a slope a bias. The grey
+  band holds 95 % of what chance does to a flat one.
+  """
+  names = context.main
+  figure, axes = style.panels(1, len(names), height=2.4, sharex=True, sharey=True)
+  for ax, name in zip(axes[0], names):
+    values = np.concatenate([u.ravel() for u in context.pits(name)])
+    single = context.dataset.test.y.size  # repeats see the same targets: chance is that of one
+    bins = int(np.clip(single // 20, 5, 20))
+    share = 1 / bins
+    low, high = calibration.interval(np.array([share]), single)
+    ax.axhspan(bins * low[0], bins * high[0], color=style.PALE, linewidth=0)
+    ax.axhline(1, color=style.GREY, linewidth=0.8)
+    density, edges = np.histogram(values, bins, (0, 1), density=True)
+    ax.stairs(density, edges, color=style.model_colour(name), fill=True, alpha=0.45)
+    ax.stairs(density, edges, color=style.model_colour(name), linewidth=1)
+    error = context.metric(name, 'calibration_error')
+    ax.set(title=f'{style.model_title(name)}\ncalibration error {error:.3f}', xlim=(0, 1))
+    ax.set(xlabel='predicted P(target ≤ y)', xticks=(0, 0.5, 1))
+  axes[0, 0].set(ylabel='density', ylim=(0, None))
+  return figure
+
+
+def coverage(context):
+  """How many targets their central intervals hold, against how many they should: below the diagonal
+  the model is too sure. Beside it, how wide those intervals are: of two models with the right
+  coverage the narrower one knows more.
+  """
+  figure, ((left, right),) = style.panels(1, 2, width=3.5, height=2.9)
+  left.plot([0, 100], [0, 100], color=style.PALE, linewidth=1, zorder=0)
+  for name in context.main:
+    settings = dict(color=style.model_colour(name), marker=style.model_marker(name), markersize=3)
+    shares = [metrics.regression.covered(u, LEVELS) for u in context.pits(name)]
+    left.plot(100 * LEVELS, 100 * np.mean(shares, 0), label=style.model_title(name), **settings)
+    right.plot(SHARP, [context.metric(name, f'sharpness_{level}') for level in SHARP], **settings)
+  left.set(xlabel='interval, %', ylabel='targets within, %', xlim=(0, 100), ylim=(0, 102))
+  right.set(xlabel='interval, %', ylabel='mean width', xticks=SHARP, ylim=(0, None))
+  style.legend_below(figure, left, columns=len(context.main))
+  return figure
