@@ -49,6 +49,8 @@ CONVOLUTIONS = [
   (4, (8, 8), 2, 3, 1, 2, 1),
   (2, (15, 14), 3, 4, 7, 2, 3),
   (2, (8, 8), 2, 3, 3, 3, 0),
+  (34, (16, 16), 3, 4, 7, 2, 'SAME'),  # the stem for large images
+  (3, (8, 8), 3, 5, 4, 4, 'SAME'),  # patches
 ]
 
 
@@ -198,6 +200,44 @@ def test_batch_norm_leaves_frozen_statistics_alone(form):
   assert norm.apply(variables, x).shape == x.shape  # nothing mutable, nothing moved
 
 
+# ---- norms without running statistics
+
+
+@pytest.mark.parametrize('channels, own', [(32, 16), (24, 8), (6, 2)])
+def test_group_norm_is_over_groups_of_an_image(float64, channels, own):
+  x, scale, bias = randoms(0, (2, 3, 5, 4, channels), (channels,), (channels,))
+  norm = layers.GroupNorm(dtype=jnp.float64)
+  variables = {'params': {'scale': scale, 'bias': bias}}
+  parts = [x[..., i : i + own] for i in range(0, channels, own)]
+  mean = np.concatenate(
+    [np.broadcast_to(p.mean((2, 3, 4), keepdims=True), p.shape) for p in parts], -1
+  )
+  var = np.concatenate(
+    [np.broadcast_to(p.var((2, 3, 4), keepdims=True), p.shape) for p in parts], -1
+  )
+  expected = (x - mean) / np.sqrt(var + 1e-5) * scale + bias
+  assert_close(norm.apply(variables, x), expected, 1e-10)
+
+
+def test_layer_norm_is_over_the_channels_of_a_position(float64):
+  x, scale, bias = randoms(0, (2, 3, 5, 4, 6), (6,), (6,))
+  variables = {'params': {'scale': scale, 'bias': bias}}
+  std = np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+  expected = (x - x.mean(-1, keepdims=True)) / std * scale + bias
+  assert_close(layers.LayerNorm(dtype=jnp.float64).apply(variables, x), expected, 1e-10)
+
+
+@pytest.mark.parametrize('norm', [layers.GroupNorm, layers.LayerNorm])
+def test_norms_have_float32_statistics(norm):
+  x = (100 + jnp.arange(256.0).reshape(1, 4, 4, 16) % 7).astype(jnp.bfloat16)
+  low = norm(dtype=jnp.bfloat16)
+  variables = low.init(jax.random.key(0), x)
+  assert set(variables) == {'params'}
+  y = low.apply(variables, x)
+  assert y.dtype == jnp.bfloat16
+  np.testing.assert_allclose(np.float32(y), norm().apply(variables, x), atol=0.02)
+
+
 # ---- bfloat16
 
 
@@ -236,6 +276,12 @@ def test_bfloat16_batch_norm_has_float32_statistics(form):
 
 MEMBERS = 3
 DENSE = layers.BatchEnsembleDense(4, members=MEMBERS), layers.Dense(4), (5, MEMBERS, 6), (6, 4)
+GRID = (
+  layers.BatchEnsembleDense(4, members=MEMBERS, axes=3),
+  layers.Dense(4),
+  (5, MEMBERS, 2, 3, 6),
+  (6, 4),
+)
 CONV = (
   layers.BatchEnsembleConv(4, 3, 2, use_bias=True, members=MEMBERS),
   layers.Conv(4, 3, 2, use_bias=True),
@@ -245,7 +291,7 @@ CONV = (
 
 
 @pytest.mark.parametrize('bias', ['shared', 'member'])
-@pytest.mark.parametrize('ensemble, plain, shape, kernel_shape', [DENSE, CONV])
+@pytest.mark.parametrize('ensemble, plain, shape, kernel_shape', [DENSE, GRID, CONV])
 def test_batch_ensemble_is_one_layer_per_member(ensemble, plain, shape, kernel_shape, bias):
   x, kernel, r, s, own, shared = (
     np.float32(a)

@@ -1,4 +1,3 @@
-import dataclasses
 import functools
 
 import flax.linen as nn
@@ -6,10 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 from jax import lax
+from tiny import moved
 
 from ensdistill import nets, students
-from ensdistill.nets import stack
+from ensdistill.nets import stack, vit
 
 DIGITS = {'shape': (8, 8, 1), 'mean': (0.3,), 'std': (0.4,)}
 COLOUR = {'shape': (8, 8, 3), 'mean': (0.5, 0.4, 0.3), 'std': (0.2, 0.3, 0.4)}
@@ -20,51 +21,17 @@ def network(name, outputs=3, **settings):
 
 
 def short(name, **settings):
-  """The first and the last stage of a network: all of its kinds of layers, soon compiled."""
-  depth = {'mlp': {}, 'resnet': {'depth': 8}, 'wide_resnet': {'depth': 10}}[name]
-  whole = nets.build(name, **depth, **settings)
-  backbone = dataclasses.replace(whole, stages=(whole.stages[0], whole.stages[-1]))
-  return students.make('single', backbone, 3).module
+  return students.make('single', tiny.backbone(name, **settings), 3).module
 
 
 def inputs(shape, batch=5):
   return np.random.default_rng(0).uniform(size=(batch, *shape)).astype(np.float32)
 
 
-def moved(module, x, amount=0.2):
-  """Variables whose every leaf (scales and running statistics too) is away from its start."""
-  variables = jax.eval_shape(module.init, jax.random.key(0), x)
-  rng = np.random.default_rng(1)
-
-  def leaf(path, a):
-    value = amount * rng.normal(size=a.shape)
-    return np.float32(value + (path[-1].key in ('scale', 'var', 'r', 's')))
-
-  return jax.tree_util.tree_map_with_path(leaf, variables)
-
-
-def parameters(module, shape):
-  variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, *shape)))
-  return sum(a.size for a in jax.tree.leaves(variables['params']))
-
-
-@pytest.mark.parametrize(
-  'name, outputs, settings, expected',
-  [
-    ('resnet', 10, {'depth': 20}, 272_474),
-    ('wide_resnet', 10, {'depth': 28, 'width': 1}, 369_498),
-    ('wide_resnet', 100, {'depth': 28, 'width': 4}, 5_872_180),
-    ('wide_resnet', 100, {'depth': 28, 'width': 10}, 36_536_884),
-  ],
-)
-def test_parameter_counts(name, outputs, settings, expected):
-  settings |= {'shape': (32, 32, 3), 'mean': (0.5,), 'std': (0.25,)}
-  assert parameters(network(name, outputs, **settings), (32, 32, 3)) == expected
-
-
 def test_parameters_of_an_mlp():
-  module = network('mlp', 4, shape=(8, 8, 1), mean=(0.5,), std=(0.25,), hidden=(100, 50))
-  assert parameters(module, (8, 8, 1)) == 64 * 100 + 100 + 100 * 50 + 50 + 50 * 4 + 4
+  module, x = network('mlp', 4, hidden=(100, 50), **DIGITS), inputs((8, 8, 1))
+  parameters = sum(a.size for a in jax.tree.leaves(moved(module, x)['params']))
+  assert parameters == 64 * 100 + 100 + 100 * 50 + 50 + 50 * 4 + 4
 
 
 # ---- every network against its definition, written out
@@ -104,12 +71,27 @@ def wide_block(x, p, s, stride):
   return relu(norm(x, p['norm_out'], s['norm_out'])) if 'norm_out' in p else np.asarray(x)
 
 
+def bottleneck(x, p, s, stride):
+  y = relu(norm(conv(x, p['conv1']), p['norm1'], s['norm1']))
+  y = relu(norm(conv(y, p['conv2'], stride), p['norm2'], s['norm2']))
+  y = norm(conv(y, p['conv3']), p['norm3'], s['norm3'])
+  if 'shortcut' in p:
+    x = norm(conv(x, p['shortcut'], stride), p['shortcut_norm'], s['shortcut_norm'])
+  return relu(x + y)
+
+
+def max_pool(x, window, stride):
+  return np.asarray(nn.max_pool(x, (window, window), (stride, stride), 'SAME'))
+
+
 def residual_network(x, variables, block):
   p, s = variables['params'], variables['batch_stats']
-  x = conv(x, p['stem']['conv'])
+  large = p['stem']['conv']['kernel'].shape[0] == 7
+  x = conv(x, p['stem']['conv'], 2 if large else 1)
   if 'norm' in p['stem']:
     x = relu(norm(x, p['stem']['norm'], s['stem']['norm']))
-  for stage in range(3):
+  x = max_pool(x, 3, 2) if large else x
+  for stage in range(4):
     for i in range(sum(name.startswith(f'stage{stage}') for name in p)):
       name = f'stage{stage}_block{i}'
       x = block(x, p[name], s[name], 2 if stage and not i else 1)
@@ -136,6 +118,104 @@ def test_residual_networks_are_what_they_say(name, settings, block, shortcuts):
   expected = residual_network(normalised, variables, block)
   y = jax.jit(module.apply)(variables, x)
   np.testing.assert_allclose(y[:, 0], expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize('depth, block', [(18, resnet_block), (50, bottleneck)])
+def test_residual_networks_for_large_images_are_what_they_say(depth, block):
+  shape = (22, 21, 3)
+  whole = nets.build('imagenet_resnet', **{**COLOUR, 'shape': shape}, depth=depth, channels=4)
+  keep = ('stem', 'stage0_block0', 'stage0_block1', 'stage1_block0', 'stage2_block0')
+  stages = tuple((name, stage) for name, stage in whole.stages if name in keep)
+  module = students.make('single', tiny.replace(whole, stages=stages), 3).module
+  x = inputs(shape, 3)
+  variables = moved(module, x)
+  shortcuts = [name for name, p in variables['params'].items() if 'shortcut' in p]
+  assert shortcuts == sorted({*keep[3:]} | ({keep[1]} if depth == 50 else set()))
+  expected = residual_network(
+    (x - np.float32(COLOUR['mean'])) / np.float32(COLOUR['std']), variables, block
+  )
+  y = jax.jit(module.apply)(variables, x)
+  np.testing.assert_allclose(y[:, 0], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_vgg_is_what_it_says():
+  module, x = network('vgg', depth=13, channels=2, **DIGITS), inputs((8, 8, 1))
+  variables = moved(module, x)
+  p, s = variables['params'], variables['batch_stats']
+  leaky = lambda x: np.where(x > 0, x, 0.2 * x)
+  y = (x - np.float32(0.3)) / np.float32(0.4)
+  for stage, features in enumerate((2, 4, 8, 16, 16)):
+    for i in range(2):
+      name = f'stage{stage}_conv{i}'
+      assert p[name]['conv']['kernel'].shape[-1] == features
+      y = leaky(norm(conv(y, p[name]['conv']), p[name]['norm'], s[name]['norm']))
+    y = max_pool(y, 2, 2)
+  y = y.reshape(5, -1)  # 8 pixels are 1 after three blocks
+  for name in 'dense0', 'dense1':
+    y = leaky(y @ p[name]['dense']['kernel'] + p[name]['dense']['bias'])
+    assert y.shape == (5, 64)
+  y = y @ p['head']['kernel'] + p['head']['bias']
+  np.testing.assert_allclose(jax.jit(module.apply)(variables, x)[:, 0], y, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize('rate, of_convolutions', [(0.0, 0.0), (0.3, 0.2), (0.5, 0.2), (0.6, 0.3)])
+def test_dropout_of_a_vgg_goes_by_place(rate, of_convolutions):
+  stages = nets.build('vgg', dropout=rate, **DIGITS).stages
+  rates = {name: stage.keywords['dropout'] for name, stage in stages}
+  assert len(rates) == 15 and rates['dense0'] == rates['dense1'] == rate
+  convolutions = [r for name, r in rates.items() if 'conv' in name]
+  np.testing.assert_allclose(convolutions, [of_convolutions] * 13, atol=1e-12)
+
+
+def test_vit_is_what_it_says():
+  settings = {**COLOUR, 'shape': (6, 4, 3)}
+  module = network('vit', depth=2, patch=2, channels=8, heads=2, **settings)
+  x = inputs((6, 4, 3))
+  variables = moved(module, x)
+  p = variables['params']
+  assert set(variables) == {'params'}
+
+  def layer_norm(x, layer):
+    std = np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+    return (x - x.mean(-1, keepdims=True)) / std * layer['scale'] + layer['bias']
+
+  dense = lambda x, layer: x @ layer['kernel'] + layer['bias']
+
+  def attention(x, block):
+    q, k, v = np.split(dense(x, block['qkv']), 3, -1)
+    heads = []
+    for own in np.split(np.arange(8), 2):
+      scores = np.exp(q[..., own] @ np.swapaxes(k[..., own], 1, 2) / np.sqrt(4))
+      heads.append(scores / scores.sum(-1, keepdims=True) @ v[..., own])
+    return dense(np.concatenate(heads, -1), block['out'])
+
+  y = (x - np.float32(COLOUR['mean'])) / np.float32(COLOUR['std'])
+  y = np.asarray(conv(y, p['patches']['conv'], 2)) + p['patches']['conv']['bias']
+  # One after the other: row 2, column 1 of 3 x 2 patches.
+  place = [np.sin(1), np.sin(1e-4), np.cos(1), np.cos(1e-4)]
+  place += [np.sin(2), np.sin(2e-4), np.cos(2), np.cos(2e-4)]
+  where = vit.positions(3, 2, 8)
+  np.testing.assert_allclose(where[2, 1], place, rtol=1e-6)
+  y = np.reshape(y + where, (5, 6, 8))
+  for block in p['block0'], p['block1']:
+    y = y + attention(layer_norm(y, block['norm1']), block)
+    grown = np.asarray(nn.gelu(dense(layer_norm(y, block['norm2']), block['grow'])))
+    y = y + dense(grown, block['shrink'])
+  y = dense(layer_norm(y, p['block1']['norm_out']).mean(1), p['head'])
+  np.testing.assert_allclose(jax.jit(module.apply)(variables, x)[:, 0], y, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize('sizes, window, stride', [((8, 6), 2, 2), ((7, 5), 2, 2), ((9, 6), 3, 2)])
+def test_max_pool_and_its_gradient(sizes, window, stride):
+  x = np.random.default_rng(0).normal(size=(2, 3, *sizes, 4)).astype(np.float32)
+  y, pull_back = jax.vjp(lambda x: stack.max_pool(x, window, stride), x)
+  folded, pull_folded = jax.vjp(
+    lambda x: nn.max_pool(x, (window, window), (stride, stride), 'SAME'), x.reshape(6, *sizes, 4)
+  )
+  np.testing.assert_array_equal(y.reshape(folded.shape), folded)
+  g = np.sin(np.arange(y.size, dtype=np.float32)).reshape(y.shape)
+  expected = pull_folded(g.reshape(folded.shape))[0]
+  np.testing.assert_allclose(pull_back(g)[0].reshape(expected.shape), expected, atol=1e-6)
 
 
 def test_mlp_is_what_it_says():
@@ -185,11 +265,11 @@ def test_auto_takes_the_cpu_forms_on_one_cpu_device():
   assert ('custom_vmap' in texts['auto']) == one_cpu
 
 
-@pytest.mark.parametrize('name', ['mlp', 'resnet'])
+@pytest.mark.parametrize('name', ['mlp', 'resnet', 'vit'])
 def test_bfloat16_gives_float32_outputs_and_statistics(name):
   x = inputs((8, 8, 3))
   exact, low = (short(name, dtype=dtype, **COLOUR) for dtype in ('float32', 'bfloat16'))
-  variables = moved(exact, x, 0.1)
+  variables = moved(exact, x, amount=0.1)
   train = jax.jit(lambda m, v: m.apply(v, x, True, mutable=['batch_stats']), static_argnums=0)
   (y, new), (expected, _) = train(low, variables), train(exact, variables)
   assert {a.dtype for a in jax.tree.leaves((y, new))} == {jnp.dtype('float32')}
@@ -210,7 +290,7 @@ def test_dropout_is_drawn_in_training_alone(name):
   np.testing.assert_array_equal(still, jax.jit(without.apply)(variables, x))
 
 
-@pytest.mark.parametrize('name', nets.NETWORKS)
+@pytest.mark.parametrize('name', ['mlp', 'vit', 'wide_resnet'])
 def test_batch_statistics_may_be_absent_or_empty(name):
   module, x = short(name, **DIGITS), inputs((8, 8, 1))
   variables = moved(module, x)
@@ -219,7 +299,7 @@ def test_batch_statistics_may_be_absent_or_empty(name):
   y, new = run({'params': params, 'batch_stats': stats}, x)
   assert y.shape == (5, 1, 3) and y.dtype == jnp.float32
   assert jax.tree.structure(new.get('batch_stats', {})) == jax.tree.structure(stats)
-  assert bool(stats) == (name != 'mlp')
+  assert bool(stats) == (name == 'wide_resnet')
 
 
 # ---- a backbone of one's own: dropout by place, its own pooling, dense stages
@@ -281,6 +361,14 @@ def test_a_new_backbone_is_one_function(monkeypatch, kind):
     ('mlp', {'hidden': ()}, r'not \(\)'),
     ('mlp', {'hidden': (8, 0)}, r'not \(8, 0\)'),
     ('resnet', {'shape': (2,)}, r'not \(2,\): use mlp'),
+    ('vgg', {'depth': 12}, '11, 13, 16, 19, not 12'),
+    ('vgg', {'channels': 0}, 'channels of vgg is 1 or more, not 0'),
+    ('imagenet_resnet', {'depth': 20}, '18, 34, 50, 101, 152, not 20'),
+    ('vit', {'patch': 3}, '8 x 8 are no whole number of patches of 3'),
+    ('vit', {'channels': 30}, 'multiple of 4 and of heads=3, not 30'),
+    ('vit', {'shape': (2,)}, r'not \(2,\): use mlp'),
+    ('resnet', {'norm': 'instance'}, "unknown norm 'instance'"),
+    ('mlp', {'norm': 'layer'}, "unknown setting of mlp 'norm'"),
     ('resnet', {'dropout': 1.5}, 'not 1.5'),
     ('resnet', {'form': 'gpu'}, "unknown form 'gpu'"),
     ('resnet', {'dtype': 'float16'}, "unknown dtype 'float16'"),

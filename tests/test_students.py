@@ -1,4 +1,3 @@
-import dataclasses
 import functools
 import itertools
 
@@ -6,20 +5,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from ensdistill import nets, students
 from ensdistill.nets import layers
 
 M, K = 3, 4
-NETWORKS = {'mlp': {'hidden': (6, 5)}, 'resnet': {'depth': 8}, 'wide_resnet': {'depth': 10}}
 X = np.random.default_rng(0).uniform(size=(4, 8, 8, 1)).astype(np.float32)
 
 
 def backbone(name='resnet', **settings):
-  """The first and the last stage of a network: all of its kinds of layers, soon compiled."""
-  settings = {**NETWORKS[name], **settings}
-  whole = nets.build(name, shape=(8, 8, 1), mean=(0.3,), std=(0.4,), **settings)
-  return dataclasses.replace(whole, stages=(whole.stages[0], whole.stages[-1]))
+  return tiny.backbone(name, **settings)
 
 
 def student(kind, name='resnet', members=M, **settings):
@@ -27,15 +23,7 @@ def student(kind, name='resnet', members=M, **settings):
 
 
 def moved(student, seed=1):
-  """Variables away from their start, so that members, scales and statistics all differ."""
-  variables = jax.eval_shape(student.module.init, jax.random.key(0), X)
-  rng = np.random.default_rng(seed)
-
-  def leaf(path, a):
-    near_one = path[-1].key in ('scale', 'var', *layers.FACTORS)
-    return np.float32(near_one + 0.2 * rng.normal(size=a.shape))
-
-  return jax.tree_util.tree_map_with_path(leaf, variables)
+  return tiny.moved(student.module, X, seed=seed)
 
 
 def close(a, b, tolerance=1e-5):

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from ensdistill import config as config_lib
-from ensdistill import loop, mesh, writers
+from ensdistill import loop, mesh, nets, writers
 from ensdistill.data.dataset import Dataset, Split
 from ensdistill.perturb import Space
 
@@ -60,6 +60,44 @@ def config(**changes):
   }
   c.update_from_flattened_dict(small | {k.replace('__', '.'): v for k, v in changes.items()})
   return c
+
+
+# Settings of every network, and stages with all of its kinds of layers that soon compile together.
+NETWORKS = {
+  'mlp': (dict(hidden=(6, 5)), (0, -1)),
+  'resnet': (dict(depth=8), (0, -1)),
+  'wide_resnet': (dict(depth=10), (0, -1)),
+  'vgg': (dict(depth=11, channels=4), (0, 8, 9)),
+  'imagenet_resnet': (dict(depth=50, channels=4), (0, 4)),
+  'vit': (dict(patch=2, depth=2, channels=8, heads=2), (0, -1)),
+}
+
+
+def backbone(name, *, shape=(8, 8, 1), mean=(0.3,), std=(0.4,), **settings) -> nets.Backbone:
+  """A network cut down to a few of its stages."""
+  own, keep = NETWORKS[name]
+  whole = nets.build(name, shape=shape, mean=mean, std=std, **{**own, **settings})
+  return replace(whole, stages=tuple(whole.stages[i] for i in keep))
+
+
+def moved(module, x, *, amount=0.2, seed=1):
+  """Variables of a module whose every leaf (scales, statistics, factors) is off its start."""
+  variables = jax.eval_shape(module.init, jax.random.key(0), x)
+  random = np.random.default_rng(seed)
+
+  def leaf(path, a):
+    near_one = path[-1].key in ('scale', 'var', 'r', 's')
+    return np.float32(near_one + amount * random.normal(size=a.shape))
+
+  return jax.tree_util.tree_map_with_path(leaf, variables)
+
+
+def leaves(tree):
+  """(path of names, leaf) of every leaf."""
+  return [
+    (tuple(key.key for key in path), leaf)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  ]
 
 
 def running(size=1, batch=16, writer=None, **settings) -> loop.Loop:

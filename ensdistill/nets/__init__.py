@@ -5,12 +5,19 @@ import inspect
 import jax.numpy as jnp
 
 from ensdistill import names
-from ensdistill.nets import initial, layers, mlp, resnet, stack, wide_resnet
+from ensdistill.nets import initial, layers, mlp, resnet, stack, vgg, vit, wide_resnet
 
 __all__ = ['DTYPES', 'FORMS', 'NETWORKS', 'Backbone', 'build', 'initial']
 
-# (shape, **settings) -> stages, pooling
-NETWORKS = {'mlp': mlp.mlp, 'resnet': resnet.resnet, 'wide_resnet': wide_resnet.wide_resnet}
+# (shape, **settings) -> stack.Network
+NETWORKS = {
+  'mlp': mlp.mlp,
+  'resnet': resnet.resnet,
+  'wide_resnet': wide_resnet.wide_resnet,
+  'vgg': vgg.vgg,
+  'imagenet_resnet': resnet.imagenet_resnet,
+  'vit': vit.vit,
+}
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 FORMS = dict.fromkeys(layers.FORMS)
 Backbone = stack.Backbone
@@ -19,7 +26,9 @@ Backbone = stack.Backbone
 def build(name, *, shape, mean, std, dtype='float32', form='auto', **settings) -> Backbone:
   """The backbone `name` for inputs of this shape in [0, 1], normalised inside by mean and std.
 
-  Settings: mlp: hidden=(64, 64); resnet: depth=20; wide_resnet: depth=28, width=1; all: dropout=0.
+  Settings: mlp: hidden=(64, 64); resnet: depth=20; wide_resnet: depth=28, width=1; vgg: depth=16,
+  channels=64; imagenet_resnet: depth=50, channels=64; vit: patch=4, depth=6, channels=192, heads=3;
+  all: dropout=0; all but mlp: norm='batch', 'group' or 'layer' (a vit's default).
   """
   make = names.lookup('network', name, NETWORKS)
   names.lookup('form', form, FORMS)
@@ -35,6 +44,8 @@ def build(name, *, shape, mean, std, dtype='float32', form='auto', **settings) -
   rate = settings.get('dropout', 0.0)
   if not 0 <= rate < 1:
     raise ValueError(f'dropout is a rate in [0, 1), not {rate}')
-  stages, pool = make(shape, **settings)
+  network = stack.Network(*make(shape, **settings))
+  names.lookup('norm', network.norm, layers.NORMS)
   dtype = names.lookup('dtype', dtype, DTYPES)
-  return Backbone(stages, shape, mean, std, pool=pool, dtype=dtype, form=form)
+  own = network._asdict()
+  return Backbone(shape=shape, mean=mean, std=std, dtype=dtype, form=form, **own)

@@ -11,12 +11,15 @@ import math
 import jax
 import numpy as np
 
+# Layers that no ReLU, which halves what comes, follows: the last dense one, a transformer's.
+LINEAR = ('head', 'qkv', 'out', 'shrink')
+
 
 def variables(module, keys, x) -> dict:
   """Stacked variables [S, ...] of a module for inputs like x, one a key, as numpy arrays.
 
-  Kernels are He-normal, normal(0, 2 / fan in); the last dense layer, 'head', is normal(0, 1 / fan
-  in). BatchEnsemble's factors are normal(1, module.factor_std^2).
+  Kernels are He-normal, normal(0, 2 / fan in); those of LINEAR layers are normal(0, 1 / fan in).
+  BatchEnsemble's factors are normal(1, module.factor_std^2).
   """
   init = lambda: module.init(jax.random.key(0), x, False)
   spread = jax.tree_util.tree_map_with_path(
@@ -53,7 +56,7 @@ def _spread(names, shape, module) -> _Normal | None:
   if names[-1] == 'kernel':
     # The heads of a multi-head network lie behind one more axis in front.
     fan_in = math.prod(shape[1 if 'heads' in names else 0 : -1])
-    return _Normal(shape, 0.0, math.sqrt((1 if names[-2] == 'head' else 2) / fan_in))
+    return _Normal(shape, 0.0, math.sqrt((1 if names[-2] in LINEAR else 2) / fan_in))
   if names[-1] in ('r', 's') and hasattr(module, 'factor_std'):
     return _Normal(shape, 1.0, module.factor_std)
   return None

@@ -5,6 +5,8 @@ Parameters and batch statistics are float32; `dtype` is what convolutions and pr
 'cpu' where there is one device and it is a CPU.
 """
 
+import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -66,12 +68,13 @@ class Conv(nn.Module):
 
 
 class Dense(nn.Module):
-  """y = x W + b."""
+  """y = x W + b over the last axis."""
 
   features: int
   use_bias: bool = True
   dtype: Any = jnp.float32
   kernel_init: Callable = he_normal
+  axes: int = 1  # of one member's example: 1 for features [C], 3 for a grid of them [H, W, C]
 
   def linear(self, x):
     w = self.param('kernel', self.kernel_init, (x.shape[-1], self.features))
@@ -102,7 +105,7 @@ class BatchEnsembleConv(Conv):
 
 
 class BatchEnsembleDense(Dense):
-  """Dense for M members that share one kernel; see `batch_ensemble`. [..., M or 1, C]."""
+  """Dense for M members that share one kernel; see `batch_ensemble`. [..., M or 1, (H, W,) C]."""
 
   members: int = 1
   factor_init: Callable = nn.initializers.ones
@@ -110,7 +113,7 @@ class BatchEnsembleDense(Dense):
 
   @nn.compact
   def __call__(self, x):
-    return _batch_ensemble(self, x, own_axes=1)
+    return _batch_ensemble(self, x, own_axes=self.axes)
 
 
 def _batch_ensemble(layer, x, own_axes):
@@ -171,6 +174,55 @@ class BatchNorm(nn.Module):
       for running, new in zip((mean, variance), batch):
         running.value = self.momentum * running.value + (1 - self.momentum) * new
     return y.astype(self.dtype)
+
+
+class GroupNorm(nn.Module):
+  """Each image [H, W, C] by the statistics of a group of channels (Wu and He, 2018, 1803.08494).
+
+  A group has 16 channels, or their largest common divisor with 16. No running statistics.
+  """
+
+  dtype: Any = jnp.float32
+  epsilon: float = 1e-5
+
+  @nn.compact
+  def __call__(self, x):
+    own = math.gcd(x.shape[-1], 16)
+    groups = x.reshape((*x.shape[:-1], x.shape[-1] // own, own))
+    return _affine(self, x, _standardise(groups, (-4, -3, -1), self.epsilon))
+
+
+class LayerNorm(nn.Module):
+  """Each position by the statistics of its own channels (Ba et al., 2016, 1607.06450)."""
+
+  dtype: Any = jnp.float32
+  epsilon: float = 1e-6
+
+  @nn.compact
+  def __call__(self, x):
+    return _affine(self, x, _standardise(x, (-1,), self.epsilon))
+
+
+# (train, dtype, form) -> a maker of norms that takes their name
+NORMS = {
+  'batch': lambda train, dtype, form: functools.partial(BatchNorm, train, dtype=dtype, form=form),
+  'group': lambda train, dtype, form: functools.partial(GroupNorm, dtype=dtype),
+  'layer': lambda train, dtype, form: functools.partial(LayerNorm, dtype=dtype),
+}
+
+
+def _standardise(x, axes, epsilon):
+  x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+  centred = x - x.mean(axes, keepdims=True)
+  return centred * lax.rsqrt((centred**2).mean(axes, keepdims=True) + epsilon)
+
+
+def _affine(norm, x, standard):
+  """Scale and bias a channel, made by the norm that calls it, on standardised values of x."""
+  per_channel = (1,) * (x.ndim - 1) + (-1,)
+  scale = norm.param('scale', nn.initializers.ones, x.shape[-1:]).reshape(per_channel)
+  bias = norm.param('bias', nn.initializers.zeros, x.shape[-1:]).reshape(per_channel)
+  return (standard.reshape(x.shape) * scale + bias).astype(norm.dtype)
 
 
 def _normalise(x, mean, variance, scale, bias, epsilon):

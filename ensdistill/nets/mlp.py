@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
 
@@ -9,18 +10,19 @@ from ensdistill.nets import stack
 
 
 class Hidden(nn.Module):
-  """Flattens the last `axes` axes; dense, ReLU, dropout."""
+  """Flattens the last `axes` axes; dense, activation, dropout."""
 
   layers: stack.Layers
   features: int
   axes: int
   dropout: float
+  activation: Callable = nn.relu
 
   @nn.compact
   def __call__(self, x):
     own = x.shape[-self.axes :]
     x = x.reshape((*x.shape[: -self.axes], math.prod(own)))
-    x = nn.relu(self.layers.dense(self.features, name='dense')(x))
+    x = self.activation(self.layers.dense(self.features, name='dense')(x))
     return self.layers.dropout(self.dropout)(x)
 
 
@@ -35,4 +37,4 @@ def mlp(shape, *, hidden=(64, 64), dropout=0.0):
     )
     for i, width in enumerate(hidden)
   )
-  return stages, stack.identity
+  return stack.Network(stages, convolutional=False)

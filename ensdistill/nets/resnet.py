@@ -1,4 +1,4 @@
-"""ResNet v1 for small images (He et al., 2016): 6n + 2 layers, 16, 32 and 64 channels."""
+"""ResNet v1 (He et al., 2016), for small images and for those of ImageNet's size."""
 
 import functools
 
@@ -8,15 +8,18 @@ from ensdistill.nets import stack
 
 
 class Stem(nn.Module):
-  """Convolution, norm, ReLU."""
+  """Convolution, norm, ReLU; a large one (7x7) halves the image twice, by stride and max pool."""
 
   layers: stack.Layers
   features: int
+  large: bool = False
 
   @nn.compact
   def __call__(self, x):
-    x = self.layers.conv(self.features, 3, name='conv')(x)
-    return nn.relu(self.layers.norm(name='norm')(x))
+    kernel, stride = (7, 2) if self.large else (3, 1)
+    x = self.layers.conv(self.features, kernel, stride, name='conv')(x)
+    x = nn.relu(self.layers.norm(name='norm')(x))
+    return stack.max_pool(x, 3, 2) if self.large else x
 
 
 class Block(nn.Module):
@@ -33,21 +36,76 @@ class Block(nn.Module):
     y = nn.relu(norm(name='norm1')(conv(self.features, 3, self.stride, name='conv1')(x)))
     y = dropout(self.dropout)(y)
     y = norm(name='norm2')(conv(self.features, 3, name='conv2')(y))
-    if x.shape[-1] != self.features or self.stride != 1:
-      x = conv(self.features, 1, self.stride, name='shortcut')(x)
-      x = norm(name='shortcut_norm')(x)
-    return nn.relu(x + y)
+    return _add(self, x, y)
 
 
-def resnet(shape, *, depth=20, dropout=0.0):
-  """Stages and pooling of a ResNet; dropout lies between a block's two convolutions."""
+class Bottleneck(nn.Module):
+  """1x1, 3x3 and 1x1 convolutions, the last to four times the features.
+
+  The stride lies in the 3x3 one ("v1.5"; the paper has it in the first).
+  """
+
+  layers: stack.Layers
+  features: int
+  stride: int
+  dropout: float
+
+  @nn.compact
+  def __call__(self, x):
+    conv, _, norm, dropout = self.layers
+    y = nn.relu(norm(name='norm1')(conv(self.features, 1, name='conv1')(x)))
+    y = nn.relu(norm(name='norm2')(conv(self.features, 3, self.stride, name='conv2')(y)))
+    y = dropout(self.dropout)(y)
+    y = norm(name='norm3')(conv(4 * self.features, 1, name='conv3')(y))
+    return _add(self, x, y)
+
+
+def _add(block, x, y):
+  """The end of a block, made by the block that calls it: ReLU(shortcut + y)."""
+  if x.shape[-1] != y.shape[-1] or block.stride != 1:
+    x = block.layers.conv(y.shape[-1], 1, block.stride, name='shortcut')(x)
+    x = block.layers.norm(name='shortcut_norm')(x)
+  return nn.relu(x + y)
+
+
+def _network(stem, block, counts, channels, dropout, norm):
+  stages = [('stem', functools.partial(stem, features=channels))]
+  for i, count in enumerate(counts):
+    for j in range(count):
+      stride = 2 if i and not j else 1
+      stage = functools.partial(block, features=channels * 2**i, stride=stride, dropout=dropout)
+      stages.append((f'stage{i}_block{j}', stage))
+  return stack.Network(tuple(stages), stack.global_mean, norm)
+
+
+def resnet(shape, *, depth=20, dropout=0.0, norm='batch'):
+  """For small images: 6n + 2 layers, 16, 32 and 64 channels.
+
+  Dropout lies before a block's last convolution.
+  """
   stack.want_images('resnet', shape)
   if depth < 8 or depth % 6 != 2:
     raise ValueError(f'a resnet has depth 6n + 2 (8, 20, 32, 56, ...), not {depth}')
-  stages = [('stem', functools.partial(Stem, features=16))]
-  for i, features in enumerate((16, 32, 64)):
-    for j in range(depth // 6):
-      stride = 2 if i and not j else 1
-      block = functools.partial(Block, features=features, stride=stride, dropout=dropout)
-      stages.append((f'stage{i}_block{j}', block))
-  return tuple(stages), stack.global_mean
+  return _network(Stem, Block, (depth // 6,) * 3, 16, dropout, norm)
+
+
+DEPTHS = {
+  18: (Block, (2, 2, 2, 2)),
+  34: (Block, (3, 4, 6, 3)),
+  50: (Bottleneck, (3, 4, 6, 3)),
+  101: (Bottleneck, (3, 4, 23, 3)),
+  152: (Bottleneck, (3, 8, 36, 3)),
+}
+
+
+def imagenet_resnet(shape, *, depth=50, channels=64, dropout=0.0, norm='batch'):
+  """For images of about 224 pixels: a large stem, four stages that begin with `channels`.
+
+  Dropout lies before a block's last convolution.
+  """
+  stack.want_images('imagenet_resnet', shape)
+  if depth not in DEPTHS:
+    raise ValueError(f'an imagenet_resnet has depth {", ".join(map(str, DEPTHS))}, not {depth}')
+  stack.want_positive('imagenet_resnet', channels=channels)
+  block, counts = DEPTHS[depth]
+  return _network(functools.partial(Stem, large=True), block, counts, channels, dropout, norm)

@@ -8,11 +8,13 @@ heads of a multi-head network (vmapped).
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax import lax
 
 from ensdistill.nets import layers as layers_lib
 
@@ -35,21 +37,47 @@ def identity(x):
   return x
 
 
+class Network(NamedTuple):
+  """What a network's function returns; only the stages have no default."""
+
+  stages: tuple[tuple[str, Callable], ...]  # (name, partial of a module that wants its layers)
+  pool: Callable = identity  # what the last stage leaves -> features [..., C] for the dense head
+  norm: str = 'batch'  # which one of layers.NORMS its stages get
+  convolutional: bool = True
+
+
+def max_pool(x, window, stride):
+  """Maximum over windows of [..., H, W, C], padded so that H becomes ceil(H / stride).
+
+  As a maximum of strided slices, because a windowed reduction's gradient is slow on CPUs.
+  """
+  sizes = x.shape[-3:-1]
+  pads = lax.padtype_to_pads(sizes, (window, window), (stride, stride), 'SAME')
+  padding = [(0, 0)] * (x.ndim - 3) + [*pads, (0, 0)]
+  x = jnp.pad(x, padding, constant_values=-jnp.inf)
+  rows, columns = ((size - 1) // stride * stride + 1 for size in sizes)
+  return functools.reduce(
+    jnp.maximum,
+    [
+      x[..., i : i + rows : stride, j : j + columns : stride, :]
+      for i, j in itertools.product(range(window), repeat=2)
+    ],
+  )
+
+
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-  """The stages of a network, what lies before them (normalisation) and after (pooling)."""
+  """A network's stages, what lies before them (normalisation) and after (pooling)."""
 
   stages: tuple[tuple[str, Callable], ...]  # (name, partial of a module that wants its layers)
   shape: tuple[int, ...]  # of one input
   mean: tuple[float, ...]  # per channel or feature, or one for all
   std: tuple[float, ...]
   pool: Callable = identity
+  norm: str = 'batch'
+  convolutional: bool = True
   dtype: Any = jnp.float32
   form: str = 'auto'
-
-  @property
-  def convolutional(self) -> bool:
-    return self.pool is not identity
 
   def normalise(self, x):
     if x.shape[1:] != self.shape:
@@ -66,7 +94,7 @@ class Backbone:
     layers = Layers(
       conv=functools.partial(conv, dtype=self.dtype, form=self.form),
       dense=functools.partial(dense, dtype=self.dtype),
-      norm=functools.partial(layers_lib.BatchNorm, train, dtype=self.dtype, form=self.form),
+      norm=layers_lib.NORMS[self.norm](train, self.dtype, self.form),
       dropout=functools.partial(nn.Dropout, deterministic=not train),
     )
     for name, stage in stages:
@@ -81,3 +109,9 @@ class Backbone:
 def want_images(network, shape):
   if len(shape) != 3:
     raise ValueError(f'{network} takes images (height, width, channels), not {shape}: use mlp')
+
+
+def want_positive(network, **settings):
+  for name, value in settings.items():
+    if value < 1:
+      raise ValueError(f'{name} of {network} is 1 or more, not {value}')

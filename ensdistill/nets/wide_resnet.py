@@ -43,7 +43,7 @@ class Block(nn.Module):
     return nn.relu(norm(name='norm_out')(x)) if self.last else x
 
 
-def wide_resnet(shape, *, depth=28, width=1, dropout=0.0):
+def wide_resnet(shape, *, depth=28, width=1, dropout=0.0, norm='batch'):
   """Stages and pooling of WRN-depth-width; dropout lies before a block's second convolution."""
   stack.want_images('wide_resnet', shape)
   if depth < 10 or depth % 6 != 4:
@@ -62,4 +62,4 @@ def wide_resnet(shape, *, depth=28, width=1, dropout=0.0):
         last=i == 2 and j == blocks - 1,
       )
       stages.append((f'stage{i}_block{j}', block))
-  return tuple(stages), stack.global_mean
+  return stack.Network(tuple(stages), stack.global_mean, norm)

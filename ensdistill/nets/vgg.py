@@ -1,0 +1,54 @@
+"""VGG (Simonyan and Zisserman, 2015) with norm, as EnD² trains it on small images."""
+
+import functools
+
+import flax.linen as nn
+
+from ensdistill.nets import mlp, stack
+
+# Convolutions in each of the five blocks, by layers with parameters (16: configuration D).
+DEPTHS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+
+leaky_relu = functools.partial(nn.leaky_relu, negative_slope=0.2)
+
+
+class Convolution(nn.Module):
+  """Convolution, norm, LeakyReLU, dropout; the last one of a block halves the image."""
+
+  layers: stack.Layers
+  features: int
+  dropout: float
+  last: bool
+
+  @nn.compact
+  def __call__(self, x):
+    conv, _, norm, dropout = self.layers
+    x = leaky_relu(norm(name='norm')(conv(self.features, 3, name='conv')(x)))
+    x = dropout(self.dropout)(x)
+    return stack.max_pool(x, 2, 2) if self.last else x
+
+
+def vgg(shape, *, depth=16, channels=64, dropout=0.0, norm='batch'):
+  """Five blocks of `channels` times 1, 2, 4, 8, 8, then two dense layers of 32 times as many.
+
+  Dropout by place: its rate after a dense layer; after a convolution .3 less, but at least .2.
+  """
+  stack.want_images('vgg', shape)
+  if depth not in DEPTHS:
+    raise ValueError(f'a vgg has depth {", ".join(map(str, DEPTHS))}, not {depth}')
+  stack.want_positive('vgg', channels=channels)
+  stages = []
+  for i, (factor, count) in enumerate(zip((1, 2, 4, 8, 8), DEPTHS[depth])):
+    for j in range(count):
+      stage = functools.partial(
+        Convolution,
+        features=factor * channels,
+        dropout=max(dropout - 0.3, 0.2) if dropout else 0.0,
+        last=j == count - 1,
+      )
+      stages.append((f'stage{i}_conv{j}', stage))
+  dense = functools.partial(
+    mlp.Hidden, features=32 * channels, dropout=dropout, activation=leaky_relu
+  )
+  stages += [(f'dense{i}', functools.partial(dense, axes=axes)) for i, axes in enumerate((3, 1))]
+  return stack.Network(tuple(stages), norm=norm)
