@@ -135,6 +135,30 @@ def test_cut_out_reaches_every_pixel_and_only_its_square():
   assert holes.sum((1, 2, 3)).max() == 9 and holes.sum((1, 2, 3)).min() == 4  # cut at a corner
 
 
+def test_mixing_equals_a_loop():
+  x, y = photos(5), np.array([3, 1, -1, 0, 2], np.int32)
+  stored = np.arange(5)
+  batch = jax.jit(augment.mixing(mixup=0.4))(jax.random.key(3), {'x': x, 'y': y, 'stored': stored})
+  share = float(batch['share'][0])
+  assert batch['share'].shape == (5,) and 0 < share < 1
+  for b in range(5):
+    other = b - 1 if b else 4
+    expected = share * x[b] + (1 - share) * x[other]
+    np.testing.assert_allclose(batch['x'][b], expected, atol=1e-6)
+    assert (batch['y'][b], batch['y_other'][b]) == (y[b], y[other])
+  np.testing.assert_array_equal(batch['share'], np.full(5, share, np.float32))
+  np.testing.assert_array_equal(batch['stored'], stored)
+  assert float(batch['x'].min()) >= 0 and float(batch['x'].max()) <= 1
+
+
+@pytest.mark.parametrize('alpha', [0.2, 1.0])
+def test_shares_of_a_mixture_are_beta(alpha):
+  draw = lambda key: augment.mixing(mixup=alpha)(key, {'x': jnp.ones((2, 1)), 'y': jnp.ones(2)})
+  shares = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(0), 4000))['share'][:, 0]
+  np.testing.assert_allclose(shares.mean(), 0.5, atol=0.03)
+  np.testing.assert_allclose(shares.var(), 1 / (4 * (2 * alpha + 1)), rtol=0.06)
+
+
 def test_deterministic_by_key_float32_within_bounds_and_the_same_for_each_member():
   x = jnp.asarray(photos())
   everything = jax.jit(augment.make(crop=2, pad='reflect', flip=True, cutout=3, rotate=10.0))
@@ -152,9 +176,12 @@ def test_deterministic_by_key_float32_within_bounds_and_the_same_for_each_member
 def test_nothing_asked_is_none_and_wrong_settings_are_refused():
   assert augment.make() is None
   assert augment.make(pad='reflect') is None
+  assert augment.mixing() is None
   with pytest.raises(ValueError, match="'reflct': did you mean 'reflect'"):
     augment.make(crop=4, pad='reflct')
   with pytest.raises(ValueError, match='augment.crop=-1'):
     augment.make(crop=-1)
+  with pytest.raises(ValueError, match='augment.mixup=-1'):
+    augment.mixing(mixup=-1.0)
   with pytest.raises(ValueError, match='augment.crop=7 with reflection'):
     augment.make(crop=7, pad='reflect')(jax.random.key(0), jnp.asarray(photos()))

@@ -1,4 +1,4 @@
-"""Augmentation of a batch on the device: a pure function of (key, images), drawn per example."""
+"""Augmentation of a batch on the device: pure functions of a key and the batch."""
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +52,30 @@ def make(
     return x_BHWC
 
   return augment
+
+
+def mixing(*, mixup: float = 0.0):
+  """(key, batch) -> batch with every example mixed with another one; None when nothing is asked.
+
+  x <- share x + (1 - share) x', and the labels' loss is mixed likewise: `share` [B] and the other's
+  labels `y_other` join the batch (mixup: Zhang et al., ICLR 2018). The partner is the example before
+  it, because batches come in random order.
+
+  Args:
+    mixup: share ~ Beta(mixup, mixup), one for all of the batch.
+  """
+  if mixup < 0:
+    raise ValueError(f'augment.mixup={mixup} must not be negative')
+  if not mixup:
+    return None
+
+  def mix(key, batch):
+    share = jax.random.beta(key, mixup, mixup)
+    other = {name: jnp.roll(batch[name], 1, axis=0) for name in ('x', 'y')}
+    x = share * batch['x'] + (1 - share) * other['x']
+    return batch | {'x': x, 'y_other': other['y'], 'share': jnp.full(len(x), share)}
+
+  return mix
 
 
 def _offsets(key, size, crop):
