@@ -2,8 +2,8 @@
 
   python experiments/digits/run.py [--runs=runs/digits] [--seeds=3] [METHOD ...]
 
-Resumable: a run that is finished is not run again. Leaves comparison.html, .md and .tex beside this
-file's README.md, which holds the table as it was measured.
+Resumable: a run that is finished is not run again. Leaves comparison.html, .md and .tex in the
+folder of the runs; collect.py writes the table of README.md.
 """
 
 import argparse
