@@ -50,12 +50,14 @@ def scores(method, view: str, *, batch: int, device_mesh):
 
 def _categorical_scores(predictive, labels_B):
   log_probs_BK = predictive.log_probs()
+  known_B = labels_B >= 0  # what fills up a block has no label
   picked_B = jnp.take_along_axis(log_probs_BK, labels_B[:, None], axis=-1)[:, 0]
-  acc = (log_probs_BK.argmax(-1) == labels_B).mean()
+  acc = (log_probs_BK.argmax(-1) == labels_B).mean(where=known_B)
   of_members = acc
   if isinstance(predictive, Mixture):
-    of_members = (predictive.log_probs_BMK.argmax(-1) == labels_B[:, None]).mean()
-  return {'nll': -picked_B.mean(), 'acc': acc, 'member_acc': of_members}
+    right_BM = predictive.log_probs_BMK.argmax(-1) == labels_B[:, None]
+    of_members = right_BM.mean(where=known_B[:, None])
+  return {'nll': -picked_B.mean(where=known_B), 'acc': acc, 'member_acc': of_members}
 
 
 def _gaussian_scores(predictive, y_BD):
@@ -91,12 +93,12 @@ class Program:
       out_shardings=mesh.replicated(device_mesh),
     )
 
-  def blocks(self, variables, x: np.ndarray):
-    """Results of one stretch of x after the other, on the host."""
+  def blocks(self, variables, x):
+    """Results of one stretch of x, an array or images in files, after the other, on the host."""
     variables = mesh.place(variables, mesh.replicated(self._mesh))
     waiting = []
-    for start in range(0, len(x), self._batch):
-      waiting.append(self._start(variables, x[start : start + self._batch]))
+    for block in data.blocks(x, self._batch):
+      waiting.append(self._start(variables, block))
       if len(waiting) == 2:  # the device has the next block before the host looks at this one
         yield _on_host(*waiting.pop(0))
     for result in waiting:
@@ -109,7 +111,7 @@ class Program:
       placed = mesh.place(padded, mesh.replicated(self._mesh))
       return self._call(variables, placed), len(block)
 
-  def __call__(self, variables, x: np.ndarray):
+  def __call__(self, variables, x):
     """Results of the whole set, on the host."""
     return jax.tree.map(lambda *parts: np.concatenate(parts), *self.blocks(variables, x))
 

@@ -13,7 +13,7 @@ import time
 from ensdistill.main import fail
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
   """Its errors are one line, as everywhere."""
 
   def error(self, message):
@@ -21,7 +21,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parse(argv):
-  parser = _Parser(
+  parser = Parser(
     prog='python -m ensdistill.evaluate', description=__doc__.split('\n')[0], allow_abbrev=False
   )
 
@@ -75,10 +75,12 @@ def _load(folder: pathlib.Path):
 def dataset_of(model, name: str | None = None, dir: str | None = None):
   """The data set that a student is tested on, as it was cut for its training or by its name."""
   from ensdistill import data
-  from ensdistill.data import images
 
   spec = model.spec
-  settings = spec['data_settings'] if name in (None, spec['data']) else {}
+  if name in (None, spec['data']):
+    settings = spec['data_settings']
+  else:
+    settings = {'size': spec['shape'][0]} if name.startswith('folder:') else {}
   dataset = data.load(name or spec['data'], dir=dir, **settings)
   if (dataset.family, dataset.targets) != (spec['family'], spec['targets']):
     raise ValueError(
@@ -92,7 +94,7 @@ def dataset_of(model, name: str | None = None, dir: str | None = None):
     )
   if dataset.shape == shape:
     return dataset
-  fit = lambda split: data.Split(images.fit(split.x, shape), split.y)
+  fit = lambda split: data.Split(data.stored.fit(split.x, shape), split.y)
   train = data.Split(dataset.train.x[:1], dataset.train.y[:1])  # for its shape alone
   parts = {'train': train, 'valid': dataset.valid, 'test': dataset.test}
   return dataclasses.replace(dataset, **{part: fit(split) for part, split in parts.items()})

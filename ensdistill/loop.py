@@ -4,6 +4,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import members, mesh
+from ensdistill import data, members, mesh
 
 
 class NonFinite(ArithmeticError):
@@ -61,23 +62,27 @@ def fit(
   loop: Loop,
   checkpointer,
   score: Callable | None = None,
-  score_shared: tuple = (),
+  score_shared: tuple | data.Blocks = (),
   select: str = 'last',
 ):
   """Trains stacked networks [S, ...] to `steps` -> their variables, {'step', 'score'} of each.
 
   step(state, *shared) -> (state, logs) and score(variables, *score_shared) -> {name: scalar} see
-  one network; both are lifted over all of them. `select` names the score whose best value decides
-  which variables a network keeps ('nll' and 'rmse' are best when low); 'last' keeps the last.
+  one network; both are lifted over all of them. The first of `shared` may be a data.Stream, whose
+  batches take its place, and score_shared data.Blocks, which are scored one by one. `select` names
+  the score whose best value decides which variables a network keeps ('nll' and 'rmse' are best when
+  low); 'last' keeps the last.
   Resumes from the newest good checkpoint; a stage that was finished returns at once.
   """
   lift = lambda function: mesh.over_members(members.lift(function, loop.strategy), loop.mesh)
   step = jax.jit(step)  # traced once, for its logs, for every member and for every number of steps
   advance = program(step, lift)
-  scoring = jax.jit(lift(score)) if score else None
-  shared, score_shared = mesh.place((shared, score_shared), mesh.replicated(loop.mesh))
+  scoring = _scoring(jax.jit(lift(score)), score_shared, loop.mesh) if score else None
+  stream, shared = (shared[0], shared[1:]) if isinstance(shared[0], data.Stream) else (None, shared)
+  shared = mesh.place(shared, mesh.replicated(loop.mesh))
+  seen = (stream.shapes, *shared) if stream else shared
   states = mesh.place(states, mesh.by_member(loop.mesh))
-  blank = mesh.place(blank_logs(lift(step), states, shared), mesh.by_member(loop.mesh))
+  blank = mesh.place(blank_logs(lift(step), states, seen), mesh.by_member(loop.mesh))
   carry = {'states': states, 'logs': blank}
   if select != 'last':
     empty = lambda leaf: np.zeros(leaf.shape, leaf.dtype)  # no alias: donated
@@ -92,19 +97,22 @@ def fit(
     loop.writer.line(f'{stage}: {going}')
   if at < steps:
     loop.writer.resume(stage, at)
-  with _Clock(stage, at, steps, batch, len(states.step), loop) as clock:
+  clock = _Clock(stage, at, steps, batch, len(states.step), loop)
+  with clock, contextlib.closing(_batches(stream, at, loop.mesh)) as batches:
     while at < steps:
       clock.collect()
       count = clock.next_count(at)
+      if stream:  # brings one batch after the other
+        count = 1
       on_device = mesh.place(np.int32(count), mesh.replicated(loop.mesh))
-      states, logs = advance(carry['states'], carry['logs'], on_device, *shared)
+      states, logs = advance(carry['states'], carry['logs'], on_device, *next(batches), *shared)
       at += count
       carry |= {'states': states, 'logs': logs}
       clock.dispatched(at, logs)
       if clock.is_log(at):
         carry['logs'] = blank
       if scoring and clock.is_score(at):
-        scores = scoring(states.variables, *score_shared)
+        scores = scoring(states.variables)
         clock.scored(at, scores)
         if 'best' in carry:
           carry['best'] = _keep_best(carry['best'], states, scores[select], sign)
@@ -115,6 +123,39 @@ def fit(
     return carry['states'].variables, {'step': np.asarray(carry['states'].step)}
   best = carry['best']
   return best.variables, {'step': np.asarray(best.step), select: sign * np.asarray(best.score)}
+
+
+def _batches(stream, at: int, device_mesh):
+  """What a step sees before what lies on the device for good: a stream's batch, or nothing."""
+  if stream is None:
+    yield from itertools.repeat(())
+    return
+  by_example, replicated = mesh.by_example(device_mesh), mesh.replicated(device_mesh)
+  place = lambda batch: data.Batch(
+    mesh.place(batch.arrays, by_example), mesh.place(batch.orders, replicated)
+  )
+  yield from ((batch,) for batch in data.ahead(stream.starting(at), place))
+
+
+def _scoring(scores: Callable, shared, device_mesh) -> Callable:
+  """stacked variables -> {name: [S]}, from all that is shared at once or block by block."""
+  replicated = mesh.replicated(device_mesh)
+  if not isinstance(shared, data.Blocks):
+    placed = mesh.place(shared, replicated)
+    return lambda variables: scores(variables, *placed)
+
+  def over_blocks(variables):
+    place = lambda block: (mesh.place(block[0], replicated), block[1])
+    found = [
+      (jax.device_get(scores(variables, *block)), size)
+      for block, size in data.ahead(iter(shared), place)
+    ]
+    sizes = np.array([size for _, size in found], np.float32)
+    mean = lambda *values: np.average(np.stack(values), axis=0, weights=sizes)
+    means = jax.tree.map(mean, *[values for values, _ in found])
+    return mesh.place(means, mesh.by_member(device_mesh))
+
+  return over_blocks
 
 
 def program(step: Callable, lift: Callable) -> Callable:

@@ -44,6 +44,11 @@ def by_member(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, P('member'))
 
 
+def by_example(mesh: Mesh) -> NamedSharding:
+  """Of arrays [order, example, ...]."""
+  return NamedSharding(mesh, P(None, 'data'))
+
+
 def place(tree, sharding: NamedSharding):
   """Host or device arrays -> arrays under a sharding (every process holds the same values)."""
   return jax.tree.map(lambda leaf: jax.device_put(leaf, sharding), tree)

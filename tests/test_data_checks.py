@@ -148,16 +148,19 @@ def test_rows_of_a_file_with_splits_are_named_by_their_place_in_the_file(tmp_pat
   )
 
 
-def test_a_class_that_validation_would_take_whole(tmp_path):
+def test_validation_leaves_every_class_an_example(tmp_path):
   labels = np.zeros(40, int)
-  # Whichever example the seeded tenth holds: the other class has that one alone.
+  # Whichever example the seeded tenth would hold: the other class has that one alone.
   held = np.random.RandomState(0).permutation(40)[36:]
   labels[held[0]] = 1
-  refused(
-    tmp_path,
-    arrays() | dict(y_train=labels, y_test=np.zeros(10, int)),
-    r'validation took every training example of class 1 \(1\)',
-  )
+  contents = arrays() | dict(y_train=labels, y_test=np.zeros(10, int))
+  np.savez(tmp_path / 'set.npz', **contents)
+  loaded = data.load(f'npz:{tmp_path / "set.npz"}')
+  assert np.bincount(loaded.train.y).tolist() == [35, 1] and len(loaded.valid.y) == 4
+  contents['y_train'] = np.minimum(np.arange(40), 9)
+  np.savez(tmp_path / 'set.npz', **contents)
+  with pytest.raises(data.DataError, match=r'took every training example of class \d'):
+    data.load(f'npz:{tmp_path / "set.npz"}', valid=31)
 
 
 def test_python_objects_are_not_read(tmp_path):

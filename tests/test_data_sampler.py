@@ -125,3 +125,17 @@ def test_evaluation_blocks_cover_every_example_once(size, batch):
   assert (index[~mask] == size - 1).all()
   with pytest.raises(ValueError, match='at least 1'):
     sampler.batches(size, 0)
+
+
+@pytest.mark.parametrize('size, batch', [(1, 1), (10, 3), (997, 64), (1_000_003, 500)])
+def test_the_host_draws_the_same_indices(size, batch):
+  keys = jax.random.split(jax.random.key(4), 2)
+  steps = sampler.steps_per_epoch(size, batch)
+  asked = sorted({0, 1, steps - 1, steps, 3 * steps - 1})
+  rounds = sampler.round_keys(keys, 3)
+  draw = jax.jit(lambda key, step: sampler.indices(key, step, size=size, batch=batch))
+  for step in asked:
+    for key, rounds_ER in zip(keys, rounds):
+      found = sampler.indices_on_host(rounds_ER, step, size=size, batch=batch)
+      assert found.dtype == np.int32
+      np.testing.assert_array_equal(found, draw(key, step))

@@ -1,6 +1,6 @@
 """Data sets by name, the order of their examples, and augmentation on the device."""
 
-from ensdistill.data import augment, sampler
+from ensdistill.data import augment, sampler, stored
 from ensdistill.data.dataset import (
   DataError,
   Dataset,
@@ -10,21 +10,29 @@ from ensdistill.data.dataset import (
   fingerprint,
   join,
 )
-from ensdistill.data.sources import OOD_DEFAULTS, PREPARED, SOURCES, load, load_inputs
+from ensdistill.data.sources import KINDS, OOD_DEFAULTS, PREPARED, SOURCES, load, load_inputs
+from ensdistill.data.stream import Batch, Blocks, Stream, ahead, blocks
 
 __all__ = [
+  'KINDS',
   'OOD_DEFAULTS',
   'PREPARED',
   'SOURCES',
+  'Batch',
+  'Blocks',
   'DataError',
   'Dataset',
   'MissingData',
   'Split',
+  'Stream',
+  'ahead',
   'as_input',
   'augment',
+  'blocks',
   'fingerprint',
   'join',
   'load',
   'load_inputs',
   'sampler',
+  'stored',
 ]

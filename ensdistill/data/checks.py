@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ensdistill.data import stored
 from ensdistill.data.dataset import DataError, Split
 
 # Between these a column's numbers and their squares fit float32; below the second, relative to its
@@ -14,7 +15,9 @@ def checked(split: Split, where: str, part: str, columns=None) -> Split:
 
   `where` and `part` (train, valid, test) name it in messages; a table's columns have their names.
   """
-  x = inputs(np.asarray(split.x), f'{where}: x_{part}', columns, varies=part == 'train')
+  x = split.x
+  if not isinstance(x, stored.Stored):  # which decodes what its form says
+    x = inputs(np.asarray(x), f'{where}: x_{part}', columns, varies=part == 'train')
   if split.y is None:
     return Split(x, None)
   y = targets(np.asarray(split.y), f'{where}: y_{part}', varies=part == 'train')

@@ -24,7 +24,9 @@ class MissingData(DataError, FileNotFoundError):
 class Split(NamedTuple):
   """Inputs and labels of one part of a data set."""
 
-  x: np.ndarray  # uint8 images [N, H, W, C], float32 images in [0, 1], or float32 tables [N, D]
+  # uint8 images [N, H, W, C], float32 images in [0, 1], or float32 tables [N, D]; or stored.Stored,
+  # uint8 images that are decoded when rows of it are asked for
+  x: np.ndarray
   y: (
     np.ndarray | None
   )  # int32 [N], -1 = no label; float32 [N, D], NaN = no label; None: inputs alone
@@ -62,6 +64,10 @@ class Dataset:
   target_std: tuple[float, ...]
   classes: tuple[str, ...] | None
   fingerprint: str
+  columns: tuple[str, ...] | None = None  # the names of a table's columns
+  where: str = ''  # the file or folder that it was read from
+  streams: bool = False  # training examples come to the device batch by batch
+  skipped: tuple[str, ...] = ()  # images that could not be read: which and why
 
   @property
   def shape(self) -> tuple[int, ...]:
@@ -87,6 +93,11 @@ def join(dataset: Dataset, inputs: np.ndarray) -> Dataset:
   The constants stay those of the data set itself, so that its networks keep their normalisation.
   """
   x, y = dataset.train
+  if not isinstance(x, np.ndarray):
+    raise ValueError(
+      f'auxiliary inputs cannot join {dataset.name}, which stays in its files: set data.stream=off'
+    )
+  inputs = np.asarray(inputs)
   inputs = images.as_dtype(inputs, x.dtype) if inputs.ndim == 4 else inputs.astype(x.dtype)
   if inputs.shape[1:] != dataset.shape:
     raise ValueError(
@@ -99,12 +110,17 @@ def join(dataset: Dataset, inputs: np.ndarray) -> Dataset:
 
 
 def fingerprint(dataset: Dataset) -> str:
-  """SHA-256 over all arrays and constants: equal for equal data, wherever they were read from."""
+  """SHA-256 over all arrays and constants: equal for equal data, wherever they were read from.
+
+  Of images in files it knows the names and sizes of the files and the form they are brought to.
+  """
   digest = hashlib.sha256()
   for split in (dataset.train, dataset.valid, dataset.test):
     for array in split:
       digest.update(f'{array.dtype.str}{array.shape}'.encode())
-      digest.update(np.ascontiguousarray(array).data)
+      digest.update(
+        np.ascontiguousarray(array).data if isinstance(array, np.ndarray) else array.stamp()
+      )
   constants = (dataset.family, dataset.targets, dataset.mean, dataset.std)
   digest.update(json.dumps([*constants, dataset.target_mean, dataset.target_std]).encode())
   return digest.hexdigest()

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ensdistill import names
-from ensdistill.data import checks, images, npz, prepared, toys
+from ensdistill.data import checks, cuts, folder, images, npz, prepared, stored, table, toys
 from ensdistill.data.dataset import DataError, Dataset, Source, Split, fingerprint
 from ensdistill.perturb import Space
 
@@ -35,6 +35,20 @@ SOURCES = {
   'diabetes': toys.diabetes,
 }
 
+# KIND:REST: (request, rest, **settings) -> Source, and (rest, dir) -> where it lies
+KINDS = {
+  'csv': table.source,
+  'folder': folder.source,
+  'npz': npz.source,
+  'tfds': prepared.source,
+}
+_LOCATE = {
+  'csv': npz.locate,
+  'folder': folder.locate,
+  'npz': npz.locate,
+  'tfds': prepared.find,
+}
+
 # Sets that lie in the data folder, prepared by TFDS or as NAME.npz, and what is published of them.
 PREPARED = {
   'mnist': {},
@@ -42,9 +56,14 @@ PREPARED = {
   'notmnist': {},
   'svhn_cropped': {},
   'tiny_imagenet_32': {},
+  'imagenet2012': dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
   'cifar10': dict(valid=5000, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)),
   'cifar100': dict(valid=5000, mean=(0.5072, 0.4866, 0.4410), std=(0.2673, 0.2564, 0.2760)),
 }
+
+STREAM = ('auto', 'on', 'off')
+STREAM_BYTES = 2**31
+_SAMPLE = 1000  # images in files that mean and deviation are estimated from
 
 # What an evaluation takes as out of distribution unless told.
 OOD_DEFAULTS = {
@@ -66,21 +85,46 @@ def load(
   limit: int = 0,
   seed: int = 0,
   split: int = 0,
+  stream: str = 'auto',
+  stream_bytes: int = STREAM_BYTES,
   **settings,
 ) -> Dataset:
   """A data set by name, checked.
 
   Args:
-    name: one of SOURCES, one of PREPARED or any other set in `dir`, 'npz:FILE', 'tfds:NAME'.
+    name: one of SOURCES, one of PREPARED or any other set in `dir`, 'folder:DIR', 'csv:FILE',
+      'npz:FILE', 'tfds:NAME'.
     dir: the folder of prepared sets and .npz files; None is TFDS's own.
     valid: how many training examples are kept for validation; None: the last 5,000 of CIFAR, what
       comes with the set, or else a seeded tenth.
     limit: at most so many training, validation and test examples, seeded, classes balanced; 0: all.
     seed: of all that is drawn here: validation, `limit`, the points of toy sets.
     split: which of the ways of cutting it that come with the set.
-    **settings: what the source has, say `noise` of spirals.
+    stream: 'on' brings the training examples to the device batch by batch, and leaves in their
+      files what is in files; 'off' never does; 'auto' where they are larger than `stream_bytes`.
+    stream_bytes: see stream.
+    **settings: what the source has, say `noise` of spirals or `size` of a folder's images.
   """
+  names.lookup('data.stream', stream, dict.fromkeys(STREAM))
   source, where = find(Request(name, dir or None, seed, split), settings)
+  parts = _checked(source, where)
+  skipped = [reason for split in parts.values() for reason in getattr(split.x, 'skipped', ())]
+  categorical = parts['train'].y.dtype.kind == 'i'
+  stated = len(source.classes) if source.classes else source.targets
+  targets = checks.labels(parts, where, stated) if categorical else parts['train'].y.shape[1]
+  parts = cuts.with_validation(parts, source, where, valid, seed)
+  if categorical:
+    checks.still_there(parts, where, targets)
+  dataset = _finish(source, parts, targets, limit, seed)
+  dataset = dataclasses.replace(dataset, where=where, skipped=tuple(dict.fromkeys(skipped)))
+  if stream == 'on' or (stream == 'auto' and dataset.train.x.nbytes > stream_bytes):
+    return dataclasses.replace(dataset, streams=True)
+  in_memory = lambda split: Split(np.asarray(split.x), split.y)
+  return dataclasses.replace(dataset, **{p: in_memory(getattr(dataset, p)) for p in parts})
+
+
+def _checked(source, where) -> dict[str, Split]:
+  """The parts of a source, of one shape and with labels of one kind."""
   parts = {
     part: checks.checked(read(), where, part, source.columns) for part, read in source.parts.items()
   }
@@ -100,35 +144,28 @@ def load(
         f'{where}: y_{part} ({y.dtype}, {y.shape}) and y_train ({parts["train"].y.dtype}, '
         f'{parts["train"].y.shape}) differ in kind'
       )
-  categorical = parts['train'].y.dtype.kind == 'i'
-  stated = len(source.classes) if source.classes else source.targets
-  targets = checks.labels(parts, where, stated) if categorical else parts['train'].y.shape[1]
-  parts = _with_validation(parts, source, where, valid, seed)
-  if categorical:
-    checks.still_there(parts, where, targets)
-  return _finish(source, parts, targets, limit, seed)
+  return parts
 
 
 def find(request: Request, settings) -> tuple[Source, str]:
   """The source of a name and how messages call it: the file or folder where there is one."""
   kind, _, rest = request.name.partition(':')
-  builder, where = SOURCES.get(request.name), request.name
-  known = inspect.signature(builder).parameters if builder else ()
-  names.settings(f'data set {request.name!r}', settings, [k for k in known if k != 'request'])
   file = os.path.join(prepared.root(request.dir), f'{request.name}.npz')
-  if builder:
-    source = builder(request, **settings)
-  elif kind == 'npz' and rest:
-    source, where = npz.source(request, rest), npz.locate(rest, request.dir)
-  elif kind == 'tfds' and rest:
-    source, where = prepared.source(request, rest), str(prepared.find(rest, request.dir))
+  if request.name in SOURCES or kind in KINDS and rest:
+    pass
   elif os.path.isfile(file):
-    source, where = npz.source(request, file), file
+    kind, rest = 'npz', file
   elif request.name in PREPARED or prepared.exists(request.name, request.dir):
-    source = prepared.source(request, request.name)
-    where = str(prepared.find(request.name, request.dir))
+    kind, rest = 'tfds', request.name
   else:
-    raise names.unknown('data set', request.name, [*SOURCES, *PREPARED, 'npz:FILE', 'tfds:NAME'])
+    forms = ('csv:FILE', 'folder:DIR', 'npz:FILE', 'tfds:NAME')
+    raise names.unknown('data set', request.name, [*SOURCES, *PREPARED, *forms])
+  builder = KINDS[kind] if rest else SOURCES[kind]
+  known = inspect.signature(builder).parameters.values()
+  known = [p.name for p in known if p.default is not p.empty]
+  names.settings(f'data set {request.name!r}', settings, known)
+  source = builder(request, *filter(None, [rest]), **settings)
+  where = str(_LOCATE[kind](rest, request.dir)) if rest else request.name
   if not 0 <= request.split < source.splits:
     raise ValueError(
       f'data.split={request.split}: {where} has {source.splits} split(s), counted from 0'
@@ -152,14 +189,18 @@ def load_inputs(
 
   Images become grey or colour and are resized to `shape`, and keep their dtype unless `dtype` is
   given. Test inputs unless part='train' is asked for, which auxiliary data want where the same set
-  also measures detection.
+  also measures detection. What is large and in files stays there.
   """
   names.lookup('part', part, dict.fromkeys(('train', 'valid', 'test')))
   source, where = find(Request(name, dir or None, seed, shape=tuple(shape)), settings)
   if part not in source.parts:
     raise DataError(f'{where} has no {part} split, only {", ".join(source.parts)}')
   x, _ = checks.checked(Split(source.parts[part]().x, None), where, part, source.columns)
-  x = x[_subset(None, len(x), limit, seed)]
+  rows = cuts.subset(None, len(x), limit, seed)
+  if isinstance(x, stored.Stored):
+    x = x.take(rows)
+    return x if x.nbytes > STREAM_BYTES else images.as_dtype(np.asarray(x), dtype or x.dtype)
+  x = x[rows]
   if x.ndim == 4 and len(shape) == 3:
     x = images.fit(x, tuple(shape))
     return images.as_dtype(x, dtype or x.dtype)
@@ -170,31 +211,12 @@ def load_inputs(
   return x.astype(dtype or x.dtype)
 
 
-def _with_validation(parts, source, where, valid, seed):
-  """Training, validation and test, the second from the first unless it comes with the set."""
-  pool = parts.get('valid', parts['train'])
-  size = len(pool.x)
-  least, most = 1, size if 'valid' in parts else size - 1
-  if valid is not None and not least <= valid <= most:
-    raise ValueError(
-      f'data.valid={valid}: {where} has {size} examples to take it from, 1 to {most}'
-    )
-  if 'valid' in parts:
-    return parts | {'valid': _take(pool, _subset(pool.y, size, valid or 0, seed))}
-  if most < 1:
-    raise DataError(f'{where}: x_train has one example, none is left for validation')
-  count = valid or (min(source.valid, size // 2) if source.valid else max(size // 10, 1))
-  order = np.arange(size) if source.valid else np.random.RandomState(seed).permutation(size)
-  kept, held = np.sort(order[: size - count]), np.sort(order[size - count :])
-  return parts | {'train': _take(parts['train'], kept), 'valid': _take(pool, held)}
-
-
 def _finish(source, parts, targets, limit, seed) -> Dataset:
   """The limit, and the constants of the training split."""
   if limit < 0:
     raise ValueError(f'data.limit={limit} must not be negative; 0 keeps everything')
   categorical = parts['train'].y.dtype.kind == 'i'
-  parts = {k: _take(v, _subset(v.y, len(v.x), limit, seed)) for k, v in parts.items()}
+  parts = {k: cuts.take(v, cuts.subset(v.y, len(v.x), limit, seed)) for k, v in parts.items()}
   x, y = parts['train']
   published = source.mean and len(source.mean) == x.shape[-1]
   mean, std = (source.mean, source.std) if published else moments(x)
@@ -212,12 +234,15 @@ def _finish(source, parts, targets, limit, seed) -> Dataset:
     target_std,
     source.classes,
     fingerprint='',
+    columns=source.columns,
   )
   return dataclasses.replace(dataset, fingerprint=fingerprint(dataset))
 
 
-def moments(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def moments(x) -> tuple[tuple[float, ...], tuple[float, ...]]:
   """Mean and deviation per channel or column as a network sees them; a constant one has 1."""
+  if isinstance(x, stored.Stored):  # of a sample, always the same
+    x = x[np.sort(np.random.RandomState(0).permutation(len(x))[:_SAMPLE])]
   scale = 255 if x.dtype == np.uint8 else 1
   rows = x.reshape(-1, x.shape[-1])
   blocks = [rows[i : i + 2**20].astype(np.float64) for i in range(0, len(rows), 2**20)]
@@ -225,24 +250,3 @@ def moments(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
   std = np.sqrt(sum(((block - mean) ** 2).sum(0) for block in blocks) / len(rows))
   std = np.where(checks.constant(x), scale, std)
   return tuple((mean / scale).tolist()), tuple((std / scale).tolist())
-
-
-def _subset(y, size: int, limit: int, seed: int) -> np.ndarray:
-  """The rows that a limit keeps, in their order; of labels every class as often as it can be."""
-  if not limit or limit >= size:
-    return np.arange(size)
-  order = np.random.RandomState(seed).permutation(size)
-  if y is not None and y.dtype.kind == 'i':
-    # Each example's rank within its class: the first of every class, then the second, ...
-    grouped = np.argsort(y[order], kind='stable')
-    counts = np.bincount(y)
-    starts = np.repeat(np.cumsum(counts) - counts, counts)
-    order = order[grouped][np.argsort(np.arange(size) - starts, kind='stable')]
-  return np.sort(order[:limit])
-
-
-def _take(split: Split, rows) -> Split:
-  """Ascending rows of a split; a contiguous stretch is not copied."""
-  if rows[-1] - rows[0] + 1 == len(rows):
-    rows = slice(rows[0], rows[-1] + 1)
-  return Split(split.x[rows], split.y[rows])

@@ -1,0 +1,194 @@
+"""Batches that come to the device step by step, from arrays on the host or images in files.
+
+Grain reads them ahead of the step that needs them, in worker processes where images have to be
+decoded. Every batch is a function of (order, step) alone: of the same examples as `sampler.indices`
+draws on the device, whatever the number of workers, and a run that resumes asks for its step.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import flags
+
+from ensdistill.data import sampler, stored
+from ensdistill.data.dataset import no_labels
+
+_AHEAD = 2  # batches that lie ready beside the one in use
+_SHARED_MEMORY = '/dev/shm'
+
+
+class Batch(NamedTuple):
+  """What a step sees, for each order; networks find their own by their key."""
+
+  arrays: dict[str, Any]  # leaves [O, B, ...]
+  orders: Any  # key data, uint32 [O, words]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Read:
+  """step -> the inputs [O, B, ...] and rows [O, B] of a batch in each order; runs in a worker."""
+
+  x: Any
+  round_keys: np.ndarray  # of the sampler
+  orders: np.ndarray  # key data, uint32 [O, words]
+  batch: int
+  area: float
+  threads: bool
+
+  def __call__(self, step: int) -> dict[str, np.ndarray]:
+    settings = {'size': len(self.x), 'batch': self.batch}
+    rows = [sampler.indices_on_host(keys, step, **settings) for keys in self.round_keys]
+    x = [self._inputs(rows, [*order, step]) for rows, order in zip(rows, self.orders)]
+    return {'x': np.stack(x), 'rows': np.stack(rows)}
+
+  def _inputs(self, rows, seed) -> np.ndarray:
+    if not isinstance(self.x, stored.Stored):
+      return self.x[rows]
+    windows = None
+    if self.area:
+      windows = stored.random_windows(self.x.form, self.area, len(rows), seed)
+    return self.x.read(rows, windows, threads=self.threads)
+
+
+class Stream:
+  """The batches of a training run, for networks of the same order or each of its own."""
+
+  def __init__(
+    self,
+    arrays: dict[str, Any],
+    orders: jax.Array,
+    *,
+    steps: int,
+    batch: int,
+    area: float = 0.0,
+    workers: int | None = None,
+  ):
+    """`arrays` by name: 'x' an array or stored.Stored, the others arrays.
+
+    orders: the networks' keys [S]; where they are all the same, a batch is read once for all.
+    steps, batch: of the run, and examples of a step.
+    area: images in files are cut at random, at least so much of each; 0: they are not.
+    workers: processes that decode images in files; 0: threads of this one; None: one a core.
+    """
+    words = np.asarray(jax.random.key_data(orders))
+    if (words == words[0]).all():
+      orders, words = orders[:1], words[:1]
+    decodes = isinstance(arrays['x'], stored.Stored)
+    self._workers = (stored.cores() if workers is None else workers) if decodes else 0
+    self._others = {name: values for name, values in arrays.items() if name != 'x'}
+    self._steps = steps
+    epochs = -(-steps // sampler.steps_per_epoch(len(arrays['x']), batch))
+    keys = sampler.round_keys(orders, epochs)
+    self._read = _Read(arrays['x'], keys, words, batch, area, threads=not self._workers)
+
+  @property
+  def shapes(self) -> Batch:
+    """Shapes and types of every batch."""
+    x, orders = self._read.x, self._read.orders
+    shape = lambda a: jax.ShapeDtypeStruct((len(orders), self._read.batch, *a.shape[1:]), a.dtype)
+    arrays = {name: shape(values) for name, values in {'x': x, **self._others}.items()}
+    return Batch(arrays, jax.ShapeDtypeStruct(orders.shape, orders.dtype))
+
+  def __getitem__(self, step: int) -> Batch:
+    """The batch of a step."""
+    return self._whole(self._read(step))
+
+  def starting(self, at: int) -> Iterator[Batch]:
+    """The batches from step `at` to the last, read ahead."""
+    import grain
+
+    read = grain.MapDataset.range(at, self._steps).map(self._read)
+    if self._workers:
+      read = read.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+      read = grain.experimental.WithOptionsIterDataset(read, self._options())
+      workers = grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=1)
+      if not flags.FLAGS.is_parsed():  # outside of our commands; Grain asks for its own
+        flags.FLAGS.mark_as_parsed()
+      read = read.mp_prefetch(workers, worker_init_fn=_end_with_parent)
+    else:
+      read = read.to_iter_dataset(_ahead_by_thread())
+    with contextlib.closing(iter(read)) as batches:
+      yield from map(self._whole, batches)
+
+  def _whole(self, read: dict[str, np.ndarray]) -> Batch:
+    x = np.array(read['x'])  # out of shared memory, which must outlive no device's view of it
+    others = {name: values[read['rows']] for name, values in self._others.items()}
+    return Batch({'x': x, **others}, self._read.orders)
+
+  def _options(self):
+    """Workers hand over their batches in shared memory, unless there is too little of it."""
+    import grain
+
+    needed = 3 * self._workers * self._read.batch * len(self._read.orders)
+    needed *= int(np.prod(self._read.x.form))
+    little = os.path.isdir(_SHARED_MEMORY) and shutil.disk_usage(_SHARED_MEMORY).free < needed
+    return grain.experimental.DatasetOptions(min_shm_size=2**62 if little else 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+  """Labelled inputs in files, so many at a time: ((x, y), how many examples they are).
+
+  The last block is filled up with examples that have no label.
+  """
+
+  x: stored.Stored
+  y: np.ndarray
+  batch: int
+
+  def __iter__(self):
+    for number, x in enumerate(blocks(self.x, self.batch)):
+      y = self.y[number * self.batch :][: self.batch]
+      missing = self.batch - len(x)
+      padding = [(0, missing)] + [(0, 0)] * (x.ndim - 1)
+      yield (np.pad(x, padding, 'edge'), np.concatenate([y, no_labels(y, missing)])), len(x)
+
+
+def blocks(x, batch: int) -> Iterator[np.ndarray]:
+  """Every example once, in order, so many at a time; images in files are decoded ahead."""
+  starts = range(0, len(x), batch)
+  if not isinstance(x, stored.Stored):
+    yield from (x[start : start + batch] for start in starts)
+    return
+  import grain
+
+  read = grain.MapDataset.range(len(starts)).map(lambda i: x[starts[i] : starts[i] + batch])
+  with contextlib.closing(iter(read.to_iter_dataset(_ahead_by_thread()))) as found:
+    yield from found
+
+
+def ahead(batches: Iterator, place: Callable) -> Iterator:
+  """place(batch) of every batch, begun while earlier ones are in use."""
+  waiting = collections.deque()
+  with contextlib.closing(batches):
+    for batch in batches:
+      waiting.append(place(batch))
+      if len(waiting) > _AHEAD:
+        yield waiting.popleft()
+  yield from waiting
+
+
+def _ahead_by_thread():
+  import grain
+
+  return grain.ReadOptions(num_threads=1, prefetch_buffer_size=_AHEAD)
+
+
+def _end_with_parent(number: int, count: int) -> None:
+  """A worker whose run was killed ends too."""
+  del number, count
+  import multiprocessing
+
+  def wait():
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+  threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,55 @@
+"""python -m ensdistill.data: what it prints, what it draws, how it fails."""
+
+import numpy as np
+import pictures
+import pytest
+
+from ensdistill import data_command
+from ensdistill.report.figures import style
+
+
+def test_images_in_a_folder(tmp_path, capsys, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  pictures.folder(tmp_path / 'set', (30, 10, 10))
+  pictures.damage(tmp_path / 'set' / 'class_0' / '000.png')
+  data_command.main(['folder:set', '--size=8', '--crop_area=0.5', '--flip', '--unreadable=skip'])
+  lines = capsys.readouterr().out.splitlines()
+  said = dict((line[:12].strip(), line[12:]) for line in lines)
+  assert said['training'] == '36 examples, 6.8 KiB' and said['inputs'] == '8 x 8 x 3, uint8'
+  assert said['classes'] == '3, of 7 to 21 training examples'
+  assert said['most'].startswith('class_0 (21)') and said['largest'].startswith('58.3 %')
+  assert said['from'] == 'set' and said['stays'] == 'in its files, decoded batch by batch'
+  assert said['skipped'].startswith('1 image(s), the first: set/class_0/000.png cannot be read')
+  assert said['examples'] == 'folder_set.png'
+  sheet = style.pixels((tmp_path / 'folder_set.png').read_bytes()).reshape(-1, 3)
+  assert len(sheet) > 10_000
+  for label in range(3):  # every class is on it, in its own colour
+    near = np.abs(sheet[:, :2].astype(int) - pictures.colour(label)[:2]).max(1) < 3
+    assert near.sum() > 1000
+
+
+def test_grey_images_and_tables(tmp_path, capsys):
+  for name, shown in (('digits', '8 x 8 x 1, float32'), ('diabetes', '10, float32')):
+    out = tmp_path / 'sheets' / f'{name}.png'
+    data_command.main([name, f'--out={out}', '--limit=50'])
+    said = capsys.readouterr().out
+    assert f'inputs      {shown}' in said and 'in memory, as a whole on the device' in said
+    assert style.pixels(out.read_bytes()).shape[1] > 300
+  assert 'targets     1, mean' in said
+
+
+@pytest.mark.parametrize(
+  'arguments, code, message',
+  [
+    (['digts'], 2, "did you mean 'digits'"),
+    ([], 2, 'required: NAME'),
+    (['digits', '--size=8'], 2, "unknown setting of data set 'digits' 'size'"),
+    (['digits', '--crop=-1'], 2, 'augment.crop=-1 must not be negative'),
+    (['folder:/nowhere'], 1, '/nowhere: there is no such folder'),
+  ],
+)
+def test_errors_are_one_line(capsys, arguments, code, message):
+  with pytest.raises(SystemExit) as stopped:
+    data_command.main(arguments)
+  error = capsys.readouterr().err
+  assert stopped.value.code == code and message in error and error.count('\n') == 1

@@ -1,0 +1,115 @@
+"""Tables in text files: targets, splits, and what is missing."""
+
+import numpy as np
+import pytest
+
+from ensdistill import data
+
+
+@pytest.fixture
+def write(tmp_path):
+  """Writes 40 rows of two inputs and these targets, lines changed by number (the header is 1)."""
+
+  def write(targets, *, header='a,b,t', changed=None, separator=','):
+    random = np.random.RandomState(0)
+    lines = [header, *(f'{a:.4f},{b:.4f},{t}' for (a, b), t in zip(random.randn(40, 2), targets))]
+    for number, line in (changed or {}).items():
+      lines[number - 1] = line
+    path = tmp_path / 'table.csv'
+    path.write_text('\n'.join(lines).replace(',', separator) + '\n\n', encoding='utf-8-sig')
+    return f'csv:{path}'
+
+  return write
+
+
+def test_words_and_whole_numbers_are_classes(write):
+  for words, classes in (
+    (['red', 'blue', '"dark, green"', 'blue'] * 10, ('blue', 'dark, green', 'red')),
+    ([10, 9, 9, 3] * 10, ('3', '9', '10')),
+  ):
+    loaded = data.load(write(words), target='t')
+    assert loaded.family == 'categorical' and loaded.classes == classes and loaded.targets == 3
+    assert loaded.columns == ('a', 'b') and loaded.shape == (2,)
+    # A tenth of every class: one of the ten, two of the twenty.
+    assert sorted(np.bincount(loaded.test.y).tolist()) == [1, 1, 2]
+    assert [len(s.y) for s in (loaded.train, loaded.valid)] == [33, 3]
+    found = {tuple(x) for s in (loaded.train, loaded.valid, loaded.test) for x in s.x.tolist()}
+    assert len(found) == 40
+  assert data.load(write(words), target='t', split=1).fingerprint != loaded.fingerprint
+
+
+def test_a_class_of_one_row_is_for_training(write):
+  loaded = data.load(write(['rare', *['x', 'y'] * 20][:40]), target='t')
+  assert 'rare' == loaded.classes[0] and 0 in loaded.train.y
+
+
+def test_numbers_are_regression(write):
+  values = np.linspace(-3, 5, 40).round(3)
+  path = write(values, header='t,b,a')  # the target is a column like any other
+  loaded = data.load(path, target='a')
+  assert loaded.family == 'gaussian' and loaded.columns == ('t', 'b')
+  everything = np.concatenate([s.y for s in (loaded.train, loaded.valid, loaded.test)])[:, 0]
+  np.testing.assert_allclose(np.sort(everything), values, rtol=1e-6)
+  np.testing.assert_allclose(loaded.target_mean, loaded.train.y.mean(0), rtol=1e-5)
+  for separator in (';', '\t'):
+    assert data.load(
+      write(values, header='t,b,a', separator=separator), target='a'
+    ).fingerprint == (loaded.fingerprint)
+
+
+def test_whole_numbers_may_be_asked_for_as_regression(write):
+  path = write(range(40))
+  with pytest.raises(ValueError, match="'t' holds 40 different whole numbers in 40 rows: set "):
+    data.load(path, target='t')
+  assert data.load(path, target='t', family='gaussian').targets == 1
+  few = write([0, 1] * 20)
+  assert data.load(few, target='t').family == 'categorical'
+  assert data.load(few, target='t', family='gaussian').family == 'gaussian'
+  floats = data.load(write([0.5, 1.5] * 20), target='t', family='categorical')
+  assert floats.classes == ('0.5', '1.5')
+
+
+@pytest.mark.parametrize(
+  'changed, message',
+  [
+    ({7: '1.0,,2.5'}, r"table.csv, line 7, column 'b': the value is missing \(''\)"),
+    ({7: '1.0, NA,2.5'}, r"line 7, column 'b': the value is missing \('NA'\)"),
+    ({9: 'nan,1.0,2.5'}, "line 9, column 'a': the value is missing"),
+    ({3: '1.0,2.0,?'}, "line 3, column 't': the value is missing"),
+    ({41: 'red,2.0,2.5'}, "line 41, column 'a': 'red' is no finite number"),
+    ({4: 'inf,2.0,2.5'}, "line 4, column 'a': 'inf' is no finite number"),
+    ({5: '1.0,2.0'}, 'line 5: 2 values for 3 columns'),
+    ({1: 'a,a,t'}, "two columns named 'a'"),
+    ({1: '1,2,3'}, r'the first line \(1,2,3\) has to name the columns'),
+  ],
+)
+def test_what_is_wrong_is_named(write, changed, message):
+  path = write(np.linspace(0.5, 1, 40), changed=changed)
+  with pytest.raises(data.DataError, match=message) as caught:
+    data.load(path, target='t')
+  assert '\n' not in str(caught.value)
+
+
+def test_wrong_usage(write, tmp_path):
+  path = write(['x', 'y'] * 20)
+  with pytest.raises(ValueError, match='set data.target to one of its columns: a, b, t'):
+    data.load(path)
+  with pytest.raises(ValueError, match="unknown data.target 'tt': did you mean 't'"):
+    data.load(path, target='tt')
+  with pytest.raises(ValueError, match="unknown data.family 'classes'"):
+    data.load(path, target='t', family='classes')
+  with pytest.raises(data.DataError, match="column 't': 'x' is no finite number"):
+    data.load(path, target='t', family='gaussian')
+  with pytest.raises(data.MissingData, match='no such file'):
+    data.load('csv:nothing.csv')
+  (tmp_path / 'empty.csv').write_text('a,b\n')
+  with pytest.raises(data.DataError, match='holds a header and 0 rows'):
+    data.load(f'csv:{tmp_path}/empty.csv', target='a')
+  (tmp_path / 'binary.csv').write_bytes(bytes(range(256)))
+  with pytest.raises(data.DataError, match='cannot be read as a table'):
+    data.load(f'csv:{tmp_path}/binary.csv', target='a')
+
+
+def test_a_table_serves_as_inputs_without_a_target(write):
+  inputs = data.load_inputs(write(np.linspace(0, 1, 40)), shape=(3,))
+  assert inputs.shape == (40, 3) and inputs.dtype == np.float32
