@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ensdistill import data, mesh, nets, objectives, optim, perturb, students
-from ensdistill.config import given
+from ensdistill.config import TEACHER_LOSSES, given
 from ensdistill.families import FAMILIES
 from ensdistill.loop import Loop
 from ensdistill.members import default_strategy
@@ -76,12 +76,13 @@ def teacher_method(config, dataset) -> Method:
   """How one member of the teacher is trained: a single network, on labels alone."""
   family = FAMILIES[dataset.family]
   backbone = network(config.network, dataset, config.network.dtype)
-  student = students.make('single', backbone, family.width(dataset.targets))
+  settings = given(config.teacher, {'single': students.STUDENTS['single']})
+  student = students.make('single', backbone, family.width(dataset.targets), **settings)
   length = steps(config.teacher, len(dataset.train.x))
   return Method(
     student,
     family,
-    objectives.make('none'),
+    objectives.make(TEACHER_LOSSES[config.teacher.loss or 'nll']),
     optim.make(steps=length, **config.teacher.optimizer),
     length,
     dataset.space,

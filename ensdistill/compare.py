@@ -57,7 +57,7 @@ def compare(config, dataset, teacher, distilled, writer) -> Comparison:
       measure.sets(dataset, r, **against) | measure.with_means(shifted[model.name][i])
       for i, r in enumerate(model.repeats)
     ]
-    rows.append(_row(model.name, measured, costs.get(model.name, {})))
+    rows.append(row(model.name, measured, costs.get(model.name, {})))
   _add_gaps(rows)
   return Comparison(rows, models, not_run)
 
@@ -117,7 +117,7 @@ def _shifted(section, dataset, networks, writer, not_run, options) -> dict[str, 
   return found
 
 
-def _row(name, repeats, costs) -> dict:
+def row(name, repeats, costs) -> dict:
   """Means over the repeats, and their standard errors."""
   values = {key: np.array([r[key] for r in repeats], np.float64) for key in repeats[0]}
   count = len(repeats)

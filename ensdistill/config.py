@@ -65,7 +65,16 @@ def default() -> ml_collections.ConfigDict:
       ),
       augment=optional({'augment': data.augment.make}),
       network=dict(network, dtype='float32'),
-      teacher=dict(training, dir='', members=4, order='own', together=0, optimizer=dict(optimizer)),
+      teacher=dict(
+        training,
+        dir='',
+        members=4,
+        order='own',
+        together=0,
+        loss=config_dict.placeholder(str),  # 'nll' if not set
+        **optional({'single': students.STUDENTS['single']}),
+        optimizer=dict(optimizer),
+      ),
       student=dict(
         training,
         kind='single',
@@ -203,6 +212,7 @@ def _check_names(config):
   one_of('factor_decay', config.student.optimizer.factor_decay, optim.FACTOR_DECAY)
   one_of('factor_scale', config.student.optimizer.factor_scale, ('one', 'members'))
   one_of('teacher.order', config.teacher.order, ('own', 'shared'))
+  one_of('teacher.loss', config.teacher.loss or 'nll', TEACHER_LOSSES)
   one_of('objective.labels_on', config.objective.labels_on, ('clean', 'perturbed'))
   one_of('evaluate.precision', config.evaluate.precision, ('default', 'high', 'highest'))
   objectives.make(config.objective.name, **given(config.objective, objectives.OBJECTIVES))
@@ -210,6 +220,7 @@ def _check_names(config):
 
 
 TARGETS = ('online', 'clean_cache', 'stored')
+TEACHER_LOSSES = {'nll': 'none', 'least_squares': 'least_squares'}  # the objective of each
 
 
 def _check_combination(config):
@@ -293,11 +304,18 @@ def check_fits(config, family: str) -> None:
   size = build.student_size(config)
   for stage in ('teacher', 'student'):
     one_of(f'{stage}.select for {family} data', config[stage].select, evaluate.SCORES[family].names)
+    if config[stage].variance not in (None, 'input') and family != 'gaussian':
+      raise ValueError(
+        f'{stage}.variance={config[stage].variance!r} is for regression, and this data set has '
+        f"{family} outputs: set {stage}.variance='input'"
+      )
   objective = objectives.make(
     config.objective.name, **given(config.objective, objectives.OBJECTIVES)
   )
+  labels = objectives.make(TEACHER_LOSSES[config.teacher.loss or 'nll'])
   perturbation = perturb.make(config.perturb.name, **given(config.perturb, perturb.PERTURBATIONS))
   for reason in (
+    labels.fits(family, 'single', 1, 1),
     objective.fits(family, config.student.kind, size, config.teacher.members),
     perturbation and perturbation.fits(family, size, config.teacher.members),
   ):

@@ -62,6 +62,15 @@ def distil(config, dataset, teacher: Teacher, folder, writer) -> Distilled:
   return Distilled(phase.method, jax.device_get(variables))
 
 
+def keys(seed: int, phase: int, seeds: int):
+  """Keys and orders of the students of a phase.
+
+  Away from the members' keys, which are fold_in(key(seed), m), and from other phases'.
+  """
+  root = jax.random.fold_in(jax.random.key(seed), 2**31 - 2 - phase)
+  return train.keys(root, range(seeds))
+
+
 def _train(config, dataset, phase, number, before, shared, teacher, folder, writer):
   section, method = config.student, phase.method
   running = build.loop(config, section, method, config.seeds, writer, folder)
@@ -72,10 +81,9 @@ def _train(config, dataset, phase, number, before, shared, teacher, folder, writ
   )
   if before is not None and phase.start:
     before = jax.vmap(phase.start)(before)
-  # Away from the members' keys, which are fold_in(key(seed), m), and from other phases'.
-  root = jax.random.fold_in(jax.random.key(config.seed), 2**31 - 2 - number)
-  keys = train.keys(root, range(config.seeds))
-  states = train.start(*keys, method, jnp.zeros((1, *dataset.shape)), before)
+  states = train.start(
+    *keys(config.seed, number, config.seeds), method, jnp.zeros((1, *dataset.shape)), before
+  )
   writer.text('parameters of a student', parameter_overview(states.params), stage=phase.name)
   augment = build.augmentation(config)
 

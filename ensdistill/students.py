@@ -68,6 +68,25 @@ class Single(nn.Module):
     return self.backbone.run(x, train, self.backbone.stages, self.outputs)[:, None]
 
 
+# How fast a lone log-variance moves: it has as far to go as one that many weights move.
+VARIANCE_RATE = 4.0
+
+
+class OneVariance(nn.Module):
+  """One regressor, as one member, with one log-variance a target, the same for all inputs."""
+
+  backbone: Backbone
+  outputs: int
+
+  @nn.compact
+  def __call__(self, x, train=False):
+    x = self.backbone.normalise(x)
+    mean = self.backbone.run(x, train, self.backbone.stages, self.outputs // 2)
+    log_var = self.param('log_var', nn.initializers.zeros, (self.outputs // 2,), jnp.float32)
+    log_var = jnp.broadcast_to(VARIANCE_RATE * log_var, mean.shape)
+    return jnp.concatenate([mean, log_var], -1)[:, None]
+
+
 class BatchEnsemble(nn.Module):
   """M members whose weights differ by rank-one factors; batch norm is over all of them."""
 
@@ -129,9 +148,10 @@ class MultiHead(nn.Module):
     return heads(self.backbone, self.outputs, self.head_stages, train, name='heads')(x)
 
 
-def _single(backbone, outputs, members):
+def _single(backbone, outputs, members, *, variance='input'):
   del members  # one network, however many members it learns from
-  return Student('single', Single(backbone, outputs), 1)
+  module = names.lookup('variance', variance, {'input': Single, 'scalar': OneVariance})
+  return Student('single', module(backbone, outputs), 1)
 
 
 def _multi_head(backbone, outputs, members, *, head_stages=1):
@@ -162,8 +182,9 @@ STUDENTS = {'single': _single, 'multi_head': _multi_head, 'batch_ensemble': _bat
 def make(kind: str, backbone: Backbone, outputs: int, *, members: int = 1, **settings) -> Student:
   """The student `kind` with this many outputs a member; a single student is always one member.
 
-  Settings: multi_head: head_stages=1 (0 = the dense layer alone); batch_ensemble: factors='ones' or
-  'normal' (mean 1, standard deviation factor_std=.5), bias='shared' (inside s) or 'member'.
+  Settings: single: variance='input' (an output) or 'scalar' (one number a target; regression);
+  multi_head: head_stages=1 (0 = the dense layer alone); batch_ensemble: factors='ones' or 'normal'
+  (mean 1, standard deviation factor_std=.5), bias='shared' (inside s) or 'member'.
   """
   build = names.lookup('student', kind, STUDENTS)
   known = inspect.signature(build).parameters.values()

@@ -73,7 +73,7 @@ def comparison(dataset, student='dirichlet', shifts=True):
   models.append(compare.Model('student', [make(1), make(2)]))
   costs = {'params': 1000, 'ms_per_example': 0.5}
   rows = [
-    compare._row(
+    compare.row(
       model.name,
       [measure.sets(dataset, r) | (shifted(i) if shifts else {}) for r in model.repeats],
       costs if model.name in ('member', 'ensemble-3', 'student') else {'params': 2000},
@@ -292,7 +292,7 @@ def test_regression_draws_what_applies(dataset):
   models = [compare.Model('member', [sets(1), sets(1)]), compare.Model('ensemble-2', [sets(2)])]
   models.append(compare.Model('student', [sets(2)]))
   rows = [
-    compare._row(
+    compare.row(
       m.name, [metrics.summary.regression(r['test'], y) for r in m.repeats], {'params': 10 + i}
     )
     for i, m in enumerate(models)

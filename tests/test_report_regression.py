@@ -38,7 +38,7 @@ def drawn_from(toy):
     'student': [mixture(rng, SIZE, 3, 0.3)],
   }
   rows = [
-    compare._row(name, [summary.regression(p, y) for p in found], {})
+    compare.row(name, [summary.regression(p, y) for p in found], {})
     for name, found in repeats.items()
   ]
   models = [compare.Model(name, [{'test': p} for p in found]) for name, found in repeats.items()]

@@ -19,7 +19,11 @@ from ensdistill.objectives.classification import (
 )
 from ensdistill.objectives.matching import make_mean, make_members, make_none, mean, members
 from ensdistill.objectives.objective import Objective
-from ensdistill.objectives.regression import make_normal_wishart, normal_wishart
+from ensdistill.objectives.regression import (
+  make_least_squares,
+  make_normal_wishart,
+  normal_wishart,
+)
 
 __all__ = [
   'OBJECTIVES',
@@ -35,6 +39,7 @@ __all__ = [
 
 OBJECTIVES = {
   'none': make_none,
+  'least_squares': make_least_squares,
   'mean': make_mean,
   'members': make_members,
   'dirichlet': make_dirichlet,

@@ -1,4 +1,4 @@
-"""One network whose outputs are the parameters of a Normal-Wishart: the EnD^2 of regression."""
+"""Regression alone: the Normal-Wishart of one network (its EnD^2), and least squares on labels."""
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,33 @@ def normal_wishart_label_loss(family, outputs_B1O, y_BD):
   alone = jax.tree.map(lambda values_BD: values_BD.reshape(-1, 1), student)
   nll_BD = -alone.log_prob(y_BD.reshape(-1, 1)).reshape(y_BD.shape)
   return jnp.where(known_BD, nll_BD, 0.0).sum(-1)
+
+
+def least_squares_label_loss(family, outputs_BMO, y_BD):
+  """|y - mean|^2 / 2, and for the log-variance the NLL of what that leaves, mean over members.
+
+  The mean learns by least squares alone: the second term has no gradient for it. Of one variance a
+  member the optimum is its closed form, the mean squared residual of the training examples; it is
+  learned beside the mean, so that it is there at every step. A target of NaN is no label: 0.
+  """
+  mean, log_var = family.split(outputs_BMO)
+  known_B1D = ~jnp.isnan(y_BD)[:, None]
+  residual = jnp.where(known_B1D, y_BD[:, None] - mean, 0.0)
+  fixed = jnp.concatenate([jax.lax.stop_gradient(mean), log_var], -1)
+  return (residual**2).sum(-1).mean(1) / 2 + family.label_loss(fixed, y_BD)
+
+
+def make_least_squares():
+  """Labels alone, for regression; see `least_squares_label_loss`."""
+
+  def fits(family_name, student_kind, student_size, teacher_size):
+    if family_name != 'gaussian':
+      return (
+        f"'least_squares' is for regression, and this data set has {family_name} outputs: set "
+        "teacher.loss='nll', or objective.name='none'"
+      )
+
+  return Objective('least_squares', None, label_loss=least_squares_label_loss, fits=fits)
 
 
 def make_normal_wishart():

@@ -1,0 +1,235 @@
+"""Many splits of one data set in one program: the ensembles of all of them, and their students.
+
+A network in training carries the number of its split, and its batches come from that split alone.
+So twenty ensembles of fifty members are a thousand networks side by side in the one loop, and each
+of them is the network that a run of its split alone would have trained (with seed = seed + split).
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ensdistill import (
+  build,
+  checkpoint,
+  compare,
+  data,
+  distil,
+  evaluate,
+  loop,
+  measure,
+  members,
+  mesh,
+  train,
+)
+from ensdistill import sets as sets_lib
+from ensdistill.data.dataset import Dataset, Split
+from ensdistill.perturb import Space
+
+
+class Trained(NamedTuple):
+  """One kind of network on every split: stacked variables, and how one of them is applied."""
+
+  method: train.Method
+  variables: Any  # leaves [splits, ...]; of teachers [splits, members, ...]
+  freeze: Callable  # variables of one split -> members.Members
+
+
+class Numbered(NamedTuple):
+  """The state or the variables of a network, with the number of its split."""
+
+  number: jax.Array
+  of: Any
+
+  @property
+  def step(self):
+    return self.of.step
+
+  @property
+  def variables(self):
+    return Numbered(self.number, self.of.variables)
+
+
+def load(config, numbers) -> list[Dataset]:
+  """These splits of the configuration's data set, their inputs standardised."""
+  section, found = config.data, []
+  for number in numbers:
+    found.append(
+      standardised(
+        data.load(
+          section.name,
+          dir=section.dir or None,
+          valid=section.valid,
+          limit=section.limit,
+          seed=config.seed + number,
+          split=number,
+        )
+      )
+    )
+  return found
+
+
+def standardised(dataset: Dataset) -> Dataset:
+  """A table whose inputs are in standard deviations from their mean, those of its training split.
+
+  A network on it has nothing left to normalise, so networks of different splits are one program.
+  """
+  if len(dataset.shape) != 1:
+    raise ValueError(f'{dataset.name} holds images: splits of tables are trained together')
+  mean, std = (np.asarray(v, np.float64)[None] for v in (dataset.mean, dataset.std))
+  parts = {
+    part: Split(((x - mean) / std).astype(np.float32), y)
+    for part in ('train', 'valid', 'test')
+    for x, y in [getattr(dataset, part)]
+  }
+  width = dataset.shape[0]
+  return dataclasses.replace(
+    dataset,
+    **parts,
+    mean=(0.0,) * width,
+    std=(1.0,) * width,
+    space=Space(-np.inf, np.inf, np.ones(width, np.float32)),
+  )
+
+
+def teachers(config, datasets, folder, writer) -> Trained:
+  """The ensembles of all splits, trained together."""
+  section, size = config.teacher, config.teacher.members
+  method = build.teacher_method(config, datasets[0])
+  own = [
+    train.keys(jax.random.key(config.seed + p), range(size), section.order == 'shared')
+    for p in range(len(datasets))
+  ]
+  states = train.start(*_joined(own), method, jnp.zeros((1, *datasets[0].shape)))
+  number = np.repeat(np.arange(len(datasets), dtype=np.int32), size)
+  shared = (_stacked(datasets, 'train'),)
+  parts = 'teacher', section, method, Numbered(number, states), shared, None
+  variables, strategy = _fit(config, datasets, parts, 'student', folder, writer)
+  shape = lambda leaf: leaf.reshape(len(datasets), size, *leaf.shape[1:])
+  freeze = lambda variables: members.frozen(method.student.module.apply, variables, strategy)
+  return Trained(method, jax.tree.map(shape, variables), freeze)
+
+
+def students(config, datasets, teacher: Trained, folder, writer) -> Trained:
+  """The students of all splits, each of its own ensemble, trained together phase by phase."""
+  section, arrays, frozen = config.student, _stacked(datasets, 'train'), teacher.variables
+  if section.targets != 'online':
+    arrays['teacher_outputs'], frozen = targets(config, datasets, teacher), None
+  variables, number = None, np.arange(len(datasets), dtype=np.int32)
+  for phase_number, phase in enumerate(distil.phases(config, datasets[0])):
+    before = jax.vmap(phase.start)(variables) if phase.start else None
+    own = [distil.keys(config.seed + p, phase_number, 1) for p in range(len(datasets))]
+    example = jnp.zeros((1, *datasets[0].shape))
+    states = train.start(*_joined(own), phase.method, example, before)
+    shared = (arrays, frozen) if frozen else (arrays,)
+    parts = phase.name, section, phase.method, Numbered(number, states), shared, teacher
+    view = 'student-averaged' if section.view == 'averaged' else 'student'
+    variables, _ = _fit(config, datasets, parts, view, folder, writer)
+  return Trained(phase.method, variables, phase.method.student.freeze)
+
+
+def targets(config, datasets, teacher: Trained) -> np.ndarray:
+  """Every ensemble's outputs on its own training inputs: [splits, N, M, O]."""
+  program = _program(config, teacher, lambda outputs: outputs, config.evaluate.batch_size)
+  own = lambda number: members.take(teacher.variables, number)
+  return np.stack([program(own(p), d.train.x) for p, d in enumerate(datasets)])
+
+
+def _joined(keys):
+  """Keys and orders of several splits, one after the other."""
+  return [jnp.concatenate(part) for part in zip(*keys)]
+
+
+def _stacked(datasets, part: str) -> dict:
+  """A part of every split: arrays [splits, N, ...] by name, in the form that training sees."""
+  sizes = [len(getattr(d, part).x) for d in datasets]
+  if len(set(sizes)) > 1:
+    raise ValueError(
+      f'{datasets[0].name}: splits differ in their {part} examples ({min(sizes)} to {max(sizes)}), '
+      'and are trained together only where they have as many: train them one by one'
+    )
+  arrays = [build.arrays(getattr(d, part), d) for d in datasets]
+  return {name: np.stack([a[name] for a in arrays]) for name in arrays[0]}
+
+
+def _fit(config, datasets, parts, view, folder, writer):
+  """Trains the networks of all splits in the one loop; a stage that is done is not done again."""
+  stage, section, method, states, shared, teacher = parts
+  running = build.loop(config, section, method, len(states.number), writer, folder)
+  size = len(datasets[0].train.x)
+
+  def step(numbered, arrays, frozen=None):
+    number, state = numbered
+    index = data.sampler.indices(state.order, state.step, size=size, batch=section.batch_size)
+    batch = {name: values[number, index] for name, values in arrays.items()}
+    batch = mesh.split_batch(running.mesh, batch)
+    if frozen is not None:
+      frozen = teacher.freeze(members.take(frozen, number))
+    state, logs = train.train_step(state, batch, frozen, method)
+    return Numbered(number, state), logs
+
+  score_one = evaluate.scores(
+    method, view, batch=config.evaluate.batch_size, device_mesh=running.mesh
+  )
+  score = lambda numbered, x, y: score_one(numbered.of, x[numbered.number], y[numbered.number])
+  with checkpoint.Checkpointer(folder / 'checkpoints' / stage, log=writer.line) as checkpointer:
+    variables, _ = loop.fit(
+      stage,
+      step,
+      states,
+      shared,
+      steps=method.steps,
+      batch=section.batch_size,
+      loop=running,
+      checkpointer=checkpointer,
+      score=score,
+      score_shared=tuple(_stacked(datasets, 'valid').values()),
+      select=section.select if section.keep == 'best' else 'last',
+    )
+  return jax.device_get(variables.of), running.strategy
+
+
+def predict(config, datasets, trained: Trained) -> list[dict]:
+  """{'test': predictive, 'ood/<set>': ...} of every split, in its target's own units."""
+  found = [sets_lib.inputs(d, config.evaluate.ood, {}) for d in datasets]
+  batch = min(config.evaluate.batch_size, max(len(x) for x in found[0].values()))
+  method = trained.method
+  predictive = lambda outputs: method.objective.predictive(method.family, outputs)
+  program = _program(config, trained, predictive, batch)
+  predictions = []
+  for number, (dataset, inputs) in enumerate(zip(datasets, found)):
+    own, units = members.take(trained.variables, number), (dataset.target_mean, dataset.target_std)
+    predictions.append({n: evaluate.in_units(program(own, x), *units) for n, x in inputs.items()})
+  return predictions
+
+
+def _program(config, trained: Trained, function, batch: int) -> evaluate.Program:
+  """(variables of one split, x) -> function of their outputs, in blocks of inputs."""
+  return evaluate.Program(
+    lambda variables, x: function(trained.freeze(variables).outputs(x)),
+    batch=batch,
+    device_mesh=mesh.make(1, batch),
+    precision=config.evaluate.precision,
+  )
+
+
+def teacher_rows(datasets, predictions: list[dict]) -> list[dict]:
+  """Rows of one member and of the whole ensemble, means over splits with standard errors."""
+  size = predictions[0]['test'].mean_BMD.shape[1]
+  alone = []
+  for dataset, sets in zip(datasets, predictions):
+    part = lambda m: jax.tree.map(lambda leaf: leaf[:, m : m + 1], sets)  # noqa: B023
+    every = [measure.sets(dataset, part(m)) for m in range(size)]
+    alone.append({key: float(np.mean([found[key] for found in every])) for key in every[0]})
+  return [compare.row('member', alone, {}), row(f'ensemble-{size}', datasets, predictions)]
+
+
+def row(name: str, datasets, predictions: list[dict], ensembles: list[dict] | None = None) -> dict:
+  """A row in the form of results.json: means over splits with standard errors."""
+  against = ensembles or [None] * len(datasets)
+  parts = zip(datasets, predictions, against)
+  return compare.row(name, [measure.sets(d, p, ensemble=e) for d, p, e in parts], {})

@@ -1,0 +1,135 @@
+"""Regression end to end: how teachers are trained, and knowledge that grows away from the data."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from scipy import stats
+
+from ensdistill import build, data, distil, families, members, objectives, teacher, train, writers
+from ensdistill import config as config_lib
+
+QUIET = writers.Silent()
+ADAM = dict(name='adam', rate=1e-2, decay=0.0)
+
+
+def config(**changes):
+  adam = {f'{s}__optimizer__{k}': v for s in ('teacher', 'student') for k, v in ADAM.items()}
+  return tiny.config(data__name='toy1d', evaluate__batch_size=200, **adam | changes)
+
+
+def test_least_squares_moves_the_mean_by_squares_and_the_variance_by_what_is_left():
+  rng = np.random.default_rng(0)
+  mean, log_var = rng.normal(0, 1, (2, 5, 3, 2)).astype(np.float32)
+  y = rng.normal(0, 1, (5, 2)).astype(np.float32)
+  y[1, 0] = np.nan
+  loss = objectives.make('least_squares').label_loss
+  outputs = np.concatenate([mean, log_var], -1)
+  gradient = jax.grad(lambda o: loss(families.gaussian, o, y).sum())(outputs)
+  residual = np.where(np.isnan(y)[:, None], 0, mean - np.nan_to_num(y)[:, None])
+  np.testing.assert_allclose(gradient[..., :2], residual / 3, rtol=1e-5, atol=1e-7)
+  known = ~np.isnan(y)[:, None]
+  expected = 0.5 * (1 - residual**2 / np.exp(log_var)) * known / 3
+  np.testing.assert_allclose(gradient[..., 2:], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_one_variance_a_member_is_the_mean_squared_residual():
+  """Its closed form, which training reaches; the mean's own gradient is that of least squares."""
+  c = config(teacher__variance='scalar', teacher__loss='least_squares', teacher__steps=1500)
+  toy = data.load('toy1d', size=64)
+  method = build.teacher_method(c, toy)
+  arrays = jax.tree.map(jnp.asarray, build.arrays(toy.train, toy))
+  states = train.start(*train.keys(jax.random.key(0), range(2)), method, jnp.zeros((1, 1)))
+  step = lambda state: train.train_step(state, arrays, None, method)[0]
+  run = members.lift(lambda state: jax.lax.fori_loop(0, 1500, lambda _, s: step(s), state))
+  states = jax.jit(run)(states)
+  outputs = members.frozen(method.student.module.apply, states.variables).outputs(toy.train.x)
+  mean, log_var = families.gaussian.split(outputs)
+  assert float(jnp.abs(log_var - log_var[:1]).max()) == 0  # the same for every input
+  closed = ((mean - arrays['y'][:, None]) ** 2).mean(0)
+  np.testing.assert_allclose(np.exp(log_var[0]), closed, rtol=0.02)
+  assert abs(float(closed[0, 0] - closed[1, 0])) > 1e-5  # and each member has its own
+
+
+@pytest.mark.parametrize(
+  'changes,message',
+  [
+    ({'teacher__variance': 'scalar'}, "teacher.variance='scalar' is for regression"),
+    ({'student__variance': 'scalar'}, "student.variance='scalar' is for regression"),
+    ({'teacher__loss': 'least_squares'}, "set teacher.loss='nll'"),
+    ({'teacher__loss': 'least_square'}, "did you mean 'least_squares'"),
+    ({'objective__name': 'least_squares', 'objective__label_weight': 1.0}, 'is for regression'),
+    ({'teacher__variance': 'scaler'}, "unknown variance 'scaler': did you mean 'scalar'"),
+    (
+      {'student__kind': 'multi_head', 'student__variance': 'scalar'},
+      "unknown setting of multi_head 'variance'",
+    ),
+  ],
+)
+def test_settings_of_regression_are_refused_elsewhere(changes, message):
+  c = tiny.config(**changes)
+  images = tiny.dataset()
+  with pytest.raises(ValueError, match=message):
+    config_lib.check(c)
+    if 'unknown' not in message:
+      config_lib.check_fits(c, images.family)
+    build.teacher_method(c, images)
+    distil.phases(c, images)
+
+
+def process(rng, x, length=0.7, noise=0.1):
+  """A draw from a Gaussian process with its noise at x [N, 1]; and its posterior variance."""
+  kernel = lambda a, b: np.exp(-((a - b.T) ** 2) / (2 * length**2))
+  cov = kernel(x, x) + noise**2 * np.eye(len(x))
+  y = np.linalg.cholesky(cov) @ rng.standard_normal((len(x), 1))
+  variance = lambda at: 1 - (kernel(at, x) * np.linalg.solve(cov, kernel(x, at)).T).sum(1)
+  return y, variance
+
+
+def test_knowledge_grows_away_from_a_gaussian_process_and_the_student_follows(tmp_path):
+  rng = np.random.default_rng(1)
+  x = np.sort(np.concatenate([rng.uniform(-2.5, -1, 40), rng.uniform(1, 2.5, 40)]))[:, None]
+  y, posterior = process(rng, x)
+  split = data.Split(x.astype(np.float32), y.astype(np.float32))
+  held = data.Split(split.x[::4], split.y[::4])
+  toy = tiny.replace(
+    data.load('toy1d'),
+    train=split,
+    valid=held,
+    test=held,
+    mean=(float(x.mean()),),
+    std=(float(x.std()),),
+    target_mean=(float(y.mean()),),
+    target_std=(float(y.std()),),
+    space=data.load('toy1d').space._replace(unit=np.float32([x.std()])),
+    fingerprint='process',
+  )
+  c = config(
+    network__hidden=(32, 32),
+    teacher__members=8,
+    teacher__steps=400,
+    student__steps=1200,
+    student__kind='multi_head',
+    student__head_stages=0,
+    objective__name='members',
+    perturb__name='gaussian',
+    logs=2,
+    scores=2,
+    steps_per_call=0,
+  )
+  ensemble = teacher.obtain(c, toy, tmp_path, QUIET)
+  student = distil.distil(c, toy, ensemble, tmp_path / 'run', QUIET)
+  at = np.linspace(-4, 4, 81, dtype=np.float32)[:, None]
+  theirs = families.gaussian.predictive(ensemble.freeze(ensemble.variables).outputs(at)).knowledge()
+  own = jax.tree.map(lambda leaf: leaf[0], student.variables)
+  ours = families.gaussian.predictive(student.method.student.freeze(own).outputs(at)).knowledge()
+  grows = stats.spearmanr(theirs, posterior(at)).statistic
+  follows = stats.spearmanr(ours, theirs).statistic
+  print(
+    f'rank correlation: ensemble with the process {grows:.2f}, student with the ensemble {follows:.2f}'
+  )
+  assert grows > 0.6 and follows > 0.9
+  inside = np.abs(np.abs(at[:, 0]) - 1.75) < 0.75
+  assert np.mean(theirs[~inside]) > 4 * np.mean(theirs[inside])
+  assert np.mean(ours[~inside]) > 4 * np.mean(ours[inside])

@@ -1,0 +1,128 @@
+"""All splits in one program: each network is the one that a run of its split alone trains."""
+
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from ensdistill import compare, data, distil, measure, splits, teacher, writers
+from ensdistill.families import gaussian
+
+QUIET = writers.Silent()
+SMALL = dict(
+  data__name='diabetes',
+  data__limit=40,
+  teacher__members=2,
+  teacher__optimizer__name='adam',
+  teacher__optimizer__rate=1e-2,
+  student__optimizer__name='adam',
+  student__optimizer__rate=1e-2,
+)
+
+
+def config(**changes):
+  return tiny.config(**SMALL | changes)
+
+
+@pytest.fixture(scope='module')
+def datasets():
+  return splits.load(config(), range(2))
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  return tmp_path_factory.mktemp('splits')
+
+
+@pytest.fixture(scope='module')
+def ensembles(datasets, folder):
+  return splits.teachers(config(), datasets, folder, QUIET)
+
+
+def alone(datasets, folder, **changes):
+  """The teacher of the second split, from a run of its own."""
+  own = config(seed=1, data__split=1, **changes)
+  return own, teacher.obtain(own, datasets[1], folder / 'alone', QUIET)
+
+
+def test_inputs_are_in_standard_deviations_of_their_training_split(datasets):
+  raw = data.load('diabetes', split=1, seed=1, limit=40)
+  for part in ('train', 'valid', 'test'):
+    x, y = getattr(datasets[1], part)
+    np.testing.assert_allclose(x, (getattr(raw, part).x - raw.mean) / raw.std, atol=1e-5)
+    np.testing.assert_array_equal(y, getattr(raw, part).y)
+  np.testing.assert_allclose(datasets[1].train.x.std(0), 1, rtol=1e-4)
+  assert datasets[1].mean == (0.0,) * 10 and datasets[1].space.unit.tolist() == [1.0] * 10
+  assert (datasets[0].train.x != datasets[1].train.x).any()
+
+
+def test_teachers_equal_those_of_separate_runs(datasets, folder, ensembles):
+  _, own = alone(datasets, folder)
+  assert jax.tree.leaves(ensembles.variables)[0].shape[:2] == (2, 2)
+  together = jax.tree.map(lambda leaf: leaf[1], ensembles.variables)
+  assert tiny.largest_difference(together, own.variables) < 1e-5
+
+
+def test_students_equal_those_of_separate_runs(datasets, folder, ensembles, tmp_path):
+  """In both phases; and on inputs that stay what they are, stored targets change nothing."""
+  changes = dict(student__kind='multi_head', student__phases=2, objective__name='members')
+  found = splits.students(config(**changes), datasets, ensembles, tmp_path / 'joint', QUIET)
+  settings, own = alone(datasets, folder, student__targets='stored', **changes)
+  separate = distil.distil(settings, datasets[1], own, tmp_path / 'alone', QUIET)
+  together = jax.tree.map(lambda leaf: leaf[1:2], found.variables)
+  assert tiny.largest_difference(together, separate.variables) < 1e-5
+  other = jax.tree.map(lambda leaf: leaf[:1], found.variables)
+  assert tiny.largest_difference(other, separate.variables) > 1e-2
+  stored = splits.targets(settings, datasets, ensembles)
+  assert stored.shape == (2, 40, 2, 2)
+  np.testing.assert_allclose(
+    stored[1], own.outputs_on(datasets[1], settings.evaluate, QUIET), atol=1e-5
+  )
+
+
+def test_a_stage_that_is_done_is_not_done_again(datasets, folder, ensembles):
+  class Lines(writers.Silent):
+    def line(self, text):
+      said.append(text)
+
+  said = []
+  again = splits.teachers(config(), datasets, folder, Lines())
+  assert tiny.largest_difference(again.variables, ensembles.variables) == 0
+  assert said == ['teacher: finished before']
+
+
+def test_rows_are_means_over_splits_in_the_targets_units(datasets, ensembles):
+  settings = config(evaluate__ood='default')
+  seen = splits.predict(settings, datasets, ensembles)
+  assert set(seen[0]) == {'valid', 'test', 'ood/outside'}
+  outputs = ensembles.freeze(jax.tree.map(lambda a: a[1], ensembles.variables)).outputs(
+    datasets[1].test.x
+  )
+  mean, _ = gaussian.split(outputs)
+  expected = np.asarray(mean) * datasets[1].target_std + np.asarray(datasets[1].target_mean)
+  np.testing.assert_allclose(seen[1]['test'].mean_BMD, expected, rtol=1e-5)
+  member, ensemble = splits.teacher_rows(datasets, seen)
+  assert [member['name'], ensemble['name']] == ['member', 'ensemble-2']
+  assert [member['seeds'], ensemble['seeds']] == [2, 2]
+  rmse = []
+  for dataset, p in zip(datasets, seen):
+    error = np.asarray(p['test'].mean_BMD) - dataset.test.y[:, None]
+    rmse.append(np.sqrt((error**2).mean((0, 2))).mean())
+  np.testing.assert_allclose(member['metrics']['rmse'], np.mean(rmse), rtol=1e-5)
+  np.testing.assert_allclose(member['se']['rmse'], np.std(rmse, ddof=1) / 2**0.5, rtol=1e-4)
+  student = splits.row('student', datasets, seen, seen)
+  own = compare.row(
+    'student', [measure.sets(*pair, ensemble=pair[1]) for pair in zip(datasets, seen)], {}
+  )
+  assert student == own and student['metrics']['agreement_kl'] < 1e-9
+
+
+def test_what_cannot_be_trained_together_is_refused(datasets):
+  with pytest.raises(ValueError, match='tiny holds images: splits of tables'):
+    splits.standardised(tiny.dataset())
+  shorter = datasets[1].train
+  uneven = tiny.replace(datasets[1], train=data.Split(shorter.x[1:], shorter.y[1:]))
+  with pytest.raises(ValueError, match=r'splits differ in their train examples \(39 to 40\)'):
+    splits.teachers(config(), [datasets[0], uneven], pathlib.Path('unused'), QUIET)
