@@ -2,7 +2,8 @@
 
 A config file names a method and a data set. `make` lays, one over the other: the package's
 defaults, the data set's recipe, the method's, the pair's, and the variant's ('small' finishes
-within minutes on two CPU cores; 'paper' is a paper's own network and schedule).
+within minutes on two CPU cores; 'paper' is a paper's own network, and its schedule where that is
+known). A layer that names another network or optimiser drops what the old one's settings were.
 """
 
 from ensdistill import config as config_lib
@@ -23,6 +24,9 @@ def make(method: str, dataset: str, variant: str = ''):
     layers.append(PAPER[f'{method}_{dataset}'])
   for layer in layers:
     config.update(layer)
+    config_lib.forget_replaced(config, config_lib.flatten(layer))
+  if variant == 'small':
+    config.network.update(SMALL_NETWORKS.get(config.network.name, {}))
   return config
 
 
@@ -191,6 +195,7 @@ _T1 = dict(objective=dict(temperature=1.0))
 _T1_PERTURBED = dict(_T1, perturb=dict(temperature=1.0))
 # Auxiliary inputs (EnD²+AUX and the Prior Network): another set's training split.
 _AUX = {'digits': 'photographs', 'cifar10': 'cifar100', 'cifar100': 'cifar10'}
+_aux = lambda name: dict(data=dict(aux=_AUX[name]))
 # Regression matches densities as they are, by the teacher alone, and heads are dense layers: one
 # more hidden layer a head would be most of the ensemble again.
 _DENSE_HEADS = dict(_T1, student=dict(head_stages=0))
@@ -203,11 +208,23 @@ _REGRESSION = dict(
   be_kd=_TEACHER_ALONE,
   be_gaussian=_TEACHER_ALONE,
 )
+# EnD² on CIFAR: VGG-16, dropout, augmentation, and Adam on one cycle for the ensemble too.
+_VGG = dict(
+  network=dict(name='vgg', depth=16, dropout=0.5),
+  augment=dict(crop=4, pad='reflect', rotate=15.0, flip=True),
+  teacher=dict(epochs=45, optimizer=dict(_ONE_CYCLE, clip=0.0)),
+  student=dict(epochs=90, network=dict(dropout=0.3), optimizer=_ONE_CYCLE),
+)
+_VGG_CACHED = dict(_VGG, student=dict(_VGG['student'], targets='clean_cache'))
+_ON_CIFAR = dict(
+  end2=_VGG_CACHED, end2_aux=_VGG_CACHED, end2_proxy=_VGG_CACHED, end2_tdiv=_VGG, pn=_VGG
+)
 PAIRS = (
-  {
-    (method, name): dict(data=dict(aux=aux))
-    for method in ('end2_aux', 'pn')
-    for name, aux in _AUX.items()
+  {('end2_aux', 'digits'): _aux('digits'), ('pn', 'digits'): _aux('digits')}
+  | {
+    (method, name): changes | (_aux(name) if method in ('end2_aux', 'pn') else {})
+    for method, changes in _ON_CIFAR.items()
+    for name in ('cifar10', 'cifar100')
   }
   | {
     (method, name): changes
@@ -236,10 +253,16 @@ SMALL = dict(
   toy1d=dict(teacher=dict(steps=200, members=5), student=dict(steps=400), scores=5),
   diabetes=dict(teacher=dict(steps=200, members=5), student=dict(steps=400), scores=5),
   uci=dict(teacher=dict(steps=500, members=10), student=dict(steps=1000), scores=5),
-  mnist=dict(_SMALL_IMAGES, network=dict(depth=8)),
-  fashion_mnist=dict(_SMALL_IMAGES, network=dict(depth=8)),
-  cifar10=dict(_SMALL_IMAGES, network=dict(depth=10, width=1)),
-  cifar100=dict(_SMALL_IMAGES, network=dict(depth=10, width=1)),
+  mnist=_SMALL_IMAGES,
+  fashion_mnist=_SMALL_IMAGES,
+  cifar10=_SMALL_IMAGES,
+  cifar100=_SMALL_IMAGES,
+)
+SMALL_NETWORKS = dict(
+  resnet=dict(depth=8),
+  wide_resnet=dict(depth=10, width=1),
+  vgg=dict(depth=11, channels=16),
+  imagenet_resnet=dict(channels=8),
 )
 
 # Diversity Matters on CIFAR-100: WRN-28-10, 300 epochs.
@@ -251,7 +274,22 @@ _DIVERSITY_MATTERS = dict(
     epochs=300, batch_size=64, select='member_acc', optimizer=dict(_STEP_LINEAR, rate=0.05)
   ),
 )
+# Hydra on CIFAR-10: ResNet-20, heads of one block, 50 members; its schedule is not known.
+_HYDRA = dict(network=dict(name='resnet', depth=20), teacher=dict(members=50, together=10))
+# EnD² on CIFAR: the recipe above, for an ensemble of 100.
+_END2 = dict(teacher=dict(members=100, together=10))
+# LatentBE on CIFAR-100: WRN-28-4, an ensemble of 4, 200 epochs.
+_LATENTBE = dict(
+  network=dict(depth=28, width=4), teacher=dict(members=4, epochs=200), student=dict(epochs=200)
+)
 PAPER = dict(
+  hydra_cifar10=_HYDRA,
+  end2_cifar10=_END2,
+  end2_cifar100=_END2,
+  end2_aux_cifar10=_END2,
+  end2_aux_cifar100=_END2,
+  latentbe_cifar100=_LATENTBE,
+  latentbe_tdiv_sdiv_cifar100=_LATENTBE,
   be_kd_cifar100=_DIVERSITY_MATTERS,
   be_gaussian_cifar100=_DIVERSITY_MATTERS,
   be_ods_cifar100=_DIVERSITY_MATTERS,

@@ -4,6 +4,10 @@ A Prior Network whose Dirichlet matches the members' predictions.
 
 python -m ensdistill.main --config=configs/end2_cifar10.py
 python -m ensdistill.main --config=configs/end2_cifar10.py:small
+python -m ensdistill.main --config=configs/end2_cifar10.py:paper
+
+The paper's network and augmentation: VGG-16, reflected crops, rotations, flips. `:paper` distils an
+ensemble of 100, which trains on a GPU.
 """
 
 from configs import common

@@ -4,6 +4,8 @@ A Dirichlet close to a proxy fitted to the members'.
 
 python -m ensdistill.main --config=configs/end2_proxy_cifar10.py
 python -m ensdistill.main --config=configs/end2_proxy_cifar10.py:small
+
+Network, augmentation and ensemble are EnD²'s: VGG-16.
 """
 
 from configs import common

@@ -4,6 +4,8 @@ A Dirichlet matched where the members disagree; no paper tried it.
 
 python -m ensdistill.main --config=configs/end2_tdiv_cifar10.py
 python -m ensdistill.main --config=configs/end2_tdiv_cifar10.py:small
+
+Network, augmentation and ensemble are EnD²'s: VGG-16.
 """
 
 from configs import common

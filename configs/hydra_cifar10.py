@@ -2,6 +2,10 @@
 
 python -m ensdistill.main --config=configs/hydra_cifar10.py
 python -m ensdistill.main --config=configs/hydra_cifar10.py:small
+python -m ensdistill.main --config=configs/hydra_cifar10.py:paper
+
+`:paper` is ResNet-20 with 50 heads, each the last block, pooling and a dense layer.
+The paper's schedule is not known; this one is ours.
 """
 
 from configs import common

@@ -2,6 +2,8 @@
 
 python -m ensdistill.main --config=configs/pn_cifar10.py
 python -m ensdistill.main --config=configs/pn_cifar10.py:small
+
+Network, augmentation and ensemble are EnD²'s: VGG-16.
 """
 
 from configs import common

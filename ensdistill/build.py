@@ -49,18 +49,24 @@ def augmentation(config):
   return data.augment.make(**given(config.augment, {'augment': data.augment.make}))
 
 
+def mixing(config):
+  """The function that mixes the examples of a batch, or None."""
+  return data.augment.mixing(**given(config.augment, {'batch': data.augment.mixing}))
+
+
 def check_augmentation(config, dataset) -> None:
   """Refuses before training what these inputs do not allow."""
   augment = augmentation(config)
-  if not augment:
+  if not augment and not mixing(config):
     return
   if len(dataset.shape) != 3:
     raise ValueError(
       f'augment is for images, and {dataset.name} has inputs of shape {dataset.shape}: set '
       '--config.augment.crop=0 --config.augment.flip=false and so on'
     )
-  images = jax.ShapeDtypeStruct((2, *dataset.shape), jnp.float32)
-  jax.eval_shape(lambda x: augment(jax.random.key(0), x), images)
+  if augment:
+    images = jax.ShapeDtypeStruct((2, *dataset.shape), jnp.float32)
+    jax.eval_shape(lambda x: augment(jax.random.key(0), x), images)
 
 
 def steps(section, size: int) -> int:
@@ -83,11 +89,17 @@ def teacher_method(config, dataset) -> Method:
     student,
     family,
     objectives.make(TEACHER_LOSSES[config.teacher.loss or 'nll']),
-    optim.make(steps=length, **config.teacher.optimizer),
+    optim.make(steps=length, **optimizer_settings(config.teacher.optimizer)),
     length,
     dataset.space,
     label_weight=1.0,
+    mix=mixing(config),
   )
+
+
+def optimizer_settings(section) -> dict:
+  """Those that are set; the others are left to the optimiser's defaults."""
+  return {name: value for name, value in section.items() if value is not None}
 
 
 def student_method(config, dataset, members: int, objective: str, length: int) -> Method:
@@ -103,7 +115,7 @@ def student_method(config, dataset, members: int, objective: str, length: int) -
     members=members,
     **given(config.student, students.STUDENTS),
   )
-  optimizer = dict(config.student.optimizer)
+  optimizer = optimizer_settings(config.student.optimizer)
   scale = members if optimizer.pop('factor_scale') == 'members' else 1.0
   return Method(
     student,
@@ -115,6 +127,7 @@ def student_method(config, dataset, members: int, objective: str, length: int) -
     perturb.make(config.perturb.name, **given(config.perturb, perturb.PERTURBATIONS)),
     config.objective.label_weight,
     config.objective.labels_on == 'clean',
+    mixing(config),
   )
 
 

@@ -33,6 +33,9 @@ NOT_FINGERPRINTED = (
 )
 
 
+AUGMENT = {'images': data.augment.make, 'batch': data.augment.mixing}
+
+
 def default() -> ml_collections.ConfigDict:
   """Every setting there is; the recipes in configs/common.py fill it."""
   optimizer = dict(
@@ -40,8 +43,6 @@ def default() -> ml_collections.ConfigDict:
     rate=0.1,
     schedule='cosine',
     warmup=0.0,  # fraction of the run
-    momentum=0.9,
-    nesterov=True,
     decay=5e-4,
     decay_on='all',
     clip=0.0,
@@ -63,7 +64,7 @@ def default() -> ml_collections.ConfigDict:
         split=0,
         content='',
       ),
-      augment=optional({'augment': data.augment.make}),
+      augment=optional(AUGMENT),
       network=dict(network, dtype='float32'),
       teacher=dict(
         training,
@@ -73,7 +74,7 @@ def default() -> ml_collections.ConfigDict:
         together=0,
         loss=config_dict.placeholder(str),  # 'nll' if not set
         **optional({'single': students.STUDENTS['single']}),
-        optimizer=dict(optimizer),
+        optimizer=dict(optimizer, **optional(optim.OPTIMIZERS)),
       ),
       student=dict(
         training,
@@ -85,7 +86,13 @@ def default() -> ml_collections.ConfigDict:
         targets='online',
         view='members',
         network=dict(name='', **optional(nets.NETWORKS)),
-        optimizer=dict(optimizer, factor_rate=1.0, factor_decay='none', factor_scale='one'),
+        optimizer=dict(
+          optimizer,
+          factor_rate=1.0,
+          factor_decay='none',
+          factor_scale='one',
+          **optional(optim.OPTIMIZERS),
+        ),
       ),
       objective=dict(
         name='mean', label_weight=0.0, labels_on='clean', **optional(objectives.OBJECTIVES)
@@ -137,6 +144,8 @@ def forget_replaced(config, overridden) -> None:
     ('network', 'name', nets.NETWORKS),
     ('student.network', 'name', nets.NETWORKS),
     ('student', 'kind', students.STUDENTS),
+    ('teacher.optimizer', 'name', optim.OPTIMIZERS),
+    ('student.optimizer', 'name', optim.OPTIMIZERS),
     ('objective', 'name', objectives.OBJECTIVES),
     ('perturb', 'name', perturb.PERTURBATIONS),
   ):
@@ -226,7 +235,7 @@ TEACHER_LOSSES = {'nll': 'none', 'least_squares': 'least_squares'}  # the object
 def _check_combination(config):
   """Points that the axes do not have, with what to set instead."""
   student, objective, moved = config.student, config.objective, config.perturb.name
-  augments = given(config.augment, {'augment': data.augment.make})
+  augments = given(config.augment, AUGMENT)
   if student.phases not in (1, 2) or (student.phases == 2 and student.kind != 'multi_head'):
     raise ValueError(
       f'student.phases={student.phases} for {student.kind!r}: two phases (one head, then all) are '
@@ -247,6 +256,12 @@ def _check_combination(config):
       "student.targets='stored' is exact only where nothing changes the inputs, but augment is set "
       f'({", ".join(k for k, v in augments.items() if v)}): '
       "set student.targets='clean_cache' or 'online'"
+    )
+  if student.targets == 'clean_cache' and augments.get('mixup'):
+    raise ValueError(
+      f'augment.mixup={augments["mixup"]} shows the student mixtures, but student.targets='
+      "'clean_cache' keeps the teacher's outputs on single images: set student.targets='online' or "
+      'augment.mixup=0'
     )
   if student.view == 'averaged' and student.kind != 'batch_ensemble':
     raise ValueError(

@@ -9,7 +9,7 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
   known = sorted(known)
   near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
   hint = f': did you mean {near[0]!r}?' if near else '.'
-  return ValueError(f'unknown {kind} {name!r}{hint} known: {", ".join(known)}')
+  return ValueError(f'unknown {kind} {name!r}{hint} known: {", ".join(known) or "none"}')
 
 
 def lookup(kind: str, name: str, table):

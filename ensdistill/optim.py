@@ -1,5 +1,6 @@
 """Optimisers and schedules: the one place where an optax chain is built."""
 
+import inspect
 from collections.abc import Callable
 
 import jax
@@ -62,7 +63,15 @@ def _join(schedules, boundaries):
   return optax.join_schedules(schedules, boundaries)
 
 
-OPTIMIZERS = ('sgd', 'adam', 'adamw')
+def _sgd(*, momentum=0.9, nesterov=True):
+  return optax.trace(momentum, nesterov=nesterov)
+
+
+def _adam():
+  return optax.scale_by_adam()
+
+
+OPTIMIZERS = {'sgd': _sgd, 'adam': _adam, 'adamw': _adam}
 DECAY_ON = ('all', 'kernels')
 FACTOR_DECAY = ('none', 'zero', 'one')
 
@@ -74,8 +83,6 @@ def make(
   steps: int,
   schedule: str = 'cosine',
   warmup: float = 0.0,
-  momentum: float = 0.9,
-  nesterov: bool = True,
   decay: float = 0.0,
   decay_on: str = 'all',
   clip: float = 0.0,
@@ -83,6 +90,7 @@ def make(
   factor_rate: float = 1.0,
   factor_decay: str = 'none',
   factor_scale: float = 1.0,
+  **settings,
 ) -> optax.GradientTransformation:
   """The chain: clip, scale the factors' gradients, decay, momentum or Adam, learning rates.
 
@@ -91,9 +99,11 @@ def make(
   have a rate of their own (`factor_rate` times the shared one), decay to zero, to one or not at
   all, and a gradient multiplied by `factor_scale`. LatentBE: its penalty on a factor r is
   (1/M) decay/2 (1 - r)^2 and the whole gradient of r is then multiplied by M, which leaves
-  M * grad + decay * (r - 1): `factor_scale` = M, `factor_decay` = 'one'.
+  M * grad + decay * (r - 1): `factor_scale` = M, `factor_decay` = 'one'. Settings: sgd:
+  momentum=.9, nesterov=True.
   """
-  names.lookup('optimizer', name, dict.fromkeys(OPTIMIZERS))
+  scale = names.lookup('optimizer', name, OPTIMIZERS)
+  names.settings(f'optimizer {name!r}', settings, inspect.signature(scale).parameters)
   names.lookup('decay_on', decay_on, dict.fromkeys(DECAY_ON))
   names.lookup('factor_decay', factor_decay, dict.fromkeys(FACTOR_DECAY))
   is_factor = _mask(lambda path, leaf: group(path) == 'factors')
@@ -110,7 +120,7 @@ def make(
     optax.clip_by_global_norm(clip) if clip else optax.identity(),
     optax.masked(optax.scale(factor_scale), is_factor) if factor_scale != 1 else optax.identity(),
     decayed if name != 'adamw' else optax.identity(),
-    optax.trace(momentum, nesterov=nesterov) if name == 'sgd' else optax.scale_by_adam(),
+    scale(**settings),
     decayed if name == 'adamw' else optax.identity(),
     optax.masked(optax.scale(factor_rate), is_factor) if factor_rate != 1 else optax.identity(),
     optax.scale_by_learning_rate(_rate(schedule, rate, steps, warmup)),

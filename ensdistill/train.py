@@ -42,6 +42,7 @@ class Method:
   perturbation: Perturbation | None = None
   label_weight: float = 0.0
   labels_on_clean: bool = True
+  mix: Callable | None = None  # (key, batch) -> batch
 
 
 def start(keys, orders, method: Method, example, variables=None) -> TrainState:
@@ -71,6 +72,8 @@ def train_step(state: TrainState, batch, teacher: members.Members | None, method
   """One update. batch: x [B, ...] in the input space, y, and teacher_outputs if they are stored."""
   student, objective = method.student, method.objective
   key_perturb, key_dropout = jax.random.split(jax.random.fold_in(state.key, state.step))
+  if method.mix:
+    batch = method.mix(jax.random.fold_in(jax.random.fold_in(state.order, 2), state.step), batch)
   x = clean = batch['x']
   moved = {}
   if method.perturbation:
@@ -104,7 +107,7 @@ def train_step(state: TrainState, batch, teacher: members.Members | None, method
       if method.perturbation and method.labels_on_clean:
         # A second pass in training mode, from the first one's running statistics.
         outputs, batch_stats = forward(clean, batch_stats, jax.random.fold_in(key_dropout, 1))
-      terms['labels'] = objective.label_loss(method.family, outputs, batch['y']).mean()
+      terms['labels'] = _label_loss(method, outputs, batch).mean()
       loss += method.label_weight * terms['labels']
     return loss, (batch_stats, terms)
 
@@ -114,6 +117,14 @@ def train_step(state: TrainState, batch, teacher: members.Members | None, method
   logs = {'loss': loss, **terms, **moved, 'grad_norm': optax.tree.norm(grads)}
   state = TrainState(state.step + 1, params, batch_stats, opt_state, state.key, state.order)
   return state, jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), logs)
+
+
+def _label_loss(method: Method, outputs, batch):
+  """[B]; where examples are mixtures the losses of both labels, in the shares of their inputs."""
+  loss = lambda y: method.objective.label_loss(method.family, outputs, y)
+  if 'share' not in batch:
+    return loss(batch['y'])
+  return batch['share'] * loss(batch['y']) + (1 - batch['share']) * loss(batch['y_other'])
 
 
 def draw(arrays, order, step, *, batch: int, augment: Callable | None = None):

@@ -15,6 +15,7 @@ from ensdistill import config as config_lib
 
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
+common = importlib.import_module('configs.common')
 FILES = sorted(
   p.stem for p in (ROOT / 'configs').glob('*.py') if p.stem not in ('common', '__init__')
 )
@@ -54,6 +55,53 @@ def test_every_config_builds(name, variant):
   assert distil.phases(config, training)[-1].method.steps >= 1
   doc = importlib.import_module(f'configs.{name}').__doc__
   assert f'--config=configs/{name}.py' in doc
+
+
+@pytest.mark.parametrize('name', common.PAPER)
+def test_every_paper_variant_builds(name):
+  config = get(name, 'paper')
+  config_lib.check(config)
+  training = dataset(config.data.name)
+  config_lib.check_fits(config, training.family)
+  build.teacher_method(config, training)
+  assert distil.phases(config, training)
+  doc = importlib.import_module(f'configs.{name}').__doc__
+  assert f'--config=configs/{name}.py:paper' in doc
+
+
+def test_a_layer_that_names_another_part_drops_the_old_ones_settings():
+  config = get('end2_cifar10')
+  assert config.network.name == 'vgg' and config.network.width is None
+  for optimizer in config.teacher.optimizer, config.student.optimizer:
+    assert optimizer.name == 'adam' and optimizer.momentum is None and optimizer.nesterov is None
+  assert get('kd_cifar10').student.optimizer.momentum == 0.9
+  small = get('end2_cifar10', 'small').network
+  assert (small.name, small.depth, small.channels, small.dropout) == ('vgg', 11, 16, 0.5)
+
+
+def test_the_networks_of_the_papers():
+  student = lambda config, training: distil.phases(config, training)[-1].method
+
+  def parameters(name, method):
+    config, training = get(name, 'paper'), dataset(get(name).data.name)
+    module = method(config, training).student.module
+    example = jnp.zeros((1, *training.shape))
+    params = jax.eval_shape(module.init, jax.random.key(0), example)['params']
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+  # ResNet-20, whose last block and dense layer are there fifty times.
+  head = 2 * 9 * 64 * 64 + 2 * 2 * 64 + 650
+  assert parameters('hydra_cifar10', build.teacher_method) == 272_474
+  assert parameters('hydra_cifar10', student) == 272_474 + 49 * head
+  latentbe = get('latentbe_cifar100', 'paper').network
+  assert (latentbe.name, latentbe.depth, latentbe.width) == ('wide_resnet', 28, 4)
+  assert parameters('end2_cifar10', student) == 19_986_378
+  rates = lambda method: {
+    stage.keywords['dropout'] for _, stage in method.student.module.backbone.stages
+  }
+  end2 = get('end2_cifar10'), dataset('cifar10')
+  assert rates(build.teacher_method(*end2)) == {0.2, 0.5}
+  assert rates(student(*end2)) == {0.2, 0.3}
 
 
 @pytest.mark.parametrize(
@@ -113,6 +161,11 @@ def test_the_steps_of_every_method_have_shapes(name):
     ({'perturb__name': 'tdiv', 'teacher__members': 1}, 'two'),
     ({'student__targets': 'stored', 'perturb__name': 'ods'}, "set student.targets='online'"),
     ({'student__targets': 'stored', 'augment__flip': True}, "set student.targets='clean_cache'"),
+    (
+      {'student__targets': 'clean_cache', 'augment__mixup': 0.2},
+      "set student.targets='online' or augment.mixup=0",
+    ),
+    ({'augment__mixup': -0.2}, 'augment.mixup=-0.2 must not be negative'),
     ({'objective__name': 'none'}, 'set objective.label_weight=1'),
     ({'student__phases': 2}, "are for student.kind='multi_head'"),
     ({'objective__smoothing': 0.1}, "unknown setting of objective 'mean' 'smoothing'"),
@@ -124,6 +177,14 @@ def test_the_steps_of_every_method_have_shapes(name):
     (
       {'teacher__optimizer__schedule': 'one_cycle', 'teacher__optimizer__warmup': 0.1},
       'set teacher.optimizer.warmup=0',
+    ),
+    (
+      {'teacher__optimizer__name': 'adam', 'teacher__optimizer__momentum': 0.9},
+      "unknown setting of optimizer 'adam' 'momentum'. known: none",
+    ),
+    (
+      {'student__optimizer__name': 'adamw', 'student__optimizer__nesterov': False},
+      "unknown setting of optimizer 'adamw' 'nesterov'. known: none",
     ),
     ({'seeds': 0}, 'seeds=0 must be at least 1'),
     (
@@ -147,9 +208,12 @@ def test_another_part_forgets_the_recipes_settings_that_it_lacks():
   config = get('kd_digits')
   config.objective.name, config.objective.form = 'proxy_dirichlet', 'forward'
   config.perturb.name = 'ods'
-  overridden = {'objective.name': 0, 'objective.form': 0, 'network.name': 0, 'perturb.name': 0}
+  config.student.optimizer.name = 'adam'
+  overridden = {'objective.name', 'objective.form', 'network.name', 'perturb.name'}
+  overridden |= {'student.optimizer.name'}
   config_lib.forget_replaced(config, overridden)
   assert config.objective.temperature is None and config.objective.form == 'forward'
+  assert config.student.optimizer.momentum is None and config.teacher.optimizer.momentum == 0.9
   assert config.network.depth == 8  # the same network was named again
   config_lib.check(config)
 

@@ -9,7 +9,18 @@ import optax
 import pytest
 import tiny
 
-from ensdistill import build, families, members, nets, objectives, optim, perturb, students, train
+from ensdistill import (
+  build,
+  data,
+  families,
+  members,
+  nets,
+  objectives,
+  optim,
+  perturb,
+  students,
+  train,
+)
 
 
 def method(kind='single', objective='none', moved='none', classes=3, network='resnet', **settings):
@@ -190,6 +201,51 @@ def test_a_label_of_minus_one_is_no_label():
   step = jax.jit(lambda batch: train.train_step(state, batch, None, m)[1])
   logs, full = step(half), step({k: v[:4] for k, v in half.items()})
   np.testing.assert_allclose(logs['labels'], full['labels'] / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize('objective', ['none', 'mean'])
+def test_a_step_on_mixtures(objective):
+  """Labels' losses in the shares of the inputs; teacher and student see the same mixtures."""
+  mix = data.augment.mixing(mixup=0.7)
+  m = method(network='mlp', objective=objective, mix=mix)
+  state, arrays = start(m)
+  y = np.asarray(arrays['y'][:8]).copy()
+  y[[2, 3, 5]] = -1
+  teacher = teacher_of(method(network='mlp'))
+  step = jax.jit(lambda batch: train.train_step(state, batch, teacher, m)[1])
+  logs = step({'x': arrays['x'][:8], 'y': y})
+
+  key = jax.random.fold_in(jax.random.fold_in(state.order, 2), 0)
+  share = float(jax.random.beta(key, 0.7, 0.7))
+  x = np.asarray(arrays['x'][:8])
+  mixed = np.stack([share * x[i] + (1 - share) * x[i - 1] for i in range(8)])
+  log_p = np.asarray(jax.nn.log_softmax(m.student.module.apply(state.variables, mixed)))[:, 0]
+  losses = []
+  for i in range(8):
+    own = -log_p[i, y[i]] if y[i] >= 0 else 0
+    other = -log_p[i, y[i - 1]] if y[i - 1] >= 0 else 0
+    losses.append(share * own + (1 - share) * other)
+  np.testing.assert_allclose(logs['labels'], np.mean(losses), rtol=1e-5)
+  if objective == 'mean':
+    p = np.asarray(jax.nn.softmax(teacher.outputs(mixed))).mean(1)
+    np.testing.assert_allclose(logs['mean'], (p * (np.log(p) - log_p)).sum(-1).mean(), rtol=1e-4)
+
+
+def test_networks_that_share_an_order_see_the_same_mixtures():
+  mix = data.augment.mixing(mixup=1.0)
+  m = method(network='mlp', mix=mix)
+  arrays = start(m)[1]
+  batch = {k: v[:8] for k, v in arrays.items()}
+  step = jax.jit(lambda s: train.train_step(s, batch, None, m)[1]['loss'])
+
+  def losses(shared):
+    keys, orders = train.keys(jax.random.key(0), range(2), shared)
+    states = train.start(keys, orders, m, jnp.zeros((1, 8, 8, 1)))
+    first = members.take(states, 0)
+    return [step(first._replace(order=order)) for order in states.order]
+
+  same, own = losses(True), losses(False)
+  assert same[0] == same[1] and own[0] != own[1]
 
 
 def test_draw_is_a_pure_function_of_order_and_step():

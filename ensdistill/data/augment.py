@@ -58,8 +58,8 @@ def mixing(*, mixup: float = 0.0):
   """(key, batch) -> batch with every example mixed with another one; None when nothing is asked.
 
   x <- share x + (1 - share) x', and the labels' loss is mixed likewise: `share` [B] and the other's
-  labels `y_other` join the batch (mixup: Zhang et al., ICLR 2018). The partner is the example before
-  it, because batches come in random order.
+  labels `y_other` join the batch (mixup: Zhang et al., ICLR 2018). An example's partner is the one
+  before it, because batches come in random order.
 
   Args:
     mixup: share ~ Beta(mixup, mixup), one for all of the batch.
