@@ -23,7 +23,7 @@ lint: $(VENV)/.installed-test
 $(VENV)/bin/python:
 	$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))" || \
 	  { echo "ensdistill needs Python 3.11 to 3.13: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.installed: pyproject.toml setup.py | $(VENV)/bin/python
 	$(RUN) -m pip install --quiet --disable-pip-version-check -e .

@@ -32,6 +32,7 @@ def make(method: str, dataset: str, variant: str = ''):
 
 _SGD = dict(name='sgd', rate=0.1, momentum=0.9, nesterov=True, decay=5e-4, warmup=0.025)
 _ADAM = dict(name='adam', rate=5e-3, decay=0.0)
+_LARGE_SGD = dict(_SGD, decay=1e-4, warmup=5 / 90)
 
 DATA = dict(
   digits=dict(
@@ -41,7 +42,7 @@ DATA = dict(
     student=dict(steps=250, batch_size=64, optimizer=_SGD),
   ),
   spirals=dict(
-    data=dict(name='spirals', valid=600),
+    data=dict(name='spirals'),
     network=dict(name='mlp', hidden=(64, 64, 64, 64)),
     teacher=dict(
       steps=1500, batch_size=128, members=100, optimizer=dict(name='adam', rate=2e-3, decay=0.0)
@@ -93,6 +94,22 @@ DATA = dict(
     augment=dict(crop=4, flip=True),
     teacher=dict(epochs=200, batch_size=128, optimizer=_SGD),
     student=dict(epochs=200, batch_size=128, optimizer=_SGD),
+  ),
+  tiny_imagenet=dict(
+    data=dict(name='folder:tiny-imagenet-200', size=64),
+    network=dict(name='wide_resnet', depth=28, width=4),
+    augment=dict(crop=8, flip=True),
+    teacher=dict(epochs=100, batch_size=128, optimizer=_SGD),
+    student=dict(epochs=100, batch_size=128, optimizer=_SGD),
+  ),
+  # A folder with train/ and val/, or --config.data.name=tfds:imagenet2012. Members share the order
+  # of examples, so that an image is decoded once for all of them.
+  imagenet=dict(
+    data=dict(name='folder:imagenet', size=224, central=0.875),
+    network=dict(name='imagenet_resnet', depth=50),
+    augment=dict(crop_area=0.08, flip=True),
+    teacher=dict(epochs=90, batch_size=256, order='shared', optimizer=_LARGE_SGD),
+    student=dict(epochs=90, batch_size=256, optimizer=_LARGE_SGD),
   ),
 )
 
@@ -219,6 +236,10 @@ _VGG_CACHED = dict(_VGG, student=dict(_VGG['student'], targets='clean_cache'))
 _ON_CIFAR = dict(
   end2=_VGG_CACHED, end2_aux=_VGG_CACHED, end2_proxy=_VGG_CACHED, end2_tdiv=_VGG, pn=_VGG
 )
+# A BatchEnsemble of four, with one set of weights between them, wants more steps than one network.
+_BATCH_ENSEMBLES = (
+  'be', 'be_kd', 'be_gaussian', 'be_ods', 'be_confods', 'latentbe', 'latentbe_tdiv_sdiv'
+)  # fmt: skip
 PAIRS = (
   {('end2_aux', 'digits'): _aux('digits'), ('pn', 'digits'): _aux('digits')}
   | {
@@ -231,6 +252,7 @@ PAIRS = (
     for method, changes in _REGRESSION.items()
     for name in ('toy1d', 'diabetes', 'uci')
   }
+  | {(method, 'digits'): dict(student=dict(steps=500)) for method in _BATCH_ENSEMBLES}
   | {
     ('be_kd', 'cifar100'): _T1,
     ('be_gaussian', 'cifar100'): _T1,
@@ -241,10 +263,10 @@ PAIRS = (
 
 # Within minutes on two CPU cores; the numbers show that it runs, not what the method is worth.
 _SMALL_IMAGES = dict(
-  data=dict(limit=6000),
+  data=dict(limit=4000),
   teacher=dict(steps=200, epochs=0, batch_size=64),
   student=dict(steps=200, epochs=0, batch_size=64),
-  evaluate=dict(batch_size=250),
+  evaluate=dict(batch_size=250, shift_examples=100),
   scores=5,
 )
 SMALL = dict(
@@ -257,6 +279,14 @@ SMALL = dict(
   fashion_mnist=_SMALL_IMAGES,
   cifar10=_SMALL_IMAGES,
   cifar100=_SMALL_IMAGES,
+  tiny_imagenet=_SMALL_IMAGES,
+  imagenet=dict(
+    _SMALL_IMAGES,
+    teacher=dict(steps=20, epochs=0, batch_size=32, members=2),
+    student=dict(steps=20, epochs=0, batch_size=32),
+    evaluate=dict(batch_size=100, shift='none'),
+    scores=1,
+  ),
 )
 SMALL_NETWORKS = dict(
   resnet=dict(depth=8),

@@ -36,12 +36,43 @@ def student_size(config) -> int:
 
 
 def arrays(split, dataset) -> dict:
-  """A split as device arrays by name; regression targets in units of their standard deviation."""
+  """A split's arrays by name; regression targets in units of their standard deviation."""
   y = split.y
   if dataset.family == 'gaussian':
     mean, std = (np.asarray(v, np.float64)[None] for v in (dataset.target_mean, dataset.target_std))
     y = ((y - mean) / std).astype(np.float32)
-  return {'x': jnp.asarray(split.x), 'y': jnp.asarray(y)}
+  return {'x': split.x, 'y': y}
+
+
+def feed(config, section, dataset, arrays, states, length: int):
+  """What a stage's steps draw from: the training arrays, or their stream, batch by batch."""
+  if not dataset.streams:
+    return arrays
+  return data.Stream(
+    arrays,
+    states.order,
+    steps=length,
+    batch=section.batch_size,
+    area=crop_area(config),
+    workers=config.data.workers,
+  )
+
+
+def validation(config, dataset):
+  """x and y that score a network in training; block by block where they lie in files."""
+  x, y = arrays(dataset.valid, dataset).values()
+  return (x, y) if isinstance(x, np.ndarray) else data.Blocks(x, y, config.evaluate.batch_size)
+
+
+def data_settings(section) -> dict:
+  """What decides the examples of a data set, besides its name and a seed."""
+  common = {name: section[name] for name in ('valid', 'limit', 'split')}
+  return common | given(section, data.KINDS)
+
+
+def crop_area(config) -> float:
+  """The least share of an image in a file that a training example shows; 0: it is not cut."""
+  return data.stored.crops(**given(config.augment, {'files': data.stored.crops}))
 
 
 def augmentation(config):
@@ -56,6 +87,11 @@ def mixing(config):
 
 def check_augmentation(config, dataset) -> None:
   """Refuses before training what these inputs do not allow."""
+  if crop_area(config) and isinstance(dataset.train.x, np.ndarray):
+    raise ValueError(
+      f'augment.crop_area={config.augment.crop_area} is for images in files, and {dataset.name} is '
+      'none of these: set augment.crop_area=0, or augment.crop'
+    )
   augment = augmentation(config)
   if not augment and not mixing(config):
     return

@@ -119,11 +119,14 @@ def _shifted(section, dataset, networks, writer, not_run, options) -> dict[str, 
 
 def row(name, repeats, costs) -> dict:
   """Means over the repeats, and their standard errors."""
-  values = {key: np.array([r[key] for r in repeats], np.float64) for key in repeats[0]}
-  count = len(repeats)
-  errors = {k: float(v.std(ddof=1) / count**0.5) if count > 1 else None for k, v in values.items()}
-  means = {key: float(value.mean()) for key, value in values.items()}
-  return {'name': name, 'seeds': count, 'se': errors, 'metrics': means | costs}
+  means, errors = {}, {}
+  for key in repeats[0]:
+    values = np.array([r[key] for r in repeats], np.float64)
+    values = values[np.isfinite(values)]  # one without an error has no rejection ratio, say
+    means[key] = float(values.mean()) if len(values) else float('nan')
+    spread = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float('nan')
+    errors[key] = spread if len(repeats) > 1 else None
+  return {'name': name, 'seeds': len(repeats), 'se': errors, 'metrics': means | costs}
 
 
 def _add_gaps(rows) -> None:

@@ -26,14 +26,16 @@ NOT_FINGERPRINTED = (
   'checkpoint_seconds',
   'steps_per_call',
   'data.dir',
+  'data.stream',
+  'data.stream_bytes',
+  'data.workers',
   'teacher.dir',
   'teacher.strategy',
   'teacher.together',
   'student.strategy',
 )
 
-
-AUGMENT = {'images': data.augment.make, 'batch': data.augment.mixing}
+AUGMENT = {'images': data.augment.make, 'batch': data.augment.mixing, 'files': data.stored.crops}
 
 
 def default() -> ml_collections.ConfigDict:
@@ -62,6 +64,10 @@ def default() -> ml_collections.ConfigDict:
         limit=0,
         aux='',
         split=0,
+        **optional(data.KINDS),
+        stream='auto',
+        stream_bytes=data.sources.STREAM_BYTES,
+        workers=config_dict.placeholder(int),
         content='',
       ),
       augment=optional(AUGMENT),
@@ -212,6 +218,7 @@ def _check_names(config):
     one_of(f'{stage}.optimizer.decay_on', section.optimizer.decay_on, optim.DECAY_ON)
     one_of(f'{stage}.keep', section.keep, ('best', 'last'))
     one_of(f'{stage}.strategy', section.strategy, ('auto', *STRATEGIES))
+  one_of('data.stream', config.data.stream, data.sources.STREAM)
   one_of('network', config.network.name, nets.NETWORKS)
   one_of('network', config.student.network.name, ('', *nets.NETWORKS))
   one_of('network.dtype', config.network.dtype, nets.DTYPES)
@@ -250,6 +257,11 @@ def _check_combination(config):
       f'perturb.name={moved!r} needs the teacher on the perturbed inputs, but '
       f'student.targets={student.targets!r} keeps its outputs on the clean ones: '
       "set student.targets='online'"
+    )
+  if augments.get('crop_area') and config.data.stream == 'off':
+    raise ValueError(
+      f'augment.crop_area={config.augment.crop_area} cuts images out of their files at every step, '
+      "but data.stream='off' keeps them in memory: set data.stream='auto'"
     )
   if student.targets == 'stored' and any(augments.values()):
     raise ValueError(
@@ -349,8 +361,12 @@ def to_json(config) -> dict:
 
 def decisive(config) -> dict:
   """Flat 'a.b' -> value of all that decides a run's numbers."""
-  flat = flatten(to_json(config))
-  return {k: v for k, v in flat.items() if k not in NOT_FINGERPRINTED}
+  return {k: v for k, v in flatten(to_json(config)).items() if decides(k, v)}
+
+
+def decides(name: str, value) -> bool:
+  """Whether a setting decides numbers: one that is not set does not, so that new ones may come."""
+  return value is not None and name not in NOT_FINGERPRINTED
 
 
 def flatten(tree: dict, prefix: str = '') -> dict:

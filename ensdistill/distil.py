@@ -86,6 +86,8 @@ def _train(config, dataset, phase, number, before, shared, teacher, folder, writ
   )
   writer.text('parameters of a student', parameter_overview(states.params), stage=phase.name)
   augment = build.augmentation(config)
+  arrays, frozen = shared
+  feed = build.feed(config, section, dataset, arrays, states, method.steps)
 
   def step(state, arrays, frozen):
     batch = train.draw(arrays, state.order, state.step, batch=section.batch_size, augment=augment)
@@ -99,7 +101,7 @@ def _train(config, dataset, phase, number, before, shared, teacher, folder, writ
       phase.name,
       step,
       states,
-      shared,
+      (feed, frozen),
       steps=method.steps,
       batch=section.batch_size,
       loop=running,
@@ -107,7 +109,7 @@ def _train(config, dataset, phase, number, before, shared, teacher, folder, writ
       score=evaluate.scores(
         method, views, batch=config.evaluate.batch_size, device_mesh=running.mesh
       ),
-      score_shared=tuple(build.arrays(dataset.valid, dataset).values()),
+      score_shared=build.validation(config, dataset),
       select=section.select if section.keep == 'best' else 'last',
     )
   return variables

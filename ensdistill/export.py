@@ -94,8 +94,7 @@ def save(folder: pathlib.Path, config, dataset, method, student, variables) -> N
     'format': FORMAT,
     'name': config.name,
     'data': dataset.name,
-    'data_settings': {k: config.data[k] for k in ('valid', 'limit', 'split')}
-    | {'seed': config.seed},
+    'data_settings': build.data_settings(config.data) | {'seed': config.seed},
     'shape': list(dataset.train.x.shape[1:]),
     'dtype': str(dataset.train.x.dtype),
     'classes': list(dataset.classes) if dataset.classes else None,

@@ -4,6 +4,7 @@ Any setting is overridden by --config.path.to.setting=value. Exit codes: 2 for w
 bad data or a failed run; both with one line that says what is wrong and what to do.
 """
 
+import ast
 import pathlib
 import sys
 
@@ -20,10 +21,11 @@ _WORKDIR = flags.DEFINE_string(
 
 def _parse(argv):
   """Flags and the config file; whatever is wrong with them is one line and exit code 2."""
-  for argument in argv:  # a config file finds its neighbours wherever the command is run
-    if argument.startswith('--config='):
-      path = argument.removeprefix('--config=').split(':')[0]
-      sys.path.append(str(pathlib.Path(path).resolve().parent.parent))
+  for argument, value in zip(argv, [*argv[1:], '']):
+    name, _, given = argument.partition('=')
+    if name in ('--config', '-config'):  # a config file finds its neighbours wherever this is run
+      path = (given or value).split(':')[0]
+      sys.path.insert(1, str(pathlib.Path(path).resolve().parent.parent))
   try:
     rest = flags.FLAGS(argv)
     from ensdistill import config as config_lib  # slow: the help must not wait for it
@@ -40,7 +42,9 @@ def _parse(argv):
     return rest
   except Exception as error:
     if isinstance(error, (KeyError, AttributeError)):
-      error = f'unknown setting {" ".join(str(error.args[0]).split())}'
+      text = str(error.args[0])
+      quoted = text[:1] in ('"', "'") and text[:1] == text[-1:]  # by a second KeyError around it
+      error = f'unknown setting {ast.literal_eval(text) if quoted else text}'
     fail(2, str(error))
 
 

@@ -3,12 +3,23 @@
 import difflib
 from collections.abc import Iterable
 
+# What papers and users call a part that has another name here.
+ALIASES = (
+  ('hydra', 'multi_head'),
+  ('hydra', 'members'),
+  ('latentbe', 'batch_ensemble'),
+  ('kd', 'mean'),
+  ('end2', 'dirichlet'),
+  ('end2_proxy', 'proxy_dirichlet'),
+)
+
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
   """The one-line error for a name that is not known."""
   known = sorted(known)
-  near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-  hint = f': did you mean {near[0]!r}?' if near else '.'
+  meant = {alias: part for alias, part in ALIASES if part in known} | {part: part for part in known}
+  near = difflib.get_close_matches(str(name), meant, n=1, cutoff=0.5)
+  hint = f': did you mean {meant[near[0]]!r}?' if near else '.'
   return ValueError(f'unknown {kind} {name!r}{hint} known: {", ".join(known) or "none"}')
 
 

@@ -46,7 +46,8 @@ def prepare(config, workdir: str | None = None) -> Plan:
     with config.unlocked():
       config.data.content = training.fingerprint  # other data by the same name are other data
     safe.make_folder(folder)
-    _claim(folder, config)  # last: what is refused above leaves nothing behind
+    with _alone(folder):
+      _claim(folder, config)  # last: what is refused above leaves nothing behind
   except ValueError as error:
     raise UsageError(str(error)) from error
   return Plan(config, dataset, training, folder)
@@ -56,12 +57,12 @@ def load_data(config) -> tuple[data.Dataset, data.Dataset]:
   """The data set, and the same with auxiliary inputs (EnD²+AUX) joined to its training split."""
   section = config.data
   options = {'dir': section.dir or None, 'seed': config.seed}
-  dataset = data.load(
-    section.name, valid=section.valid, limit=section.limit, split=section.split, **options
-  )
+  stream = 'on' if build.crop_area(config) else section.stream
+  where = {'stream': stream, 'stream_bytes': section.stream_bytes}
+  dataset = data.load(section.name, **build.data_settings(section), **where, **options)
   if not section.aux:
     return dataset, dataset
-  options |= {'shape': dataset.shape}
+  options |= {'shape': dataset.shape, 'limit': section.limit}
   try:  # its training split, so that its test split still measures detection
     auxiliary = data.load_inputs(section.aux, part='train', **options)
   except data.MissingData:
@@ -78,11 +79,11 @@ def teacher_root(config, folder: pathlib.Path) -> pathlib.Path:
 
 def run(plan: Plan) -> dict:
   """Teacher, student, evaluation, report; every stage that is done is not done again."""
-  say = lambda: print(f'{plan.folder}: another process is running this; waiting for it')
-  with safe.lock(plan.folder / 'lock', waiting=say):
+  with _alone(plan.folder):
     results = report.load(plan.folder, config_lib.decisive(plan.config))
     if results:
-      print(f'{plan.folder}: finished before; nothing to do (remove the folder to run it again)')
+      stages = ', '.join((*results['timings'], 'report'))
+      print(f'{plan.folder}: finished before, skipped {stages} (remove the folder to run it again)')
     else:
       with writers.Writer(plan.folder) as writer:
         results = _stages(plan, writer)
@@ -95,6 +96,8 @@ def run(plan: Plan) -> dict:
 def _stages(plan: Plan, writer) -> dict:
   config, dataset, training, folder = plan
   writer.line(_opening(config, dataset, folder))
+  if dataset.skipped:
+    writer.line(f'{len(dataset.skipped)} image(s) skipped, the first: {dataset.skipped[0]}')
   began, timings = time.monotonic(), {}
 
   def timed(stage, result):
@@ -111,13 +114,19 @@ def _stages(plan: Plan, writer) -> dict:
   return report.write(folder, config, dataset, compared, probes, timings, writer)
 
 
+def _alone(folder: pathlib.Path):
+  """Holds the run's folder for this process; says so where it has to wait."""
+  say = lambda: print(f'{folder}: another process is running this; waiting for it')
+  return safe.lock(folder / 'lock', waiting=say)
+
+
 def _claim(folder: pathlib.Path, config) -> None:
   """Makes the run's folder its own: a folder of other settings is refused."""
   path, decisive = folder / 'config.json', config_lib.decisive(config)
   if path.exists():
     old = config_lib.flatten(json.loads(path.read_text()))
     changed = config_lib.differences(
-      {k: v for k, v in old.items() if k not in config_lib.NOT_FINGERPRINTED}, decisive
+      {k: v for k, v in old.items() if k in decisive or config_lib.decides(k, v)}, decisive
     )
     if changed:
       raise UsageError(

@@ -39,7 +39,8 @@ class Teacher(NamedTuple):
     """
     name = f'outputs_{dataset.fingerprint[:16]}_{self.size}'
     facts = {'members': self.digests, 'precision': section.precision}
-    with safe.lock(self.folder / 'lock'):
+    say = lambda: writer.line(f'teacher {self.fingerprint}: waiting for {self.folder}')
+    with safe.lock(self.folder / 'lock', waiting=say):
       stored = _load(self.folder, name, writer, facts)
       if stored is not None:
         writer.line(f'teacher {self.fingerprint}: outputs on the training inputs found')
@@ -72,12 +73,18 @@ def settings(config, dataset) -> dict:
   return {
     'format': FORMAT,
     'data': dataset.fingerprint,
-    'network': section['network'],
-    'augment': section['augment'],
-    'recipe': recipe,
+    'network': _set(section['network']),
+    'augment': _set(section['augment']),
+    'recipe': _set(recipe),
     'scores': section['scores'] if recipe['keep'] == 'best' else None,
     'seed': section['seed'],
   }
+
+
+def _set(section: dict) -> dict:
+  """The settings that are set: a new one that is not changes no fingerprint."""
+  inner = lambda value: _set(value) if isinstance(value, dict) else value
+  return {k: inner(v) for k, v in section.items() if v is not None}
 
 
 def obtain(config, dataset, root: pathlib.Path, writer) -> Teacher:
@@ -160,6 +167,8 @@ def _train(config, dataset, method, numbers, missing, folder, writer) -> dict[in
   states = train.start(*keys, method, jnp.zeros((1, *dataset.shape)))
   writer.text('parameters of a member', parameter_overview(states.params), stage='teacher')
   augment = build.augmentation(config)
+  arrays = build.arrays(dataset.train, dataset)
+  feed = build.feed(config, section, dataset, arrays, states, method.steps)
 
   def step(state, arrays):
     batch = train.draw(arrays, state.order, state.step, batch=section.batch_size, augment=augment)
@@ -173,7 +182,7 @@ def _train(config, dataset, method, numbers, missing, folder, writer) -> dict[in
       stage,
       step,
       states,
-      (build.arrays(dataset.train, dataset),),
+      (feed,),
       steps=method.steps,
       batch=section.batch_size,
       loop=running,
@@ -181,7 +190,7 @@ def _train(config, dataset, method, numbers, missing, folder, writer) -> dict[in
       score=evaluate.scores(
         method, 'student', batch=config.evaluate.batch_size, device_mesh=running.mesh
       ),
-      score_shared=tuple(build.arrays(dataset.valid, dataset).values()),
+      score_shared=build.validation(config, dataset),
       select=section.select if section.keep == 'best' else 'last',
     )
     variables = jax.device_get(variables)

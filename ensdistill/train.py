@@ -128,10 +128,16 @@ def _label_loss(method: Method, outputs, batch):
 
 
 def draw(arrays, order, step, *, batch: int, augment: Callable | None = None):
-  """The batch of a step: a pure function of (order, step), gathered and augmented on the device."""
-  size = arrays['x'].shape[0]
-  index = data.sampler.indices(order, step, size=size, batch=batch)
-  drawn = {name: jnp.take(values, index, axis=0) for name, values in arrays.items()}
+  """The batch of a step: a pure function of (order, step), gathered and augmented on the device.
+
+  arrays: the whole training set by name, or what a stream read for this step.
+  """
+  if isinstance(arrays, data.Batch):
+    own = (arrays.orders == jax.random.key_data(order)[None]).all(-1).argmax()
+    drawn = {name: values[own] for name, values in arrays.arrays.items()}
+  else:
+    index = data.sampler.indices(order, step, size=arrays['x'].shape[0], batch=batch)
+    drawn = {name: jnp.take(values, index, axis=0) for name, values in arrays.items()}
   drawn['x'] = data.as_input(drawn['x'])
   if augment:
     drawn['x'] = augment(jax.random.fold_in(jax.random.fold_in(order, 1), step), drawn['x'])

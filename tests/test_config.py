@@ -148,7 +148,7 @@ def test_the_steps_of_every_method_have_shapes(name):
   [
     (
       {'student__kind': 'hydar'},
-      r"unknown student 'hydar'.* known: batch_ensemble, multi_head, single",
+      r"unknown student 'hydar': did you mean 'multi_head'\? known: batch_ensemble, multi_head,",
     ),
     ({'student__kind': 'multihead'}, r"did you mean 'multi_head'\?"),
     ({'objective__name': 'dirichlett'}, "did you mean 'dirichlet'"),

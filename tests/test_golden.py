@@ -21,7 +21,7 @@ MOVES = ('none', 'gaussian', 'ods', 'conf_ods', 'tdiv', 'tdiv_sdiv')
 POINTS = [
   *itertools.product(('single',), ('mean', 'dirichlet', 'proxy_dirichlet'), MOVES[:-1]),
   *itertools.product(('multi_head', 'batch_ensemble'), ('mean', 'members'), MOVES),
-  ('single', 'none', 'none'),
+  *itertools.product(('single', 'multi_head', 'batch_ensemble'), ('none',), ('none',)),
   ('single', 'prior_network', 'none'),
 ]
 STEPS, MEMBERS, CLASSES = 9, 3, 4
@@ -30,7 +30,14 @@ STEPS, MEMBERS, CLASSES = 9, 3, 4
 def measure(kind, objective, move) -> dict[str, float]:
   """A step of an MLP from fixed parameters: its logs, and a checksum of the parameters after it."""
   backbone = nets.build('mlp', shape=(6,), mean=(0.5,), std=(0.3,), hidden=(8, 8))
-  build = lambda kind: students.make(kind, backbone, CLASSES, members=MEMBERS)
+  # Factors of one would make all members alike, and what lies between them zero.
+  build = lambda kind: students.make(
+    kind,
+    backbone,
+    CLASSES,
+    members=MEMBERS,
+    **({'factors': 'normal'} if kind == 'batch_ensemble' else {}),
+  )
   labels_only = objective in ('none', 'prior_network')
 
   def method(kind, objective, move, weight):

@@ -7,7 +7,20 @@ import pytest
 import tiny
 from scipy import stats
 
-from ensdistill import build, data, distil, families, members, objectives, teacher, train, writers
+from ensdistill import (
+  build,
+  data,
+  distil,
+  evaluate,
+  families,
+  members,
+  objectives,
+  run,
+  splits,
+  teacher,
+  train,
+  writers,
+)
 from ensdistill import config as config_lib
 
 QUIET = writers.Silent()
@@ -16,7 +29,7 @@ ADAM = dict(name='adam', rate=1e-2, decay=0.0)
 
 def config(**changes):
   adam = {f'{s}__optimizer__{k}': v for s in ('teacher', 'student') for k, v in ADAM.items()}
-  return tiny.config(data__name='toy1d', evaluate__batch_size=200, **adam | changes)
+  return tiny.config(**{'data__name': 'toy1d', 'evaluate__batch_size': 200} | adam | changes)
 
 
 def test_least_squares_moves_the_mean_by_squares_and_the_variance_by_what_is_left():
@@ -126,10 +139,58 @@ def test_knowledge_grows_away_from_a_gaussian_process_and_the_student_follows(tm
   ours = families.gaussian.predictive(student.method.student.freeze(own).outputs(at)).knowledge()
   grows = stats.spearmanr(theirs, posterior(at)).statistic
   follows = stats.spearmanr(ours, theirs).statistic
-  print(
-    f'rank correlation: ensemble with the process {grows:.2f}, student with the ensemble {follows:.2f}'
-  )
+  print(f'rank correlation: ensemble and process {grows:.2f}, student and ensemble {follows:.2f}')
   assert grows > 0.6 and follows > 0.9
   inside = np.abs(np.abs(at[:, 0]) - 1.75) < 0.75
   assert np.mean(theirs[~inside]) > 4 * np.mean(theirs[inside])
   assert np.mean(ours[~inside]) > 4 * np.mean(ours[inside])
+
+
+def table_file(folder, name='table', scale=1.0, **changes):
+  """A table with a constant column and columns of very different scales, in one split."""
+  rng = np.random.default_rng(3)
+  z = rng.normal(0, 1, (60, 2))
+  x = np.stack([scale * z[:, 0], z[:, 1] / scale, np.full(60, 7.0)], 1)
+  y = scale * (np.sin(z[:, 0]) + 0.3 * z[:, 1] + 0.1 * rng.normal(0, 1, 60))
+  mask = np.zeros((1, 60), bool)
+  mask[0, :1] = True  # one row to test on
+  arrays = dict(x=x, y=y, test_mask=np.packbits(mask, axis=1), columns=['mass', 'width', 'one'])
+  np.savez(folder / f'{name}.npz', **arrays | changes)
+  return name
+
+
+@pytest.mark.parametrize('scale', [1e9, 1e-9])
+def test_what_is_trained_on_does_not_depend_on_units(tmp_path, scale):
+  """Standardised, the numbers of every scale are the same; the outputs return to their own."""
+  load = lambda name: splits.standardised(data.load(name, dir=str(tmp_path)))
+  one, other = load(table_file(tmp_path, 'one')), load(table_file(tmp_path, 'other', scale))
+  for part in ('train', 'valid', 'test'):
+    arrays = [build.arrays(getattr(d, part), d) for d in (one, other)]
+    np.testing.assert_allclose(arrays[0]['x'], arrays[1]['x'], atol=1e-5)
+    np.testing.assert_allclose(arrays[0]['y'], arrays[1]['y'], atol=1e-5)
+    assert not arrays[1]['x'][:, 2].any()  # the constant column says nothing, and hurts nothing
+  outputs = np.zeros((1, 2, 2), np.float32)
+  predictive = families.gaussian.predictive(outputs)
+  own = evaluate.in_units(predictive, other.target_mean, other.target_std)
+  np.testing.assert_allclose(own.mean(), [other.target_mean], rtol=1e-6)
+  np.testing.assert_allclose(np.sqrt(own.variance()), [other.target_std], rtol=1e-5)
+
+
+def test_a_table_of_extreme_scales_and_one_test_row_runs_to_its_report(tmp_path):
+  """A test set of one example has no ranks and no rejection: null, not an error."""
+  table_file(tmp_path, 'nasty', 1e9)
+  c = config(
+    data__name='nasty',
+    data__dir=str(tmp_path),
+    data__valid=1,
+    evaluate__ood='default',
+    teacher__members=2,
+  )
+  found = run.run(run.prepare(c, str(tmp_path / 'run')))
+  metrics = {row['name']: row['metrics'] for row in found['rows']}
+  for name in ('member', 'ensemble-2', 'student'):
+    assert all(np.isfinite(metrics[name][key]) for key in ('rmse', 'nll', 'crps', 'coverage_90'))
+    assert 1e6 < metrics[name]['rmse'] < 1e11  # in the target's own unit
+  assert metrics['student']['agreement_knowledge'] is None
+  assert (tmp_path / 'run' / 'report.html').exists()
+  assert {'pit', 'coverage'} <= set(found['pictures'])

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import os
+import pathlib
 from typing import NamedTuple
 
 import numpy as np
@@ -56,6 +57,7 @@ PREPARED = {
   'notmnist': {},
   'svhn_cropped': {},
   'tiny_imagenet_32': {},
+  'lsun': {},
   'imagenet2012': dict(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
   'cifar10': dict(valid=5000, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)),
   'cifar100': dict(valid=5000, mean=(0.5072, 0.4866, 0.4410), std=(0.2673, 0.2564, 0.2760)),
@@ -72,8 +74,8 @@ OOD_DEFAULTS = {
   'toy1d': ('toy1d_ood',),
   'mnist': ('fashion_mnist', 'notmnist'),
   'fashion_mnist': ('mnist', 'notmnist'),
-  'cifar10': ('svhn_cropped', 'tiny_imagenet_32', 'cifar100'),
-  'cifar100': ('svhn_cropped', 'tiny_imagenet_32', 'cifar10'),
+  'cifar10': ('svhn_cropped', 'tiny_imagenet_32', 'lsun', 'cifar100'),
+  'cifar100': ('svhn_cropped', 'tiny_imagenet_32', 'lsun', 'cifar10'),
 }
 
 
@@ -170,8 +172,10 @@ def find(request: Request, settings) -> tuple[Source, str]:
     raise ValueError(
       f'data.split={request.split}: {where} has {source.splits} split(s), counted from 0'
     )
-  published = PREPARED.get(rest.partition(':')[0] if kind == 'tfds' else request.name, {})
-  return dataclasses.replace(source, **published), where
+  stem = {'tfds': rest.partition(':')[0], 'npz': pathlib.Path(rest).stem}.get(kind, request.name)
+  if stem in PREPARED:  # the same set, whatever form it is stored in
+    source = dataclasses.replace(source, name=stem, **PREPARED[stem])
+  return source, where
 
 
 def load_inputs(

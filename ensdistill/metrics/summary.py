@@ -127,6 +127,7 @@ def classification_metrics(examples, *, temperature=1.0, ensemble_cnll=None):
   metrics['ece'] = calibration.table_error(table('confidence', 15))
   metrics['cece'] = calibration.table_error(table('cconfidence', 15))
   metrics['aece'] = calibration.adaptive_error(examples['confidence'], correct_B)
+  metrics['caece'] = calibration.adaptive_error(examples['cconfidence'], correct_B)
   for bins in (10, 100):  # what other papers print
     metrics[f'ece_{bins}'] = calibration.table_error(table('confidence', bins))
   if 'member_correct' in examples:

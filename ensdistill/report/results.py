@@ -34,7 +34,10 @@ def write(folder: pathlib.Path, config, dataset, compared, probes, timings: dict
   )
   run = Run(config.name or folder.name, folder, config_lib.to_json(config), results)
   safe.write_atomic(folder / 'report.html', html.page([run]))
-  writer.text('report/table', tables.markdown({run.label: results}))
+  table = tables.markdown({run.label: results})
+  safe.write_atomic(folder / 'report.md', table)
+  safe.write_atomic(folder / 'report.tex', tables.latex({run.label: results}))
+  writer.text('report/table', table)
   writer.hparams(run.config, final(results['rows'], config.student.view))
   text = json.dumps(results, indent=2, allow_nan=False)
   safe.write_atomic(folder / 'results.json', text + '\n')
@@ -43,12 +46,13 @@ def write(folder: pathlib.Path, config, dataset, compared, probes, timings: dict
 
 def final(rows, view: str = 'members') -> dict[str, float]:
   """The student's metrics that the table and the verdict show: columns of the HPARAMS tab."""
-  from ensdistill.report import columns
+  from ensdistill.report import columns, verdict
 
-  found = {row['name']: row['metrics'] for row in rows}
-  metrics = found['student-averaged' if view == 'averaged' else 'student']
+  found = {row['name']: row for row in rows}
+  student = found['student-averaged' if view == 'averaged' else 'student']
+  metrics = student['metrics']
   keys = [column.key for column in columns.table_columns(rows)]
-  keys += [f'gap_closed/{name}' for name in columns.gap_names(rows)]
+  keys += [f'gap_closed/{gap.metric}' for gap in verdict.gaps(rows, student).closed]
   return {key: metrics[key] for key in keys if metrics.get(key) is not None}
 
 

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from ensdistill.report import columns as columns_lib
 
+AVERAGED = ' (averaged)'  # behind the name of a student's average
+
 
 class Row(NamedTuple):
   """A row of a table over several runs."""
@@ -71,7 +73,7 @@ def joined(runs: dict[str, dict]) -> list[Row]:
   for label, results in runs.items():
     students = [row for row in results['rows'] if is_student(row)]
     for row in students:
-      averaged = ' (averaged)' if row['name'] == 'student-averaged' else ''
+      averaged = AVERAGED if row['name'] == 'student-averaged' else ''
       rows.append(Row((label if len(runs) > 1 else 'student') + averaged, row, True))
   return rows
 
@@ -88,6 +90,9 @@ def best(rows: list[Row], column) -> set[int]:
   if not column.better:
     return set()
   rivals = [i for i, row in enumerate(rows) if row.student]
+  runs = {rows[i].label.removesuffix(AVERAGED) for i in rivals}
+  if column.key.startswith('ms_') and len(runs) > 1:
+    return set()  # timed at different moments
   if len(rivals) < 2:
     rivals = range(len(rows))
   values = {i: rows[i].row['metrics'].get(column.key) for i in rivals}

@@ -88,7 +88,7 @@ def sentence(label: str, rows: list[dict], student: dict) -> str:
     text = f'{label}: {between} there is no gap to measure'
   dee = student['metrics'].get('dee')
   if dee is not None:
-    text += f', is worth {dee:.1f} of its members'
+    text += f', is worth {"at least " if dee >= size else ""}{dee:.1f} of its members'
   behind = f' It is worse than one network in {_listed(found.behind)}.' if found.behind else ''
   return f'{text}{_costs(student, ensemble)}.{behind} {_disagreement(student, ensemble)}'.strip()
 
@@ -131,7 +131,7 @@ def comparison(rivals: list[tuple[str, list[dict], dict]]) -> list[str]:
     if gap.closed > 0:
       leaders.setdefault(label, []).append(f'{gap.title} {percent(gap)} %')
   found = [
-    f'{label} closes most of the gap in {_listed(words)}.' for label, words in leaders.items()
+    f'{label} goes furthest in {_listed(words)} of the gap.' for label, words in leaders.items()
   ]
   nowhere = [gap.title for gap, _ in best.values() if gap.closed <= 0]
   return found + ([f'No student closes any of the gap in {_listed(nowhere)}.'] if nowhere else [])

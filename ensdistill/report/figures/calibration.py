@@ -26,7 +26,7 @@ def reliability(context):
       (before, style.ORANGE, 'o', 'before temperature'),
       (after, style.BLUE, 's', 'after temperature'),
     ):
-      _points(upper, table, colour, marker, when)
+      _points(upper, table, colour, marker, when, len(context.read(name, 'test')))
       share = table.count / table.count.sum()
       lower.stairs(share, np.append(table.lower, 1), color=colour, linewidth=1.2)
     first, second = (100 * context.metric(name, key) for key in ('ece', 'cece'))
@@ -55,14 +55,17 @@ def _tables(context, name, y_B):
   return [calibration.bin_table(*pair, BINS, metrics.summary.ROUNDING) for pair in joined]
 
 
-def _points(axes, table, colour, marker, label):
-  """Bins with their intervals; those of few examples faint, and not joined by the line."""
+def _points(axes, table, colour, marker, label, repeats):
+  """Bins with their intervals; those of few examples faint, and not joined by the line.
+
+  Repeats see the same examples, so together they count as one of them.
+  """
   for kept, settings in (
     (table.count >= FEW, dict(linewidth=1, label=label)),
     ((table.count > 0) & (table.count < FEW), dict(linestyle='none', alpha=0.3)),
   ):
     x, y = table.confidence[kept], table.accuracy[kept]
-    low, high = interval(y, table.count[kept])
+    low, high = interval(y, table.count[kept] / repeats)
     errors = np.maximum([y - low, high - y], 0)
     style_ = dict(color=colour, marker=marker, markersize=3.5, elinewidth=0.8)
     axes.errorbar(x, y, yerr=errors, **style_, **settings)

@@ -47,5 +47,5 @@ def _data(ax, dataset):
   labels = y[some] if dataset.family == 'categorical' else np.zeros(len(some), int)
   for label in np.unique(labels):
     points = x[some][labels == label]
-    colours = dict(color=('white', style.VERMILLION, style.BLACK)[label % 3])
+    colours = dict(color=('white', style.VERMILLION, style.SKY)[label % 3])
     ax.plot(*points.T, '.', markersize=1.6, markeredgewidth=0, rasterized=True, **colours)

@@ -69,7 +69,8 @@ def legend_below(figure, ax, columns: int = 2, **settings):
 def settle(figure):
   """Lays a figure out for good: every later draw would do it again, at most of its cost."""
   if figure.get_layout_engine() is not None:
-    figure.get_layout_engine().execute(figure)
+    for _ in range(2):  # pictures of fixed aspect beside a colour bar settle at the second
+      figure.get_layout_engine().execute(figure)
     figure.set_layout_engine('none')
 
 

@@ -57,15 +57,17 @@ def _mirrored(ax, context, pair, kind, name):
   ax.yaxis.set_major_formatter(lambda value, _: f'{abs(value):g}')
   box = dict(facecolor='white', alpha=0.7, linewidth=0, pad=1)
   for model, height, align in ((pair[0], 0.97, 'top'), (pair[1], 0.03, 'bottom')):
-    text = _words(model, values, kind, name)
+    text = _words(context, model, kind, name)
     ax.text(0.02, height, text, transform=ax.transAxes, va=align, size=8, bbox=box)
 
 
-def _words(model, values, kind, name):
+def _words(context, model, kind, name):
   title = style.model_title(model)
-  if (model, name) not in values:
+  if kind == 'knowledge' and not context.knows(model):
     return f'{title}: has no knowledge\nuncertainty (one network)'
-  return f'{title}\nAUROC {metrics.auroc(values[model, "test"], values[model, name]):.3f}'
+  pairs = zip(context.read(model, 'test'), context.read(model, name))  # of each repeat
+  aurocs = [metrics.auroc(a.uncertainties[kind], b.uncertainties[kind]) for a, b in pairs]
+  return f'{title}\nAUROC {np.mean(aurocs):.3f}'
 
 
 def _edges(x):

@@ -1,0 +1,233 @@
+"""The steps of steps.py in PyTorch, eager: the same mathematics from the same variables.
+
+Only the members that a perturbation needs are computed and differentiated, as in ours. Networks are
+functions of our own trees of parameters, with kernels [O, I, H, W] and images [B, C, H, W]; members
+of a batch ensemble are folded into the batch, [M B, C, H, W].
+"""
+
+import itertools
+import math
+
+import jax
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from benchmarks import timing
+from ensdistill import members
+
+
+class Network:
+  """A residual network of ours; call(variables, x) -> logits [M, B, K]."""
+
+  def __init__(self, backbone, kind: str, dtype, exact: bool):
+    self.stages, self.dtype = [name for name, _ in backbone.stages], dtype
+    self.mean, self.std = backbone.mean[0], backbone.std[0]
+    self.block = {'wide_resnet': self.before, 'resnet': self.after}[kind]
+    self.exact = exact  # XLA's uneven padding of strided convolutions
+
+  def __call__(self, variables, x, train=False, index=None):
+    """With an index only those members of a batch ensemble are computed."""
+    params, stats = variables['params'], variables['batch_stats']
+    self.train, self.index = train, index
+    self.size = len(self.chosen(params['head']['r'])) if 'r' in params['head'] else 1
+    with torch.autocast(x.device.type, self.dtype, enabled=self.dtype != torch.float32):
+      x = ((x - self.mean) / self.std).repeat(self.size, 1, 1, 1)
+      for name in self.stages:
+        x = self.stage(name, params[name], stats.get(name), x)
+    return self.dense(params['head'], x.float().mean((2, 3))).unflatten(0, (self.size, -1))
+
+  def stage(self, name, p, stats, x):
+    if name != 'stem':
+      return self.block(p, stats, x, 2 if name in ('stage1_block0', 'stage2_block0') else 1)
+    x = self.conv(p['conv'], x)
+    return F.relu(self.norm('norm', p, stats, x)) if 'norm' in p else x
+
+  def before(self, p, stats, x, stride):
+    """A block whose norms lie before its convolutions."""
+    y = self.conv(p['conv1'], F.relu(self.norm('norm1', p, stats, x)), stride)
+    y = self.conv(p['conv2'], F.relu(self.norm('norm2', p, stats, y)))
+    x = y + (self.conv(p['shortcut'], x, stride) if 'shortcut' in p else x)
+    return F.relu(self.norm('norm_out', p, stats, x)) if 'norm_out' in p else x
+
+  def after(self, p, stats, x, stride):
+    """A block whose norms lie after them."""
+    y = F.relu(self.norm('norm1', p, stats, self.conv(p['conv1'], x, stride)))
+    y = self.norm('norm2', p, stats, self.conv(p['conv2'], y))
+    if 'shortcut' in p:
+      x = self.norm('shortcut_norm', p, stats, self.conv(p['shortcut'], x, stride))
+    return F.relu(x + y)
+
+  def norm(self, name, p, stats, x):
+    p, stats = p[name], stats[name]
+    running = stats['mean'], stats['var']  # moved in place while training
+    return F.batch_norm(x, *running, p['scale'], p['bias'], self.train, 0.1, 1e-5)
+
+  def conv(self, p, x, stride=1):
+    padding = p['kernel'].shape[-1] // 2
+    x = self.times(p, 'r', x)
+    if self.exact and stride == 2 and padding:
+      x, padding = F.pad(x, (0, 1, 0, 1)), 0
+    return self.times(p, 's', F.conv2d(x, p['kernel'], stride=stride, padding=padding))
+
+  def dense(self, p, x):
+    y = self.times(p, 'r', x) @ p['kernel']
+    y = self.times(p, 's', y + p['bias'] if 'bias' in p else y)
+    own = self.chosen(p['b']) if 'b' in p else None
+    return y if own is None else (y.unflatten(0, (self.size, -1)) + own[:, None]).flatten(0, 1)
+
+  def times(self, p, name, x):
+    """Each member's channels times its factors, if it has any."""
+    if name not in p:
+      return x
+    factors = self.chosen(p[name]).reshape(self.size, 1, -1, *[1] * (x.ndim - 2))
+    return (x.unflatten(0, (self.size, -1)) * factors).flatten(0, 1)
+
+  def chosen(self, leaf):
+    return leaf if self.index is None else leaf[self.index]
+
+
+class Step:
+  """The step of one network; step(x [B, C, H, W], y) -> loss."""
+
+  def __init__(self, problem, state, teachers, device, last=False, exact=False):
+    self.method, self.config, self.size = problem.method, problem.config, problem.row.members
+    network = lambda method: Network(
+      method.student.module.backbone,
+      self.config.network.name,
+      getattr(torch, problem.row.dtype),
+      exact,
+    )
+    self.student, self.teacher = network(problem.method), network(problem.member)
+    self.variables = tensors(state.variables, device, last)
+    self.teachers = [tensors(variables, device, last) for variables in teachers]
+    self.section = (self.config.student if teachers else self.config.teacher).optimizer
+    self.factors, shared = [], []
+    for path, leaf in jax.tree_util.tree_leaves_with_path(self.variables['params']):
+      is_factor = self.method.student.group(tuple(key.key for key in path)) == 'factors'
+      (self.factors if is_factor else shared).append(leaf.requires_grad_())
+    groups = [dict(params=shared, weight_decay=self.section.decay)]
+    if self.factors:
+      groups.append(dict(params=self.factors, lr=self.section.rate * self.section.factor_rate))
+    momentum = dict(momentum=self.section.momentum, nesterov=self.section.nesterov)
+    self.optimizer = torch.optim.SGD(groups, lr=self.section.rate, **momentum)
+
+  def __call__(self, x, y, drawn=None):
+    """`drawn`: the pair of members, or the member and its direction, that the step would draw."""
+    clean = x
+    if self.method.perturbation:
+      x = self.perturbed(x, drawn)
+    loss, student = 0.0, lambda x: self.student(self.variables, x, True)
+    weight = self.method.label_weight
+    if self.teachers:
+      with torch.no_grad():
+        targets = torch.cat([self.teacher(v, x) for v in self.teachers])
+      outputs = student(x)
+      if self.config.objective.name == 'mean':
+        targets = self.mixture(targets)
+      loss = (1 - weight) * self.kl(targets, outputs, self.config.objective.temperature).mean()
+    if weight:
+      outputs = student(clean)
+      loss = loss + weight * F.cross_entropy(outputs.flatten(0, 1), y.repeat(len(outputs)))
+    self.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    self.scale_factors()
+    self.optimizer.step()
+    return loss.detach()
+
+  def scale_factors(self):
+    """Factors' gradients times the members, and their decay towards one."""
+    for factor in self.factors:
+      if self.section.factor_scale == 'members':
+        factor.grad.mul_(self.size)
+      if self.section.factor_decay == 'one':
+        factor.grad.add_(factor.detach() - 1, alpha=self.section.decay)
+
+  def mixture(self, outputs):
+    t = self.config.objective.temperature
+    return t * (F.log_softmax(outputs / t, -1).logsumexp(0, keepdim=True) - math.log(len(outputs)))
+
+  @staticmethod
+  def kl(p_outputs, q_outputs, t=1.0):
+    log_p, log_q = F.log_softmax(p_outputs / t, -1), F.log_softmax(q_outputs / t, -1)
+    return t * t * (log_p.exp() * (log_p - log_q)).sum(-1)
+
+  def perturbed(self, x, drawn):
+    x = x.detach().requires_grad_()
+    if self.method.perturbation.name == 'tdiv_sdiv':
+      i, j = drawn or torch.randperm(self.size)[:2].tolist()
+      teacher = lambda m: self.teacher(self.teachers[m], x)
+      student = lambda m: self.student(self.variables, x, index=[m])
+      gain = self.divergence(teacher, i, j) - self.divergence(student, i, j)
+      (gradient,) = torch.autograd.grad(gain, x)
+      confidence = 1.0
+    else:
+      one, direction = drawn or (torch.randint(self.size, ()).item(), None)
+      probs = F.softmax(
+        self.teacher(self.teachers[one], x)[0] / self.config.perturb.temperature, -1
+      )
+      direction = torch.rand_like(probs) * 2 - 1 if direction is None else direction
+      (gradient,) = torch.autograd.grad((direction * probs).sum(), x)
+      confidence = probs.detach().max(1)[0].reshape(-1, 1, 1, 1)
+    norm = gradient.flatten(1).norm(dim=1).clamp_min(1e-12).reshape(-1, 1, 1, 1)
+    step = x[0].numel() ** 0.5 / 255 * confidence * gradient / norm
+    return (x.detach() + step).clamp(0, 1)
+
+  def divergence(self, network, i, j):
+    with torch.no_grad():
+      held = network(j)
+    return self.kl(held, network(i)).sum()
+
+
+def tensors(tree, device, last=False):
+  """Our variables as tensors; `last`: kernels with channels last."""
+
+  def tensor(leaf):
+    value = torch.tensor(np.asarray(leaf), device=device)
+    if value.ndim < 4:
+      return value
+    layout = torch.channels_last if last else torch.contiguous_format
+    return value.permute(3, 2, 0, 1).contiguous(memory_format=layout)
+
+  return jax.tree.map(tensor, tree)
+
+
+def images(x, device, last=False):
+  """uint8 or float [B, H, W, C] -> float tensor [B, C, H, W]."""
+  value = torch.tensor(np.asarray(x), device=device).permute(0, 3, 1, 2)
+  value = value.float() / 255 if value.dtype == torch.uint8 else value
+  return value.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
+def contenders(problem) -> dict[str, timing.Contender]:
+  """PyTorch with either layout of images, on batches that lie ready on the device."""
+  if not problem.member.student.module.backbone.convolutional:
+    return {}
+  device = 'cuda' if jax.default_backend() == 'gpu' else 'cpu'
+  if device == 'cuda' and not torch.cuda.is_available():
+    return {}
+  torch.backends.cudnn.benchmark = True
+  torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True  # as in JAX
+  unstacked = lambda tree: [members.take(tree, i) for i in range(len(jax.tree.leaves(tree)[0]))]
+  states, teachers = unstacked(problem.states), unstacked(problem.teachers or {})
+
+  def contender(last):
+    steps = [Step(problem, state, teachers, device, last) for state in states]
+    x, size = problem.arrays['x'], problem.row.batch
+    batches = itertools.cycle(
+      (images(x[at : at + size], device, last),
+       torch.tensor(np.asarray(problem.arrays['y'][at : at + size]), device=device).long())
+      for at in range(0, len(x) - size + 1, size)
+    )  # fmt: skip
+
+    def run(n):
+      for _ in range(n):
+        batch = next(batches)
+        for step in steps:
+          step(*batch)
+      if device == 'cuda':
+        torch.cuda.synchronize()
+
+    return timing.Contender(run)
+
+  return {'torch': contender(False), 'torch_last': contender(True)}

@@ -1,0 +1,100 @@
+"""M networks trained together, by each strategy: seconds a member over those of one alone.
+
+  python -m benchmarks.members [--quick] [--json=FILE] [--minutes=25] [--only=TEXT]
+
+`vmap`, `unroll` and `loop` share one device; `shard_map` spreads the members over all of them, if
+there are several. A strategy whose program would take over two minutes to compile (M times that of
+one network; only `loop`'s does not grow) is left out. All strategies of a row take turns in one
+process. With --json a call goes on where the one before stopped.
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+
+from benchmarks import problems, timing
+from benchmarks.problems import Row
+from ensdistill import members, mesh
+
+COMPILE_LIMIT = 120.0  # seconds
+ROWS = {
+  'quick': [Row('mlp', size, 32, 'teacher') for size in (4, 16)],
+  'cpu': [
+    *[Row('mlp', size, 32, 'teacher') for size in (4, 16, 100, 1000)],
+    *[Row('resnet20', size, 32, 'teacher') for size in (4, 16)],
+    *[Row('wrn28-1', size, 32, 'teacher') for size in (4, 16)],
+    *[Row('wrn28-4', size, 8, 'teacher') for size in (4, 16)],
+  ],
+  'gpu': [
+    *[Row('mlp', size, 32, 'teacher') for size in (4, 16, 100, 1000)],
+    *[
+      Row(network, size, 128, 'teacher', 'bfloat16')
+      for network in ('wrn28-1', 'wrn28-4', 'resnet20')
+      for size in (4, 16)
+    ],
+  ],
+}
+
+
+def contender(row: Row, strategy: str) -> timing.Contender:
+  """The loop's program for the row's networks, on one device or (shard_map) on all."""
+  everywhere = strategy == 'shard_map'
+  problem = problems.problem(row, 'auto' if everywhere else strategy)
+  if not everywhere:
+    one = mesh.make(row.members, row.batch, jax.devices()[:1])
+    problem = problem._replace(loop=dataclasses.replace(problem.loop, mesh=one))
+  return problems.ours(problem)
+
+
+def measure(row: Row, saved: timing.Table, seconds: float, turn: float) -> dict:
+  """A line of the table."""
+  del saved
+  who = {'one': contender(row._replace(members=1), 'unroll')}
+  for strategy in ('loop', 'vmap', 'unroll', 'shard_map'):
+    if strategy == 'shard_map' and jax.device_count() == 1:
+      continue
+    grows = strategy == 'unroll' or (strategy == 'vmap' and _unrolls(row))
+    if grows and row.members * who['one'].compile_seconds > COMPILE_LIMIT:
+      continue
+    who[strategy] = contender(row, strategy)
+  taken = timing.take_turns(who, seconds=seconds, turn=turn)
+  found = {}
+  for name, one in who.items():
+    size = 1 if name == 'one' else row.members
+    found[name] = {
+      'seconds_per_member': float(np.median(taken[name])) / size,
+      'per_member_over_one': timing.ratio(taken, name, 'one') / size,
+      'compile_seconds': one.compile_seconds,
+      'gigabytes': one.gigabytes,
+    }
+  return {'row': row._asdict(), 'rounds': len(taken['one']), 'contenders': found}
+
+
+def _unrolls(row: Row) -> bool:
+  """Where a vmapped convolution is one call a member."""
+  return row.network != 'mlp' and jax.default_backend() == 'cpu' and jax.device_count() == 1
+
+
+STRATEGIES = (*members.STRATEGIES, 'shard_map')
+HEAD = ['network', 'M', 'batch', 'one alone, ms', 'compile s'] + [
+  column for name in STRATEGIES for column in (f'{name}: a member over one', 'compile s')
+]
+
+
+def table(rows: dict[str, dict]) -> str:
+  """The rows as Markdown."""
+  lines = []
+  for found in rows.values():
+    row, who = Row(**found['row']), found['contenders']
+    line = [f'{row.network} {row.dtype}', str(row.members), str(row.batch)]
+    line += [1e3 * who['one']['seconds_per_member'], who['one']['compile_seconds']]
+    for name in STRATEGIES:
+      one = who.get(name, {})
+      line += [one.get('per_member_over_one'), one.get('compile_seconds')]
+    lines.append(line)
+  return timing.markdown(HEAD, lines)
+
+
+if __name__ == '__main__':
+  timing.command(__doc__, ROWS, measure, table)

@@ -1,0 +1,222 @@
+"""Training steps: ours, what the papers' public code does, and PyTorch where it is installed.
+
+  python -m benchmarks.steps [--quick] [--json=FILE] [--minutes=25] [--only=TEXT]
+
+`ours` is the loop's own program. `plain` is the same mathematics in JAX as it is usually written:
+teachers are a list applied one after another, all M teachers and all M student members are inside
+the perturbation's gradient, convolutions and batch norm are XLA's own, images are augmented on the
+host, the loss is fetched after every step, and several teachers train one after another. `torch` is
+PyTorch in eager mode (see eager.py), with its batches ready on the device. They take turns in one
+process; ratios are medians over rounds. With --json a call goes on where the one before stopped.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from benchmarks import problems, timing
+from benchmarks.problems import Row
+from ensdistill import members
+from ensdistill.train import TrainState
+
+PERTURBED = ('latentbe_tdiv_sdiv', 'be_confods')
+ROWS = {
+  'quick': [Row('wrn10-1', 2, 8, method) for method in ('teacher', 'kd', *PERTURBED)],
+  'cpu': [
+    Row('resnet20', 1, 128, 'teacher'),
+    *[Row('wrn28-1', 4, 32, method) for method in PERTURBED],
+    *[Row('wrn28-1', size, 32, 'teacher') for size in (1, 4)],
+    *[Row('wrn28-1', 4, 32, method) for method in ('kd', 'latentbe')],
+    Row('resnet20', 4, 32, 'be_confods'),
+    *[Row('wrn28-4', 4, 8, method) for method in PERTURBED],
+    Row('mlp', 4, 128, 'latentbe_tdiv_sdiv'),
+  ],
+  'gpu': [
+    *[Row('wrn28-4', 4, 128, method, 'bfloat16') for method in PERTURBED],
+    *[Row('resnet20', 1, 128, 'teacher', dtype) for dtype in ('bfloat16', 'float32')],
+    *[Row('wrn28-1', 4, 128, method, 'bfloat16') for method in PERTURBED],
+    *[
+      Row(network, size, 128, 'teacher', 'bfloat16')
+      for network in ('wrn28-1', 'wrn28-4')
+      for size in (1, 4)
+    ],
+    *[Row('wrn28-4', 4, 128, method, 'bfloat16') for method in ('kd', 'latentbe')],
+    *[Row('wrn28-4', 4, 128, method, 'float32') for method in PERTURBED],
+  ],
+}
+
+
+# ---- the plain baseline
+
+
+def plain_step(problem, state: TrainState, batch, teachers: list):
+  """The step as it is usually written -> state, loss. The same numbers as ours, to rounding."""
+  method, x = problem.method, batch['x']
+  student = problems.plain(method.student.module)
+  key = jax.random.split(jax.random.fold_in(state.key, state.step))[0]
+  if method.perturbation:
+    x = jax.lax.stop_gradient(_perturbed(problem, key, state, x, teachers))
+  targets = _teacher_outputs(problem, teachers, x) if teachers else None
+
+  def loss_of(params):
+    def forward(x, batch_stats):
+      variables = {'params': params, 'batch_stats': batch_stats}
+      outputs, new = student.apply(variables, x, True, mutable=['batch_stats'])
+      return outputs, new.get('batch_stats', {})
+
+    outputs, batch_stats = forward(x, state.batch_stats)
+    loss = 0.0
+    if teachers:
+      loss_B, _ = method.objective.loss(method.family, outputs, targets)
+      loss = (1 - method.label_weight) * loss_B.mean()
+    if method.label_weight:
+      if method.perturbation:
+        outputs, batch_stats = forward(batch['x'], batch_stats)
+      loss += method.label_weight * method.family.label_loss(outputs, batch['y']).mean()
+    return loss, batch_stats
+
+  (loss, batch_stats), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+  updates, opt_state = method.optimizer.update(grads, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  return TrainState(state.step + 1, params, batch_stats, opt_state, state.key, state.order), loss
+
+
+def _teacher_outputs(problem, teachers, x):
+  module = problems.plain(problem.member.student.module)
+  return jnp.concatenate([module.apply(variables, x) for variables in teachers], 1)
+
+
+def _perturbed(problem, key, state, x, teachers):
+  """TDiv-SDiv or ConfODS with every member in the gradient."""
+  method, size = problem.method, len(teachers)
+  student = problems.plain(method.student.module)
+  if method.perturbation.name == 'tdiv_sdiv':
+    i, j = jax.random.choice(jax.random.split(key)[0], size, (2,), replace=False)
+
+    def gain(x):
+      p_BMK = jax.nn.log_softmax(_teacher_outputs(problem, teachers, x))
+      q_BMK = jax.nn.log_softmax(student.apply(state.variables, x))
+      cross = lambda log_BMK: -(jax.lax.stop_gradient(jnp.exp(log_BMK[:, j])) * log_BMK[:, i]).sum()
+      return cross(p_BMK) - cross(q_BMK)
+
+    gradient, confidence = jax.grad(gain)(x), 1.0
+  else:
+    key_member, key_direction = jax.random.split(key)
+    one = jax.random.randint(key_member, (), 0, size)
+    temperature = problem.config.perturb.temperature
+
+    def gain(x):
+      y_BK = jax.nn.softmax(_teacher_outputs(problem, teachers, x) / temperature)[:, one]
+      return (jax.random.uniform(key_direction, y_BK.shape, minval=-1, maxval=1) * y_BK).sum(), y_BK
+
+    gradient, y_BK = jax.grad(gain, has_aux=True)(x)
+    confidence = y_BK.max(1).reshape(-1, *[1] * (x.ndim - 1))
+  norm = jnp.sqrt((gradient**2).sum(tuple(range(1, x.ndim)), keepdims=True))
+  length = x[0].size ** 0.5 / 255
+  return jnp.clip(x + length * confidence * gradient / jnp.maximum(norm, 1e-12), 0, 1)
+
+
+def host_batches(problem):
+  """Batches augmented with numpy: padded by four pixels, cropped, mirrored; as float32."""
+  x, y = (np.asarray(problem.arrays[name]) for name in ('x', 'y'))
+  random, size = np.random.default_rng(0), problem.row.batch
+  while True:
+    index = random.integers(0, len(x), size)
+    images = x[index]
+    if images.ndim == 4:
+      padded = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)))
+      height, width = images.shape[1:3]
+      corners, mirrored = random.integers(0, 9, (size, 2)), random.random(size) < 0.5
+      images = np.stack([p[i : i + height, j : j + width] for p, (i, j) in zip(padded, corners)])
+      images[mirrored] = images[mirrored, :, ::-1]
+      images = images.astype(np.float32) / 255
+    yield {'x': images, 'y': y[index]}
+
+
+def plain(problem) -> timing.Contender:
+  """One network's step, jitted; networks take turns, and the host waits for each loss."""
+  unstacked = lambda tree: [members.take(tree, i) for i in range(len(jax.tree.leaves(tree)[0]))]
+  states = unstacked(problem.states)
+  teachers = [] if problem.teachers is None else unstacked(problem.teachers)
+  batches = host_batches(problem)
+  program, seconds, gigabytes = timing.compiled(
+    jax.jit(lambda *arguments: plain_step(problem, *arguments)), states[0], next(batches), teachers
+  )
+
+  def run(n):
+    for _ in range(n):
+      for i, state in enumerate(states):
+        states[i], loss = program(state, next(batches), teachers)
+        float(loss)
+
+  return timing.Contender(run, seconds, gigabytes)
+
+
+# ---- the table
+
+
+def contenders(problem) -> dict[str, timing.Contender]:
+  found = {'ours': problems.ours(problem), 'plain': plain(problem)}
+  try:
+    from benchmarks import eager
+  except ImportError:  # no PyTorch here
+    return found
+  return found | eager.contenders(problem)
+
+
+def measure(row: Row, saved: timing.Table, seconds: float, turn: float) -> dict:
+  """A line of the table."""
+  ceiling = saved.once(f'matmul_flops_{row.dtype}', lambda: timing.matmul_ceiling(row.dtype))
+  problem = problems.problem(row)
+  flops = problems.useful_flops(problem)
+  who = contenders(problem)
+  taken = timing.take_turns(who, seconds=seconds, turn=turn)
+  found = {}
+  for name, contender in who.items():
+    median = float(np.median(taken[name]))
+    found[name] = {
+      'seconds': median,
+      'times_ours': timing.ratio(taken, name, 'ours'),
+      'compile_seconds': contender.compile_seconds,
+      'gigabytes': contender.gigabytes,
+      'examples_per_second': row.batch / median,
+      'flops_per_second': flops / median,
+      'share_of_ceiling': flops / median / ceiling,
+    }
+  return {'row': row._asdict(), 'flops': flops, 'rounds': len(taken['ours']), 'contenders': found}
+
+
+HEAD = [
+  *('network', 'M', 'batch', 'method', 'ms a step', 'examples/s', 'GFLOP/s', '% of ceiling'),
+  *(
+    'compile s',
+    'MB',
+    'plain: × ours',
+    'compile s',
+    'MB',
+    'torch: × ours',
+    'channels-last: × ours',
+  ),
+]
+
+
+def table(rows: dict[str, dict]) -> str:
+  """The rows as Markdown."""
+  lines = []
+  for found in rows.values():
+    row, who = Row(**found['row']), found['contenders']
+    one, other = who['ours'], who['plain']
+    megabytes = lambda c: c['gigabytes'] and c['gigabytes'] * 1024
+    lines.append([
+      f'{row.network} {row.dtype}', str(row.members), str(row.batch), row.method,
+      1e3 * one['seconds'], one['examples_per_second'], one['flops_per_second'] / 1e9,
+      100 * one['share_of_ceiling'], one['compile_seconds'], megabytes(one),
+      other['times_ours'], other['compile_seconds'], megabytes(other),
+      *[who[name]['times_ours'] if name in who else None for name in ('torch', 'torch_last')],
+    ])  # fmt: skip
+  return timing.markdown(HEAD, lines)
+
+
+if __name__ == '__main__':
+  timing.command(__doc__, ROWS, measure, table)

@@ -1,0 +1,185 @@
+"""What the benchmarks share: the machine, runs that take turns, a ceiling, tables that resume."""
+
+import argparse
+import json
+import math
+import os
+import pathlib
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ensdistill import runtime
+
+
+class Contender(NamedTuple):
+  """One way of doing a row's work."""
+
+  run: Callable[[int], None]  # so many steps, and waits for the last of them
+  compile_seconds: float | None = None
+  gigabytes: float | None = None  # that its largest program holds: arguments, results, temporaries
+
+
+def prepare() -> None:
+  """Before the first computation: nothing comes from a compilation cache; PyTorch finds memory."""
+  os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
+  runtime.prepare('')
+
+
+def machine() -> dict:
+  """Processor, cores this process may use, and how busy they were in the last minutes."""
+  info = pathlib.Path('/proc/cpuinfo')
+  lines = info.read_text().splitlines() if info.exists() else []
+  models = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
+  return {
+    'processor': models[0] if models else platform.processor() or platform.machine(),
+    'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
+    'load': load(),
+  }
+
+
+def load() -> list[float]:
+  return [round(value, 2) for value in os.getloadavg()]
+
+
+def compiled(function: Callable, *arguments):
+  """A jitted function's program for these arguments, the seconds it took, the GB it holds."""
+  began = time.perf_counter()
+  program = function.lower(*arguments).compile()
+  seconds, memory = time.perf_counter() - began, program.memory_analysis()
+  if memory is None:  # not every back end tells
+    return program, seconds, None
+  held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+  return program, seconds, (held + memory.temp_size_in_bytes) / 2**30
+
+
+def take_turns(
+  contenders: dict[str, Contender], *, seconds: float, turn: float, rounds: int = 3
+) -> dict[str, list[float]]:
+  """Seconds a step of each, round by round, so that a slow minute hits all of them.
+
+  A turn is as many steps as fill `turn` seconds; `rounds` of them at least, and until `seconds` are
+  over. Whoever began a round is last in the next.
+  """
+  order, counts = list(contenders), {}
+  for name, contender in contenders.items():
+    _timed(contender, 1)
+    counts[name] = max(1, math.ceil(turn / _timed(contender, 1)))
+  taken = {name: [] for name in contenders}
+  began = time.perf_counter()
+  while len(taken[order[0]]) < rounds or time.perf_counter() - began < seconds:
+    for name in order:
+      taken[name].append(_timed(contenders[name], counts[name]) / counts[name])
+    order = order[1:] + order[:1]
+  return taken
+
+
+def _timed(contender, count):
+  began = time.perf_counter()
+  contender.run(count)
+  return time.perf_counter() - began
+
+
+def ratio(taken: dict[str, list[float]], name: str, base: str) -> float:
+  """The median over rounds of one's seconds over another's in the same round."""
+  return statistics.median(a / b for a, b in zip(taken[name], taken[base]))
+
+
+def matmul_ceiling(dtype: str, size: int | None = None) -> float:
+  """FLOP/s of the best of many products of square matrices."""
+  size = size or (2048 if jax.default_backend() == 'cpu' else 8192)
+  a, b = jax.random.normal(jax.random.key(0), (2, size, size)).astype(dtype)
+  multiply = jax.jit(jnp.matmul)
+  run = lambda count: jax.block_until_ready([multiply(a, b) for _ in range(count)])
+  taken = take_turns({'matmul': Contender(run)}, seconds=2, turn=0.1, rounds=10)
+  return 2 * size**3 / min(taken['matmul'])
+
+
+class Table:
+  """Rows by name, saved after each, so that a later call goes on; without a path, in memory."""
+
+  def __init__(self, path: str | None):
+    self._path = path and pathlib.Path(path)
+    described = {'machine': machine(), 'versions': runtime.versions()}
+    self.saved = described | {'rows': {}}
+    print(f'machine: {json.dumps(described["machine"])}')
+    print(f'versions: {json.dumps(described["versions"])}', flush=True)
+    if self._path and self._path.exists():
+      self.saved = json.loads(self._path.read_text())
+      if self._identity(self.saved) != self._identity(described):
+        raise SystemExit(f'{path} holds figures of another machine or versions: name another file')
+
+  @staticmethod
+  def _identity(saved):
+    return saved['machine']['processor'], saved['machine']['cores'], saved['versions']
+
+  @property
+  def rows(self) -> dict[str, dict]:
+    return self.saved['rows']
+
+  def once(self, name: str, measure: Callable[[], object]):
+    """The value of this name at the top of the table, measured where it is not there yet."""
+    if name not in self.saved:
+      self.saved[name] = measure()
+      self._save()
+    return self.saved[name]
+
+  def add(self, name: str, row: dict) -> None:
+    self.rows[name] = row | {'load': load()}
+    self._save()
+
+  def _save(self):
+    if self._path:
+      self._path.write_text(json.dumps(self.saved, indent=2) + '\n')
+
+
+def command(doc: str, rows: dict[str, list], measure: Callable, table: Callable) -> None:
+  """The command line of a benchmark.
+
+  rows: of the modes 'quick', 'cpu' and 'gpu'; measure(row, Table, seconds, turn) -> what is saved
+  of a row; table(saved rows) -> text.
+  """
+  parser = argparse.ArgumentParser(
+    description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('--quick', action='store_true', help='small rows: does the benchmark work?')
+  parser.add_argument('--json', help='a file for the figures; a second call goes on with it')
+  parser.add_argument('--minutes', type=float, default=25, help='begin no row after so many')
+  parser.add_argument('--only', default='', help='rows whose name holds this text')
+  options = parser.parse_args()
+  prepare()
+  mode = 'quick' if options.quick else 'cpu' if jax.default_backend() == 'cpu' else 'gpu'
+  seconds, turn = {'quick': (1, 0), 'cpu': (15, 0.5), 'gpu': (4, 0.2)}[mode]
+  saved, began = Table(options.json), time.monotonic()
+  for row in rows[mode]:
+    if options.only not in str(row) or str(row) in saved.rows:
+      continue
+    if time.monotonic() - began > 60 * options.minutes:
+      print(f'left for another call: {row}')
+      continue
+    saved.add(str(row), measure(row, saved, seconds, turn))
+    print(f'{row}: done after {time.monotonic() - began:.0f} s', flush=True)
+  print('\n' + table(saved.rows))
+  for name, value in saved.saved.items():
+    if name.startswith('matmul_flops'):
+      print(f'{name}: {value / 1e9:,.0f} GFLOP/s')
+
+
+def markdown(head: list[str], rows: list[list]) -> str:
+  """A table; None is a dash."""
+  cell = lambda value: '–' if value is None else show(value)
+  lines = [head, ['---'] + ['---:'] * (len(head) - 1), *[[cell(v) for v in row] for row in rows]]
+  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def show(value) -> str:
+  """Three digits of a number; text as it is."""
+  if isinstance(value, str):
+    return value
+  digits = 0 if not value else max(0, 2 - math.floor(math.log10(abs(value))))
+  return f'{value:,.{digits}f}'

@@ -1,0 +1,13 @@
+"""Hydra on Tiny ImageNet: one body, a head for each member.
+
+python -m ensdistill.main --config=configs/hydra_tiny_imagenet.py --config.data.dir=~/data
+python -m ensdistill.main --config=configs/hydra_tiny_imagenet.py:small --config.data.dir=~/data
+
+The folder tiny-imagenet-200 lies in data.dir.
+"""
+
+from configs import common
+
+
+def get_config(variant=''):
+  return common.make('hydra', 'tiny_imagenet', variant)

@@ -1,0 +1,192 @@
+"""Regression on six UCI sets: the ensemble, one member and four students over the standard splits.
+
+  python experiments/hydra/uci.py --data=FOLDER [--runs=runs/uci] [SET ...]
+
+FOLDER holds SET.npz with x, y and test_mask (see ensdistill/data/npz.py). All splits of a set are
+trained in one program: 20 below 2,000 rows, the first 5 above. Beside it, as a control, the
+published protocol: 50 homoscedastic teachers by least squares, ten splits, students of one hidden
+layer of 50. Resumable: a row that is finished is not computed again, and a stage that was killed
+goes on. Leaves table.md in the folder of the runs.
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.append(str(ROOT))
+
+from configs import common
+from ensdistill import config as config_lib
+from ensdistill import runtime, safe, splits, writers
+from ensdistill.report import results
+
+SETS = ('boston', 'concrete', 'energy', 'wine_red', 'power', 'kin8nm')
+MODELS = {
+  'ensemble': 'ensemble',
+  'member': 'one member',
+  'kd': 'single, distilled',
+  'hydra': 'Hydra',
+  'be_kd': 'BatchEnsemble',
+  'nw': 'Normal-Wishart',
+}
+# A protocol is a variant of the configs; its students.
+PROTOCOLS = {'': ('kd', 'hydra', 'be_kd', 'nw'), 'paper': ('hydra', 'be_kd')}
+# RMSE, NLL of the published protocol, as printed by its authors' successors (Hydra: see README.md).
+PUBLISHED = {
+  'boston': {'ensemble': (2.579, 2.385), 'hydra': (2.835, 2.484), 'be_kd': (2.838, 2.489)},
+  'concrete': {'ensemble': (5.619, 3.113), 'hydra': (6.056, 3.259), 'be_kd': (5.978, 3.224)},
+  'energy': {'ensemble': (0.569, 0.853), 'hydra': (0.655, 0.991), 'be_kd': (0.666, 0.988)},
+  'wine_red': {'ensemble': (0.550, 0.798), 'hydra': (0.569, 0.832), 'be_kd': (0.556, 0.807)},
+  'power': {'ensemble': (4.220, 2.859), 'hydra': (4.228, 2.860), 'be_kd': (4.237, 2.863)},
+  'kin8nm': {'ensemble': (0.0794, -1.111), 'hydra': (0.0932, -0.943), 'be_kd': (0.0962, -0.912)},
+}
+
+
+def configuration(method: str, name: str, variant: str, data: str):
+  """The config file METHOD_uci.py:VARIANT, for this set."""
+  config = common.make(method, 'uci', variant)
+  config.data.name, config.data.dir = name, data
+  return config
+
+
+def load(config, variant: str) -> list:
+  """The standardised splits that a protocol takes."""
+  first = splits.load(config, [0])
+  rows = sum(len(getattr(first[0], part).x) for part in ('train', 'valid', 'test'))
+  count = 10 if variant == 'paper' else 20 if rows < 2000 else 5
+  return first + splits.load(config, range(1, count))
+
+
+def run(name: str, variant: str, data: str, folder: pathlib.Path) -> dict:
+  """{'rows': {model: row}, 'seconds': {model: seconds}} of a set under a protocol."""
+  methods = PROTOCOLS[variant]
+  configs = {method: configuration(method, name, variant, data) for method in methods}
+  decisive = {method: config_lib.decisive(config) for method, config in configs.items()}
+  done = {'settings': config_lib.fingerprint(decisive), 'rows': {}, 'seconds': {}}
+  path = folder / 'rows.json'
+  if path.exists():
+    found = json.loads(path.read_text())
+    if found['settings'] != done['settings']:
+      sys.exit(f'{path} was made with other settings: choose another --runs, or remove {folder}')
+    done = found
+  if done['rows'].keys() >= {'ensemble', 'member', *methods}:
+    return done
+  config = configs[methods[0]]
+  datasets = load(config, variant)
+
+  def finish(began, **rows):
+    done['rows'] |= {model: results.strict(row) for model, row in rows.items()}
+    done['seconds'] |= dict.fromkeys(rows, (time.monotonic() - began) / len(rows))
+    safe.write_atomic(path, json.dumps(done, indent=2) + '\n')
+    lines = (f'{cell(row, "rmse")} RMSE, {cell(row, "nll")} NLL' for row in rows.values())
+    for model, line in zip(rows, lines):
+      print(f'  {MODELS[model]:18} {line}   {done["seconds"][model]:.0f} s', flush=True)
+
+  began = time.monotonic()
+  with writers.Writer(folder / 'teacher', quiet=True) as writer:
+    teacher = splits.teachers(config, datasets, folder / 'teacher', writer)
+  ensembles = splits.predict(config, datasets, teacher)
+  if 'ensemble' not in done['rows']:
+    member, ensemble = splits.teacher_rows(datasets, ensembles)
+    finish(began, member=member, ensemble=ensemble)
+  for method in methods:
+    if method in done['rows']:
+      continue
+    began, config = time.monotonic(), configs[method]
+    with writers.Writer(folder / method, quiet=True) as writer:
+      student = splits.students(config, datasets, teacher, folder / method, writer)
+    seen = splits.predict(config, datasets, student)
+    finish(began, **{method: splits.row(method, datasets, seen, ensembles)})
+  for checkpoints in folder.glob('*/checkpoints'):
+    shutil.rmtree(checkpoints)
+  return done
+
+
+def cell(row, metric: str) -> str:
+  value, error = row['metrics'][metric], row['se'][metric]
+  if value is None:
+    return '–'
+  return f'{value:.3g} ± {error:.1g}' if metric == 'rmse' else f'{value:.3f} ± {error:.3f}'
+
+
+def share(row, metric: str, factor: float, digits: int) -> str:
+  value = row['metrics'].get(metric)
+  return '–' if value is None else f'{factor * value:.{digits}f}'
+
+
+HEAD = (
+  'model', 'RMSE', 'NLL', 'AUROC outside, %', 'rank of knowledge',
+  'published protocol: RMSE', 'NLL', 'control, the same protocol: RMSE', 'NLL',
+)  # fmt: skip
+
+
+def table(found: dict) -> str:
+  """Markdown over {set: {variant: done}}."""
+  lines = ['| ' + ' | '.join(HEAD) + ' |', '|---|' + '---:|' * (len(HEAD) - 1)]
+  for name, protocols in found.items():
+    ours, control = protocols['']['rows'], protocols['paper']['rows']
+    count = ours['ensemble']['seeds']
+    lines.append(f'| **{name}**, {count} splits |' + ' |' * (len(HEAD) - 1))
+    for model, title in MODELS.items():
+      row, published = ours[model], PUBLISHED[name].get(model)
+      cells = [title, cell(row, 'rmse'), cell(row, 'nll')]
+      cells.append(share(row, 'ood/outside/auroc_knowledge', 100, 1))
+      cells.append(share(row, 'ood/outside/agreement_knowledge', 1, 2))
+      cells += [f'{v:g}' for v in published] if published else ['–', '–']
+      again = control.get(model)
+      cells += [cell(again, 'rmse'), cell(again, 'nll')] if again else ['–', '–']
+      lines.append('| ' + ' | '.join(cells) + ' |')
+  return '\n'.join([*lines, '', *verdict(found)]) + '\n'
+
+
+def verdict(found: dict) -> list[str]:
+  """Does Hydra's NLL lie between the ensemble's and one member's? If not, what its numbers say."""
+  between, others = [], []
+  for name, protocols in found.items():
+    rows = protocols['']['rows']
+    nll = {model: row['metrics']['nll'] for model, row in rows.items()}
+    if nll['ensemble'] <= nll['hydra'] <= nll['member']:
+      between.append(name)
+      continue
+    reason = 'better than the ensemble'
+    if nll['hydra'] > nll['member']:
+      kl = rows['hydra']['metrics']['agreement_kl']
+      reason = f'worse than one member; its mean KL from the ensemble is {kl:.3f} nats'
+    numbers = ', '.join(f'{MODELS[m]} {nll[m]:.3f}' for m in ('ensemble', 'hydra', 'member'))
+    others.append(f'- {name}: Hydra is {reason} ({numbers}).')
+  text = (
+    f"Hydra's NLL lies between the ensemble's and one member's on {len(between)} of {len(found)}"
+  )
+  return [f'{text}{": " + ", ".join(between) if between else ""}.', *others]
+
+
+def main(argv=None):
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('sets', nargs='*', metavar='SET', help=', '.join(SETS))
+  parser.add_argument('--data', required=True, metavar='FOLDER')
+  parser.add_argument('--runs', type=pathlib.Path, default=pathlib.Path('runs/uci'))
+  given = parser.parse_args(argv)
+  for name in given.sets:
+    config_lib.one_of('set', name, SETS)
+  runtime.prepare()
+  found, began = {}, time.monotonic()
+  for name in given.sets or SETS:
+    found[name] = {}
+    for variant in PROTOCOLS:
+      print(f'{name}, {variant or "ours"}', flush=True)
+      folder = given.runs / name / (variant or 'ours')
+      folder.mkdir(parents=True, exist_ok=True)
+      found[name][variant] = run(name, variant, given.data, folder)
+  text = table(found)
+  safe.write_atomic(given.runs / 'table.md', text)
+  print(f'\n{text}\n{given.runs / "table.md"}, {time.monotonic() - began:.0f} s')
+
+
+if __name__ == '__main__':
+  main()
