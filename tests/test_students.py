@@ -256,11 +256,18 @@ def test_parameter_counts():
 
 
 @pytest.mark.parametrize(
-  'kind, form',
-  [('single', 'plain'), ('single', 'cpu'), ('multi_head', 'cpu'), ('batch_ensemble', 'cpu')],
+  'kind, name, form',
+  [
+    ('single', 'resnet', 'plain'),
+    ('single', 'resnet', 'cpu'),
+    ('multi_head', 'resnet', 'cpu'),
+    ('batch_ensemble', 'resnet', 'cpu'),
+    ('multi_head', 'vgg', 'plain'),
+    ('batch_ensemble', 'vit', 'plain'),
+  ],
 )
-def test_students_export_with_any_batch_size(kind, form):
-  made = students.make(kind, backbone(form=form), K, members=2)
+def test_students_export_with_any_batch_size(kind, name, form):
+  made = students.make(kind, backbone(name, form=form), K, members=2)
   variables = moved(made)
   shape = jax.export.symbolic_shape('b, 8, 8, 1')
   exported = jax.export.export(jax.jit(made.module.apply))(
