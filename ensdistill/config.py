@@ -186,6 +186,10 @@ def check(config) -> None:
   for field, least in (('seeds', 1), ('logs', 1), ('scores', 1), ('profile', 0)):
     if config[field] < least:
       raise ValueError(f'{field}={config[field]} must be at least {least}')
+  if config.data.workers is not None and config.data.workers < 0:
+    raise ValueError(
+      f'data.workers={config.data.workers} must be at least 0 (which decodes in threads)'
+    )
   for field in ('batch_size', 'shift_examples'):
     if config.evaluate[field] < 1:
       raise ValueError(f'evaluate.{field}={config.evaluate[field]} must be at least 1')

@@ -187,6 +187,16 @@ def test_the_steps_of_every_method_have_shapes(name):
       "unknown setting of optimizer 'adamw' 'nesterov'. known: none",
     ),
     ({'seeds': 0}, 'seeds=0 must be at least 1'),
+    ({'data__workers': -1}, 'data.workers=-1 must be at least 0'),
+    ({'data__stream': 'yes'}, "unknown data.stream 'yes'"),
+    (
+      {'augment__crop_area': 0.1, 'data__stream': 'off'},
+      "augment.crop_area=0.1 .*: set data.stream='auto'",
+    ),
+    (
+      {'augment__crop_area': 0.1, 'student__targets': 'stored'},
+      r'augment is set \(crop_area\)',
+    ),
     (
       {'student__batch_size': 100},
       r'batch_size=100 is larger than the training set \(48 examples\)',

@@ -135,6 +135,17 @@ def test_a_corrupt_file_in_the_middle_of_a_stream_is_named(folder, tmp_path, wor
   assert received == 1
 
 
+def test_random_crops_are_for_images_in_files(folder):
+  config = tiny.config(augment__crop_area=0.1)
+  build.check_augmentation(config, load(folder))
+  with pytest.raises(ValueError, match='crop_area=0.1 is for images in files, and tiny is none'):
+    build.check_augmentation(config, tiny.dataset())
+  with pytest.raises(
+    ValueError, match=r'augment.crop_area=2.0 is a share of the area, in \[0, 1\]'
+  ):
+    build.crop_area(tiny.config(augment__crop_area=2.0))
+
+
 def test_blocks_cover_every_example_once(folder):
   x = load(folder).train.x
   whole = np.asarray(x)
