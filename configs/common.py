@@ -291,7 +291,7 @@ SMALL = dict(
 SMALL_NETWORKS = dict(
   resnet=dict(depth=8),
   wide_resnet=dict(depth=10, width=1),
-  vgg=dict(depth=11, channels=16),
+  vgg=dict(depth=11, channels=8),
   imagenet_resnet=dict(channels=8),
 )
 

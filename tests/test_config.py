@@ -76,7 +76,7 @@ def test_a_layer_that_names_another_part_drops_the_old_ones_settings():
     assert optimizer.name == 'adam' and optimizer.momentum is None and optimizer.nesterov is None
   assert get('kd_cifar10').student.optimizer.momentum == 0.9
   small = get('end2_cifar10', 'small').network
-  assert (small.name, small.depth, small.channels, small.dropout) == ('vgg', 11, 16, 0.5)
+  assert (small.name, small.depth, small.channels, small.dropout) == ('vgg', 11, 8, 0.5)
 
 
 def test_the_networks_of_the_papers():
