@@ -3,6 +3,9 @@
 A control of Diversity Matters.
 
 python -m ensdistill.main --config=configs/be_gaussian_digits.py
+
+Three students together on two busy CPU cores: 1151 s. Measured (three seeds, the student):
+ACC 98.26 ± 0.13 %, NLL 0.0685 ± 0.0020; one member 0.0796 ± 0.0034.
 """
 
 from configs import common
