@@ -312,7 +312,15 @@ _END2 = dict(teacher=dict(members=100, together=10))
 _LATENTBE = dict(
   network=dict(depth=28, width=4), teacher=dict(members=4, epochs=200), student=dict(epochs=200)
 )
+# Hydra's UCI protocol as a later paper ran it: 50 teachers of one variance each, by least squares,
+# and students of one hidden layer.
+_HYDRA_UCI = dict(
+  teacher=dict(members=50, loss='least_squares', variance='scalar'),
+  student=dict(network=dict(hidden=(50,))),
+)
 PAPER = dict(
+  hydra_uci=_HYDRA_UCI,
+  be_kd_uci=_HYDRA_UCI,
   hydra_cifar10=_HYDRA,
   end2_cifar10=_END2,
   end2_cifar100=_END2,

@@ -6,7 +6,7 @@ FOLDER holds SET.npz with x, y and test_mask (see ensdistill/data/npz.py). All s
 trained in one program: 20 below 2,000 rows, the first 5 above. Beside it, as a control, the
 published protocol: 50 homoscedastic teachers by least squares, ten splits, students of one hidden
 layer of 50. Resumable: a row that is finished is not computed again, and a stage that was killed
-goes on. Leaves table.md in the folder of the runs.
+goes on. Leaves table.md in the folder of the runs and, of all six sets, in this folder's README.md.
 """
 
 import argparse
@@ -24,6 +24,8 @@ from ensdistill import config as config_lib
 from ensdistill import runtime, safe, splits, writers
 from ensdistill.report import results
 
+README = pathlib.Path(__file__).with_name('README.md')
+BEGIN, END = '<!-- uci: measured -->\n', '<!-- uci: end -->\n'
 SETS = ('boston', 'concrete', 'energy', 'wine_red', 'power', 'kin8nm')
 MODELS = {
   'ensemble': 'ensemble',
@@ -185,6 +187,9 @@ def main(argv=None):
       found[name][variant] = run(name, variant, given.data, folder)
   text = table(found)
   safe.write_atomic(given.runs / 'table.md', text)
+  if set(found) == set(SETS):
+    before, rest = README.read_text().split(BEGIN)
+    README.write_text(f'{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}')
   print(f'\n{text}\n{given.runs / "table.md"}, {time.monotonic() - began:.0f} s')
 
 

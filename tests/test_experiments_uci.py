@@ -1,0 +1,98 @@
+"""The UCI experiment: every protocol, resumable, into one table."""
+
+import importlib.util
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+FILE = pathlib.Path(__file__).parent.parent / 'experiments' / 'hydra' / 'uci.py'
+TINY = {
+  'network.hidden': (8,),
+  'teacher.steps': 4,
+  'teacher.members': 2,
+  'teacher.batch_size': 16,
+  'student.steps': 4,
+  'student.batch_size': 16,
+  'logs': 1,
+  'scores': 1,
+}
+
+
+@pytest.fixture
+def uci(monkeypatch):
+  spec = importlib.util.spec_from_file_location('uci', FILE)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  make = module.common.make
+
+  def tiny(*names):
+    config = make(*names)
+    config.update_from_flattened_dict(TINY)
+    config.student.phases = 1
+    return config
+
+  monkeypatch.setattr(module.common, 'make', tiny)
+  monkeypatch.setattr(module, 'PROTOCOLS', {'': ('hydra', 'nw'), 'paper': ('hydra',)})
+  models = ('ensemble', 'member', 'hydra', 'nw')
+  monkeypatch.setattr(module, 'MODELS', {m: module.MODELS[m] for m in models})
+  return module
+
+
+def data(folder):
+  rng = np.random.default_rng(0)
+  x = rng.normal(0, 1, (50, 2))
+  mask = np.stack([rng.permutation(50) < 5 for _ in range(20)])
+  np.savez(folder / 'boston.npz', x=x, y=x.sum(1) + 5, test_mask=np.packbits(mask, axis=1))
+
+
+def test_it_runs_resumes_and_writes_its_table(uci, tmp_path, monkeypatch, capsys):
+  data(tmp_path)
+  command = ['boston', f'--data={tmp_path}', f'--runs={tmp_path}/runs']
+  row = uci.splits.row
+  monkeypatch.setattr(uci.splits, 'row', lambda name, *a: 1 / 0 if name == 'nw' else row(name, *a))
+  with pytest.raises(ZeroDivisionError):
+    uci.main(command)
+  monkeypatch.setattr(uci.splits, 'row', row)
+  found = json.loads((tmp_path / 'runs/boston/ours/rows.json').read_text())
+  assert list(found['rows']) == ['member', 'ensemble', 'hydra']
+  capsys.readouterr()
+  uci.main(command)
+  said = capsys.readouterr().out
+  assert said.index('Normal-Wishart') < said.index('boston, paper') < said.index('Hydra')
+  table = (tmp_path / 'runs/table.md').read_text()
+  assert '| **boston**, 20 splits |' in table and '| ensemble | ' in table
+  hydra = next(line for line in table.splitlines() if line.startswith('| Hydra'))
+  assert hydra.split(' | ')[5:7] == ['2.835', '2.484'] and hydra.count('±') == 4
+  rows = json.loads((tmp_path / 'runs/boston/paper/rows.json').read_text())['rows']
+  assert rows['ensemble']['seeds'] == 10 and rows['ensemble']['name'] == 'ensemble-2'
+  assert not list(tmp_path.glob('runs/**/checkpoints'))
+
+  def again(*_):
+    raise AssertionError('trained again')
+
+  monkeypatch.setattr(uci.splits, 'teachers', again)
+  uci.main(command)
+  assert (tmp_path / 'runs/table.md').read_text() == table
+  monkeypatch.setitem(TINY, 'teacher.steps', 5)
+  with pytest.raises(SystemExit, match='made with other settings'):
+    uci.main(command)
+
+
+def test_the_table_says_where_hydra_lies(uci):
+  def done(**nll):
+    row = lambda value: {'se': {}, 'metrics': {'nll': value, 'agreement_kl': 0.5}}
+    return {'': {'rows': {model: row(value) for model, value in nll.items()}}}
+
+  found = {
+    'boston': done(ensemble=1.0, hydra=1.5, member=2.0),
+    'energy': done(ensemble=1.0, hydra=2.5, member=2.0),
+    'power': done(ensemble=1.0, hydra=0.5, member=2.0),
+  }
+  first, energy, power = uci.verdict(found)
+  assert first == "Hydra's NLL lies between the ensemble's and one member's on 1 of 3: boston."
+  assert 'energy: Hydra is worse than one member; its mean KL from the ensemble is 0.500' in energy
+  assert power == (
+    '- power: Hydra is better than the ensemble (ensemble 1.000, Hydra 0.500, one member 2.000).'
+  )
