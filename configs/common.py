@@ -134,8 +134,9 @@ METHODS = dict(
     student=dict(_BE, optimizer=_BE_OPTIMIZER), objective=dict(name='none', label_weight=1.0)
   ),
   multi_head=dict(student=dict(kind='multi_head'), objective=dict(name='none', label_weight=1.0)),
+  # Its loss starts in the hundreds, with gradients to match: Adam, as for EnD².
   pn=dict(
-    student=dict(kind='single', select='acc'),
+    student=dict(kind='single', select='acc', optimizer=_ONE_CYCLE),
     objective=dict(name='prior_network', label_weight=1.0),
   ),
   # Distillation to the ensemble's mean.

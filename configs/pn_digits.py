@@ -3,6 +3,9 @@
 Labels and auxiliary inputs, no ensemble.
 
 python -m ensdistill.main --config=configs/pn_digits.py
+
+Three students together on two busy CPU cores: 30 s. Measured (three seeds, the student):
+ACC 97.76 ± 0.59 %, NLL 0.1891 ± 0.0176; one member 0.0796 ± 0.0034.
 """
 
 from configs import common
