@@ -82,7 +82,7 @@ def run(plan: Plan) -> dict:
   with _alone(plan.folder):
     results = report.load(plan.folder, config_lib.decisive(plan.config))
     if results:
-      stages = ', '.join((*results['timings'], 'report'))
+      stages = ', '.join(results['timings'])
       print(f'{plan.folder}: finished before, skipped {stages} (remove the folder to run it again)')
     else:
       with writers.Writer(plan.folder) as writer:

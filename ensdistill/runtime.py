@@ -48,14 +48,25 @@ def _compilation_cache(folder: pathlib.Path) -> None:
   jax.config.update('jax_persistent_cache_min_entry_size_bytes', 0)
 
 
+def _cpuinfo() -> list[str]:
+  try:
+    return pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+  except OSError:
+    return []
+
+
 def _processor() -> str:
   """The processor's model and its instruction sets, where the system tells."""
-  try:
-    lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
-  except OSError:
-    return platform.processor()
   wanted = ('model name', 'flags', 'Features', 'CPU part')
-  return '|'.join(sorted({line for line in lines if line.startswith(wanted)}))
+  found = '|'.join(sorted({line for line in _cpuinfo() if line.startswith(wanted)}))
+  return found or platform.processor()
+
+
+def processor() -> str:
+  """The processor as its maker calls it, and how many cores this process sees."""
+  models = [line.split(':', 1)[1].strip() for line in _cpuinfo() if line.startswith('model name')]
+  name = models[0] if models else platform.processor() or platform.machine()
+  return f'{os.cpu_count()} x {name}'
 
 
 def versions() -> dict[str, str]:
@@ -74,5 +85,6 @@ def versions() -> dict[str, str]:
     'python': platform.python_version(),
     **found,
     'devices': f'{len(devices)} x {devices[0].device_kind}',
+    'processor': processor(),
     'platform': f'{platform.system()} {platform.machine()}',
   }

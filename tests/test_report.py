@@ -5,6 +5,7 @@ import dataclasses
 import html.parser as html_parser
 import io
 import json
+import pathlib
 import re
 import subprocess
 import sys
@@ -33,7 +34,7 @@ from ensdistill import (
 from ensdistill.data.dataset import Split
 from ensdistill.perturb import Space
 from ensdistill.report import __main__ as command
-from ensdistill.report import columns, figures, html, probes, runs, tables, verdict
+from ensdistill.report import columns, figures, html, latex, probes, runs, tables, verdict
 from ensdistill.report.figures import diversity, plane, quality, style
 
 SETS = {'valid': 24, 'test': 24, 'ood/far': 30}
@@ -154,6 +155,18 @@ def test_pictures_that_do_not_apply_are_left_out(dataset):
   assert figures.draw('out_of_distribution', context(dataset, without)) is None
   many = dataclasses.replace(dataset, targets=4)
   assert figures.draw('simplex', context(many, compared)) is None
+
+
+def test_pictures_leave_out_averages_that_no_run_is_about(dataset, compared):
+  averaged = 'student-averaged'
+  rows = [*compared.rows, compared.rows[-1] | {'name': averaged}]
+  models = [*compared.models, compared.models[-1]._replace(name=averaged)]
+  both, seen = compared._replace(rows=rows, models=models), seen_by(dataset)
+  seen = seen._replace(plane=seen.plane._replace(predictives={'student': 1, averaged: 2}))
+  found, looked = report.results.shown(tiny.config(), both, seen)
+  assert found == compared and looked.plane.predictives == {'student': 1}
+  config = tiny.config(student__kind='batch_ensemble', student__view='averaged')
+  assert report.results.shown(config, both, seen) == (both, seen)
 
 
 def test_reliability_shows_the_bins_of_ece(dataset, compared):
@@ -350,12 +363,17 @@ def results(rows, **changes):
   }
 
 
+def run_of(label, rows, view='members', **changes):
+  config = {'data': {'name': 'digits'}, 'student': {'view': view}}
+  return runs.Run(label, pathlib.Path(label), config, results(rows, **changes))
+
+
 def test_markdown_and_latex_hold_every_row_once_with_the_best_in_bold():
   member, ensemble = row('member', acc=0.9, nll=0.3), row('ensemble-2', acc=0.95, nll=0.2)
-  found = {
-    'a_b': results([member, ensemble, row('student', acc=0.92, nll=0.25)]),
-    'c|d': results([member, ensemble, row('student', acc=0.94, nll=0.28)]),
-  }
+  found = [
+    run_of('a_b', [member, ensemble, row('student', acc=0.92, nll=0.25)]),
+    run_of('c|d', [member, ensemble, row('student', acc=0.94, nll=0.28)]),
+  ]
   lines = [re.split(r'(?<!\\)\|', line)[1:-1] for line in tables.markdown(found).splitlines()]
   assert len({len(line) for line in lines}) == 1
   names = [line[0].strip() for line in lines]
@@ -363,14 +381,69 @@ def test_markdown_and_latex_hold_every_row_once_with_the_best_in_bold():
   assert [c.strip() for c in lines[0][1:]] == ['ACC % ↑', 'NLL ↓']
   assert [c.strip() for c in lines[4][1:]] == ['92.00', '**0.2500**']
   assert [c.strip() for c in lines[5][1:]] == ['**94.00**', '0.2800']
-  tex = tables.latex(found)
-  assert r'a\_b & 92.00 & \textbf{0.2500} \\' in tex and r'ACC \% $\uparrow$' in tex
-  assert tex.startswith(r'\begin{tabular}{lrr}') and tex.count(r'\midrule') == 2
+  tex = latex.tables(found)
+  assert r'a\_b & 92.00 & \textbf{0.2500} \\' in tex and r'ACC \%~$\uparrow$' in tex
+  assert tex.count(r'\begin{tabular}{lrr}') == 1 and tex.count(r'\midrule') == 2
+  assert 'ensemble of 2 & 95.00' in tex and r'\caption{digits: quality' in tex
+
+
+def test_latex_fits_a_page_however_many_columns_there_are():
+  values = {c.key: -0.1234 for c in (*columns.MAIN['categorical'], *columns.MORE['categorical'])}
+  values |= {f'ood/set_{i}/auroc_{kind}': 0.9 for i in range(4) for kind in ('total', 'knowledge')}
+  one = row('student', **values, params=1e6) | {'seeds': 3, 'se': dict.fromkeys(values, 0.0123)}
+  found = [run_of(f'a_name_of_some_length_{i}_digits', [row('member', acc=0.5), one]) for i in 'ab']
+  tex = latex.tables(found)
+  assert len(tex.split('\\begin{table}')) - 1 == len(set(re.findall(r'\\label{(.*)}', tex))) > 5
+  shown = 0
+  for body in re.findall(r'\\toprule\n(.*?)\\bottomrule', tex, re.DOTALL):
+    lines = [line for line in body.splitlines() if line != r'\midrule']
+    assert len(lines) == 4 and all(line.endswith(r' \\') for line in lines)
+    (count,) = {line.count(' & ') for line in lines}
+    shown += count
+    printed = re.sub(r'\\textbf|\\scriptsize|\$|\\pm|[{}\\ ]', '', lines[2])
+    assert len(printed) < 100, printed  # of small digits, in part: 400 pt
+  assert shown == len(columns.table_columns([one]))
+  assert tex.count('{') == tex.count('}') and 'a\\_name\\_of\\_some\\_length\\_a &' in tex
+  assert r'-- & ' in tex and r'\textbf{$-$12.34}{\scriptsize$\pm$1.23}' in tex
+
+
+def test_of_several_runs_each_shows_the_view_that_it_is_about():
+  rows = lambda nll: [
+    row('member', nll=0.3),
+    row('student', nll=nll),
+    row('student-averaged', nll=9),
+  ]
+  group = [run_of('be', rows(0.2)), run_of('latentbe', rows(0.1), 'averaged')]
+  assert [r.label for r in tables.joined(group)] == ['member', 'be', 'latentbe (averaged)']
+  assert [r.label for r in tables.others(group)] == ['be (averaged)', 'latentbe (members)']
+  alone = [r.label for r in tables.joined(group[:1])]
+  assert alone == ['member', 'student', 'student (averaged)'] and not tables.others(group[:1])
+  text = html._table(group)
+  folded = text[text.index('<details>') :]
+  assert '>be (averaged)' in folded and '>be (averaged)' not in text.replace(folded, '')
+  assert '<b>' not in folded and '<b>' in text
+
+
+def test_times_are_compared_only_where_machine_and_versions_agree():
+  rows = lambda ms: [row('member', nll=1.0, ms_per_example=2.0), row('student', ms_per_example=ms)]
+  here, there = {'processor': 'x', 'jax': '1'}, {'processor': 'y', 'jax': '1'}
+  for versions, agree in (((here, here), True), ((here, there), False), (({}, {}), False)):
+    found = [run_of(n, rows(ms), versions=v) for n, ms, v in zip('ab', (1.0, 3.0), versions)]
+    joined = tables.joined(found)
+    assert [r.row['metrics'][columns.TIMES] for r in joined] == [1.0, 0.5, 1.5]
+    assert not any('ms_per_example' in r.row['metrics'] for r in joined)
+    time = next(c for c in columns.COST if c.key == columns.TIMES)
+    assert tables.best(joined, time) == ({1} if agree else set())
+    assert ('same machine and versions' in html._table(found)) == agree
+    assert ('no time is marked' in html._table(found)) == (not agree)
+  assert 'ms/example' in tables.markdown(found[:1]) and not tables.time_note(
+    tables.joined(found[:1])
+  )
 
 
 def test_another_teacher_has_its_own_rows():
   rows = lambda nll: [row('member', nll=nll), row('ensemble-2', nll=0.2), row('student', nll=0.3)]
-  labels = [r.label for r in tables.joined({'a': results(rows(0.5)), 'b': results(rows(0.6))})]
+  labels = [r.label for r in tables.joined([run_of('a', rows(0.5)), run_of('b', rows(0.6))])]
   assert labels == ['member', 'ensemble-2', 'member [b]', 'a', 'b']
 
 
@@ -384,7 +457,8 @@ def test_standard_errors_are_shown_over_seeds():
   one = row('student', nll=0.25) | {'seeds': 3, 'se': {'nll': 0.01}}
   nll = next(c for c in columns.MAIN['categorical'] if c.key == 'nll')
   assert tables.cell(one, nll) == '0.2500 ± 0.0100'
-  assert r'0.2500 $\pm$ 0.0100' in tables.latex({'run': results([row('member', nll=0.3), one])})
+  found = [run_of('run', [row('member', nll=0.3), one])]
+  assert r'\textbf{0.2500}{\scriptsize$\pm$0.0100}' in latex.tables(found)
 
 
 def gap_rows():
@@ -533,6 +607,8 @@ def test_results_are_strict_json(finished):
   assert read == written == report.load(folder)
   assert read['rows'][0]['metrics']['prr_epkl'] is None
   assert {'name', 'rows', 'not_run', 'timings', 'config_fingerprint', 'versions'} <= set(read)
+  assert list(read['timings']) == ['teacher', 'student', 'report']
+  assert 'x ' in read['versions']['processor'] and read['versions']['devices']
   assert 'NLL' in report.table(read) and 'ensemble-3' in report.table(read)
 
 

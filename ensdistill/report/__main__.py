@@ -8,7 +8,7 @@ import pathlib
 import sys
 
 from ensdistill import safe
-from ensdistill.report import html, tables
+from ensdistill.report import html, latex, tables
 from ensdistill.report import runs as runs_lib
 
 
@@ -42,10 +42,9 @@ def main(argv=None) -> int:
 def write(runs: list[runs_lib.Run], out: pathlib.Path) -> tuple[str, str]:
   """Writes page and tables; -> the tables as Markdown and LaTeX, one for each data set."""
   groups = runs_lib.by_data(runs)
-  tables_of = [(name, {run.label: run.results for run in group}) for name, group in groups.items()]
   head = len(groups) > 1
-  text = '\n'.join((f'## {n}\n\n' if head else '') + tables.markdown(g) for n, g in tables_of)
-  tex = '\n'.join((f'% {n}\n' if head else '') + tables.latex(g) for n, g in tables_of)
+  text = '\n'.join((f'## {n}\n\n' if head else '') + tables.markdown(g) for n, g in groups.items())
+  tex = '\n'.join(map(latex.tables, groups.values()))
   safe.write_atomic(out, html.page(runs))
   safe.write_atomic(out.with_suffix('.md'), text)
   safe.write_atomic(out.with_suffix('.tex'), tex)

@@ -55,26 +55,27 @@ MORE = {
     Column('cnll', 'cNLL', fixed(4), 'lower'),
     Column('cece', 'cECE %', percent(2), 'lower'),
     Column('dee', 'DEE', fixed(2), 'higher'),
-    Column('prr', 'PRR %', fixed(1), 'higher'),
-    Column('misclassification/auroc_confidence', 'errors AUROC %', percent(2), 'higher'),
-    Column('agreement_kl', 'KL to ensemble', fixed(4), 'lower'),
-    Column('agreement_knowledge', 'rank of knowledge', fixed(3), 'higher'),
     Column('shift/mean/3/acc', 'shifted ACC %', percent(2), 'higher'),
     Column('shift/mean/3/ece', 'shifted ECE %', percent(2), 'lower'),
   ),
   'gaussian': (
     Column('calibration_error', 'calibration', fixed(4), 'lower'),
     Column('sharpness_90', 'width of 90 %', digits(4), '', digits(2)),
-    Column('prr', 'PRR %', fixed(1), 'higher'),
-    Column('agreement_kl', 'KL to ensemble', fixed(4), 'lower'),
-    Column('agreement_knowledge', 'rank of knowledge', fixed(3), 'higher'),
   ),
 }
+DOUBT = (
+  Column('prr', 'PRR %', fixed(1), 'higher'),
+  Column('misclassification/auroc_confidence', 'errors AUROC %', percent(2), 'higher'),
+  Column('agreement_kl', 'KL to ensemble', fixed(4), 'lower'),
+  Column('agreement_knowledge', 'rank of knowledge', fixed(3), 'higher'),
+)
+TIMES = 'time_ratio'  # in a comparison of runs: to that of one member in the same run
 COST = (
   Column('params', 'parameters', lambda v: f'{v:,.0f}', 'lower'),
   Column('flops', 'FLOPs', short, 'lower'),
   Column('ms_per_example', 'ms/example', fixed(3), 'lower'),
   Column('ms_per_example/batch_1', 'ms alone', fixed(3), 'lower'),
+  Column(TIMES, 'relative time', fixed(2), 'lower'),
 )
 GAP = (Column('gap_closed/nll', 'gap closed', lambda v: f'{100 * v:.0f} %', 'higher'),)
 
@@ -117,6 +118,11 @@ def ood_sets(rows) -> list[str]:
 
 def table_columns(rows) -> list[Column]:
   """All columns of the report's table that some row has."""
+  return [column for group in groups(rows).values() for column in group]
+
+
+def groups(rows) -> dict[str, list[Column]]:
+  """The same, by what they are about."""
   kind = family(rows)
   ood = []
   for name in ood_sets(rows):
@@ -125,8 +131,16 @@ def table_columns(rows) -> list[Column]:
       ood.append(Column(f'ood/{name}/auroc_{score}', title, percent(2), 'higher'))
     title = f'rank of knowledge ({name})'
     ood.append(Column(f'ood/{name}/agreement_knowledge', title, fixed(3), 'higher'))
-  columns = (*MAIN[kind], *MORE[kind], *ood, *COST)
-  return [c for c in columns if any(row['metrics'].get(c.key) is not None for row in rows)]
+  found = {
+    'quality on the test set': MAIN[kind],
+    'calibration and shift': MORE[kind],
+    'errors found, and agreement with the ensemble': DOUBT,
+    'out-of-distribution inputs': ood,
+    'cost': COST,
+  }
+  has = lambda column: any(row['metrics'].get(column.key) is not None for row in rows)
+  found = {about: [c for c in columns if has(c)] for about, columns in found.items()}
+  return {about: columns for about, columns in found.items() if columns}
 
 
 def gap_names(rows) -> dict[str, str]:

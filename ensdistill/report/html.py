@@ -33,16 +33,17 @@ def page(runs: list[runs_lib.Run]) -> str:
 def _one(run) -> str:
   """The verdict, the bars and the table of one run."""
   parts = [f'<p class="note">{text(_about(run))}</p>']
-  for row in run.students:
+  for i, row in enumerate(run.students):
     label = 'The student' if row['name'] == 'student' else 'The averaged student'
-    parts.append(f'<p class="verdict">{text(verdict.sentence(label, run.rows, row))}</p>')
-    parts.append(_bars(label, run.rows, row))
+    part = f'<p class="verdict">{text(verdict.sentence(label, run.rows, row))}</p>'
+    part += _bars(label, run.rows, row)
+    parts.append(_folded(f'{label}, which this run is not about', part) if i else part)
   return ''.join(parts) + _table([run])
 
 
 def _several(name, group) -> str:
   """Which of several students on the same data closes most of which gap."""
-  rivals = [(label, run.rows, row) for label, run, row in _students(group)]
+  rivals = [(run.named(row), run.rows, row) for run in group for row in run.students[:1]]
   found = ''.join(f'<li>{text(line)}</li>' for line in verdict.comparison(rivals))
   return (
     f'<h2>Students on {text(name)}</h2>'
@@ -50,11 +51,8 @@ def _several(name, group) -> str:
   )
 
 
-def _students(group):
-  for run in group:
-    for row in run.students:
-      averaged = ' (averaged)' if row['name'] == 'student-averaged' else ''
-      yield run.label + averaged, run, row
+def _folded(title: str, content: str) -> str:
+  return f'<details><summary>{text(title)}</summary>{content}</details>'
 
 
 def _about(run) -> str:
@@ -154,9 +152,23 @@ def _heat(gap, top) -> str:
 
 
 def _table(group) -> str:
-  rows = tables.joined({run.label: run.results for run in group})
+  rows, others = tables.joined(group), tables.others(group)
+  missing = {k: v for run in group for k, v in run.results.get('not_run', {}).items()}
+  notes = [tables.bold_note(rows), tables.time_note(rows)]
+  notes += [f'Not run: {k}: {v}' for k, v in missing.items()]
+  parts = ['<h2>Results</h2>', _grid(rows)]
+  parts += [f'<p class="note">{text(note)}</p>' for note in notes if note]
+  if others:
+    title = (
+      'Other views: averages of students that were not trained to be averaged, and the reverse'
+    )
+    parts.append(_folded(title, _grid(others, rank=False)))
+  return ''.join(parts)
+
+
+def _grid(rows, rank: bool = True) -> str:
   columns = columns_lib.table_columns([r.row for r in rows])
-  tops = [tables.best(rows, column) for column in columns]
+  tops = [tables.best(rows, column) if rank else () for column in columns]
   lines = []
   for i, row in enumerate(rows):
     cells = [text(tables.cell(row.row, column)) for column in columns]
@@ -166,12 +178,9 @@ def _table(group) -> str:
       f'<tr{first}><td>{text(row.label)}</td>{"".join(f"<td>{c}</td>" for c in cells)}</tr>'
     )
   head = ''.join(f'<th>{_head(tables.arrow(column))}</th>' for column in columns)
-  missing = {k: v for run in group for k, v in run.results.get('not_run', {}).items()}
-  notes = [tables.bold_note(rows), *(f'Not run: {k}: {v}' for k, v in missing.items())]
   return (
-    f'<h2>Results</h2><div class="scroll"><table><thead><tr><th>model</th>{head}</tr></thead>'
+    f'<div class="scroll"><table><thead><tr><th>model</th>{head}</tr></thead>'
     f'<tbody>{"".join(lines)}</tbody></table></div>'
-    + ''.join(f'<p class="note">{text(note)}</p>' for note in notes)
   )
 
 

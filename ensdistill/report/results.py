@@ -8,6 +8,7 @@ import math
 import pathlib
 import shlex
 import sys
+import time
 
 from ensdistill import config as config_lib
 from ensdistill import runtime, safe
@@ -15,10 +16,10 @@ from ensdistill import runtime, safe
 
 def write(folder: pathlib.Path, config, dataset, compared, probes, timings: dict, writer) -> dict:
   """Draws and writes everything that a finished run shows; -> what results.json says."""
-  from ensdistill.report import html, tables
+  from ensdistill.report import html, latex, tables
   from ensdistill.report.runs import Run
 
-  folder = pathlib.Path(folder)
+  began, folder = time.monotonic(), pathlib.Path(folder)
   decisive = config_lib.decisive(config)
   results = strict(
     {
@@ -27,18 +28,19 @@ def write(folder: pathlib.Path, config, dataset, compared, probes, timings: dict
       'not_run': compared.not_run,
       'timings': timings,
       'config_fingerprint': config_lib.fingerprint(decisive),
-      'pictures': draw(folder, dataset, compared, probes, writer),
+      'pictures': draw(folder, dataset, *shown(config, compared, probes), writer),
       'versions': runtime.versions(),
       'command': command(),
     }
   )
   run = Run(config.name or folder.name, folder, config_lib.to_json(config), results)
   safe.write_atomic(folder / 'report.html', html.page([run]))
-  table = tables.markdown({run.label: results})
+  table = tables.markdown([run])
   safe.write_atomic(folder / 'report.md', table)
-  safe.write_atomic(folder / 'report.tex', tables.latex({run.label: results}))
+  safe.write_atomic(folder / 'report.tex', latex.tables([run]))
   writer.text('report/table', table)
   writer.hparams(run.config, final(results['rows'], config.student.view))
+  results['timings']['report'] = time.monotonic() - began
   text = json.dumps(results, indent=2, allow_nan=False)
   safe.write_atomic(folder / 'results.json', text + '\n')
   return results
@@ -54,6 +56,23 @@ def final(rows, view: str = 'members') -> dict[str, float]:
   keys = [column.key for column in columns.table_columns(rows)]
   keys += [f'gap_closed/{gap.metric}' for gap in verdict.gaps(rows, student).closed]
   return {key: metrics[key] for key in keys if metrics.get(key) is not None}
+
+
+def shown(config, compared, probes):
+  """What pictures show: not the average of students that were not trained to be averaged."""
+  if config.student.view == 'averaged':
+    return compared, probes
+  keep = lambda name: name != 'student-averaged'
+  compared = compared._replace(
+    rows=[row for row in compared.rows if keep(row['name'])],
+    models=[model for model in compared.models if keep(model.name)],
+  )
+  spaces = {'plane': probes.plane, 'line': probes.line}
+  for name, space in spaces.items():
+    if space is not None:
+      found = {model: p for model, p in space.predictives.items() if keep(model)}
+      spaces[name] = space._replace(predictives=found)
+  return compared, probes._replace(**spaces)
 
 
 def draw(folder: pathlib.Path, dataset, compared, probes, writer) -> dict[str, str]:

@@ -21,7 +21,21 @@ class Run(NamedTuple):
 
   @property
   def students(self) -> list[dict]:
-    return [row for row in self.rows if row['name'].startswith('student')]
+    """The student's rows, first the view that the run is about."""
+    found = [row for row in self.rows if row['name'].startswith('student')]
+    return found[::-1] if self.config.get('student', {}).get('view') == 'averaged' else found
+
+  @property
+  def machine(self) -> str | None:
+    """What it was timed on: processor, devices and versions; None where that is not recorded."""
+    versions = self.results.get('versions', {})
+    return repr(sorted(versions.items())) if 'processor' in versions else None
+
+  def named(self, row: dict, name: str = '') -> str:
+    """How a student's row is called: by the run's label unless told, and its view."""
+    if row['name'] == 'student-averaged':
+      return f'{name or self.label} (averaged)'
+    return (name or self.label) + (' (members)' if row is not self.students[0] else '')
 
 
 def read(folders) -> list[Run]:

@@ -1,10 +1,9 @@
-"""Results as text: a table for the terminal, Markdown and LaTeX over any number of runs."""
+"""Results as text: a table for the terminal, and one in Markdown over any number of runs."""
 
 from typing import NamedTuple
 
 from ensdistill.report import columns as columns_lib
-
-AVERAGED = ' (averaged)'  # behind the name of a student's average
+from ensdistill.report.runs import Run
 
 
 class Row(NamedTuple):
@@ -13,13 +12,14 @@ class Row(NamedTuple):
   label: str
   row: dict  # as in results.json
   student: bool
+  machine: str | None = None  # that it was timed on, where runs are compared and it is known
 
 
 def table(results: dict) -> str:
   """The rows of a run, a line each, with the standard error where there are several students."""
   rows = some_ensembles(results['rows'])
   kind = columns_lib.family(rows)
-  columns = columns_lib.MAIN[kind] + columns_lib.COST[::2] + columns_lib.GAP
+  columns = columns_lib.MAIN[kind] + columns_lib.COST[0:3:2] + columns_lib.GAP
   lines = [['', *(column.title for column in columns)]]
   for row in rows:
     lines.append([row['name'], *(cell(row, column) for column in columns)])
@@ -43,14 +43,14 @@ def _align(text, width, column):
   return text.rjust(width) if column else text.ljust(width)
 
 
-def cell(row, column, plus_minus: str = ' ± ') -> str:
+def cell(row, column) -> str:
   """A metric of a row as text, with its standard error if it has one; '-' where it is missing."""
   value = row['metrics'].get(column.key)
   if value is None:
     return '-'
   error = row['se'].get(column.key)
   form = column.error or column.form
-  return column.form(value) + (f'{plus_minus}{form(error)}' if error and row['seeds'] > 1 else '')
+  return column.form(value) + (f' ± {form(error)}' if error and row['seeds'] > 1 else '')
 
 
 def _note(results) -> str:
@@ -58,24 +58,46 @@ def _note(results) -> str:
   return f'gap closed: of the distance in NLL from one member to the ensemble. {took}'
 
 
-def joined(runs: dict[str, dict]) -> list[Row]:
-  """Rows of several runs {label: results}: what they share (their teacher's) stands there once."""
-  rows, seen = [], {}
-  for label, results in runs.items():
-    for row in some_ensembles(results['rows']):
-      if is_student(row):
-        continue
+def joined(runs: list[Run]) -> list[Row]:
+  """Rows of several runs: what they share (their teacher's) stands there once.
+
+  Of several runs each shows one student; a second view of it is left to `others`.
+  """
+  rows, seen, several = [], set(), len(runs) > 1
+  for run in runs:
+    for row in some_ensembles(run.rows):
       same = repr((row['name'], row['metrics'].get('nll'), row['metrics'].get('cnll')))
-      if same not in seen:
-        clash = any(r.row['name'] == row['name'] for r in rows)
-        seen[same] = True
-        rows.append(Row(f'{row["name"]} [{label}]' if clash else row['name'], row, False))
-  for label, results in runs.items():
-    students = [row for row in results['rows'] if is_student(row)]
-    for row in students:
-      averaged = AVERAGED if row['name'] == 'student-averaged' else ''
-      rows.append(Row((label if len(runs) > 1 else 'student') + averaged, row, True))
-  return rows
+      if is_student(row) or same in seen:
+        continue
+      seen.add(same)
+      clash = any(r.row['name'] == row['name'] for r in rows)
+      label = f'{row["name"]} [{run.label}]' if clash else row['name']
+      rows.append(_timed(run, Row(label, row, False)) if several else Row(label, row, False))
+  if several:
+    return rows + [_student(run, run.students[0]) for run in runs if run.students]
+  (run,) = runs
+  return rows + [Row(run.named(row, 'student'), row, True) for row in run.students]
+
+
+def others(runs: list[Run]) -> list[Row]:
+  """The views that `joined` leaves out: averages of students that were not trained to be averaged,
+  members of those that were.
+  """
+  return [_student(run, row) for run in runs for row in run.students[1:] if len(runs) > 1]
+
+
+def _student(run, row) -> Row:
+  return _timed(run, Row(run.named(row), row, True))
+
+
+def _timed(run, row: Row) -> Row:
+  """Among several runs: its time as a multiple of one member's, which was timed in the same run."""
+  metrics, key = dict(row.row['metrics']), 'ms_per_example'
+  ours, unit = metrics.get(key), run.rows[0]['metrics'].get(key)
+  metrics = {k: v for k, v in metrics.items() if not k.startswith(key)}
+  if ours and unit:
+    metrics[columns_lib.TIMES] = ours / unit
+  return row._replace(row=row.row | {'metrics': metrics}, machine=run.machine)
 
 
 def is_student(row) -> bool:
@@ -90,9 +112,8 @@ def best(rows: list[Row], column) -> set[int]:
   if not column.better:
     return set()
   rivals = [i for i, row in enumerate(rows) if row.student]
-  runs = {rows[i].label.removesuffix(AVERAGED) for i in rivals}
-  if column.key.startswith('ms_') and len(runs) > 1:
-    return set()  # timed at different moments
+  if column.key == columns_lib.TIMES and not comparable(rows):
+    return set()
   if len(rivals) < 2:
     rivals = range(len(rows))
   values = {i: rows[i].row['metrics'].get(column.key) for i in rivals}
@@ -103,12 +124,31 @@ def best(rows: list[Row], column) -> set[int]:
   return {i for i, value in values.items() if column.form(value) == column.form(top)}
 
 
+def comparable(rows: list[Row]) -> bool:
+  """Were the students of several runs timed on the same machine, with the same versions?"""
+  machines = {row.machine for row in rows if row.student}
+  return len(machines) == 1 and machines != {None}
+
+
+def time_note(rows: list[Row]) -> str | None:
+  """How far the times of several runs may be compared."""
+  if not any(columns_lib.TIMES in row.row['metrics'] for row in rows):
+    return None
+  note = 'Times are multiples of one member’s, timed in turns with it in the same run.'
+  if comparable(rows):
+    return f'{note} All runs had the same machine and versions.'
+  return (
+    f'{note} The runs had different machines or versions, or did not record theirs: milliseconds '
+    'are not compared, and no time is marked as the best.'
+  )
+
+
 def bold_note(rows: list[Row]) -> str:
   several = sum(row.student for row in rows) > 1
   return f'Bold: the best {"student" if several else "model"} of each column, ties included.'
 
 
-def markdown(runs: dict[str, dict]) -> str:
+def markdown(runs: list[Run]) -> str:
   """One table over the runs in Markdown, the best of each column in bold."""
   rows = joined(runs)
   columns = columns_lib.table_columns([r.row for r in rows])
@@ -123,23 +163,6 @@ def markdown(runs: dict[str, dict]) -> str:
   return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines) + '\n'
 
 
-def latex(runs: dict[str, dict]) -> str:
-  """The same table in LaTeX, for the booktabs package."""
-  rows = joined(runs)
-  columns = columns_lib.table_columns([r.row for r in rows])
-  tops = [best(rows, column) for column in columns]
-  head = ['model', *(arrow(_escaped(column), r'$\uparrow$', r'$\downarrow$') for column in columns)]
-  lines = [rf'\begin{{tabular}}{{l{"r" * len(columns)}}}', r'\toprule']
-  lines += [' & '.join(head) + r' \\', r'\midrule']
-  for i, row in enumerate(rows):
-    if row.student and i and not rows[i - 1].student:
-      lines.append(r'\midrule')
-    cells = [escape(cell(row.row, column, '±')).replace('±', r' $\pm$ ') for column in columns]
-    cells = [rf'\textbf{{{c}}}' if i in t else c for c, t in zip(cells, tops)]
-    lines.append(' & '.join([escape(row.label), *cells]) + r' \\')
-  return '\n'.join([*lines, r'\bottomrule', r'\end{tabular}']) + '\n'
-
-
 def arrow(column, up='↑', down='↓'):
   """A column's title and which way is better."""
   return (
@@ -147,19 +170,5 @@ def arrow(column, up='↑', down='↓'):
   )
 
 
-def _escaped(column):
-  return column._replace(title=escape(column.title))
-
-
 def _pipe(text):
   return text.replace('|', r'\|')
-
-
-def escape(text: str) -> str:
-  """Text for LaTeX."""
-  special = {c: f'\\{c}' for c in '&%$#_{}'} | {
-    '\\': r'\textbackslash{}',
-    '~': r'\textasciitilde{}',
-    '^': r'\textasciicircum{}',
-  }
-  return ''.join(special.get(c, c) for c in text)
