@@ -102,7 +102,7 @@ def dataset_of(model, name: str | None = None, dir: str | None = None):
 
 def evaluate(model, arguments) -> dict:
   """results.json of one row; `arguments` are the command's."""
-  from ensdistill import cost, measure, sets
+  from ensdistill import measure, runtime, sets
   from ensdistill.report.results import strict
 
   began = time.monotonic()
@@ -116,7 +116,7 @@ def evaluate(model, arguments) -> dict:
   shifted = {}
   for kind, severity, x, y in sets.shifted(dataset, arguments.shift, not_run, **shifts):
     shifted |= measure.shifted(kind, severity, predict(x), y)
-  found |= measure.with_means(shifted) | {'params': cost.parameters(model.variables)}
+  found |= measure.with_means(shifted) | _costs(model)
   row = {'name': 'student', 'seeds': 1, 'se': {}, 'metrics': found}
   return strict(
     {
@@ -126,6 +126,7 @@ def evaluate(model, arguments) -> dict:
       'rows': [row],
       'not_run': not_run,
       'timings': {'evaluation': time.monotonic() - began},
+      'versions': runtime.versions(),
     }
   )
 
@@ -144,12 +145,27 @@ def _network(model, batch: int):
   return lambda x: library.in_units(program(model.variables, x), *units)
 
 
+def _costs(model) -> dict:
+  """Parameters, operations and milliseconds of the student, for inputs as its data holds them."""
+  from ensdistill import cost, data
+
+  forward = lambda variables, x: model.distribution(
+    model.student.module.apply(variables, data.as_input(x))
+  )
+  student = forward, model.variables, cost.parameters(model.variables)
+  return cost.of_models({'student': student}, model.spec['shape'], model.spec['dtype'])['student']
+
+
 def table(results: dict) -> str:
-  """The test set's metrics, a line for each foreign set, a line for each corruption."""
-  found = results['rows'][0]['metrics']
+  """The test set's metrics, what the student costs, a line for each foreign set and corruption."""
+  from ensdistill.report import columns
+
+  found = dict(results['rows'][0]['metrics'])
+  costs = {column.title: (column, found.pop(column.key, None)) for column in columns.COST}
   title = f'{results["name"]} on {results["data"]}, {results["examples"]["test"]} test examples'
   lines = [title, '-' * len(title)]
   lines += [f'{key:22}{_number(value)}' for key, value in found.items() if '/' not in key]
+  lines += [f'{t:22}{c.form(value)}' for t, (c, value) in costs.items() if value is not None]
   split = [(*key.rsplit('/', 1), value) for key, value in found.items()]
   for prefix, keys in (
     ('ood/', ('auroc_total', 'auroc_knowledge', 'fpr95_total', 'knowledge')),
@@ -171,4 +187,4 @@ def table(results: dict) -> str:
 
 
 def _number(value) -> str:
-  return '-' if value is None else f'{value:,}' if isinstance(value, int) else f'{value:.4f}'
+  return '-' if value is None else f'{value:.4f}'

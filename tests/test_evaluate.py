@@ -106,17 +106,21 @@ def test_the_command_repeats_the_students_row(run, tmp_path, capsys):
   (ours,) = found['rows']
   assert ours['name'] == row['name'] == 'student'
   theirs = row['metrics']
-  with_others = ('gap_closed/', 'agreement', 'dee', 'flops', 'ms_')
+  with_others = ('gap_closed/', 'agreement', 'dee')
   alone = {k for k in theirs if not k.rsplit('/', 1)[-1].startswith(with_others)}
   alone = {k for k in alone if not k.startswith(with_others)}
   assert set(ours['metrics']) == alone
-  for key in alone:
+  times = {'ms_per_example', 'ms_per_example/batch_1'}
+  assert times < alone and all(ours['metrics'][key] > 0 for key in times)
+  assert {'params', 'flops'} < alone and found['versions']['processor']
+  for key in alone - times:
     number = theirs[key] if theirs[key] == theirs[key] else None  # NaN is null
     assert ours['metrics'][key] == pytest.approx(number, rel=1e-4, abs=1e-6), key
   printed = capsys.readouterr().out
   for text in ('tiny on digits, 60 test', 'ood/photographs', 'shift/contrast/5', 'shift/mean/1'):
     assert text in printed
   assert f'{ours["metrics"]["nll"]:.4f}' in printed
+  assert f'{ours["metrics"]["params"]:,}' in printed and 'ms/example' in printed
 
 
 def test_the_command_on_another_set(run, tmp_path, capsys):
