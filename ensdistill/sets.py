@@ -11,13 +11,15 @@ from typing import NamedTuple
 import numpy as np
 
 from ensdistill import data, names
-from ensdistill.data import checks, images, shift, sources
+from ensdistill.data import checks, images, prepared, records, shift, sources
 
 # Out of distribution for any table: made of its own test inputs.
 OUTSIDE = 'outside'
 DEFAULT_SHIFTS = ('gaussian_noise', 'defocus_blur', 'contrast', 'rotation')
 # A shifted set that is stored: what it is called before its severity.
 _STORED = re.compile(r'(tfds|npz):(.+)_([1-5])(\.npz)?')
+# All forms of one that is prepared, such as tfds:cifar10_corrupted.
+_ALL_FORMS = re.compile(r'tfds:([^/:]+)')
 
 
 class Shifted(NamedTuple):
@@ -38,7 +40,7 @@ def check(dataset, *, ood: str, shifts: str, dir: str | None = None) -> None:
       sources.find(sources.Request(name, dir, 0, shape=dataset.shape), {})
     except data.DataError:
       pass  # not at hand, which `not_run` will say
-  shift_names(dataset, shifts)
+  shift_names(dataset, shifts, dir)
 
 
 def ood_names(dataset, wanted: str) -> list[str]:
@@ -72,18 +74,22 @@ def outside(dataset, seed: int = 0) -> np.ndarray:
   return x
 
 
-def shift_names(dataset, wanted: str) -> list[str]:
-  """Kinds of corruption and stored sets; of tables there are none by default."""
+def shift_names(dataset, wanted: str, dir: str | None = None) -> list[str]:
+  """Kinds of corruption and stored sets; of tables there are none by default.
+
+  tfds:NAME stands for all of its forms that are prepared; where none is, it stays as it is.
+  """
   is_images = len(dataset.shape) == 3
   presets = {'none': (), 'all': shift.SHIFTS, 'default': DEFAULT_SHIFTS if is_images else ()}
   found = _expand(wanted, presets)
+  found = [form for name in found for form in _forms(name, dir) or [name]]
   for name in found:
     if ':' not in name:
       names.lookup('shift', name, shift.SHIFTS)
-    elif not _STORED.fullmatch(name):
+    elif not (_STORED.fullmatch(name) or _ALL_FORMS.fullmatch(name)):
       raise ValueError(
         f'shifted set {name!r} must end in its severity, _1 to _5, as in '
-        'tfds:cifar10_corrupted/fog_3'
+        'tfds:cifar10_corrupted/fog_3, or name a whole collection: tfds:cifar10_corrupted'
       )
   if found and not is_images:
     raise ValueError(
@@ -91,6 +97,15 @@ def shift_names(dataset, wanted: str) -> list[str]:
       "evaluate.shift='none'"
     )
   return found
+
+
+def _forms(name: str, dir: str | None) -> list[str]:
+  """tfds:NAME -> tfds:NAME/KIND_SEVERITY of every form that is prepared, in order."""
+  collection = _ALL_FORMS.fullmatch(name)
+  if not collection:
+    return []
+  forms = sorted(p.name for p in (prepared.root(dir) / collection[1]).glob('*_[1-5]'))
+  return [f'{name}/{form}' for form in forms if prepared.exists(f'{collection[1]}/{form}', dir)]
 
 
 def _expand(wanted: str, presets) -> list[str]:
@@ -121,7 +136,10 @@ def shifted(
   """One corrupted set after the other (all at once may be large), the same examples in each."""
   chosen = _choice(len(dataset.test.x), examples, seed)
   x, y = dataset.test.x[chosen], dataset.test.y[chosen]
-  for name in shift_names(dataset, wanted):
+  for name in shift_names(dataset, wanted, dir):
+    if _ALL_FORMS.fullmatch(name):
+      not_run[f'shift/{name}'] = _remedy(name, dir)
+      continue
     if ':' not in name:
       for severity in shift.SEVERITIES:
         yield Shifted(name, severity, shift.apply(name, severity, x, seed), y)
@@ -133,6 +151,18 @@ def shifted(
       continue
     chosen = _choice(len(stored_x), examples, seed)
     yield Shifted(*_kind_and_severity(name), stored_x[chosen], stored_y[chosen])
+
+
+def _remedy(name: str, dir) -> str:
+  """What prepares all forms of a collection."""
+  folder, collection = prepared.root(dir), _ALL_FORMS.fullmatch(name)[1]
+  return (
+    f'{collection!r} is not prepared: {folder / collection} holds no form of it. Fill it with: '
+    "pip install 'ensdistill[tf]' && python -c \"import tensorflow_datasets as tfds; "
+    f"[tfds.builder(f'{collection}/{{form}}', data_dir='{folder}').download_and_prepare("
+    f"file_format='{records.FORMAT}') for form in tfds.builder_cls('{collection}')"
+    '.builder_configs]"'
+  )
 
 
 def _choice(size: int, examples: int, seed: int) -> np.ndarray:

@@ -139,6 +139,30 @@ def test_stored_shifted_sets(tmp_path):
   assert 'has label 3, tiny 3 classes' in reason
 
 
+def test_a_collection_stands_for_its_prepared_forms(tmp_path):
+  from test_data_prepared import write
+
+  dataset, random = tiny.dataset(), np.random.default_rng(0)
+  wanted, where = 'contrast,tfds:tiny_corrupted', {'dir': str(tmp_path)}
+  assert sets.shift_names(dataset, wanted, **where) == ['contrast', 'tfds:tiny_corrupted']
+  for form in ('fog_2', 'fog_1', 'snow_1'):
+    x = random.integers(0, 256, (6, 8, 8, 1), np.uint8)
+    test = x, [0, 1, 2, 0, 1, 2]
+    write(tmp_path, {'test': test}, name=f'tiny_corrupted/{form}', shape=(8, 8, 1), classes=3)
+  (tmp_path / 'tiny_corrupted' / 'rain_1').mkdir()  # nothing in it
+  names = [f'tfds:tiny_corrupted/{form}' for form in ('fog_1', 'fog_2', 'snow_1')]
+  assert sets.shift_names(dataset, wanted, **where) == ['contrast', *names]
+  sets.check(dataset, ood='none', shifts=wanted, **where)
+  not_run = {}
+  found = list(sets.shifted(dataset, 'tfds:tiny_corrupted', not_run, examples=4, **where))
+  assert [(s.kind, s.severity, len(s.x)) for s in found] == [
+    ('tiny_corrupted.fog', 1, 4), ('tiny_corrupted.fog', 2, 4), ('tiny_corrupted.snow', 1, 4)
+  ]  # fmt: skip
+  assert not not_run
+  assert not list(sets.shifted(dataset, 'tfds:cifar10_corrupted', not_run, examples=4, **where))
+  assert "builder_cls('cifar10_corrupted')" in not_run['shift/tfds:cifar10_corrupted']
+
+
 def test_means_are_over_kinds_with_all_severities():
   assert sets._kind_and_severity('tfds:cifar10_corrupted/fog_3') == ('cifar10_corrupted.fog', 3)
   found = {
