@@ -53,3 +53,23 @@ def test_errors_are_one_line(capsys, arguments, code, message):
     data_command.main(arguments)
   error = capsys.readouterr().err
   assert stopped.value.code == code and message in error and error.count('\n') == 1
+
+
+@pytest.mark.parametrize(
+  'counts, name, message',
+  [
+    ((), 'set', 'set holds no image'),
+    ((3,), 'set/class_0', 'set/class_0 has no class folders: it can serve as inputs'),
+    ((6, 6), 'set', r'/029.png: an image of 20 x 30 pixels, others have 12 x 12: set data.size'),
+  ],
+)
+def test_folders_that_are_no_set(tmp_path, capsys, counts, name, message):
+  root = pictures.folder(tmp_path / 'set', counts)
+  root.mkdir(exist_ok=True)
+  if len(counts) > 1:
+    pictures.write(root / 'class_1' / '029.png', (0, 0, 0), (20, 30))
+  with pytest.raises(SystemExit) as stopped:
+    data_command.main([f'folder:{tmp_path}/{name}', f'--out={tmp_path}/sheet.png'])
+  error = capsys.readouterr().err
+  assert stopped.value.code == 1 and message in error and error.count('\n') == 1
+  assert not (tmp_path / 'sheet.png').exists()

@@ -23,6 +23,16 @@ def folder(tmp_path_factory):
   return pictures.folder(tmp_path_factory.mktemp('set'), (40, 40), (10, 8))
 
 
+@pytest.fixture(scope='module')
+def slopes(tmp_path_factory):
+  """Twenty images a class that grow lighter downwards: every window of one is another image."""
+  root = pictures.folder(tmp_path_factory.mktemp('slopes'), (20, 20))
+  slope = np.arange(20, dtype=np.uint8)[:, None, None] * np.ones((1, 30, 3), np.uint8)
+  for path in sorted(root.glob('*/*.png')):
+    PIL.Image.fromarray(slope + np.uint8(path.stem)).save(path)
+  return root
+
+
 def load(folder, **settings):
   settings = {'size': 8, 'stream': 'on', **settings}
   return data.load(f'folder:{folder}', **settings)
@@ -86,12 +96,8 @@ def test_arrays_on_the_host_stream_too():
     np.testing.assert_array_equal(batch.arrays[name], values[rows][None])
 
 
-def test_any_number_of_workers_gives_the_same_batches(tmp_path):
-  pictures.folder(tmp_path, (20, 20))
-  slope = np.arange(20, dtype=np.uint8)[:, None, None] * np.ones((1, 30, 3), np.uint8)
-  for path in sorted(tmp_path.glob('*/*.png')):
-    PIL.Image.fromarray(slope + np.uint8(path.stem)).save(path)
-  dataset = load(tmp_path)
+def test_any_number_of_workers_gives_the_same_batches(slopes):
+  dataset = load(slopes)
   drawn = lambda workers: stream(dataset, orders(2), steps=5, area=0.2, workers=workers)
   alone, by_two = (list(drawn(workers).starting(2)) for workers in (0, 2))
   assert len(alone) == len(by_two) == 3
@@ -109,14 +115,24 @@ def test_any_number_of_workers_gives_the_same_batches(tmp_path):
   assert len(set(heights)) > 5
 
 
-def test_an_epoch_has_every_example_once(folder):
-  dataset = load(folder, limit=64)
-  dataset = dataclasses.replace(dataset, train=data.Split(dataset.train.x, np.arange(58)))
-  assert len(dataset.train.x) == 58  # of which an epoch has seven batches of eight
+def test_it_goes_on_at_any_step_with_the_same_batches(slopes):
+  drawn = lambda at: list(stream(load(slopes), orders(2), steps=9, area=0.2).starting(at))
+  whole = drawn(0)  # three epochs
+  for at in np.random.default_rng(0).choice(np.arange(1, 9), 4, replace=False).tolist():
+    assert tiny.largest_difference(whole[at:], drawn(at)) == 0
+
+
+@pytest.mark.parametrize('size', [56, 58])
+def test_an_epoch_has_every_example_once(folder, size):
+  """In seven batches of eight; what fills no batch waits for another epoch."""
+  x = load(folder).train.x.take(np.arange(size))
+  dataset = dataclasses.replace(load(folder), train=data.Split(x, np.arange(size)))
+  epochs = []
   for start in (0, 7):
     seen = [b.arrays['y'] for _, b in zip(range(7), stream(dataset, steps=14).starting(start))]
-    seen = np.concatenate(seen, 1)[0]
-    assert len(set(seen.tolist())) == len(seen) == 56
+    epochs.append(np.concatenate(seen, 1)[0].tolist())
+    assert len(set(epochs[-1])) == len(epochs[-1]) == 56
+  assert epochs[0] != epochs[1] and set(sum(epochs, [])) == set(range(size))
 
 
 @pytest.mark.parametrize('workers', [0, 1])
@@ -133,6 +149,26 @@ def test_a_corrupt_file_in_the_middle_of_a_stream_is_named(folder, tmp_path, wor
     for _ in streamed.starting(0):
       received += 1
   assert received == 1
+
+
+def test_a_corrupt_file_that_is_skipped_is_in_no_batch(tmp_path):
+  root = pictures.folder(tmp_path, (40, 40), suffix='.jpg')
+  rows = lambda dataset: stream(dataset, steps=7).starting(0)
+  where = lambda dataset: {dataset.train.x.records.where(i) for i in range(len(dataset.train.x))}
+  bad = sorted(where(load(root)))[20]
+  pictures.damage(pathlib.Path(bad))
+  dataset = load(root, unreadable='skip')
+  assert len(dataset.skipped) == 1 and bad in dataset.skipped[0] and bad not in where(dataset)
+  assert len(list(rows(dataset))) == 7
+  # Damaged after all were tried: it stops, and says how to try again.
+  late = sorted(where(dataset))[20]
+  pathlib.Path(late).write_bytes(b'0' * pathlib.Path(late).stat().st_size)
+  again = (
+    f'{late} cannot be read .*was readable before: remove {root}/.unreadable-train.json to try'
+  )
+  with pytest.raises(data.DataError, match=again) as caught:
+    list(rows(load(root, unreadable='skip')))
+  assert '\n' not in str(caught.value)
 
 
 def test_random_crops_are_for_images_in_files(folder):

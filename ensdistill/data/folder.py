@@ -61,8 +61,15 @@ def source(
       )
     return cuts.take(read('train'), held if part == 'test' else kept)
 
+  def unlabelled() -> Split:
+    read('train')  # where there is no image that is what is said
+    raise DataError(
+      f'{folders["train"]} has no class folders: it can serve as inputs; to train on its images '
+      'put those of each class into a folder of their own'
+    )
+
   if not classes:
-    return Source(request.name, {'test': lambda: read('train')})
+    return Source(request.name, {'train': unlabelled, 'test': lambda: read('train')})
   parts = {p: functools.partial(read, p) for p in folders if _labelled(folders[p], classes)}
   if 'test' not in parts:
     if 'valid' in parts:

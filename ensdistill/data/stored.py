@@ -17,6 +17,7 @@ from ensdistill.data import images
 from ensdistill.data.dataset import DataError, Split
 
 _REMEDY = ": repair or remove it, or set data.unreadable='skip'"
+_AGAIN = ', and was readable before: remove {} to try all images again'
 _TRIES = 10  # for a random window that fits into the image
 _CHUNK = 1000  # images that are decoded together
 Box = tuple[float, float, float, float]  # left, upper, right, lower
@@ -65,6 +66,7 @@ class Stored:
   central: float = 1.0
   exact: bool = False
   skipped: tuple[str, ...] = ()  # why images that were here are not
+  tried: str = ''  # the file that holds what was found when all were tried
 
   ndim = 4
   dtype = np.dtype(np.uint8)
@@ -118,7 +120,8 @@ class Stored:
     except Exception as error:  # decoders raise whatever they stumble over
       why = str(error).partition(' <')[0]  # the address of a buffer
       where = self.records.where(row)
-      raise Unreadable(f'{where} cannot be read as an image ({why}){_REMEDY}') from None
+      remedy = _AGAIN.format(self.tried) if self.tried else _REMEDY
+      raise Unreadable(f'{where} cannot be read as an image ({why}){remedy}') from None
 
   def _central_window(self, size) -> Box:
     if self.exact and size != self.form[1::-1]:
@@ -153,7 +156,8 @@ def readable(split: Split, kept: str | os.PathLike) -> Split:
   rows = np.setdiff1d(np.arange(len(images)), [int(row) for row in reasons])
   if not len(rows):
     raise DataError(next(iter(reasons.values())))
-  left = dataclasses.replace(images.take(rows), skipped=tuple(reasons.values()))
+  left = images.take(rows)
+  left = dataclasses.replace(left, skipped=tuple(reasons.values()), tried=os.fspath(kept))
   return Split(left, None if y is None else y[rows])
 
 
