@@ -5,6 +5,8 @@ import io
 import matplotlib
 import numpy as np
 from matplotlib import ticker
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette.
@@ -69,7 +71,8 @@ def legend_below(figure, ax, columns: int = 2, **settings):
 def settle(figure):
   """Lays a figure out for good: every later draw would do it again, at most of its cost."""
   if figure.get_layout_engine() is not None:
-    for _ in range(2):  # pictures of fixed aspect beside a colour bar settle at the second
+    fixed = any(axis.get_aspect() != 'auto' for axis in figure.axes)
+    for _ in range(2 if fixed else 1):  # those beside a colour bar settle at the second
       figure.get_layout_engine().execute(figure)
     figure.set_layout_engine('none')
 
@@ -77,22 +80,27 @@ def settle(figure):
 def png(figure, dpi: int = DPI, limit: int = 150_000) -> bytes:
   """A PNG of at most `limit` bytes: its resolution falls until it fits."""
   while True:
-    content = _saved(figure, format='png', dpi=dpi)
+    content = _png(figure, dpi)
     if len(content) <= limit or dpi <= 40:
       return content
     dpi = max(40, min(dpi - 10, int(dpi * (limit / len(content)) ** 0.5)))
 
 
-def svg(figure) -> bytes:
-  """The picture as vectors; what has thousands of points is a bitmap within it."""
-  return _saved(figure, format='svg', dpi=160, metadata={'Date': None})
-
-
-def _saved(figure, **settings) -> bytes:
+def _png(figure, dpi: int) -> bytes:
   file = io.BytesIO()
   with matplotlib.rc_context(SETTINGS):
-    figure.savefig(file, facecolor='white', **settings)
+    figure.set_dpi(dpi)
+    FigureCanvasAgg(figure).print_png(file)  # savefig would draw it twice
   return file.getvalue()
+
+
+def svg(figure) -> bytes:
+  """The picture as vectors; what has thousands of points is a bitmap within it."""
+  file = io.StringIO()
+  with matplotlib.rc_context(SETTINGS):
+    figure.set_dpi(160)
+    FigureCanvasSVG(figure).print_svg(file, metadata={'Date': None})
+  return file.getvalue().encode()
 
 
 def pixels(content: bytes) -> np.ndarray:
