@@ -2,12 +2,14 @@
 
 import json
 
+import jax
 import numpy as np
 import pictures
 import PIL.Image
 import pytest
 
-from ensdistill import data
+from configs import kd_tiny_imagenet
+from ensdistill import data, distil, run, teacher, writers
 from ensdistill.data import stored
 
 
@@ -81,6 +83,26 @@ def test_the_layout_of_tiny_imagenet(tmp_path):
     file.write_text(good)
 
 
+def test_the_config_of_tiny_imagenet_trains_from_its_folder(tmp_path):
+  pictures.tiny_imagenet(tmp_path / 'tiny-imagenet-200')
+  config = kd_tiny_imagenet.get_config('small')
+  short = {'steps': 2, 'batch_size': 8}
+  config.update(
+    data=dict(dir=str(tmp_path)), teacher=dict(short, members=2), student=short, scores=1
+  )
+  config.evaluate.batch_size = 6
+  plan = run.prepare(config, str(tmp_path / 'run'))
+  assert plan.training.shape == (64, 64, 3) and len(plan.training.train.x) == 54
+  found = teacher.obtain(config, plan.dataset, tmp_path / 'teachers', writers.Silent())
+  student = distil.distil(config, plan.training, found, plan.folder, writers.Silent())
+  assert found.size == 2
+  for trained in (found, student):
+    for statistics in jax.tree.leaves(trained.variables['batch_stats']):
+      assert np.isfinite(statistics).all() and not np.isin(statistics, (0, 1)).all()
+  moved = jax.tree.map(lambda a, b: np.abs(a[0] - b[0]).max(), found.variables, student.variables)
+  assert min(jax.tree.leaves(moved['params'])) > 0
+
+
 def test_images_of_all_kinds_become_colour_of_one_size(tmp_path):
   pictures.folder(tmp_path, (6, 6))
   kinds = {'L': '.png', 'RGBA': '.png', 'LA': '.png', 'P': '.gif', 'CMYK': '.jpg', '1': '.bmp'}
@@ -97,6 +119,15 @@ def test_images_of_all_kinds_become_colour_of_one_size(tmp_path):
   everything = np.concatenate([s.x for s in (loaded.train, loaded.valid, loaded.test)])
   white = (everything.min((1, 2, 3)) >= 254).sum()
   assert white == len(kinds) + 1
+
+
+@pytest.mark.parametrize('mode, expected', [('L', (131, 131, 131)), ('RGBA', (10, 200, 90))])
+def test_grey_and_transparent_images_keep_their_values(tmp_path, mode, expected):
+  image = PIL.Image.new('RGB', (9, 9), (10, 200, 90)).convert(mode)
+  if mode == 'RGBA':
+    image.putalpha(0)
+  image.save(tmp_path / 'x.png')
+  assert data.load_inputs(f'folder:{tmp_path}', shape=(3, 3, 3))[0, 1, 1].tolist() == [*expected]
 
 
 def test_the_central_window_keeps_proportions(tmp_path):
@@ -193,7 +224,7 @@ def test_what_is_refused(tmp_path):
   (root / 'class_2').mkdir()
   with pytest.raises(data.DataError, match=r'class_2 holds no image \(.bmp'):
     load(root)
-  with pytest.raises(data.DataError, match='it can serve as inputs, not be trained on'):
+  with pytest.raises(data.DataError, match='class_0 has no class folders: it can serve as inputs'):
     load(root / 'class_0')
   (tmp_path / 'none').mkdir()
   with pytest.raises(data.DataError, match='none holds no image'):
