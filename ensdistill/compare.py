@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from ensdistill import cost, data, evaluate, measure, mesh, metrics, sets
+from ensdistill.metrics import influence
 
 
 class Model(NamedTuple):
@@ -42,23 +43,25 @@ def compare(config, dataset, teacher, distilled, writer) -> Comparison:
     Model(row, [{name: predictions[name][row][i] for name in inputs} for i in range(len(repeats))])
     for row, repeats in predictions['test'].items()
   ]
-  shifted = _shifted(section, dataset, networks, writer, not_run, options)
+  whole = models[teacher.size - 1]  # the ensemble of all members
+  shifted = _shifted(section, dataset, networks, writer, not_run, options, whole.name)
   for name, reason in not_run.items():
     writer.line(f'not run: {name}: {reason}')
   costs = _costs(config, dataset, teacher, distilled)
-  everyone = models[teacher.size - 1].repeats[0]  # the ensemble of all members
-  rows = []
+  rows, influences = [], {}
   for model in models:
     against = {}
     if model.name.startswith('student'):
       curve = [r['metrics']['cnll'] for r in rows[: teacher.size] if 'cnll' in r['metrics']]
-      against = {'ensemble': everyone, 'curve': curve or None}
+      against = {'ensemble': whole.repeats[0], 'curve': curve or None}
     measured = [
-      measure.sets(dataset, r, **against) | measure.with_means(shifted[model.name][i])
+      measure.sets(dataset, r, **against) | measure.with_means(shifted.metrics[model.name][i])
       for i, r in enumerate(model.repeats)
     ]
     rows.append(row(model.name, measured, costs.get(model.name, {})))
-  _add_gaps(rows)
+    if model.name in ('member', whole.name):
+      influences[model.name] = _influences(dataset, model, measured, shifted)
+  _add_gaps(rows, _test_errors(influences['member'], influences[whole.name]))
   return Comparison(rows, models, not_run)
 
 
@@ -103,9 +106,17 @@ def _predictions(networks, x) -> dict[str, list]:
   return rows
 
 
-def _shifted(section, dataset, networks, writer, not_run, options) -> dict[str, list[dict]]:
-  """{row: metrics on every shifted set, of each of its repeats}; one set is held at a time."""
-  found, seen = collections.defaultdict(lambda: collections.defaultdict(dict)), set()
+class _Shifts(NamedTuple):
+  """{row: {repeat: ...}} over all shifted sets; influences of one member and the whole ensemble."""
+
+  metrics: dict
+  influences: dict
+
+
+def _shifted(section, dataset, networks, writer, not_run, options, whole: str) -> _Shifts:
+  """Every row on every shifted set; one set is held at a time."""
+  repeats = lambda: collections.defaultdict(lambda: collections.defaultdict(dict))
+  found, seen = _Shifts(repeats(), repeats()), set()
   options = {'examples': section.shift_examples, **options}
   for kind, severity, x, y in sets.shifted(dataset, section.shift, not_run, **options):
     if kind not in seen:
@@ -113,8 +124,27 @@ def _shifted(section, dataset, networks, writer, not_run, options) -> dict[str, 
       seen.add(kind)
     for row, repeats in _predictions(networks, x).items():
       for i, predictive in enumerate(repeats):
-        found[row][i] |= measure.shifted(kind, severity, predictive, y)
+        found.metrics[row][i] |= measure.shifted(kind, severity, predictive, y)
+        if row in ('member', whole):
+          influences = measure.shifted_influences(kind, severity, predictive, y)
+          found.influences[row][i] |= influences
   return found
+
+
+def _influences(dataset, model, measured, shifted) -> dict[str, tuple]:
+  """Of the examples on a row's metrics."""
+  return influence.mean(
+    [
+      measure.influences(dataset, repeat, metrics.get('temperature', 1.0))
+      | measure.with_means(shifted.influences[model.name][i], influence.average)
+      for i, (repeat, metrics) in enumerate(zip(model.repeats, measured))
+    ]
+  )
+
+
+def _test_errors(member, ensemble) -> dict[str, float]:
+  """{metric: standard error of the gap between two rows, by the number of test examples}."""
+  return {key: influence.error(member[key], ensemble[key]) for key in member if key in ensemble}
 
 
 def row(name, repeats, costs) -> dict:
@@ -129,8 +159,11 @@ def row(name, repeats, costs) -> dict:
   return {'name': name, 'seeds': len(repeats), 'se': errors, 'metrics': means | costs}
 
 
-def _add_gaps(rows) -> None:
-  """gap_closed/x = (member - student) / (member - ensemble), null where there is no gap."""
+def _add_gaps(rows, test_errors=None) -> None:
+  """gap_closed/x = (member - student) / (member - ensemble), null where there is no gap.
+
+  test_errors: {metric: standard error of the gap by the number of test examples}, as far as known.
+  """
   member, *others = rows
   ensembles = [row for row in others if row['name'].startswith('ensemble-')]
   for row in others:
@@ -138,7 +171,8 @@ def _add_gaps(rows) -> None:
       continue
     for key, error in member['se'].items():
       values = [r['metrics'].get(key) for r in (member, ensembles[-1], row)]
-      gap = metrics.summary.gap_closed(*values, member_se=error or 0.0)
+      errors = {'member_se': error or 0.0, 'test_se': (test_errors or {}).get(key, 0.0)}
+      gap = metrics.summary.gap_closed(*values, **errors)
       row['metrics'][f'gap_closed/{key}'] = gap
       if gap is not None and row['se'].get(key) is not None:
         error = metrics.summary.gap_closed_se(*values[:2], row['se'][key])

@@ -4,6 +4,7 @@ import numpy as np
 
 from ensdistill import metrics
 from ensdistill.data import shift
+from ensdistill.metrics import influence
 
 
 def sets(dataset, predictions: dict, *, ensemble=None, curve=None) -> dict[str, float]:
@@ -30,6 +31,28 @@ def sets(dataset, predictions: dict, *, ensemble=None, curve=None) -> dict[str, 
   return found
 
 
+def influences(dataset, predictions: dict, temperature: float = 1.0) -> dict[str, tuple]:
+  """{metric: influence of the examples on it} of what `sets` measures; see metrics.influence."""
+  test, y = predictions['test'], dataset.test.y
+  if dataset.family == 'categorical':
+    found = influence.classification(test, y, temperature=temperature)
+  else:
+    found = influence.regressed(test, y)
+  for name, predictive in predictions.items():
+    if name.startswith('ood/'):
+      scores = influence.ood(test, predictive)
+      found |= {f'{name}/{key}': value for key, value in scores.items()}
+  return found
+
+
+def shifted_influences(kind: str, severity: int, predictive, y) -> dict[str, tuple]:
+  """The same of what `shifted` measures."""
+  of = influence.classification if hasattr(predictive, 'log_probs') else influence.regressed
+  found = of(predictive, y)
+  keys = [key for key in ('acc', 'rmse', 'nll', 'crps', 'ece', 'knowledge') if key in found]
+  return {f'shift/{kind}/{severity}/{key}': found[key] for key in keys}
+
+
 def shifted(kind: str, severity: int, predictive, y) -> dict[str, float]:
   """{'shift/<kind>/<severity>/acc': ..., ...} of one shifted set."""
   if hasattr(predictive, 'log_probs'):
@@ -49,7 +72,7 @@ def shifted(kind: str, severity: int, predictive, y) -> dict[str, float]:
   return {f'shift/{kind}/{severity}/{key}': float(value) for key, value in found.items()}
 
 
-def with_means(found: dict[str, float]) -> dict[str, float]:
+def with_means(found: dict, mean=lambda values: float(np.mean(values))) -> dict:
   """Adds 'shift/mean/<severity>/<metric>', over the kinds that have all severities."""
   kinds: dict[str, dict] = {}
   for name, value in found.items():
@@ -57,7 +80,7 @@ def with_means(found: dict[str, float]) -> dict[str, float]:
     kinds.setdefault(kind, {})[int(severity), key] = value
   whole = [v for v in kinds.values() if {s for s, _ in v} == set(shift.SEVERITIES)]
   means = {
-    f'shift/mean/{severity}/{key}': float(np.mean([v[severity, key] for v in whole]))
+    f'shift/mean/{severity}/{key}': mean([v[severity, key] for v in whole])
     for severity, key in (whole[0] if whole else ())
   }
   return found | means

@@ -190,6 +190,33 @@ def test_gaps_are_null_where_there_is_none():
   assert not any('gap_closed' in key for key in ensemble['metrics'])
 
 
+def test_a_gap_that_few_test_examples_cannot_show_is_none():
+  row = lambda name, acc: {'name': name, 'seeds': 3, 'se': {'acc': 0.001}, 'metrics': {'acc': acc}}
+  for errors, closed in (({'acc': 0.02}, 0.5), ({'acc': 0.03}, None), ({}, 0.5)):
+    rows = [row('member', 0.90), row('ensemble-2', 0.95), row('student', 0.925)]
+    compare._add_gaps(rows, errors)
+    assert rows[-1]['metrics']['gap_closed/acc'] == pytest.approx(closed)
+
+
+def test_the_test_sets_error_is_that_of_the_same_examples(compared):
+  """As the comparison finds it, from the networks' own predictions."""
+  dataset, _, _, found = compared
+  right = lambda p: np.asarray(p['test'].log_probs()).argmax(-1) == dataset.test.y
+  member = np.mean([right(p) for p in found.models[0].repeats], 0)
+  difference = member - right(found.models[2].repeats[0])
+  expected = difference.std(ddof=1) / len(difference) ** 0.5
+  influences = [
+    compare._influences(dataset, m, [r['metrics']] * 3, compare._Shifts({}, {m.name: [{}] * 3}))
+    for m, r in zip(found.models, found.rows)
+  ]
+  errors = compare._test_errors(influences[0], influences[2])
+  assert errors['acc'] == pytest.approx(expected)
+  values = [row['metrics']['acc'] for row in (found.rows[0], found.rows[2], found.rows[3])]
+  settings = {'member_se': found.rows[0]['se']['acc'], 'test_se': expected}
+  closed = found.rows[3]['metrics']['gap_closed/acc']
+  assert closed == metrics.summary.gap_closed(*values, **settings)
+
+
 def test_regression_is_measured_in_the_targets_units():
   random = np.random.default_rng(0)
   x, y = random.random((30, 4), np.float32), 100 + 20 * random.random((30, 1), np.float32)

@@ -234,8 +234,8 @@ def test_gap_closed():
   assert summary.gap_closed(0.8, 0.9, 0.85) == pytest.approx(0.5)
   assert summary.gap_closed(1.2, 0.8, 0.8) == 1  # lower is better: the same formula
   assert summary.gap_closed(0.8, 0.9, 0.7) == pytest.approx(-1)
-  assert summary.gap_closed(0.8, 0.9, 0.85, member_se=0.03, ensemble_se=0.03) == pytest.approx(0.5)
-  assert summary.gap_closed(0.8, 0.9, 0.85, member_se=0.04, ensemble_se=0.04) is None
+  assert summary.gap_closed(0.8, 0.9, 0.85, member_se=0.03, test_se=0.03) == pytest.approx(0.5)
+  assert summary.gap_closed(0.8, 0.9, 0.85, member_se=0.04, test_se=0.04) is None
   assert summary.gap_closed(0.8, 0.8, 0.85) is None
   for bad in (None, math.nan, math.inf):
     assert summary.gap_closed(0.8, 0.9, bad) is None and summary.gap_closed(bad, 0.9, 0.8) is None

@@ -31,12 +31,17 @@ def _rounding(log_probs):
   return 4 * float(np.finfo(np.float64 if np.asarray(log_probs).itemsize > 4 else np.float32).eps)
 
 
-def bin_table(confidence_B, correct_B, bins=15, rounding=1e-15):
-  """Equal-width bins of confidence; one within `rounding` of an edge is on it, so below it."""
+def bin_index(confidence_B, bins=15, rounding=1e-15):
+  """Which of the equal-width bins; a confidence within `rounding` of an edge is on it, so below."""
   if bins < 1:
     raise ValueError(f'bins={bins}: at least one')
   index_B = np.ceil(np.asarray(confidence_B) * (1 - rounding) * bins).astype(np.int64) - 1
-  index_B = index_B.clip(0, bins - 1)
+  return index_B.clip(0, bins - 1)
+
+
+def bin_table(confidence_B, correct_B, bins=15, rounding=1e-15):
+  """Equal-width bins of confidence."""
+  index_B = bin_index(confidence_B, bins, rounding)
   total = lambda weights: np.bincount(index_B, weights, minlength=bins)
   count = np.bincount(index_B, minlength=bins)
   edges = np.linspace(0, 1, bins + 1)

@@ -81,7 +81,8 @@ def _blocks(p, *others):
     yield jax.tree.map(lambda a, i=i: a[i : i + step], trees)
 
 
-def _all_examples(p, labels_B=None, ensemble=None, **settings):
+def all_examples(p, labels_B=None, ensemble=None, **settings):
+  """`examples` of a set of any size."""
   blocks = _blocks(p, labels_B, ensemble)
   return join([examples(q, y, ensemble=theirs, **settings) for q, y, theirs in blocks])
 
@@ -164,7 +165,7 @@ def classification(
   valid_log_probs_BK = np.concatenate([log_probs(q) for (q,) in _blocks(valid_predictive)])
   temperature = calibration.fit_temperature(valid_log_probs_BK, valid_labels)
   threshold = calibration.conformal_threshold(valid_log_probs_BK, valid_labels, coverage)
-  of_test = _all_examples(p, labels_B, ensemble, temperature=temperature, threshold=threshold)
+  of_test = all_examples(p, labels_B, ensemble, temperature=temperature, threshold=threshold)
   return classification_metrics(of_test, temperature=temperature, ensemble_cnll=ensemble_cnll)
 
 
@@ -183,7 +184,7 @@ def ood(predictive_in, predictive_out, *, ensemble_out=None):
   """
   if hasattr(predictive_in, 'log_probs'):
     return ood_metrics(
-      _all_examples(predictive_in), _all_examples(predictive_out, ensemble=ensemble_out)
+      all_examples(predictive_in), all_examples(predictive_out, ensemble=ensemble_out)
     )
   parts = [regressors.uncertainties(p) for p in (predictive_in, predictive_out)]
   if ensemble_out is not None:
@@ -216,17 +217,18 @@ def regression(p, y_BD, *, ensemble=None):
   return metrics
 
 
-def gap_closed(member, ensemble, student, *, member_se=0.0, ensemble_se=0.0):
+def gap_closed(member, ensemble, student, *, member_se=0.0, test_se=0.0):
   """(member - student) / (member - ensemble): 0 is one network, 1 the ensemble, for any metric.
 
   None where the gap between member and ensemble is less than two of its standard errors, is zero,
-  or where a value is missing or not finite: there is nothing to close, or to measure it by.
+  or where a value is missing or not finite: there is nothing to close, or to measure it by. Its
+  standard error has two parts: how much members differ, and how far so many test examples tell.
   """
   values = member, ensemble, student
   if any(value is None or not math.isfinite(value) for value in values):
     return None
   gap = member - ensemble
-  if gap == 0 or abs(gap) < 2 * math.hypot(member_se, ensemble_se):
+  if gap == 0 or abs(gap) < 2 * math.hypot(member_se, test_se):
     return None
   return (member - student) / gap
 

@@ -1,0 +1,114 @@
+"""Influences of examples: their means are the metrics, their spread is what a bootstrap finds."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import special
+
+from ensdistill import metrics, predictive
+from ensdistill.metrics import influence, summary
+
+SIZE = 400
+
+
+def mixture(seed, members, size=SIZE, far=False):
+  """Members that share what is difficult about an example."""
+  shared = np.random.default_rng(7 + far).normal(0, 1, (size, 1, 3))
+  own = np.random.default_rng(seed).normal(0, 1, (size, members, 3))
+  z_BMK = shared + own
+  if not far:
+    z_BMK[np.arange(size), :, np.arange(size) % 3] += 2
+  return predictive.Mixture(special.log_softmax(z_BMK, -1))
+
+
+LABELS = np.arange(SIZE) % 3
+
+
+def test_means_are_the_metrics():
+  p = mixture(0, 4)
+  found = influence.classification(p, LABELS, temperature=1.3)
+  theirs = summary.classification_metrics(
+    summary.all_examples(p, LABELS, temperature=1.3), temperature=1.3
+  )
+  linear = (
+    'acc',
+    'nll',
+    'bs',
+    'cnll',
+    'cbs',
+    'knowledge',
+    'pairwise_kl',
+    'ece',
+    'cece',
+    'member_acc',
+  )
+  for key in linear:
+    assert found[key][0].mean() == pytest.approx(theirs[key], rel=1e-9), key
+  assert set(found) <= set(theirs)
+  outside = mixture(1, 4, 300, far=True)
+  for key, value in influence.ood(p, outside).items():
+    for part in value:
+      assert part.mean() == pytest.approx(summary.ood(p, outside)[key], rel=1e-9), key
+
+
+def test_errors_are_those_of_a_bootstrap():
+  """Both models see the same resampled examples."""
+  pair, far = (mixture(0, 1), mixture(0, 4)), (mixture(1, 1, 300, True), mixture(1, 4, 300, True))
+  inside = [summary.all_examples(p, LABELS) for p in pair]
+  outside = [summary.all_examples(p) for p in far]
+  random, draws = np.random.default_rng(5), []
+  for _ in range(400):
+    index, foreign = random.integers(0, SIZE, SIZE), random.integers(0, 300, 300)
+    values = []
+    for examples, out in zip(inside, outside):
+      drawn = {key: value[index] for key, value in examples.items()}
+      right = drawn['correct']
+      auroc = metrics.auroc(drawn['total'][right], drawn['total'][~right])
+      found = {key: drawn[key].mean() for key in ('nll', 'bs', 'pairwise_kl')}
+      found |= {'acc': right.mean(), 'prr': metrics.prr(-drawn['confidence'], right)}
+      found |= {'misclassification/auroc_total': auroc}
+      values.append(found | {'ood': metrics.auroc(drawn['total'], out['total'][foreign])})
+    draws.append({key: values[0][key] - values[1][key] for key in values[0]})
+  one, several = (influence.classification(p, LABELS) for p in pair)
+  errors = {key: influence.error(one[key], several[key]) for key in one}
+  errors['ood'] = influence.error(*(influence.ood(*sets)['auroc_total'] for sets in zip(pair, far)))
+  for key in draws[0]:
+    expected = np.std([draw[key] for draw in draws], ddof=1)
+    assert errors[key] == pytest.approx(expected, rel=0.2), key
+  alone = one['acc'][0].std(ddof=1) / SIZE**0.5
+  assert errors['acc'] < math.hypot(alone, alone)  # paired: the difficult examples are the same
+
+
+def test_errors_of_regression_are_those_of_a_bootstrap():
+  random = np.random.default_rng(0)
+  y, mean = random.normal(0, 1, (SIZE, 1)), random.normal(0, 0.5, (SIZE, 4, 1))
+  pair = [predictive.GaussianMixture(mean[:, :m], 0 * mean[:, :m]) for m in (1, 4)]
+  one, several = (influence.regressed(p, y) for p in pair)
+  squared = [(p.mean() - y)[:, 0] ** 2 for p in pair]
+  draws = []
+  for _ in range(500):
+    index = random.integers(0, SIZE, SIZE)
+    draws.append(np.sqrt(squared[0][index].mean()) - np.sqrt(squared[1][index].mean()))
+  assert influence.error(one['rmse'], several['rmse']) == pytest.approx(np.std(draws), rel=0.2)
+  assert {'nll', 'crps', 'knowledge'} < set(one)
+
+
+def test_what_tells_nothing():
+  p = predictive.Mixture(np.log([[[0.7, 0.3]], [[0.6, 0.4]]]))
+  right = influence.classification(p, np.array([0, 0]))
+  assert right['acc'][0].tolist() == [1, 1] and not any('auroc' in key for key in right)
+  one = influence.classification(predictive.Mixture(p.log_probs_BMK[:1]), np.array([0]))
+  assert influence.error(one['nll'], one['nll']) == math.inf
+  assert influence.error(right['nll'], right['nll']) == 0
+
+
+def test_the_mean_of_members_and_of_shifts():
+  members = [
+    {'acc': (np.array([1.0, 0.0]),), 'prr': (np.ones(2),)},
+    {'acc': (np.array([1.0, 1.0]),)},
+  ]
+  found = influence.mean(members)
+  assert set(found) == {'acc'} and found['acc'][0].tolist() == [1, 0.5]
+  (fewer,) = influence.average([(np.arange(3.0),), (np.arange(2.0) + 2,)])
+  assert fewer.tolist() == [1, 2]
