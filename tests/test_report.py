@@ -263,7 +263,9 @@ def test_plane_has_a_row_a_model_and_one_scale_a_column(dataset, compared):
   shown = figure.axes[5].collections[0]
   np.testing.assert_allclose(shown.get_array().ravel(), on_grid.knowledge(), rtol=1e-4, atol=1e-6)
   assert figure.axes[2].collections[0].get_clim() == shown.get_clim()
-  assert [figure.axes[i].get_ylabel() for i in (0, 3)] == ['ensemble of 3', 'student']
+  labels = [figure.axes[i].get_ylabel() for i in (0, 3)]
+  assert labels == ['ensemble of 3\ninput 2', 'student\ninput 2']
+  assert [ax.get_xlabel() for ax in figure.axes[:6]] == [''] * 3 + ['input 1'] * 3
   assert plane.SHOWN > 48 and sum(len(line.get_xdata()) for line in figure.axes[0].lines) == 48
 
 
@@ -286,6 +288,8 @@ def test_perturbed_inputs_show_the_difference(dataset, compared):
   )
   assert figure.axes[2].get_ylabel() == 'difference\n100 ×'
   assert [figure.axes[i].texts[1].get_text() for i in (0, 1)] == ['1', '2']
+  titles = [text.get_text() for text in figure.axes[0].texts[5:]]
+  assert titles == [*(f'class {y}' for y in dataset.test.y[:4]), 'label']
   assert [len(ax.images) for ax in figure.axes] == [4, 4, 4]
 
 

@@ -94,7 +94,9 @@ def _moved(config, dataset, teacher, distilled) -> Moved | None:
   method = distilled.method
   if method.perturbation is None:
     return None
-  x = data.as_input(dataset.test.x[: 8 if len(dataset.shape) == 3 else 200])
+  test = dataset.test.x
+  few = test[:8] if len(dataset.shape) == 3 else test[:: -(-len(test) // 200)]  # of all classes
+  x = data.as_input(few)
 
   @jax.jit
   def move(x, frozen, variables):

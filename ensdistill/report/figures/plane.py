@@ -19,7 +19,7 @@ def plane(context):
   found = {name: read(p).uncertainties for name, p in grid.predictives.items()}
   kinds = ('total', 'data', 'knowledge')
   figure, axes = style.panels(len(found), 3, width=2.5, height=2.3, sharex=True, sharey=True)
-  side = grid.x.shape[:2]
+  side, (across, up) = grid.x.shape[:2], style.input_names(context.dataset)
   for column, kind in zip(axes.T, kinds):
     top = max(max(float(u[kind].max()) for u in found.values()), 1e-12)
     for ax, (name, uncertainties) in zip(column, found.items()):
@@ -35,9 +35,13 @@ def plane(context):
       _data(ax, context.dataset)
       ax.set_aspect('equal')
       if kind == 'total':
-        ax.set_ylabel(style.model_title(name))
+        ax.set_ylabel(f'{style.model_title(name)}\n{up}')
     column[0].set_title(f'{kind} uncertainty')
-    figure.colorbar(image, ax=list(column), location='bottom', shrink=0.9, aspect=25, pad=0.02)
+    column[-1].set_xlabel(across)
+    bar = dict(location='bottom', shrink=0.9, aspect=25, pad=0.02, label='nats')
+    if context.dataset.family == 'gaussian':
+      bar['label'] = 'variance'
+    figure.colorbar(image, ax=list(column), **bar)
   return figure
 
 

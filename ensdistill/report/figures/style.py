@@ -49,6 +49,12 @@ def model_title(name: str) -> str:
   return f'ensemble of {rest}' if kind == 'ensemble' else name.replace('-', ', ')
 
 
+def input_names(dataset) -> tuple[str, ...]:
+  """What the axes of a table's inputs are called."""
+  count = dataset.train.x.shape[-1]
+  return tuple(dataset.columns or (f'input {i + 1}' for i in range(count)))
+
+
 def panels(rows: int, columns: int, *, width: float = 2.5, height: float = 2.4, **settings):
   """A figure and its axes [rows, columns], each of about this size in inches."""
   figure = Figure(figsize=(width * columns, height * rows), dpi=DPI, layout='constrained')
