@@ -28,9 +28,10 @@ def count(params):
   return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-# Keras' VGG-16 without its dense layers has 14,714,688 parameters, 4,224 of them biases in the
-# place of which ours has the norm's scale and bias; published vision transformers have a class
-# token, and a position for it and for each of the 196 patches.
+# ResNets for ImageNet as torchvision counts them, Wide ResNets as papers do; the small ResNet has
+# norms on its projections. Keras' VGG-16 without its dense layers has 14,714,688 parameters, 4,224
+# of them biases in the place of which ours has the norm's scale and bias. ViT-Ti/16 and ViT-S/16,
+# as timm counts them, have a class token, and a position for it and for each of the 196 patches.
 VGG_DENSE = 512 * 2048 + 2048 + 2048 * 2048 + 2048 + 2048 * 10 + 10
 PUBLISHED = [
   ('resnet', SMALL, 10, {'depth': 20}, 272_474),
@@ -71,9 +72,10 @@ def test_parameters_of_students_follow_from_the_network(name):
 
 
 @pytest.mark.parametrize('norm', ['group', 'layer'])
+@pytest.mark.parametrize('kind', students.STUDENTS)
 @pytest.mark.parametrize('name', [name for name in nets.NETWORKS if name != 'mlp'])
-def test_norms_exchange_for_one_another(name, norm):
-  batch, other = small(name, norm='batch'), small(name, norm=norm)
+def test_norms_exchange_for_one_another(name, kind, norm):
+  batch, other = small(name, kind, norm='batch'), small(name, kind, norm=norm)
   assert set(batch) == {'params', 'batch_stats'} and set(other) == {'params'}
   assert jax.tree.map(jnp.shape, other['params']) == jax.tree.map(jnp.shape, batch['params'])
 
