@@ -234,6 +234,7 @@ _VGG = dict(
   student=dict(epochs=90, network=dict(dropout=0.3), optimizer=_ONE_CYCLE),
 )
 _VGG_CACHED = dict(_VGG, student=dict(_VGG['student'], targets='clean_cache'))
+_CACHED = dict(student=dict(targets='clean_cache'))
 _ON_CIFAR = dict(
   end2=_VGG_CACHED, end2_aux=_VGG_CACHED, end2_proxy=_VGG_CACHED, end2_tdiv=_VGG, pn=_VGG
 )
@@ -248,6 +249,7 @@ PAIRS = (
     for method, changes in _ON_CIFAR.items()
     for name in ('cifar10', 'cifar100')
   }
+  | {('end2', name): _CACHED for name in ('mnist', 'fashion_mnist', 'tiny_imagenet')}
   | {
     (method, name): changes
     for method, changes in _REGRESSION.items()

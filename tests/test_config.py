@@ -7,10 +7,11 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 import tiny
 
-from ensdistill import build, distil, members, train
+from ensdistill import build, data, distil, members, nets, train
 from ensdistill import config as config_lib
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -25,22 +26,33 @@ def get(name, variant=''):
   return importlib.import_module(f'configs.{name}').get_config(variant)
 
 
+IMAGES = {  # shape, classes
+  'digits': ((8, 8, 1), 10),
+  'mnist': ((28, 28, 1), 10),
+  'fashion_mnist': ((28, 28, 1), 10),
+  'cifar10': ((32, 32, 3), 10),
+  'cifar100': ((32, 32, 3), 100),
+  'folder:tiny-imagenet-200': ((64, 64, 3), 200),
+  'folder:imagenet': ((224, 224, 3), 1000),
+}
+
+
 @functools.cache
 def dataset(name):
   """Arrays of the right shape for a data set that need not be at hand."""
-  shapes = {'digits': (8, 8, 1), 'mnist': (28, 28, 1), 'fashion_mnist': (28, 28, 1)}
   if name == 'spirals':
-    from ensdistill import data
-
     return data.load('spirals', per_class=100)
   if name in ('toy1d', 'diabetes'):
-    from ensdistill import data
-
     return data.load(name)
   if name == 'boston':
     return dataset('diabetes')
-  small = tiny.dataset(size=256, classes=4, shape=shapes.get(name, (32, 32, 3)))
-  return tiny.replace(small, targets=100 if name == 'cifar100' else 10)
+  shape, classes = IMAGES[name]
+  blank = np.broadcast_to(np.uint8(0), (256, *shape))  # of no size, whatever its shape
+  split = data.Split(blank, np.zeros(256, np.int32))
+  flat = {'mean': (0.3,) * shape[-1], 'std': (0.3,) * shape[-1]}
+  parts = {'train': split, 'valid': split, 'test': split}
+  streams = name == 'folder:imagenet'
+  return tiny.replace(tiny.dataset(), name=name, targets=classes, streams=streams, **flat, **parts)
 
 
 @pytest.mark.parametrize('name', FILES)
@@ -104,43 +116,96 @@ def test_the_networks_of_the_papers():
   assert rates(student(*end2)) == {0.2, 0.3}
 
 
-@pytest.mark.parametrize(
-  'name', [f for f in FILES if f.endswith(('_digits', '_spirals', '_toy1d'))]
-)
-def test_the_steps_of_every_method_have_shapes(name):
-  """The files of other data sets have the same steps on other networks."""
-  config = get(name)
-  training = dataset(config.data.name)
-  example = jnp.zeros((4, *training.shape))
-  labels = jnp.zeros((4, *training.train.y.shape[1:]), training.train.y.dtype)
-  batch = {'x': example, 'y': labels}
-  teacher = build.teacher_method(config, training)
+@pytest.fixture
+def few_stages(monkeypatch):
+  """Networks of a few of their stages, which are there many times: a step is soon traced."""
+  whole = nets.build
 
-  def state_of(method):
-    variables = jax.eval_shape(
-      lambda: method.student.module.init(jax.random.key(0), example, False)
-    )
+  def cut(name, **settings):
+    backbone, (_, keep) = whole(name, form='plain', **settings), tiny.NETWORKS[name]
+    return tiny.replace(backbone, stages=tuple(backbone.stages[i] for i in keep))
+
+  monkeypatch.setattr(nets, 'build', cut)
+
+
+def state_of(method, shape):
+  """A network in training, as shapes."""
+
+  def state():
+    variables = method.student.module.init(jax.random.key(0), jnp.zeros((1, *shape)), False)
     params, stats = variables['params'], variables.get('batch_stats', {})
-    shape = lambda f, *a: jax.eval_shape(f, *a)
-    key = shape(lambda: jax.random.key(0))
-    step = jax.ShapeDtypeStruct((), jnp.int32)
-    return train.TrainState(step, params, stats, shape(method.optimizer.init, params), key, key)
+    key = jax.random.key(0)
+    return train.TrainState(jnp.int32(0), params, stats, method.optimizer.init(params), key, key)
 
-  member = state_of(teacher)
-  stacked = jax.tree.map(
-    lambda s: jax.ShapeDtypeStruct((config.teacher.members, *s.shape), s.dtype), member.variables
-  )
-  jax.eval_shape(lambda s, b: train.train_step(s, b, None, teacher), member, batch)
-  for phase in distil.phases(config, training):
-    frozen = lambda v: members.frozen(teacher.student.module.apply, v)
-    state, logs = jax.eval_shape(
-      lambda s, b, v: train.train_step(s, b, frozen(v), phase.method),  # noqa: B023
-      state_of(phase.method),
-      batch,
-      stacked,
+  return jax.eval_shape(state)
+
+
+def check_step(config, section, training, arrays, method, teacher=None):
+  """A step as a run does it: on a drawn and augmented batch; `teacher`: how to freeze, and what."""
+  states = train.TrainState(*[None] * 5, order=jax.random.split(jax.random.key(0), 1))
+  feed = build.feed(config, section, training, arrays, states, method.steps)
+  freeze, variables = teacher or (None, None)
+
+  def step(state, arrays, variables):
+    batch = train.draw(
+      arrays, state.order, state.step, batch=section.batch_size, augment=build.augmentation(config)
     )
-    assert logs['loss'].shape == ()
-    assert jax.tree.structure(state) == jax.tree.structure(state_of(phase.method))
+    return train.train_step(state, batch, freeze and freeze(variables), method)
+
+  seen = feed.shapes if isinstance(feed, data.Stream) else feed
+  before = state_of(method, training.shape)
+  after, logs = jax.eval_shape(step, before, seen, variables)
+  assert logs['loss'].shape == ()
+  assert jax.tree.map(lambda s: s.shape, after) == jax.tree.map(lambda s: s.shape, before)
+  return before
+
+
+_members = {}  # of the files that share a teacher
+
+
+@functools.cache
+def files_by_step():
+  """{what a step computes: a file}: of files that differ in sizes and strengths the first."""
+  files = {}
+  for name in reversed(FILES):
+    config = get(name)
+    sections = ('student', 'objective', 'perturb')
+    flat = config_lib.flatten({s: config_lib.to_json(config)[s] for s in sections})
+    flat |= {'network': config.network.name, 'family': dataset(config.data.name).family}
+    flat |= {'aux': bool(config.data.aux), 'streams': dataset(config.data.name).streams}
+    flat |= {'augment': bool(build.augmentation(config))}
+    sizes = ('student.steps', 'student.epochs', 'student.batch_size')
+    plain = {k: bool(v) if isinstance(v, float) or k in sizes else v for k, v in flat.items()}
+    files[str(sorted(plain.items()))] = name
+  return files
+
+
+@pytest.mark.parametrize('name', sorted(files_by_step().values()))
+def test_the_steps_of_every_config_have_shapes(name, few_stages):
+  """Teacher's and student's; with draws, augmentation, auxiliary inputs and targets of a run."""
+  config = get(name)
+  clean = dataset(config.data.name)
+  teacher = build.teacher_method(config, clean)
+  shared = str((clean.name, config.network, config.teacher, config.augment))
+  if shared not in _members:
+    arrays = build.arrays(clean.train, clean)
+    _members[shared] = check_step(config, config.teacher, clean, arrays, teacher)
+  stacked = jax.tree.map(
+    lambda s: jax.ShapeDtypeStruct((config.teacher.members, *s.shape), s.dtype),
+    _members[shared].variables,
+  )
+  freeze = lambda variables: members.frozen(teacher.student.module.apply, variables)
+
+  auxiliary = np.zeros((16, *clean.shape), np.uint8)
+  training = data.join(clean, auxiliary) if config.data.aux else clean
+  arrays = build.arrays(training.train, training)
+  frozen = freeze, stacked
+  if config.student.targets != 'online':
+    outputs = lambda variables, x: freeze(variables).outputs(data.as_input(x))
+    arrays['teacher_outputs'] = jax.eval_shape(outputs, stacked, training.train.x)
+    frozen = None
+  for phase in distil.phases(config, training):
+    check_step(config, config.student, training, arrays, phase.method, frozen)
 
 
 @pytest.mark.parametrize(

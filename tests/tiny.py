@@ -67,7 +67,7 @@ NETWORKS = {
   'mlp': (dict(hidden=(6, 5)), (0, -1)),
   'resnet': (dict(depth=8), (0, -1)),
   'wide_resnet': (dict(depth=10), (0, -1)),
-  'vgg': (dict(depth=11, channels=4), (0, 8, 9)),
+  'vgg': (dict(depth=11, channels=4), (0, -2, -1)),
   'imagenet_resnet': (dict(depth=50, channels=4), (0, 4)),
   'vit': (dict(patch=2, depth=2, channels=8, heads=2), (0, -1)),
 }
