@@ -6,12 +6,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ensdistill import data, members, nets
 from ensdistill.objectives import Objective
 from ensdistill.perturb import Perturbation, Space
 from ensdistill.students import Student
+
+# Folded into a network's order, as the numbers of its epochs are: those are int32 and end below.
+AUGMENTATION, MIXING = np.uint32(2**32 - 1), np.uint32(2**32 - 2)
 
 
 class TrainState(NamedTuple):
@@ -73,7 +77,7 @@ def train_step(state: TrainState, batch, teacher: members.Members | None, method
   student, objective = method.student, method.objective
   key_perturb, key_dropout = jax.random.split(jax.random.fold_in(state.key, state.step))
   if method.mix:
-    batch = method.mix(jax.random.fold_in(jax.random.fold_in(state.order, 2), state.step), batch)
+    batch = method.mix(of_step(state.order, MIXING, state.step), batch)
   x = clean = batch['x']
   moved = {}
   if method.perturbation:
@@ -108,6 +112,7 @@ def train_step(state: TrainState, batch, teacher: members.Members | None, method
         # A second pass in training mode, from the first one's running statistics.
         outputs, batch_stats = forward(clean, batch_stats, jax.random.fold_in(key_dropout, 1))
       terms['labels'] = _label_loss(method, outputs, batch).mean()
+      terms |= jax.tree.map(jnp.mean, objective.label_logs(method.family, outputs))
       loss += method.label_weight * terms['labels']
     return loss, (batch_stats, terms)
 
@@ -140,5 +145,10 @@ def draw(arrays, order, step, *, batch: int, augment: Callable | None = None):
     drawn = {name: jnp.take(values, index, axis=0) for name, values in arrays.items()}
   drawn['x'] = data.as_input(drawn['x'])
   if augment:
-    drawn['x'] = augment(jax.random.fold_in(jax.random.fold_in(order, 1), step), drawn['x'])
+    drawn['x'] = augment(of_step(order, AUGMENTATION, step), drawn['x'])
   return drawn
+
+
+def of_step(order, purpose, step):
+  """The key of a step for a purpose that is not the choice of its examples."""
+  return jax.random.fold_in(jax.random.fold_in(order, purpose), step)

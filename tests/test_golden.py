@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from ensdistill import families, members, nets, objectives, optim, perturb, students, train
 
@@ -23,30 +24,39 @@ POINTS = [
   *itertools.product(('multi_head', 'batch_ensemble'), ('mean', 'members'), MOVES),
   *itertools.product(('single', 'multi_head', 'batch_ensemble'), ('none',), ('none',)),
   ('single', 'prior_network', 'none'),
+  *itertools.product(('single',), ('normal_wishart',), ('none', 'gaussian', 'tdiv')),
+  ('batch_ensemble', 'members', 'conf_ods', 'resnet'),
 ]
-STEPS, MEMBERS, CLASSES = 9, 3, 4
+STEPS, MEMBERS, TARGETS = 9, 3, 4
 
 
-def measure(kind, objective, move) -> dict[str, float]:
-  """A step of an MLP from fixed parameters: its logs, and a checksum of the parameters after it."""
-  backbone = nets.build('mlp', shape=(6,), mean=(0.5,), std=(0.3,), hidden=(8, 8))
+def measure(kind, objective, move, network='mlp') -> dict[str, float]:
+  """A step from fixed parameters: its logs, and a checksum of the parameters after it."""
+  if network == 'mlp':
+    backbone = nets.build('mlp', shape=(6,), mean=(0.5,), std=(0.3,), hidden=(8, 8))
+  else:
+    backbone = tiny.backbone(network)
+  shape = (6,) if network == 'mlp' else (8, 8, 1)
+  regression = objective == 'normal_wishart'
+  family = families.gaussian if regression else families.categorical
   # Factors of one would make all members alike, and what lies between them zero.
-  build = lambda kind: students.make(
+  build = lambda kind, objective: students.make(
     kind,
     backbone,
-    CLASSES,
+    objective.width(family, TARGETS),
     members=MEMBERS,
     **({'factors': 'normal'} if kind == 'batch_ensemble' else {}),
   )
   labels_only = objective in ('none', 'prior_network')
 
   def method(kind, objective, move, weight):
-    student = build(kind)
+    objective = objectives.make(objective)
+    student = build(kind, objective)
     optimizer = optim.make(name='sgd', rate=0.1, steps=STEPS, decay=1e-3, group=student.group)
     return train.Method(
       student,
-      families.categorical,
-      objectives.make(objective),
+      family,
+      objective,
       optimizer,
       STEPS,
       perturb.Space(),
@@ -56,15 +66,18 @@ def measure(kind, objective, move) -> dict[str, float]:
 
   def states(method, seed, size):
     keys = train.keys(jax.random.key(seed), range(size))
-    return train.start(*keys, method, jnp.zeros((1, 6)))
+    return train.start(*keys, method, jnp.zeros((1, *shape)))
 
   teacher = method('single', 'none', 'none', 1.0)
   stacked = states(teacher, 1, MEMBERS).variables
   this = method(kind, objective, move, 1.0 if labels_only else 0.1)
   state = members.take(states(this, 2, 1), 0)
   random = np.random.default_rng(0)
-  x = jnp.asarray(random.random((8, 6)), jnp.float32)
-  batch = {'x': x, 'y': jnp.asarray([0, 1, 2, 3, -1, 1, 2, 3])}
+  x = jnp.asarray(random.random((8, *shape)), jnp.float32)
+  y = jnp.asarray([0, 1, 2, 3, -1, 1, 2, 3])
+  if regression:
+    y = jnp.asarray(random.normal(size=(8, TARGETS)), jnp.float32).at[4].set(jnp.nan)
+  batch = {'x': x, 'y': y}
 
   @jax.jit
   def step(state, stacked):

@@ -58,9 +58,12 @@ def teacher_of(m, size=3):
   return members.frozen(m.student.module.apply, states.variables)
 
 
-@pytest.mark.parametrize('strategy', members.STRATEGIES)
-def test_members_together_equal_members_alone(strategy):
-  m = method(network='mlp')
+@pytest.mark.parametrize(
+  'network,strategy', [*(('mlp', s) for s in members.STRATEGIES), ('resnet', 'vmap')]
+)
+def test_members_together_equal_members_alone(network, strategy):
+  student = students.make('single', tiny.backbone(network), 3)
+  m = tiny.replace(method(network='mlp'), student=student)
   together, arrays = start(m, size=3)
 
   def step(state, arrays):
@@ -125,6 +128,54 @@ def test_latentbe_factors_decay_to_one_with_gradients_times_members():
     factor = path[-1].key in ('r', 's')
     want = -0.1 * (2 * g + 0.01 * (p - 1) if factor else g + 0.01 * p)
     np.testing.assert_allclose(update, want, rtol=1e-6)
+
+
+def test_a_latentbe_step_by_hand():
+  """A step of a configuration against its gradients in numpy: T^2 mean KL, factors times M."""
+  config = tiny.config(
+    student__kind='batch_ensemble', student__factors='normal', objective__name='members',
+    objective__temperature=4.0, teacher__members=2, network__hidden=(5,),
+  )  # fmt: skip
+  config.student.optimizer.update(
+    dict(rate=0.1, schedule='constant', momentum=0.0, nesterov=False, decay=0.01)
+    | dict(factor_scale='members', factor_decay='one')
+  )
+  m = build.student_method(config, tiny.dataset(), 2, 'members', 6)
+  state, arrays = start(m)
+  targets = np.random.default_rng(0).normal(size=(8, 2, 3)).astype(np.float32)
+  batch = {'x': arrays['x'][:8], 'y': arrays['y'][:8], 'teacher_outputs': targets}
+  after, _ = jax.jit(lambda s: train.train_step(s, batch, None, m))(state)
+
+  p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state.params)
+  first, head = p['hidden0']['dense'], p['head']
+  x = np.repeat((np.asarray(batch['x'], np.float64).reshape(8, 1, 64) - 0.3) / 0.3, 2, 1)
+  softmax = lambda z: np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+
+  def forward(layer, x):
+    inside = (x * layer['r']) @ layer['kernel'] + layer['bias']
+    return inside, inside * layer['s']
+
+  def backward(layer, x, inside, slope):
+    back = slope * layer['s']
+    own = {'s': (slope * inside).sum(0), 'r': (x * (back @ layer['kernel'].T)).sum(0)}
+    kernel = np.einsum('bmi,bmo->io', x * layer['r'], back)
+    through = back @ layer['kernel'].T * layer['r']
+    return {**own, 'kernel': kernel, 'bias': back.sum((0, 1))}, through
+
+  inside_first, y = forward(first, x)
+  hidden = np.maximum(y, 0)
+  inside_head, z = forward(head, hidden)
+  slope = 4.0 * (softmax(z / 4) - softmax(targets.astype(np.float64) / 4)) / (8 * 2)
+  of_head, through = backward(head, hidden, inside_head, slope)
+  of_first, _ = backward(first, x, inside_first, through * (y > 0))
+  for layer, grads, now in (
+    (first, of_first, after.params['hidden0']['dense']),
+    (head, of_head, after.params['head']),
+  ):
+    for name, g in grads.items():
+      pull = 2 * g + 0.01 * (layer[name] - 1) if name in 'rs' else g + 0.01 * layer[name]
+      step = np.asarray(now[name]) - layer[name]
+      np.testing.assert_allclose(step, -0.1 * pull, rtol=1e-4, atol=1e-6)
 
 
 POINTS = [
@@ -215,7 +266,7 @@ def test_a_step_on_mixtures(objective):
   step = jax.jit(lambda batch: train.train_step(state, batch, teacher, m)[1])
   logs = step({'x': arrays['x'][:8], 'y': y})
 
-  key = jax.random.fold_in(jax.random.fold_in(state.order, 2), 0)
+  key = train.of_step(state.order, train.MIXING, 0)
   share = float(jax.random.beta(key, 0.7, 0.7))
   x = np.asarray(arrays['x'][:8])
   mixed = np.stack([share * x[i] + (1 - share) * x[i - 1] for i in range(8)])
@@ -259,6 +310,27 @@ def test_draw_is_a_pure_function_of_order_and_step():
     [np.asarray(draw({'x': arrays['x'], 'i': jnp.arange(48)}, order, s)['i']) for s in range(3)]
   )
   assert sorted(seen) == list(range(48))
+
+
+def test_what_happens_to_a_batch_has_keys_of_its_own():
+  """Apart from each other's and from those that permute the examples of any epoch."""
+  keys = []
+  note = lambda key, batch: keys.append(jax.random.key_data(key)) or batch
+  m = method(network='mlp', mix=note)
+  state, arrays = start(m)
+  state = state._replace(step=5)
+
+  @jax.jit
+  def of_this_step():
+    batch = train.draw(arrays, state.order, state.step, batch=8, augment=note)
+    train.train_step(state, batch, None, m)
+    return keys
+
+  augmentation, mixing = np.asarray(of_this_step()).tolist()
+  of_epoch = lambda epoch: jax.random.fold_in(jax.random.fold_in(state.order, epoch), 5)
+  epochs = jax.vmap(of_epoch)(jnp.asarray([*range(100), 2**31 - 1]))
+  assert augmentation != mixing
+  assert not any(key in jax.random.key_data(epochs).tolist() for key in (augmentation, mixing))
 
 
 def test_a_new_objective_and_a_new_perturbation_need_no_other_file(monkeypatch):

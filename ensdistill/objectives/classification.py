@@ -43,7 +43,7 @@ def dirichlet_loss(family, outputs_B1K, teacher_outputs_BMK, temperature=1.0, sm
   fit_B = temperature**2 * jnp.exp(log_alpha0_B1[:, 0]) * apart_B
   rest_B = (log_pi_BMK.mean(1) + numerics.log_gamma_rest(log_alpha_BK)).sum(-1)
   rest_B = temperature**2 * (rest_B - numerics.log_gamma_rest(log_alpha0_B1)[:, 0])
-  logs = {'fit': fit_B, 'rest': rest_B} | _logs(logits_BK, teacher_outputs_BMK, clipped)
+  logs = {'fit': fit_B, 'rest': rest_B} | _logs(logits_BK, clipped, teacher_outputs_BMK)
   return fit_B + rest_B, logs
 
 
@@ -69,7 +69,7 @@ def proxy_dirichlet_loss(family, outputs_B1K, teacher_outputs_BMK, form='reverse
   log_beta_BK = jax.nn.softplus(pi_B1K[:, 0] + jnp.log(beta0_B1))
   form = names.lookup('form of proxy_dirichlet', form, _PROXY_FORMS)
   terms = form(log_alpha_BK, log_beta_BK, jnp.exp(pi_B1K[:, 0]))
-  logs = terms | _logs(log_alpha_BK, teacher_outputs_BMK, clipped)
+  logs = terms | _logs(log_alpha_BK, clipped, teacher_outputs_BMK)
   return sum(terms.values()), logs | {'target_log_precision': jnp.log(beta0_B1[:, 0])}
 
 
@@ -104,7 +104,12 @@ def prior_network_loss(family, outputs_B1K, labels_B, beta=100.0, aux_weight=1.0
   return weight_B * numerics.dirichlet_kl(log_alpha_BK, log_target_BK)
 
 
-def _logs(log_alpha_BK, teacher_outputs_BMK, clipped):
+def prior_network_logs(family, outputs_B1K):
+  logits_BK = only_member(outputs_B1K)
+  return _logs(logits_BK, clip(logits_BK, LIMIT)[1])
+
+
+def _logs(log_alpha_BK, clipped, teacher_outputs_BMK=None):
   """The precision runs away where members agree: it is always logged, as it is at inference."""
   student = predictive.Dirichlet(log_alpha_BK.clip(-LIMIT, LIMIT))
   logs = {'log_precision': numerics.log_total(log_alpha_BK)[:, 0], 'clipped': clipped}
@@ -150,6 +155,7 @@ def make_prior_network(*, beta=100.0, aux_weight=1.0):
     'prior_network',
     None,
     label_loss=partial(prior_network_loss, beta=beta, aux_weight=aux_weight),
+    label_logs=prior_network_logs,
     predictive=lambda family, outputs: predictive.Dirichlet(only_member(outputs)),
     fits=one_network('prior_network', 'categorical', 'none', least_members=0),
   )

@@ -15,6 +15,7 @@ class Objective:
   # None: nothing is matched, the student learns from labels alone.
   loss: Callable | None
   label_loss: Callable = lambda family, outputs, labels: family.label_loss(outputs, labels)
+  label_logs: Callable = lambda family, outputs: {}  # logged beside label_loss
   width: Callable = lambda family, n: family.width(n)
   predictive: Callable = lambda family, outputs: family.predictive(outputs)
   # (family_name, student_kind, student_size, teacher_size) -> None, or what does not fit and what
@@ -35,8 +36,10 @@ def clip(values, limit):
   return values.clip(-limit, limit), (jnp.abs(values) > limit).mean(dtype=jnp.float32)
 
 
-def spread(family, student, teacher_outputs_BMO):
-  """Logged: knowledge uncertainty of student and teacher on these inputs."""
+def spread(family, student, teacher_outputs_BMO=None):
+  """Logged: knowledge uncertainty of the student and of its teacher, if there is one."""
+  if teacher_outputs_BMO is None:
+    return {'knowledge': student.knowledge()}
   teacher = family.predictive(teacher_outputs_BMO)
   return {'knowledge': student.knowledge(), 'teacher_knowledge': teacher.knowledge()}
 
