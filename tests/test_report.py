@@ -7,6 +7,7 @@ import io
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -639,6 +640,46 @@ def test_the_page_is_whole_and_asks_for_nothing(finished):
   assert f'python -m ensdistill.report {folder}' in page.text
   assert 'ood/lost: the folder is not there' in page.text
   assert page.text.count('ensemble-3') == 1  # its row
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'chrome'))), None)
+# How the browser's log marks what a page asks for, other than the browser itself.
+BY_PAGES = '"traffic_annotation":101845102,"url":"'
+
+
+def opened(page, folder):
+  """A page in a browser: its document, its console's lines, what it asked the net for."""
+  log = folder / 'net.json'
+  flags = [
+    '--headless',
+    '--no-sandbox',
+    '--disable-gpu',
+    '--no-first-run',
+    '--enable-logging=stderr',
+  ]
+  flags += ['--host-resolver-rules=MAP * ~NOTFOUND', '--disable-background-networking']
+  flags += [f'--user-data-dir={folder / "profile"}', f'--log-net-log={log}', '--dump-dom']
+  found = subprocess.run(
+    [CHROMIUM, *flags, page.absolute().as_uri()], capture_output=True, text=True, timeout=240
+  )
+  console = [line for line in found.stderr.splitlines() if ':CONSOLE' in line]
+  asked = re.findall(f'{BY_PAGES}(http[^"]*)"', log.read_text(errors='replace'))
+  return Page(found.stdout), console, set(asked)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason='no chromium is installed')
+def test_a_browser_shows_the_page_without_complaint_or_request(finished, tmp_path):
+  folder, written = finished
+  page, console, asked = opened(folder / 'report.html', tmp_path)
+  assert verdict.sentence('The student', written['rows'], written['rows'][-1]) in page.text
+  assert f'{100 * written["rows"][-1]["metrics"]["acc"]:.2f}' in page.text
+  assert not console and not asked
+  bad = tmp_path / 'bad.html'
+  bad.write_text('<p>text<script>console.error("oops")</script><img src="http://elsewhere.test/x">')
+  page, console, asked = opened(bad, tmp_path)
+  assert (
+    page.text.startswith('text') and 'oops' in console[0] and asked == {'http://elsewhere.test/x'}
+  )
 
 
 def test_pictures_and_numbers_are_in_tensorboard(finished):
