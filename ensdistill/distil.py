@@ -111,5 +111,6 @@ def _train(config, dataset, phase, number, before, shared, teacher, folder, writ
       ),
       score_shared=build.validation(config, dataset),
       select=section.select if section.keep == 'best' else 'last',
+      select_from=train.settled(method),
     )
   return variables

@@ -64,6 +64,7 @@ def fit(
   score: Callable | None = None,
   score_shared: tuple | data.Blocks = (),
   select: str = 'last',
+  select_from: int = 0,
 ):
   """Trains stacked networks [S, ...] to `steps` -> their variables, {'step', 'score'} of each.
 
@@ -71,7 +72,7 @@ def fit(
   one network; both are lifted over all of them. The first of `shared` may be a data.Stream, whose
   batches take its place, and score_shared data.Blocks, which are scored one by one. `select` names
   the score whose best value decides which variables a network keeps ('nll' and 'rmse' are best when
-  low); 'last' keeps the last.
+  low), of those after `select_from` steps or more; 'last' keeps the last.
   Resumes from the newest good checkpoint; a stage that was finished returns at once.
   """
   lift = lambda function: mesh.over_members(members.lift(function, loop.strategy), loop.mesh)
@@ -114,7 +115,7 @@ def fit(
       if scoring and clock.is_score(at):
         scores = scoring(states.variables)
         clock.scored(at, scores)
-        if 'best' in carry:
+        if 'best' in carry and at >= select_from:
           carry['best'] = _keep_best(carry['best'], states, scores[select], sign)
       if at == steps or clock.is_save():
         clock.collect(everything=True)  # a non-finite state is never saved

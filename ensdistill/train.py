@@ -49,6 +49,19 @@ class Method:
   mix: Callable | None = None  # (key, batch) -> batch
 
 
+def settled(method: Method) -> int:
+  """Steps after which the objective's schedule holds its last values.
+
+  A checkpoint from before would be of another loss: EnD² ends at T = 1, and what a student scores
+  at the higher temperatures that lead there says nothing of it.
+  """
+  values = method.objective.schedule(np.arange(method.steps + 1) / method.steps)
+  values = [np.broadcast_to(value, method.steps + 1) for value in values.values()]
+  return max(
+    [int(np.flatnonzero(value != value[-1]).max(initial=-1)) + 1 for value in values] or [0]
+  )
+
+
 def start(keys, orders, method: Method, example, variables=None) -> TrainState:
   """Stacked fresh states [S, ...], one a key; stacked `variables` take the place of random ones."""
   if variables is None:

@@ -129,7 +129,8 @@ def test_steps_per_call_changes_nothing(tmp_path, steps_per_call):
   assert tiny.largest_difference(a, b) == 0
 
 
-def test_each_network_keeps_its_own_best(tmp_path):
+@pytest.mark.parametrize('select_from,best', [(0, [6, 12]), (7, [9, 12])])
+def test_each_network_keeps_its_own_best(tmp_path, select_from, best):
   """The score is best at step 6 for one network and at step 12 for the other."""
 
   keys = train.keys(jax.random.key(0), range(2))
@@ -164,10 +165,11 @@ def test_each_network_keeps_its_own_best(tmp_path):
       score=by_number,
       score_shared=(jnp.ones(3),),
       select='acc',
+      select_from=select_from,
     )
-  assert kept['step'].tolist() == [6, 12]
-  np.testing.assert_allclose(kept['acc'], [0.9, 0.4])
-  assert variables['params']['step'].tolist() == [6, 12]
+  assert kept['step'].tolist() == best
+  np.testing.assert_allclose(kept['acc'], [0.3 if select_from else 0.9, 0.4])
+  assert variables['params']['step'].tolist() == best
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_step_and_terms(tmp_path):

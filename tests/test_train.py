@@ -312,6 +312,14 @@ def test_draw_is_a_pure_function_of_order_and_step():
   assert sorted(seen) == list(range(48))
 
 
+def test_a_schedule_is_settled_where_it_holds_its_last_values():
+  m = tiny.replace(method('single', 'dirichlet', network='mlp'), steps=90)
+  assert train.settled(m) == 60
+  assert train.settled(tiny.replace(m, objective=objectives.make('mean', temperature=4.0))) == 0
+  constant = objectives.make('dirichlet', temperature=1.0)
+  assert train.settled(tiny.replace(m, objective=constant)) == 0
+
+
 def test_what_happens_to_a_batch_has_keys_of_its_own():
   """Apart from each other's and from those that permute the examples of any epoch."""
   keys = []
