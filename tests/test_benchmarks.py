@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import tiny
 
+from benchmarks import input as benchmark_of_input
 from benchmarks import problems, steps, timing
-from ensdistill import members, train
+from ensdistill import data, members, train
 
 METHODS = ('kd', *steps.PERTURBED)
 
@@ -86,3 +87,15 @@ def test_a_table_goes_on_and_refuses_another_machines(tmp_path, capsys):
 def test_markdown_shows_three_digits():
   table = timing.markdown(['a', 'b'], [['x', 0.012345], ['y', None], ['z', 12345.6]])
   assert table.splitlines()[2:] == ['| x | 0.0123 |', '| y | – |', '| z | 12,346 |']
+
+
+def test_what_streams_is_counted_and_its_memory_seen(tmp_path, monkeypatch):
+  monkeypatch.setattr(benchmark_of_input, 'DIFFERENT', 110)  # the others are links to them
+  for part, count in (('train', 131), ('test', benchmark_of_input.CLASSES)):
+    benchmark_of_input.generate(tmp_path / part, count, 16)
+  assert (tmp_path / 'train/010/0000010.jpg').samefile(tmp_path / 'train/020/0000120.jpg')
+  dataset = data.load(f'folder:{tmp_path}', size=16, stream='on', valid=1)
+  assert benchmark_of_input.decoding(dataset.train.x, 0.01) > 0
+  found = benchmark_of_input.streaming(dataset, batch=16, workers=0)
+  assert found['images'] == 128 and found['images/s'] > 0  # the eight batches of 130
+  assert len(found['gigabytes']) == 6 and min(found['gigabytes']) > 0

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import common
 from ensdistill.data import augment
 
 turn = jax.jit(augment.turn, static_argnames='pad')
@@ -185,3 +186,13 @@ def test_nothing_asked_is_none_and_wrong_settings_are_refused():
     augment.mixing(mixup=-1.0)
   with pytest.raises(ValueError, match='augment.crop=7 with reflection'):
     augment.make(crop=7, pad='reflect')(jax.random.key(0), jnp.asarray(photos()))
+
+
+@pytest.mark.parametrize('method', ['end2', 'end2_aux', 'end2_tdiv', 'pn'])
+def test_the_augmentation_of_end2_is_its_papers(method):
+  """Crops from 4 reflected pixels, rotation within 15 degrees, flips, and nothing else."""
+  for variant in ('', 'small'):
+    config = common.make(method, 'cifar10', variant)
+    found = {name: value for name, value in config.augment.items() if value is not None}
+    assert found == {'crop': 4, 'pad': 'reflect', 'rotate': 15.0, 'flip': True}
+    assert config.network.name == 'vgg'
