@@ -4,6 +4,10 @@ import os
 import subprocess
 import sys
 
+import tiny
+
+from ensdistill import safe
+
 PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np, tiny
 from ensdistill import build, checkpoint, distil, loop, members, mesh, train
@@ -38,13 +42,59 @@ print('largest difference', difference)
 """
 
 
-def test_eight_devices_equal_one_after_twenty_steps():
+# A BatchEnsemble on inputs moved by a gradient, in the loop itself.
+STUDENT = """
+import sys, jax, jax.numpy as jnp, tiny
+from ensdistill import build, checkpoint, loop, members, mesh, safe, train, writers
+
+training = tiny.dataset(size=64)
+config = tiny.config(student__kind='batch_ensemble', student__factors='normal', student__steps=20,
+                     objective__name='members', objective__label_weight=0.1,
+                     perturb__name='tdiv_sdiv')
+labels = build.teacher_method(config, training)
+stacked = lambda seed, size, method: train.start(
+  *train.keys(jax.random.key(seed), range(size)), method, jnp.zeros((1, 8, 8, 1)))
+teacher = stacked(0, 3, labels).variables
+method = build.student_method(config, training, 3, 'members', 20)
+where = mesh.make(1, 16)
+
+def step(state, arrays, teacher):
+  batch = train.draw(arrays, state.order, state.step, batch=16)
+  frozen = members.frozen(labels.student.module.apply, teacher)
+  return train.train_step(state, mesh.split_batch(where, batch), frozen, method)
+
+with checkpoint.Checkpointer(sys.argv[1] + '.checkpoints') as checkpointer:
+  variables, _ = loop.fit(
+    'student', step, stacked(1, 1, method), (build.arrays(training.train, training), teacher),
+    steps=20, batch=16, loop=loop.Loop(where, 'vmap', writers.Silent(), steps_per_call=5),
+    checkpointer=checkpointer)
+safe.save_tensors(sys.argv[1], safe.flatten(jax.device_get(variables)))
+print(dict(where.shape))
+"""
+
+
+def run(program, devices, *arguments) -> str:
+  """What the program prints in a process that sees so many devices."""
   environment = os.environ | {
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0',
+    'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices} '
+    '--xla_backend_optimization_level=0',
     'PYTHONPATH': os.path.dirname(__file__),
   }
-  done = subprocess.run(
-    [sys.executable, '-c', PROGRAM], env=environment, capture_output=True, text=True, timeout=900
-  )
+  command = [sys.executable, '-c', program, *arguments]
+  done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
   assert done.returncode == 0, done.stderr[-2000:]
-  assert 'largest difference' in done.stdout
+  return done.stdout
+
+
+def test_eight_devices_equal_one_after_twenty_steps():
+  assert 'largest difference' in run(PROGRAM, 8)
+
+
+def test_a_student_on_eight_devices_equals_one_of_a_process_with_one(tmp_path):
+  found = {}
+  for devices in (8, 1):
+    path = tmp_path / f'{devices}.safetensors'
+    assert f"'data': {devices}" in run(STUDENT, devices, str(path))
+    found[devices] = safe.load_tensors(path)
+  assert found[8].keys() == found[1].keys()
+  assert tiny.largest_difference(found[8], found[1]) < 1e-5
