@@ -88,8 +88,8 @@ def run(name: str, variant: str, data: str, folder: pathlib.Path) -> dict:
     for model, line in zip(rows, lines):
       print(f'  {MODELS[model]:18} {line}   {done["seconds"][model]:.0f} s', flush=True)
 
-  began = time.monotonic()
-  with writers.Writer(folder / 'teacher', quiet=True) as writer:
+  began, quiet = time.monotonic(), not sys.stderr.isatty()
+  with writers.Writer(folder / 'teacher', quiet=quiet) as writer:
     teacher = splits.teachers(config, datasets, folder / 'teacher', writer)
   ensembles = splits.predict(config, datasets, teacher)
   if 'ensemble' not in done['rows']:
@@ -99,7 +99,7 @@ def run(name: str, variant: str, data: str, folder: pathlib.Path) -> dict:
     if method in done['rows']:
       continue
     began, config = time.monotonic(), configs[method]
-    with writers.Writer(folder / method, quiet=True) as writer:
+    with writers.Writer(folder / method, quiet=quiet) as writer:
       student = splits.students(config, datasets, teacher, folder / method, writer)
     seen = splits.predict(config, datasets, student)
     finish(began, **{method: splits.row(method, datasets, seen, ensembles)})
