@@ -97,6 +97,22 @@ def test_gaussian_kl_sums_over_targets_as_the_paper_writes_it():
   np.testing.assert_allclose(jax.jit(gaussian.kl)(p, q), expected.sum(-1), rtol=1e-5)
 
 
+def test_kl_in_double_precision_to_nine_digits():
+  """The formulas themselves, without float32's rounding: integrated, and summed over classes."""
+  p, q = (random(2, seed=seed).astype(np.float64) for seed in (0, 1))
+  kl = {name: jax.jit(family.kl) for name, family in families.FAMILIES.items()}
+  for temperature in (1.0, 2.5):
+    with jax.enable_x64(True):
+      found = {name: float(of(p, q, temperature)) for name, of in kl.items()}
+    f, g = (scipy.stats.norm(z[0], np.exp(z[1] / 2) * np.sqrt(temperature)) for z in (p, q))
+    integrand = lambda x, f=f, g=g: f.pdf(x) * (f.logpdf(x) - g.logpdf(x))
+    integral = scipy.integrate.quad(integrand, -30, 30, epsabs=1e-12, limit=200)[0]
+    assert found['gaussian'] == pytest.approx(temperature**2 * integral, rel=1e-9)
+    a, b = (scipy.special.softmax(z / temperature) for z in (p, q))
+    summed = scipy.special.rel_entr(a, b).sum()
+    assert found['categorical'] == pytest.approx(temperature**2 * summed, rel=1e-9)
+
+
 @pytest.mark.parametrize('temperature', [1.0, 4.0])
 def test_gaussian_mixture_has_the_tempered_mixtures_moments(temperature):
   outputs = random(5, 3, 4)

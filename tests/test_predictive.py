@@ -238,6 +238,23 @@ def test_normal_wishart_density_against_scipy():
   np.testing.assert_allclose(ours, (normal + gamma).sum(-1), rtol=1e-5, atol=1e-4)
 
 
+def test_normal_wishart_in_double_precision_to_nine_digits():
+  """The density that is trained and the Student's t, without float32's rounding."""
+  rng = np.random.default_rng(4)
+  fields = (rng.normal(0, 1, (16, 1)) for _ in range(2)), rng.uniform(-3, 4, (2, 16, 1))
+  p = predictive.NormalWishart(*fields[0], *fields[1])
+  mu_BMD, log_var_BMD, y_BD = *rng.normal(0, 1, (2, 16, 4, 1)), rng.normal(0, 2, (16, 1))
+  with jax.enable_x64(True):
+    density, log_prob = p.log_density(mu_BMD, log_var_BMD), p.log_prob(y_BD)
+  half = np.exp(p.log_dof_BD) / 2  # nu / 2 - 1
+  shape, rate = half + 1, half * np.exp(p.log_var_BD)  # of the precision's Gamma
+  gamma = stats.gamma.logpdf(np.exp(-log_var_BMD), shape[:, None], scale=1 / rate[:, None])
+  std_BMD = np.exp((log_var_BMD - p.log_kappa_BD[:, None]) / 2)
+  normal = stats.norm.logpdf(mu_BMD, p.mean_BD[:, None], std_BMD)
+  np.testing.assert_allclose(density, (gamma + normal).sum(-1), rtol=1e-9, atol=1e-9)
+  np.testing.assert_allclose(log_prob, student(p).logpdf(y_BD).sum(-1), rtol=1e-9, atol=1e-9)
+
+
 @jax.jit
 @partial(jax.value_and_grad, argnums=(0, 1))
 def nll_and_gradients(log_kappa, log_dof):
