@@ -11,10 +11,13 @@ goes on. Leaves table.md in the folder of the runs and, of all six sets, in this
 
 import argparse
 import json
+import os
 import pathlib
 import shutil
 import sys
 import time
+
+import jax
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.append(str(ROOT))
@@ -194,4 +197,6 @@ def main(argv=None):
 
 
 if __name__ == '__main__':
+  # Each core a device with networks of its own: twice as fast as the threads of one device.
+  jax.config.update('jax_num_cpu_devices', os.cpu_count())
   main()
