@@ -5,6 +5,7 @@ import numpy as np
 from ensdistill.report.figures import style
 
 _MOST = 12  # columns of a table that are drawn
+_WIDTH = 5.0  # inches that a title needs
 
 
 def images(rows, names, title: str):
@@ -17,7 +18,8 @@ def images(rows, names, title: str):
     for j, image in enumerate(row):
       colour = image if image.shape[-1] == 3 else image[..., :1]
       sheet[i * (height + gap) :, j * (width + gap) :][:height, :width] = colour
-  figure, ((ax,),) = style.panels(1, 1, width=count + 1, height=len(rows) * height / width + 0.3)
+  size = {'width': max(count + 1, _WIDTH), 'height': len(rows) * height / width + 0.3}
+  figure, ((ax,),) = style.panels(1, 1, **size)
   ax.imshow(sheet)
   ax.set(title=title, xticks=[])
   ax.set_yticks(
@@ -40,7 +42,9 @@ def columns(dataset, title: str):
     names += ['target' if y.shape[1] == 1 else f'target {i}' for i in range(y.shape[1])]
     values += list(y.T)
   across = min(len(values), 4)
-  figure, axes = style.panels(-(-len(values) // across), across, width=2.3, height=1.7)
+  figure, axes = style.panels(
+    -(-len(values) // across), across, width=max(2.3, _WIDTH / across), height=1.7
+  )
   for ax, name, column in zip(axes.flat, names, values):
     bins = np.histogram_bin_edges(column, 30)
     if dataset.family == 'categorical' and dataset.targets <= len(style.CYCLE):
