@@ -247,7 +247,10 @@ _BATCH_ENSEMBLES = (
   'be', 'be_kd', 'be_gaussian', 'be_ods', 'be_confods', 'latentbe', 'latentbe_tdiv_sdiv'
 )  # fmt: skip
 PAIRS = (
-  {('end2_aux', 'digits'): _aux('digits'), ('pn', 'digits'): _aux('digits')}
+  {
+    ('end2_aux', 'digits'): _aux('digits') | dict(student=dict(steps=500)),
+    ('pn', 'digits'): _aux('digits'),
+  }
   | {
     (method, name): changes | (_aux(name) if method in ('end2_aux', 'pn') else {})
     for method, changes in _ON_CIFAR.items()
