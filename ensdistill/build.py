@@ -67,7 +67,7 @@ def validation(config, dataset):
 def data_settings(section) -> dict:
   """What decides the examples of a data set, besides its name and a seed."""
   common = {name: section[name] for name in ('valid', 'limit', 'split')}
-  return common | given(section, data.KINDS)
+  return common | given(section, data.CONFIGURED)
 
 
 def crop_area(config) -> float:

@@ -64,7 +64,7 @@ def default() -> ml_collections.ConfigDict:
         limit=0,
         aux='',
         split=0,
-        **optional(data.KINDS),
+        **optional(data.CONFIGURED),
         stream='auto',
         stream_bytes=data.sources.STREAM_BYTES,
         workers=config_dict.placeholder(int),

@@ -34,7 +34,7 @@ def main(argv=None):
     area = data.stored.crops(**given(data.stored.crops))
     common = {name: getattr(arguments, name) for name in ('dir', 'valid', 'limit', 'split', 'seed')}
     stream = 'on' if area else arguments.stream
-    settings = given(*data.KINDS.values())
+    settings = given(*data.CONFIGURED.values())
     dataset = data.load(arguments.name, stream=stream, **common, **settings)
     print(describe(dataset))
     with matplotlib.rc_context(style.SETTINGS):
@@ -70,7 +70,7 @@ def _parse(argv):
   add('seed', 'of all that is drawn', metavar='N', type=int, default=0)
   add('stream', 'auto, on or off', default='auto')
   for section, builders in (
-    ('data', data.KINDS.values()),
+    ('data', data.CONFIGURED.values()),
     ('augment', (data.augment.make, data.stored.crops)),
   ):
     for name, default in _settings(builders).items():

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ensdistill import data
+from ensdistill import build, config, data
 from ensdistill.data import sources
 
 
@@ -119,6 +119,19 @@ def test_toy1d_has_a_gap_and_its_function():
   assert ((outside < 1.5) | (outside > 6)).all()
   with pytest.raises(ValueError, match="unknown function of toy1d 'wve': did you mean 'wave'"):
     data.load('toy1d', function='wve')
+
+
+@pytest.mark.parametrize(
+  'function, f', [('cubic', lambda x: x**3 / 20), ('step', lambda x: np.tanh(4 * x))]
+)
+def test_toy1d_of_another_function_from_a_configuration(function, f):
+  section = config.default().data
+  section.update(name='toy1d', function=function, noise=0.0, size=50)
+  x, y = data.load(section.name, **build.data_settings(section)).train
+  assert x.shape == (50, 1)
+  np.testing.assert_allclose(y, f(x), rtol=1e-5)
+  with pytest.raises(ValueError, match="unknown setting of data set 'digits'"):
+    data.load('digits', **build.data_settings(section))
 
 
 def test_diabetes_has_twenty_splits_in_their_own_units():

@@ -10,11 +10,11 @@ from ensdistill.data.dataset import (
   fingerprint,
   join,
 )
-from ensdistill.data.sources import KINDS, OOD_DEFAULTS, PREPARED, SOURCES, load, load_inputs
+from ensdistill.data.sources import CONFIGURED, OOD_DEFAULTS, PREPARED, SOURCES, load, load_inputs
 from ensdistill.data.stream import Batch, Blocks, Stream, ahead, blocks
 
 __all__ = [
-  'KINDS',
+  'CONFIGURED',
   'OOD_DEFAULTS',
   'PREPARED',
   'SOURCES',

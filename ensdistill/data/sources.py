@@ -43,6 +43,8 @@ KINDS = {
   'npz': npz.source,
   'tfds': prepared.source,
 }
+# What can be trained on and has settings: those of a configuration's `data` section.
+CONFIGURED = {**KINDS, 'spirals': toys.spirals, 'toy1d': toys.toy1d}
 _LOCATE = {
   'csv': npz.locate,
   'folder': folder.locate,
