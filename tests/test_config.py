@@ -3,6 +3,7 @@
 import functools
 import importlib
 import pathlib
+import re
 import sys
 
 import jax
@@ -65,8 +66,14 @@ def test_every_config_builds(name, variant):
   config_lib.check_fits(config, training.family)
   build.teacher_method(config, training)
   assert distil.phases(config, training)[-1].method.steps >= 1
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_every_docstring_names_the_command_the_hardware_and_the_numbers(name):
   doc = importlib.import_module(f'configs.{name}').__doc__
-  assert f'--config=configs/{name}.py' in doc
+  assert f'python -m ensdistill.main --config=configs/{name}.py' in doc
+  *_, last = doc.rstrip().split('\n\n')
+  assert re.search(r'\b(GPU|CPU cores)\b', last) and re.search(r'\b(Measured|Expected)\b', last)
 
 
 @pytest.mark.parametrize('name', common.PAPER)
