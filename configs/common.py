@@ -250,8 +250,8 @@ PAIRS = (
   {
     ('end2_aux', 'digits'): _aux('digits') | dict(student=dict(steps=500)),
     ('pn', 'digits'): _aux('digits'),
-    # Nothing changes the inputs, so the ensemble speaks once.
-    ('kd', 'digits'): dict(student=dict(targets='stored')),
+    # As long as nothing changes the inputs the ensemble speaks once.
+    ('kd', 'digits'): dict(student=dict(targets='auto')),
   }
   | {
     (method, name): changes | (_aux(name) if method in ('end2_aux', 'pn') else {})

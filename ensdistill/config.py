@@ -89,7 +89,7 @@ def default() -> ml_collections.ConfigDict:
         **optional(students.STUDENTS),
         phases=1,
         first_phase=0.5,
-        targets='online',
+        targets='online',  # or once: 'clean_cache', 'stored'; 'auto' stores where that is exact
         view='members',
         network=dict(name='', **optional(nets.NETWORKS)),
         optimizer=dict(
@@ -162,6 +162,14 @@ def forget_replaced(config, overridden) -> None:
     for name in optional(builders).keys() - optional(chosen).keys():
       if f'{section}.{name}' not in overridden:
         fields[name] = None
+
+
+def settle_targets(config, streams: bool) -> None:
+  """targets='auto': kept where nothing changes the inputs of a set in memory, else online."""
+  if config.student.targets == 'auto':
+    changed = config.perturb.name != 'none' or any(given(config.augment, AUGMENT).values())
+    online = changed or streams or _labels_only(config.objective)
+    config.student.targets = 'online' if online else 'stored'
 
 
 def check(config) -> None:
@@ -239,8 +247,13 @@ def _check_names(config):
   perturb.make(config.perturb.name, **given(config.perturb, perturb.PERTURBATIONS))
 
 
-TARGETS = ('online', 'clean_cache', 'stored')
+TARGETS = ('online', 'auto', 'clean_cache', 'stored')
+KEPT = ('clean_cache', 'stored')  # the targets that are computed once
 TEACHER_LOSSES = {'nll': 'none', 'least_squares': 'least_squares'}  # the objective of each
+
+
+def _labels_only(objective) -> bool:
+  return objectives.make(objective.name, **given(objective, objectives.OBJECTIVES)).loss is None
 
 
 def _check_combination(config):
@@ -256,7 +269,7 @@ def _check_combination(config):
     raise ValueError(
       f'student.first_phase={student.first_phase} is a fraction of the run, in (0, 1)'
     )
-  if student.targets != 'online' and moved != 'none':
+  if student.targets in KEPT and moved != 'none':
     raise ValueError(
       f'perturb.name={moved!r} needs the teacher on the perturbed inputs, but '
       f'student.targets={student.targets!r} keeps its outputs on the clean ones: '
@@ -299,9 +312,7 @@ def _check_combination(config):
         f'student.optimizer.{name}={optimizer[name]!r} has no effect: {student.kind!r} has no '
         f'factors; set student.optimizer.{name}={neutral}'
       )
-  labels_only = (
-    objectives.make(objective.name, **given(objective, objectives.OBJECTIVES)).loss is None
-  )
+  labels_only = _labels_only(objective)
   if not labels_only and objective.label_weight == 1:
     raise ValueError(
       f'objective.label_weight=1 leaves nothing of objective.name={objective.name!r}: lower it, '
@@ -317,7 +328,7 @@ def _check_combination(config):
       f'perturb.name={moved!r} would have no effect: objective.name={objective.name!r} learns from '
       "labels alone, on clean inputs; set objective.labels_on='perturbed'"
     )
-  if labels_only and student.targets != 'online':
+  if labels_only and student.targets in KEPT:
     raise ValueError(
       f'student.targets={student.targets!r}: objective.name={objective.name!r} has no targets; set '
       "student.targets='online'"

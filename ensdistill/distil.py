@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ensdistill import build, checkpoint, evaluate, loop, mesh, students, train
+from ensdistill.config import KEPT
 from ensdistill.teacher import Teacher, parameter_overview
 
 
@@ -51,7 +52,7 @@ def distil(config, dataset, teacher: Teacher, folder, writer) -> Distilled:
   """Trains the students; each phase resumes, and one that is done is not done again."""
   arrays = build.arrays(dataset.train, dataset)
   frozen = teacher.variables
-  if config.student.targets != 'online':
+  if config.student.targets in KEPT:
     arrays['teacher_outputs'] = teacher.outputs_on(dataset, config.evaluate, writer)
     frozen = None
   variables = None

@@ -37,6 +37,7 @@ def prepare(config, workdir: str | None = None) -> Plan:
     config_lib.check(config)
     folder = pathlib.Path(workdir or config.workdir or pathlib.Path('runs', config.name))
     dataset, training = load_data(config)
+    config_lib.settle_targets(config, training.streams)
     config_lib.check_fits(config, dataset.family)
     build.teacher_method(config, dataset)
     distil.phases(config, training)

@@ -27,6 +27,7 @@ from ensdistill import (
   train,
 )
 from ensdistill import sets as sets_lib
+from ensdistill.config import KEPT
 from ensdistill.data.dataset import Dataset, Split
 from ensdistill.perturb import Space
 
@@ -117,7 +118,7 @@ def teachers(config, datasets, folder, writer) -> Trained:
 def students(config, datasets, teacher: Trained, folder, writer) -> Trained:
   """The students of all splits, each of its own ensemble, trained together phase by phase."""
   section, arrays, frozen = config.student, _stacked(datasets, 'train'), teacher.variables
-  if section.targets != 'online':
+  if section.targets in KEPT:
     arrays['teacher_outputs'], frozen = targets(config, datasets, teacher), None
   variables, number = None, np.arange(len(datasets), dtype=np.int32)
   for phase_number, phase in enumerate(distil.phases(config, datasets[0])):

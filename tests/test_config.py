@@ -300,6 +300,28 @@ def test_another_part_forgets_the_recipes_settings_that_it_lacks():
   config_lib.check(config)
 
 
+@pytest.mark.parametrize(
+  'changes,streams,found',
+  [
+    ({}, False, 'stored'),
+    ({}, True, 'online'),
+    ({'perturb.name': 'gaussian'}, False, 'online'),
+    ({'augment.flip': True}, False, 'online'),
+    ({'objective.name': 'none', 'objective.label_weight': 1.0}, False, 'online'),
+    ({'student.targets': 'clean_cache', 'augment.flip': True}, False, 'clean_cache'),
+  ],
+)
+def test_targets_are_stored_by_themselves_only_where_that_is_exact(changes, streams, found):
+  config = get('kd_digits')
+  assert config.student.targets == 'auto'
+  config.update_from_flattened_dict(changes)
+  config_lib.forget_replaced(config, set(changes))
+  config_lib.check(config)
+  config_lib.settle_targets(config, streams)
+  assert config.student.targets == found
+  config_lib.check(config)
+
+
 def test_a_fingerprint_knows_what_decides_numbers():
   decisive = config_lib.decisive(tiny.config())
   for name in ('profile', 'checkpoint_seconds', 'teacher.dir', 'data.dir', 'workdir'):
