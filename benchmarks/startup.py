@@ -10,11 +10,12 @@ import argparse
 import json
 import os
 import pathlib
-import platform
 import subprocess
 import sys
 import tempfile
 import time
+
+from benchmarks import timing
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 QUICK = ('--config.teacher.steps=4', '--config.student.steps=4', '--config.scores=1')
@@ -47,17 +48,6 @@ def demo(config, overrides, folder, cache) -> dict:
   return found | {'versions': results['versions']}
 
 
-def machine() -> dict:
-  info = pathlib.Path('/proc/cpuinfo')
-  lines = info.read_text().splitlines() if info.exists() else []
-  models = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
-  return {
-    'processor': models[0] if models else platform.processor() or platform.machine(),
-    'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
-    'load': [round(value, 2) for value in os.getloadavg()],
-  }
-
-
 def main():
   parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
   parser.add_argument('--config', default='configs/kd_digits.py')
@@ -68,7 +58,7 @@ def main():
   config = ':'.join([str(pathlib.Path(path).resolve()), *variant])
   overrides = [*(QUICK if options.quick else ()), *overrides]
 
-  found = {'machine': machine()}
+  found = {'machine': timing.machine()}
   print(f'machine: {json.dumps(found["machine"])}', flush=True)
   with tempfile.TemporaryDirectory() as temporary:
     folder, cache = pathlib.Path(temporary), pathlib.Path(temporary, 'cache')

@@ -5,7 +5,6 @@ import json
 import math
 import os
 import pathlib
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -32,15 +31,8 @@ def prepare() -> None:
 
 
 def machine() -> dict:
-  """Processor, cores this process may use, and how busy they were in the last minutes."""
-  info = pathlib.Path('/proc/cpuinfo')
-  lines = info.read_text().splitlines() if info.exists() else []
-  models = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
-  return {
-    'processor': models[0] if models else platform.processor() or platform.machine(),
-    'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
-    'load': load(),
-  }
+  """The processor, and how busy it was in the last minutes."""
+  return {'processor': runtime.processor(), 'load': load()}
 
 
 def load() -> list[float]:
@@ -116,7 +108,7 @@ class Table:
 
   @staticmethod
   def _identity(saved):
-    return saved['machine']['processor'], saved['machine']['cores'], saved['versions']
+    return saved['machine']['processor'], saved['versions']
 
   @property
   def rows(self) -> dict[str, dict]:

@@ -168,7 +168,7 @@ def settle_targets(config, streams: bool) -> None:
   """targets='auto': kept where nothing changes the inputs of a set in memory, else online."""
   if config.student.targets == 'auto':
     changed = config.perturb.name != 'none' or any(given(config.augment, AUGMENT).values())
-    online = changed or streams or _labels_only(config.objective)
+    online = changed or streams or _objective(config).loss is None
     config.student.targets = 'online' if online else 'stored'
 
 
@@ -243,7 +243,7 @@ def _check_names(config):
   one_of('teacher.loss', config.teacher.loss or 'nll', TEACHER_LOSSES)
   one_of('objective.labels_on', config.objective.labels_on, ('clean', 'perturbed'))
   one_of('evaluate.precision', config.evaluate.precision, ('default', 'high', 'highest'))
-  objectives.make(config.objective.name, **given(config.objective, objectives.OBJECTIVES))
+  _objective(config)
   perturb.make(config.perturb.name, **given(config.perturb, perturb.PERTURBATIONS))
 
 
@@ -252,8 +252,9 @@ KEPT = ('clean_cache', 'stored')  # the targets that are computed once
 TEACHER_LOSSES = {'nll': 'none', 'least_squares': 'least_squares'}  # the objective of each
 
 
-def _labels_only(objective) -> bool:
-  return objectives.make(objective.name, **given(objective, objectives.OBJECTIVES)).loss is None
+def _objective(config) -> objectives.Objective:
+  section = config.objective
+  return objectives.make(section.name, **given(section, objectives.OBJECTIVES))
 
 
 def _check_combination(config):
@@ -312,7 +313,7 @@ def _check_combination(config):
         f'student.optimizer.{name}={optimizer[name]!r} has no effect: {student.kind!r} has no '
         f'factors; set student.optimizer.{name}={neutral}'
       )
-  labels_only = _labels_only(objective)
+  labels_only = _objective(config).loss is None
   if not labels_only and objective.label_weight == 1:
     raise ValueError(
       f'objective.label_weight=1 leaves nothing of objective.name={objective.name!r}: lower it, '
@@ -351,9 +352,7 @@ def check_fits(config, family: str) -> None:
         f'{stage}.variance={config[stage].variance!r} is for regression, and this data set has '
         f"{family} outputs: set {stage}.variance='input'"
       )
-  objective = objectives.make(
-    config.objective.name, **given(config.objective, objectives.OBJECTIVES)
-  )
+  objective = _objective(config)
   labels = objectives.make(TEACHER_LOSSES[config.teacher.loss or 'nll'])
   perturbation = perturb.make(config.perturb.name, **given(config.perturb, perturb.PERTURBATIONS))
   for reason in (

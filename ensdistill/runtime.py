@@ -63,7 +63,7 @@ def _processor() -> str:
 
 
 def processor() -> str:
-  """The processor as its maker calls it, and how many cores this process sees."""
+  """The processor as its maker calls it, and how many cores there are."""
   models = [line.split(':', 1)[1].strip() for line in _cpuinfo() if line.startswith('model name')]
   name = models[0] if models else platform.processor() or platform.machine()
   return f'{os.cpu_count()} x {name}'

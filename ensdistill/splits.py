@@ -190,6 +190,7 @@ def _fit(config, datasets, parts, view, folder, writer):
       score=score,
       score_shared=tuple(_stacked(datasets, 'valid').values()),
       select=section.select if section.keep == 'best' else 'last',
+      select_from=train.settled(method),
     )
   return jax.device_get(variables.of), running.strategy
 

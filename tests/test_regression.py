@@ -122,7 +122,7 @@ def test_knowledge_grows_away_from_a_gaussian_process_and_the_student_follows(tm
     network__hidden=(32, 32),
     teacher__members=8,
     teacher__steps=400,
-    student__steps=1200,
+    student__steps=2400,
     student__kind='multi_head',
     student__head_stages=0,
     objective__name='members',
@@ -140,7 +140,7 @@ def test_knowledge_grows_away_from_a_gaussian_process_and_the_student_follows(tm
   grows = stats.spearmanr(theirs, posterior(at)).statistic
   follows = stats.spearmanr(ours, theirs).statistic
   print(f'rank correlation: ensemble and process {grows:.2f}, student and ensemble {follows:.2f}')
-  assert grows > 0.6 and follows > 0.6  # .95 and .73 with two versions of JAX, the teacher alike
+  assert grows > 0.6 and follows > 0.9
   inside = np.abs(np.abs(at[:, 0]) - 1.75) < 0.75
   assert np.mean(theirs[~inside]) > 4 * np.mean(theirs[inside])
   assert np.mean(ours[~inside]) > 4 * np.mean(ours[inside])
