@@ -7,6 +7,7 @@ known). A layer that names another network or optimiser drops what the old one's
 """
 
 from ensdistill import config as config_lib
+from ensdistill import identity
 
 
 def make(method: str, dataset: str, variant: str = ''):
@@ -24,7 +25,7 @@ def make(method: str, dataset: str, variant: str = ''):
     layers.append(PAPER[f'{method}_{dataset}'])
   for layer in layers:
     config.update(layer)
-    config_lib.forget_replaced(config, config_lib.flatten(layer))
+    config_lib.forget_replaced(config, identity.flatten(layer))
   if variant == 'small':
     config.network.update(SMALL_NETWORKS.get(config.network.name, {}))
   return config

@@ -8,7 +8,19 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ensdistill import build, compare, data, distil, export, report, runtime, safe, sets, writers
+from ensdistill import (
+  build,
+  compare,
+  data,
+  distil,
+  export,
+  identity,
+  report,
+  runtime,
+  safe,
+  sets,
+  writers,
+)
 from ensdistill import config as config_lib
 from ensdistill import teacher as teacher_lib
 
@@ -81,7 +93,7 @@ def teacher_root(config, folder: pathlib.Path) -> pathlib.Path:
 def run(plan: Plan) -> dict:
   """Teacher, student, evaluation, report; every stage that is done is not done again."""
   with _alone(plan.folder):
-    results = report.load(plan.folder, config_lib.decisive(plan.config))
+    results = report.load(plan.folder, identity.decisive(plan.config))
     if results:
       stages = ', '.join(results['timings'])
       print(f'{plan.folder}: finished before, skipped {stages} (remove the folder to run it again)')
@@ -123,18 +135,18 @@ def _alone(folder: pathlib.Path):
 
 def _claim(folder: pathlib.Path, config) -> None:
   """Makes the run's folder its own: a folder of other settings is refused."""
-  path, decisive = folder / 'config.json', config_lib.decisive(config)
+  path, decisive = folder / 'config.json', identity.decisive(config)
   if path.exists():
-    old = config_lib.flatten(json.loads(path.read_text()))
-    changed = config_lib.differences(
-      {k: v for k, v in old.items() if k in decisive or config_lib.decides(k, v)}, decisive
+    old = identity.flatten(json.loads(path.read_text()))
+    changed = identity.differences(
+      {k: v for k, v in old.items() if k in decisive or identity.decides(k, v)}, decisive
     )
     if changed:
       raise UsageError(
         f'{folder} holds a run with other settings ({"; ".join(changed)}): choose another '
         '--workdir, or remove the folder'
       )
-  text = json.dumps(config_lib.to_json(config), indent=2, sort_keys=True)
+  text = json.dumps(identity.to_json(config), indent=2, sort_keys=True)
   safe.write_atomic(path, text + '\n')
 
 

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import build, checkpoint, evaluate, loop, members, mesh, safe, train
-from ensdistill import config as config_lib
+from ensdistill import build, checkpoint, evaluate, identity, loop, members, mesh, safe, train
 
 FORMAT = 1  # of the stored files; part of the fingerprint
 
@@ -64,7 +63,7 @@ class Teacher(NamedTuple):
 
 def settings(config, dataset) -> dict:
   """What decides a member's numbers, and therefore its fingerprint: not M, devices or folders."""
-  section = config_lib.to_json(config)
+  section = identity.to_json(config)
   recipe = {
     k: v
     for k, v in section['teacher'].items()
@@ -93,7 +92,7 @@ def obtain(config, dataset, root: pathlib.Path, writer) -> Teacher:
   Of several runs that want the same teacher one trains it and the others wait.
   """
   decisive = settings(config, dataset)
-  fingerprint = config_lib.fingerprint(decisive)
+  fingerprint = identity.fingerprint(decisive)
   folder = root / fingerprint
   folder.mkdir(parents=True, exist_ok=True)
   method = build.teacher_method(config, dataset)

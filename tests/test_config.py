@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tiny
 
-from ensdistill import build, data, distil, members, nets, train
+from ensdistill import build, data, distil, identity, members, nets, train
 from ensdistill import config as config_lib
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -177,7 +177,7 @@ def files_by_step():
   for name in reversed(FILES):
     config = get(name)
     sections = ('student', 'objective', 'perturb')
-    flat = config_lib.flatten({s: config_lib.to_json(config)[s] for s in sections})
+    flat = identity.flatten({s: identity.to_json(config)[s] for s in sections})
     flat |= {'network': config.network.name, 'family': dataset(config.data.name).family}
     flat |= {'aux': bool(config.data.aux), 'streams': dataset(config.data.name).streams}
     flat |= {'augment': bool(build.augmentation(config))}
@@ -323,13 +323,13 @@ def test_targets_are_stored_by_themselves_only_where_that_is_exact(changes, stre
 
 
 def test_a_fingerprint_knows_what_decides_numbers():
-  decisive = config_lib.decisive(tiny.config())
+  decisive = identity.decisive(tiny.config())
   for name in ('profile', 'checkpoint_seconds', 'teacher.dir', 'data.dir', 'workdir'):
     assert name not in decisive
-  other = config_lib.decisive(tiny.config(student__steps=7))
-  assert config_lib.differences(decisive, other) == ['student.steps: 6 -> 7']
-  assert config_lib.fingerprint(decisive) != config_lib.fingerprint(other)
-  assert config_lib.fingerprint(decisive) == config_lib.fingerprint(
+  other = identity.decisive(tiny.config(student__steps=7))
+  assert identity.differences(decisive, other) == ['student.steps: 6 -> 7']
+  assert identity.fingerprint(decisive) != identity.fingerprint(other)
+  assert identity.fingerprint(decisive) == identity.fingerprint(
     dict(reversed(decisive.items()))
   )
 

@@ -554,7 +554,7 @@ def finished(tmp_path_factory, dataset, compared):
   compared.rows[0]['metrics']['prr_epkl'] = float('nan')
   config = tiny.config(evaluate__ood='far,lost', seeds=2)
   (folder).mkdir()
-  (folder / 'config.json').write_text(json.dumps(report.results.config_lib.to_json(config)))
+  (folder / 'config.json').write_text(json.dumps(report.results.identity.to_json(config)))
   with writers.Writer(folder, quiet=True) as writer:
     timings = {'teacher': 1.0, 'student': 2.0}
     flat = flat_dataset(dataset)

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from ensdistill import checkpoint, data, distil, members, safe, train, writers
-from ensdistill import config as config_lib
+from ensdistill import checkpoint, data, distil, identity, members, safe, train, writers
 from ensdistill import teacher as teacher_lib
 
 DATA = tiny.dataset()
@@ -162,7 +161,7 @@ def test_a_group_whose_members_are_all_stored_loses_its_checkpoints(four, copy):
 
 def test_the_fingerprint_holds_what_decides_a_members_numbers():
   def of(dataset=DATA, **changes):
-    return config_lib.fingerprint(teacher_lib.settings(tiny.config(**changes), dataset))
+    return identity.fingerprint(teacher_lib.settings(tiny.config(**changes), dataset))
 
   same = [
     dict(teacher__members=7),

@@ -10,8 +10,7 @@ import shlex
 import sys
 import time
 
-from ensdistill import config as config_lib
-from ensdistill import runtime, safe
+from ensdistill import identity, runtime, safe
 
 
 def write(folder: pathlib.Path, config, dataset, compared, probes, timings: dict, writer) -> dict:
@@ -20,20 +19,20 @@ def write(folder: pathlib.Path, config, dataset, compared, probes, timings: dict
   from ensdistill.report.runs import Run
 
   began, folder = time.monotonic(), pathlib.Path(folder)
-  decisive = config_lib.decisive(config)
+  decisive = identity.decisive(config)
   results = strict(
     {
       'name': config.name,
       'rows': compared.rows,
       'not_run': compared.not_run,
       'timings': timings,
-      'config_fingerprint': config_lib.fingerprint(decisive),
+      'config_fingerprint': identity.fingerprint(decisive),
       'pictures': draw(folder, dataset, *shown(config, compared, probes), writer),
       'versions': runtime.versions(),
       'command': command(),
     }
   )
-  run = Run(config.name or folder.name, folder, config_lib.to_json(config), results)
+  run = Run(config.name or folder.name, folder, identity.to_json(config), results)
   safe.write_atomic(folder / 'report.html', html.page([run]))
   table = tables.markdown([run])
   safe.write_atomic(folder / 'report.md', table)
@@ -115,7 +114,7 @@ def load(folder: pathlib.Path, decisive: dict | None = None) -> dict | None:
     results = json.loads(path.read_text())
   except ValueError:
     return None
-  if decisive and results.get('config_fingerprint') != config_lib.fingerprint(decisive):
+  if decisive and results.get('config_fingerprint') != identity.fingerprint(decisive):
     return None
   return results
 

@@ -24,7 +24,7 @@ sys.path.append(str(ROOT))
 
 from configs import common
 from ensdistill import config as config_lib
-from ensdistill import runtime, safe, splits, writers
+from ensdistill import identity, runtime, safe, splits, writers
 from ensdistill.report import results
 
 README = pathlib.Path(__file__).with_name('README.md')
@@ -70,8 +70,8 @@ def run(name: str, variant: str, data: str, folder: pathlib.Path) -> dict:
   """{'rows': {model: row}, 'seconds': {model: seconds}} of a set under a protocol."""
   methods = PROTOCOLS[variant]
   configs = {method: configuration(method, name, variant, data) for method in methods}
-  decisive = {method: config_lib.decisive(config) for method, config in configs.items()}
-  done = {'settings': config_lib.fingerprint(decisive), 'rows': {}, 'seconds': {}}
+  decisive = {method: identity.decisive(config) for method, config in configs.items()}
+  done = {'settings': identity.fingerprint(decisive), 'rows': {}, 'seconds': {}}
   path = folder / 'rows.json'
   if path.exists():
     found = json.loads(path.read_text())
