@@ -197,7 +197,7 @@ def test_agreement_by_integration(student):
     f = lambda y, p=p, q=q: special.rel_entr(p(y), max(q(y), 1e-300))
     ends = [low, *sorted(points), high]
     expected.append(sum(integrate.quad(f, a, c, limit=200)[0] for a, c in zip(ends, ends[1:])))
-  assert kl == pytest.approx(np.mean(expected), rel=1e-5)
+  assert kl == pytest.approx(np.mean(expected), rel=1e-6)
   ours, theirs = (regression.uncertainties(p)['knowledge'] for p in (student, ensemble))
   assert rank == pytest.approx(stats.spearmanr(ours, theirs).statistic)
   assert metrics.regression.agreement(ensemble, ensemble) == (
