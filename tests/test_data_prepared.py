@@ -1,5 +1,6 @@
 """Sets prepared by TFDS, read without TensorFlow: the folder is written here byte by byte."""
 
+import dataclasses
 import io
 import json
 import subprocess
@@ -8,8 +9,9 @@ import sys
 import numpy as np
 import PIL.Image
 import pytest
+import tiny
 
-from ensdistill import data
+from ensdistill import data, sets
 from ensdistill.data import records
 
 pytest.importorskip('array_record')
@@ -185,8 +187,21 @@ def test_the_newest_version_and_named_configs(tmp_path, splits):
   np.testing.assert_array_equal(inputs('tfds:tiny'), splits['test'][0])
   np.testing.assert_array_equal(inputs('tfds:tiny:2.0.0'), old['test'][0])
   np.testing.assert_array_equal(inputs('tfds:forms/noise_1'), splits['test'][0])
-  with pytest.raises(ValueError, match="'forms' has several forms, name one: forms/noise_1"):
+  np.testing.assert_array_equal(inputs('tfds:forms:1.0.0'), splits['test'][0])  # the only one
+  write(tmp_path, old, name='forms/noise_2')
+  with pytest.raises(data.MissingData, match='several forms, name one: forms/noise_1, forms/noi'):
     inputs('tfds:forms')
+
+
+def test_a_form_of_lsun_stops_no_evaluation(tmp_path, splits):
+  dataset = dataclasses.replace(tiny.dataset(), name='cifar10')
+  for form in ('classroom', 'tower'):
+    write(tmp_path, splits, name=f'lsun/{form}')
+    sets.check(dataset, ood='default', shifts='none', dir=str(tmp_path))
+    found = sets.inputs(dataset, 'default', not_run := {}, dir=str(tmp_path))
+    if form == 'classroom':  # the only one
+      assert found['ood/lsun'].shape == (10, *dataset.shape)
+  assert 'name one: lsun/classroom, lsun/tower' in not_run['ood/lsun'] and 'ood/lsun' not in found
 
 
 def test_images_of_many_sizes_and_without_labels_serve_as_inputs(tmp_path):

@@ -67,18 +67,22 @@ def root(folder: str | None) -> pathlib.Path:
 
 
 def find(name: str, folder: str | None) -> pathlib.Path:
-  """The folder of one version of a set, or the error that says how to fill it."""
+  """The folder of one version of a set, or the error that says how to fill it.
+
+  Of a set that comes in several forms the only one that is prepared needs no name.
+  """
   name, _, version = name.partition(':')
   base = root(folder) / name
-  versions = [p for p in _subfolders(base) if _VERSION.fullmatch(p.name) and _is_set(p)]
-  if version:
-    versions = [p for p in versions if p.name == version]
-  if versions:
-    return max(versions, key=lambda p: tuple(int(n) for n in p.name.split('.')))
-  configs = [p.name for p in _subfolders(base) if any(_is_set(v) for v in _subfolders(p))]
-  if configs and not version:
-    raise ValueError(f'{name!r} has several forms, name one: {name}/{", ".join(sorted(configs))}')
-  raise MissingData(_remedy(name, version, root(folder)))
+  versions = _versions(base, version)
+  if not versions:
+    forms = {p.name: found for p in _subfolders(base) if (found := _versions(p, version))}
+    if len(forms) > 1:
+      several = ', '.join(f'{name}/{form}' for form in sorted(forms))
+      raise MissingData(f'{name!r} is prepared in several forms, name one: {several}')
+    versions = next(iter(forms.values()), ())
+  if not versions:
+    raise MissingData(_remedy(name, version, root(folder)))
+  return max(versions, key=lambda p: tuple(int(n) for n in p.name.split('.')))
 
 
 def exists(name: str, folder: str | None) -> bool:
@@ -97,6 +101,12 @@ def _remedy(name, version, folder):
     f"tensorflow_datasets as tfds; tfds.builder('{full}', data_dir='{folder}')"
     f".download_and_prepare(file_format='{records.FORMAT}')\""
   )
+
+
+def _versions(folder, version: str) -> list[pathlib.Path]:
+  """The versions of a set that lie in a folder, or the one that is named."""
+  found = [p for p in _subfolders(folder) if _VERSION.fullmatch(p.name) and _is_set(p)]
+  return [p for p in found if p.name == version] if version else found
 
 
 def _subfolders(folder):
