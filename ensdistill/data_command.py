@@ -113,6 +113,8 @@ def describe(dataset) -> str:
   add('from', dataset.where)
   add('stays', stays)
   add('fingerprint', dataset.fingerprint[:16])
+  if dataset.unused:
+    add('not used', dataset.unused)
   if dataset.skipped:
     add('skipped', f'{len(dataset.skipped)} image(s), the first: {dataset.skipped[0]}')
   return '\n'.join(lines)

@@ -156,4 +156,4 @@ def _opening(config, dataset, folder) -> str:
   return (
     f'{config.name}: {dataset.name}, {sizes} train / validation / test examples; '
     f'{len(devices)} x {devices[0].device_kind}; into {folder}'
-  )
+  ) + (f'; not used: {dataset.unused}' if dataset.unused else '')

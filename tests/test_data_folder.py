@@ -7,9 +7,10 @@ import numpy as np
 import pictures
 import PIL.Image
 import pytest
+import tiny
 
 from configs import kd_tiny_imagenet
-from ensdistill import data, distil, run, teacher, writers
+from ensdistill import data, data_command, distil, run, teacher, writers
 from ensdistill.data import stored
 
 
@@ -60,6 +61,36 @@ def test_parts_below_the_folder(tmp_path):
   (tmp_path / 'val').rename(tmp_path / 'no_val')
   loaded = load(tmp_path)
   assert np.bincount(loaded.test.y).tolist() == [1, 1] and len(loaded.train.y) == 13
+
+
+@pytest.mark.parametrize('name', ['val/Class_0/0.png', 'val/0.png', 'validation/a/b/0.png'])
+def test_validation_images_without_a_class_are_refused(tmp_path, name):
+  pictures.folder(tmp_path / 'train', (5, 5))
+  (tmp_path / name).parent.mkdir(parents=True)
+  assert len(load(tmp_path).test.y) == 2  # nothing is in it
+  pictures.write(tmp_path / name, pictures.colour(0))
+  part = tmp_path / name.split('/')[0]
+  with pytest.raises(data.DataError, match=f"{part} holds images, but no .* as 'class_0'"):
+    load(tmp_path)
+
+
+@pytest.mark.parametrize('name', ['test/Class_0/0.png', 'test/0.png'])
+def test_test_images_without_a_class_are_not_used_and_that_is_said(tmp_path, name):
+  pictures.folder(tmp_path / 'train', (10, 10))
+  pictures.write(tmp_path / name, pictures.colour(0))
+  loaded = load(tmp_path)
+  assert len(loaded.test.y) == 4
+  assert loaded.unused == (
+    f'{tmp_path}/test has no labels: a fifth of the training images are for testing'
+  )
+  pictures.folder(tmp_path / 'val', (1, 2))
+  loaded = load(tmp_path)
+  said = f'{tmp_path}/test has no labels: the validation images are for testing'
+  assert len(loaded.test.y) == 3 and loaded.unused == said
+  assert f'not used    {said}' in data_command.describe(loaded).splitlines()
+  assert run._opening(tiny.config(), loaded, tmp_path).endswith(f'; not used: {said}')
+  (tmp_path / name).unlink()
+  assert not load(tmp_path).unused
 
 
 def test_the_layout_of_tiny_imagenet(tmp_path):

@@ -45,6 +45,7 @@ class Source:
   splits: int = 1  # how many ways of cutting it come with the set
   mean: tuple[float, ...] | None = None  # published constants; None: those of the training split
   std: tuple[float, ...] | None = None
+  unused: str = ''  # what is there and is not used, why, and what is used instead
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,6 +69,7 @@ class Dataset:
   where: str = ''  # the file or folder that it was read from
   streams: bool = False  # training examples come to the device batch by batch
   skipped: tuple[str, ...] = ()  # images that could not be read: which and why
+  unused: str = ''  # what came with it and is not used
 
   @property
   def shape(self) -> tuple[int, ...]:

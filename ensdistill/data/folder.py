@@ -21,8 +21,9 @@ def source(
 
   DIR/CLASS/... : of every class a seeded fifth is for testing, drawn anew for each `split`.
   DIR/train/CLASS/..., and val and test beside it: a part that is not there, or whose images have no
-  labels, is taken from what is: test from val, or else as above. Tiny ImageNet's own layout,
-  train/CLASS/images/... with val/images and val/val_annotations.txt, is one of these.
+  labels, is taken from what is: test from val, or else as above; val has to have labels. Tiny
+  ImageNet's own layout, train/CLASS/images/... with val/images and val/val_annotations.txt, is one
+  of these.
   DIR/... without folders within: inputs alone.
 
   Args:
@@ -71,12 +72,20 @@ def source(
   if not classes:
     return Source(request.name, {'train': unlabelled, 'test': lambda: read('train')})
   parts = {p: functools.partial(read, p) for p in folders if _labelled(folders[p], classes)}
-  if 'test' not in parts:
-    if 'valid' in parts:
-      parts['test'] = parts.pop('valid')
-    else:
-      parts = {part: functools.partial(cut, part) for part in ('train', 'test')}
-  return Source(request.name, parts, classes=classes, splits=20)
+  unused = {p: folders[p] for p in folders if p not in parts and any(_images(folders[p]))}
+  if 'valid' in unused:
+    raise DataError(
+      f'{unused["valid"]} holds images, but no folder of it is a class of {folders["train"]} (such '
+      f'as {classes[0]!r}): put those of each class into a folder of its name'
+    )
+  instead = ''
+  if 'test' not in parts and 'valid' in parts:
+    parts['test'], instead = parts.pop('valid'), 'the validation images'
+  elif 'test' not in parts:
+    parts = {part: functools.partial(cut, part) for part in ('train', 'test')}
+    instead = 'a fifth of the training images'
+  said = f'{unused["test"]} has no labels: {instead} are for testing' if unused else ''
+  return Source(request.name, parts, classes=classes, splits=20, unused=said)
 
 
 def locate(path: str, folder: str | None) -> pathlib.Path:

@@ -241,6 +241,7 @@ def _finish(source, parts, targets, limit, seed) -> Dataset:
     source.classes,
     fingerprint='',
     columns=source.columns,
+    unused=source.unused,
   )
   return dataclasses.replace(dataset, fingerprint=fingerprint(dataset))
 
