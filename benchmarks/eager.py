@@ -209,7 +209,8 @@ def contenders(problem) -> dict[str, timing.Contender]:
   torch.backends.cudnn.benchmark = True
   torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True  # as in JAX
   unstacked = lambda tree: [members.take(tree, i) for i in range(len(jax.tree.leaves(tree)[0]))]
-  states, teachers = unstacked(problem.states), unstacked(problem.teachers or {})
+  states = unstacked(problem.states)
+  teachers = [] if problem.teachers is None else unstacked(problem.teachers)
 
   def contender(last):
     steps = [Step(problem, state, teachers, device, last) for state in states]
