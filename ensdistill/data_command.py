@@ -33,9 +33,9 @@ def main(argv=None):
     augment = data.augment.make(**given(data.augment.make))
     area = data.stored.crops(**given(data.stored.crops))
     common = {name: getattr(arguments, name) for name in ('dir', 'valid', 'limit', 'split', 'seed')}
-    stream = 'on' if area else arguments.stream
+    where = {'stream': arguments.stream, 'crops': bool(area)}
     settings = given(*data.CONFIGURED.values())
-    dataset = data.load(arguments.name, stream=stream, **common, **settings)
+    dataset = data.load(arguments.name, **where, **common, **settings)
     print(describe(dataset))
     with matplotlib.rc_context(style.SETTINGS):
       if len(dataset.shape) == 3:

@@ -70,8 +70,8 @@ def load_data(config) -> tuple[data.Dataset, data.Dataset]:
   """The data set, and the same with auxiliary inputs (EnD²+AUX) joined to its training split."""
   section = config.data
   options = {'dir': section.dir or None, 'seed': config.seed}
-  stream = 'on' if build.crop_area(config) else section.stream
-  where = {'stream': stream, 'stream_bytes': section.stream_bytes}
+  where = {'stream': section.stream, 'stream_bytes': section.stream_bytes}
+  where['crops'] = bool(build.crop_area(config))
   dataset = data.load(section.name, **build.data_settings(section), **where, **options)
   if not section.aux:
     return dataset, dataset

@@ -43,7 +43,8 @@ def write(folder, splits, *, name='tiny', version='1.0.0', ids=None, shape=(5, 4
       for i in rows:
         example = tf_example_pb2.Example()
         feature = example.features.feature
-        feature['image'].bytes_list.value.append(png(images[i]))
+        encoded = images[i] if isinstance(images[i], bytes) else png(images[i])
+        feature['image'].bytes_list.value.append(encoded)
         if labels is not None:
           feature['label'].int64_list.value.append(labels[i])
         if ids:
@@ -202,6 +203,54 @@ def test_a_form_of_lsun_stops_no_evaluation(tmp_path, splits):
     if form == 'classroom':  # the only one
       assert found['ood/lsun'].shape == (10, *dataset.shape)
   assert 'name one: lsun/classroom, lsun/tower' in not_run['ood/lsun'] and 'ood/lsun' not in found
+
+
+def test_what_one_shape_and_many_are_seen_through(tmp_path, splits):
+  write(tmp_path, splits)
+  write(tmp_path, splits, name='sizes', shape=(-1, -1, 3))
+  ids = {part: [f'{i:05d}' for i in range(len(x))][::-1] for part, (x, _) in splits.items()}
+  write(tmp_path, splits, name='ordered', ids=ids)
+  whole = data.load('tiny', dir=str(tmp_path))
+  for settings in ({'size': 4}, {'size': 4, 'central': 0.5}, {'central': 0.5}):
+    one = data.load('tiny', dir=str(tmp_path), **settings)
+    assert one.fingerprint != whole.fingerprint
+    if 'size' in settings:
+      many = data.load('sizes', dir=str(tmp_path), **settings)
+      np.testing.assert_array_equal(one.test.x, many.test.x)
+    ordered = data.load('ordered', dir=str(tmp_path), **settings)
+    np.testing.assert_array_equal(ordered.test.x, one.test.x[::-1])
+    np.testing.assert_array_equal(ordered.test.y, one.test.y[::-1])
+  grey = {part: (x[..., :1], y) for part, (x, y) in splits.items()}
+  write(tmp_path, grey, name='grey', shape=(5, 4, 1))
+  assert data.load('grey', dir=str(tmp_path), size=4).shape == (4, 4, 1)
+  write(tmp_path, splits, name='wrong', shape=(4, 4, 3))
+  with pytest.raises(data.DataError, match='an image of 4 x 5 pixels, others have 4 x 4'):
+    data.load('wrong', dir=str(tmp_path), central=0.9)
+
+
+def test_an_image_that_cannot_be_read_in_a_set_of_one_shape(tmp_path, splits):
+  (x, y), test = splits['train'], splits['test']
+  encoded = [png(image) for image in x]
+  encoded[2] = b'no image'
+  write(tmp_path, {'train': (encoded, y), 'test': test})
+  with pytest.raises(data.DataError) as caught:
+    data.load('tiny', dir=str(tmp_path))
+  assert str(caught.value).endswith(
+    'example 2 cannot be read as an image (cannot identify image file): prepare the set again, or '
+    "set data.unreadable='skip'"
+  )
+  loaded = data.load('tiny', dir=str(tmp_path), unreadable='skip', valid=1)
+  assert len(loaded.train.x) == 18 and len(loaded.skipped) == 1
+  np.testing.assert_array_equal(loaded.test.x, test[0])
+
+
+def test_random_crops_of_a_set_of_one_shape(tmp_path, splits):
+  write(tmp_path, splits)
+  cut = data.load('tiny', dir=str(tmp_path), crops=True)
+  assert cut.streams and isinstance(cut.train.x, data.stored.Stored)
+  streamed = data.load('tiny', dir=str(tmp_path), stream='on')
+  assert streamed.streams and isinstance(streamed.train.x, np.ndarray)
+  np.testing.assert_array_equal(cut.train.x, streamed.train.x)
 
 
 def test_images_of_many_sizes_and_without_labels_serve_as_inputs(tmp_path):

@@ -2,7 +2,8 @@
 
 Decoding 60,000 PNG files takes half a minute, so that a split is decoded once and kept beside its
 files, where the folder can be written to; the copy states which files it was decoded from. A split
-that is large, or whose images differ in size, stays in its files; its labels alone are kept.
+that is large, whose images differ in size, or that is wanted otherwise than as it is stored, stays in
+its files; its labels and their order alone are kept.
 """
 
 import functools
@@ -12,7 +13,7 @@ import re
 
 import numpy as np
 
-from ensdistill.data import images, records, stored
+from ensdistill.data import records, stored
 from ensdistill.data.dataset import DataError, MissingData, Source, Split
 
 _VERSION = re.compile(r'\d+\.\d+\.\d+')
@@ -37,17 +38,20 @@ def source(
     parts['test'] = 'validation'
   elif 'validation' in sizes:
     parts['valid'] = 'validation'
-  form = request.shape or ((size, size, 3) if size else None)
+  stated = records.shape(folder)
+  channels = 1 if stated and stated[-1] == 1 else 3
+  form = request.shape or ((size, size, channels) if size else None)
+  as_stored = not size and central == 1 and unreadable == 'stop' and not request.files
 
   def part_of(split) -> Split:
-    if _fits(folder, sizes[split]):
-      x, y = records.read(folder, split)
-      return Split(images.resize(x, size, size) if size else x, y)
-    shape = form or records.shape(folder)
-    if shape is None:
+    if as_stored and stated and sizes[split] * np.prod(stated) <= _LARGE:
+      return records.read(folder, split)
+    if not form and not stated:
       raise DataError(f'{folder}: its images differ in size: set data.size')
-    every = records.Records(folder, split, np.arange(sizes[split]))
-    found = Split(stored.Stored(every, shape, central), records.labels(folder, split))
+    shape = form or (*stated[:2], channels)
+    rows, y = records.index(folder, split)
+    every = records.Records(folder, split, rows)
+    found = Split(stored.Stored(every, shape, central, exact=form is None), y)
     if unreadable == 'skip':
       found = stored.readable(found, folder / f'.unreadable-{split}.json')
     return found
@@ -115,12 +119,3 @@ def _subfolders(folder):
 
 def _is_set(folder):
   return (folder / 'dataset_info.json').is_file()
-
-
-def _fits(folder, size: int) -> bool:
-  """Whether a split of so many examples is decoded as a whole.
-
-  Those of sets with ids are: their order needs all of them.
-  """
-  shape = records.shape(folder)
-  return shape is not None and (records.keys(folder)[2] or size * np.prod(shape) <= _LARGE)

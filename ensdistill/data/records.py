@@ -81,18 +81,22 @@ def read(folder: pathlib.Path, split: str) -> Split:
   return Split(known['x'], known.get('y'))
 
 
-def labels(folder, split) -> np.ndarray | None:
-  """The labels alone, for which every record is read once."""
-  label_key = keys(folder)[1]
-  if label_key is None:
-    return None
-  kept, stamp = folder / f'labels-{split}.npz', _stamp(folder, split)
+def index(folder: pathlib.Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
+  """The order of a split's examples and their labels, for which every record is read once."""
+  _, label_key, has_id = keys(folder)
+  if label_key is None and not has_id:
+    return np.arange(_stated(folder, split)), None
+  kept, stamp = folder / f'index-{split}.npz', _stamp(folder, split)
   known = _kept(kept, stamp)
   if known is None:
-    found = [example[label_key] for example in _examples(folder, split, 'reading the labels of')]
-    known = {'y': np.array(found, np.int32)}
+    y, ids = [], []
+    for example in _examples(folder, split, 'reading the labels of'):
+      y.append(example[label_key] if label_key else -1)
+      ids.append(example['id'] if has_id else b'')
+    rows = _order(ids)
+    known = {'rows': rows, 'y': np.array(y, np.int32)[rows] if label_key else None}
     _keep(kept, stamp, known)
-  return known['y']
+  return known['rows'], known.get('y')
 
 
 class Records:
@@ -146,15 +150,23 @@ def _decode(folder, split) -> Split:
   for example in _examples(folder, split, 'decoding'):
     try:
       image = np.asarray(PIL.Image.open(io.BytesIO(example[image_key])))
-    except (OSError, ValueError) as error:
-      raise DataError(f'{folder}, split {split}, example {len(x)}: {error}') from error
+    except Exception as error:  # decoders raise whatever they stumble over
+      why = str(error).partition(' <')[0]  # the address of a buffer
+      raise DataError(
+        f'{folder}, split {split}, example {len(x)} cannot be read as an image ({why}): prepare '
+        "the set again, or set data.unreadable='skip'"
+      ) from None
     x.append(image if image.ndim == 3 else image[:, :, None])
     y.append(example[label_key] if label_key else -1)
     ids.append(example['id'] if has_id else b'')
-  # TFDS stores examples in a shuffled order; CIFAR's last 5,000 are meant in the official one.
-  order = sorted(range(len(x)), key=ids.__getitem__)
-  labels = np.array([y[i] for i in order], np.int32) if label_key else None
+  order = _order(ids)
+  labels = np.array(y, np.int32)[order] if label_key else None
   return Split(np.stack([x[i] for i in order]), labels)
+
+
+def _order(ids: list[bytes]) -> np.ndarray:
+  """TFDS stores examples in a shuffled order; CIFAR's last 5,000 are meant in the official one."""
+  return np.array(sorted(range(len(ids)), key=ids.__getitem__), np.int64)
 
 
 def _examples(folder, split, doing: str):
@@ -172,11 +184,16 @@ def _examples(folder, split, doing: str):
         count += 1
   except (OSError, ValueError, RuntimeError, IndexError, KeyError) as error:
     raise DataError(f'{folder}, split {split}, example {count}: {error}') from error
-  stated = next(s['shardLengths'] for s in info(folder)['splits'] if s['name'] == split)
-  if count != sum(map(int, stated)):
+  if count != _stated(folder, split):
     raise DataError(
-      f'{folder}, split {split}: {count} examples, {sum(map(int, stated))} are stated'
+      f'{folder}, split {split}: {count} examples, {_stated(folder, split)} are stated'
     )
+
+
+def _stated(folder, split) -> int:
+  """How many examples a split has, by what the set says of itself."""
+  lengths = next(s['shardLengths'] for s in info(folder)['splits'] if s['name'] == split)
+  return sum(map(int, lengths))
 
 
 def _data_source(folder, split):

@@ -22,6 +22,7 @@ class Request(NamedTuple):
   seed: int
   split: int = 0
   shape: tuple[int, ...] | None = None  # wanted of images that differ in size
+  files: bool = False  # images as they are stored: random crops are cut out of them
 
 
 # (request, **settings) -> Source
@@ -91,6 +92,7 @@ def load(
   split: int = 0,
   stream: str = 'auto',
   stream_bytes: int = STREAM_BYTES,
+  crops: bool = False,
   **settings,
 ) -> Dataset:
   """A data set by name, checked.
@@ -107,10 +109,12 @@ def load(
     stream: 'on' brings the training examples to the device batch by batch, and leaves in their
       files what is in files; 'off' never does; 'auto' where they are larger than `stream_bytes`.
     stream_bytes: see stream.
+    crops: training images are cut out of their files at random: they stay there, and stream.
     **settings: what the source has, say `noise` of spirals or `size` of a folder's images.
   """
   names.lookup('data.stream', stream, dict.fromkeys(STREAM))
-  source, where = find(Request(name, dir or None, seed, split), settings)
+  stream = 'on' if crops else stream
+  source, where = find(Request(name, dir or None, seed, split, files=crops), settings)
   parts = _checked(source, where)
   skipped = [reason for split in parts.values() for reason in getattr(split.x, 'skipped', ())]
   categorical = parts['train'].y.dtype.kind == 'i'
