@@ -236,6 +236,31 @@ def test_an_unreadable_image_stops_or_is_skipped_and_counted(tmp_path):
   assert len(load(tmp_path, unreadable='skip').skipped) == 1
 
 
+def test_links_that_lead_nowhere_or_round_in_circles(tmp_path):
+  root = pictures.folder(tmp_path / 'set', (6, 6))
+  pictures.folder(tmp_path / 'beside', (3,))
+  (root / 'class_1' / 'more').symlink_to(tmp_path / 'beside' / 'class_0')
+  assert len(load(root).train.y) == 12 and len(load(root).test.y) == 2
+  (root / 'class_0' / 'gone.png').symlink_to(tmp_path / 'gone.png')
+  (root / 'class_0' / 'itself.png').symlink_to('itself.png')
+  (root / 'itself').symlink_to('itself')
+  with pytest.raises(stored.Unreadable, match='gone.png cannot be read .*No such file.*skip'):
+    load(root)
+  loaded = load(root, unreadable='skip')
+  gone, itself = loaded.skipped
+  assert 'class_0/gone.png' in gone and 'class_0/itself.png' in itself
+  assert len(loaded.train.y) + len(loaded.valid.y) == 13
+  for place, target in (('class_0', root), ('class_1', root / 'class_1'), ('class_1', '..')):
+    link = root / place / 'loop'
+    link.symlink_to(target)
+    with pytest.raises(data.DataError, match=f'{link} leads back to a folder that it lies in'):
+      load(root)
+    link.unlink()
+  (tmp_path / 'beside' / 'class_0' / 'back').symlink_to(root / 'class_1')
+  with pytest.raises(data.DataError, match='class_1/more/back leads back'):
+    load(root)
+
+
 def test_what_is_refused(tmp_path):
   root = pictures.folder(tmp_path / 'set', (4, 4))
   for settings, message in (

@@ -103,7 +103,7 @@ def _labelled(folder: pathlib.Path, classes) -> bool:
 
 def _subfolders(folder: pathlib.Path) -> set[str]:
   with os.scandir(folder) as entries:
-    return {e.name for e in entries if e.is_dir() and not e.name.startswith('.')}
+    return {e.name for e in entries if _is_folder(e) and not e.name.startswith('.')}
 
 
 def _annotations(folder: pathlib.Path) -> pathlib.Path | None:
@@ -140,18 +140,39 @@ def _listed(folder, classes, *, whole: bool) -> tuple[stored.Files, np.ndarray |
   return files, np.array(labels) if classes else None
 
 
-def _images(folder: pathlib.Path, prefix: str = ''):
-  """(path below the folder, bytes) of all its images, also in folders within it, in order."""
+def _images(folder: pathlib.Path, prefix: str = '', above: tuple[pathlib.Path, ...] = ()):
+  """(path below the folder, bytes) of all its images, also in folders within it, in order.
+
+  `above` are the folders on the way here, as they are without links.
+  """
   if not folder.is_dir():
     return
+  real = folder.resolve()
+  if any(path.is_relative_to(real) for path in above):
+    raise DataError(f'{folder} leads back to a folder that it lies in: remove this link')
   with os.scandir(folder) as entries:
     for entry in sorted(entries, key=lambda e: e.name):
       if entry.name.startswith('.'):
         continue
-      if entry.is_dir():
-        yield from _images(folder / entry.name, f'{prefix}{entry.name}/')
+      if _is_folder(entry):
+        yield from _images(folder / entry.name, f'{prefix}{entry.name}/', (*above, real))
       elif entry.name.lower().endswith(_SUFFIXES):
-        yield f'{prefix}{entry.name}', entry.stat().st_size
+        yield f'{prefix}{entry.name}', _size(entry)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+  try:
+    return entry.is_dir()
+  except OSError:  # a link to itself
+    return False
+
+
+def _size(entry: os.DirEntry) -> int:
+  """In bytes; of a link that leads nowhere 0, which reading it will say."""
+  try:
+    return entry.stat().st_size
+  except OSError:
+    return 0
 
 
 def _annotated(folder, annotations: pathlib.Path, classes) -> list[tuple[str, int, int]]:
