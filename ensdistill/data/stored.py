@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import dataclasses
+import errno
 import functools
 import hashlib
 import io
@@ -16,8 +17,11 @@ from ensdistill import names, safe
 from ensdistill.data import images
 from ensdistill.data.dataset import DataError, Split
 
+UNREADABLE = ('stop', 'skip')
 _REMEDY = ": repair or remove it, or set data.unreadable='skip'"
 _AGAIN = ', and was readable before: remove {} to try all images again'
+# Files that are not there or lead nowhere; any other error of the system may pass.
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 _TRIES = 10  # for a random window that fits into the image
 _CHUNK = 1000  # images that are decoded together
 Box = tuple[float, float, float, float]  # left, upper, right, lower
@@ -117,7 +121,11 @@ class Stored:
       return _decode(encoded, self.form, window or self._central_window)
     except DataError as error:
       raise DataError(f'{self.records.where(row)}: {error}') from None
+    except MemoryError:
+      raise
     except Exception as error:  # decoders raise whatever they stumble over
+      if getattr(error, 'errno', None) not in (None, *_GONE):
+        raise DataError(f'{self.records.where(row)}: {error.strerror}') from None
       why = str(error).partition(' <')[0]  # the address of a buffer
       where = self.records.where(row)
       remedy = _AGAIN.format(self.tried) if self.tried else _REMEDY
@@ -143,17 +151,18 @@ def check(size: int, central: float, unreadable: str) -> None:
     raise ValueError(f'data.size={size} must not be negative; 0 keeps the size of the images')
   if not 0 < central <= 1:
     raise ValueError(f'data.central={central} is a share of the shorter side, in (0, 1]')
-  names.lookup('data.unreadable', unreadable, dict.fromkeys(('stop', 'skip')))
+  names.lookup('data.unreadable', unreadable, dict.fromkeys(UNREADABLE))
 
 
 def readable(split: Split, kept: str | os.PathLike) -> Split:
   """The examples whose images can be decoded: every one is tried, once for all.
 
-  The file `kept`, where it can be written, holds the reasons of those that cannot.
+  The file `kept`, where it can be written, holds the reasons of those that cannot, which are tried
+  again each time: they may have been repaired.
   """
   images, y = split
   reasons = _reasons(images, kept)
-  rows = np.setdiff1d(np.arange(len(images)), [int(row) for row in reasons])
+  rows = np.setdiff1d(np.arange(len(images)), [*reasons])
   if not len(rows):
     raise DataError(next(iter(reasons.values())))
   left = images.take(rows)
@@ -161,13 +170,24 @@ def readable(split: Split, kept: str | os.PathLike) -> Split:
   return Split(left, None if y is None else y[rows])
 
 
-def _reasons(images: Stored, kept) -> dict[str, str]:
-  stamp = images.records.stamp().hex()
-  with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+def _reasons(images: Stored, kept) -> dict[int, str]:
+  """Why images cannot be read, by row; a second time those alone are tried that could not be."""
+  stamp, known = images.records.stamp().hex(), None
+  with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
     with open(kept) as file:
-      known = json.load(file)
-    if known['stamp'] == stamp:
-      return known['unreadable']
+      found = json.load(file)
+    if found['stamp'] == stamp:
+      known = {int(row): reason for row, reason in found['unreadable'].items()}
+  reasons = _tried(images, range(len(images)) if known is None else sorted(known))
+  if reasons != known:
+    with contextlib.suppress(OSError):
+      safe.write_atomic(kept, json.dumps({'stamp': stamp, 'unreadable': reasons}, indent=2))
+  return reasons
+
+
+def _tried(images: Stored, rows) -> dict[int, str]:
+  """Why images of these rows cannot be read."""
+  from tqdm import tqdm
 
   def reason(row):
     try:
@@ -175,10 +195,10 @@ def _reasons(images: Stored, kept) -> dict[str, str]:
     except Unreadable as error:
       return str(error).removesuffix(_REMEDY)
 
-  tried = enumerate(_threads().map(reason, range(len(images))))
-  reasons = {str(row): found for row, found in tried if found}
-  with contextlib.suppress(OSError):
-    safe.write_atomic(kept, json.dumps({'stamp': stamp, 'unreadable': reasons}, indent=2))
+  reasons = {}
+  for start in tqdm(range(0, len(rows), _CHUNK), 'trying', leave=False, disable=None):
+    chunk = rows[start : start + _CHUNK]
+    reasons |= {row: why for row, why in zip(chunk, _threads().map(reason, chunk)) if why}
   return reasons
 
 
