@@ -157,12 +157,31 @@ def test_entropies_by_integration(make):
     np.testing.assert_allclose(data_B, (log_std + np.log(2 * np.pi * np.e) / 2).mean(1))
 
 
-def test_entropies_of_a_wishart_by_sampling():
-  p = predictive.NormalWishart(*(np.full((1, 1), v) for v in (0.0, -0.5, 1.0, 2.0)))
-  nu, data = 2 + np.exp(2.0), np.exp(-0.5)
-  precision = np.random.default_rng(0).gamma(nu / 2, 2 / ((nu - 2) * data), 400_000)
-  expected = (np.log(2 * np.pi * np.e / precision) / 2).mean()
-  np.testing.assert_allclose(regression.entropies(p)[1], expected, atol=3e-3)
+@pytest.mark.parametrize('log_dof', [-1.0, 2.0, 3.3, 3.5, 5.0])
+def test_entropies_of_a_wishart_by_integration(log_dof):
+  """Data over the precision's Gamma, knowledge as what the whole entropy has on top."""
+  p = predictive.NormalWishart(*(np.full((1, 1), v) for v in (0.0, -0.5, 1.0, log_dof)))
+  nu, data = 2 + np.exp(log_dof), np.exp(-0.5)
+  gamma = stats.gamma(nu / 2, scale=2 / ((nu - 2) * data))
+  entropy = lambda precision: gamma.pdf(precision) * np.log(2 * np.pi * np.e / precision) / 2
+  near, middle, far = gamma.ppf([1e-12, 0.5, 1 - 1e-12])
+  ends = [0, near, middle, far, np.inf]
+  tight = dict(epsabs=1e-12, epsrel=1e-12, limit=400)
+  expected = sum(integrate.quad(entropy, a, b, **tight)[0] for a, b in zip(ends, ends[1:]))
+  _, data_B, knowledge_B = regression.entropies(p)
+  np.testing.assert_allclose(data_B, expected, atol=1e-9)
+  density, _ = pdf(p, 0)
+  whole = integral(lambda y: special.entr(density(y)), -30, -3, 0, 3, 30)
+  np.testing.assert_allclose(knowledge_B, whole - expected, atol=1e-8)
+
+
+@pytest.mark.parametrize('log_dof', [20.0, 30.0, 40.0, 60.0])
+@pytest.mark.parametrize('log_kappa', [0.0, 20.0, 60.0])
+def test_knowledge_of_a_wishart_that_is_nearly_normal(log_kappa, log_dof):
+  """log(1 + 1/kappa) / 2 of the mean and 1 / (2 nu) of the precision, however small."""
+  p = predictive.NormalWishart(*(np.full((1, 1), v) for v in (0.0, 0.0, log_kappa, log_dof)))
+  expected = np.log1p(np.exp(-log_kappa)) / 2 + np.exp(-log_dof) / 2
+  np.testing.assert_allclose(regression.entropies(p)[2], expected, rtol=1e-6)
 
 
 def test_knowledge_by_entropy_at_the_ends():
@@ -213,11 +232,11 @@ def test_units(make, scale, shift):
   p, y_BD = make(14, targets=2), np.random.default_rng(15).normal(0, 1, (6, 2))
   moved, moved_y_BD = p.affine(scale, shift), y_BD * scale + shift
   for metric in metrics.rmse, metrics.crps:
-    assert metric(moved, moved_y_BD) == pytest.approx(scale * metric(p, y_BD), rel=1e-3)
+    assert metric(moved, moved_y_BD) == pytest.approx(scale * metric(p, y_BD), rel=1e-9)
   nll = metrics.regression.nll(p, y_BD)
-  assert regression.nll(moved, moved_y_BD) == pytest.approx(nll + 2 * math.log(scale), abs=1e-2)
-  assert metrics.sharpness(moved) == pytest.approx(scale * metrics.sharpness(p), rel=1e-3)
-  np.testing.assert_allclose(metrics.pit(moved, moved_y_BD), metrics.pit(p, y_BD), atol=1e-2)
+  assert regression.nll(moved, moved_y_BD) == pytest.approx(nll + 2 * math.log(scale), abs=1e-9)
+  assert metrics.sharpness(moved) == pytest.approx(scale * metrics.sharpness(p), rel=1e-9)
+  np.testing.assert_allclose(metrics.pit(moved, moved_y_BD), metrics.pit(p, y_BD), atol=1e-9)
 
 
 @pytest.mark.parametrize('log_dof', [-20.0, 10.0, 40.0, 60.0])

@@ -215,11 +215,25 @@ class StudentT(NamedTuple):
     return scale_BD * (first_BD + 2 * pdf_BD * (nu_BD + z_BD**2) / (nu_BD - 1) - spread_BD)
 
   def entropies(self):
-    """Differential entropies: total, of the Student's t; data, E H[N]; knowledge, the rest."""
-    nu_BD, log_scale_BD = self._standard()
-    digamma_gap_BD = special.digamma((nu_BD + 1) / 2) - special.digamma(nu_BD / 2)
-    total_BD = (nu_BD + 1) / 2 * digamma_gap_BD - self._log_peak() + log_scale_BD
+    """Differential entropies: total, of the Student's t; data, E H[N]; knowledge, their gap."""
+    nu_BD, _ = self._standard()
     # E log Lambda = psi(nu / 2) - log(rate), rate = (nu - 2) exp(log_var) / 2
     log_rate_BD = self.log_dof_BD + self.log_var_BD - math.log(2)
     data_BD = (_LOG_2PI + 1 + log_rate_BD - special.digamma(nu_BD / 2)) / 2
-    return total_BD, data_BD, total_BD - data_BD
+    knowledge_BD = np.logaddexp(0, -self.log_kappa_BD) / 2 + _of_precision(nu_BD / 2)
+    return data_BD + knowledge_BD, data_BD, knowledge_BD
+
+
+def _of_precision(h):
+  """Mutual information of y and its precision where the mean is known, 1/(4h) + ..., h = nu / 2.
+
+  (h + 1/2) (psi(h + 1/2) - psi(h)) - log(Gamma(h + 1/2) / Gamma(h)) + psi(h) / 2 - 1/2, whose terms
+  cancel for large h: there the series.
+  """
+  r = 1 / np.maximum(h, 16)
+  series = (1 / 4, 1 / 48, -1 / 48, -7 / 1920, 3 / 320, 31 / 16128, -17 / 1792, -127 / 61440)
+  few = np.minimum(h, 16)
+  psi = special.digamma(few)
+  direct = (few + 0.5) * (special.digamma(few + 0.5) - psi) + (psi - 1) / 2
+  direct -= np.log(special.poch(few, 0.5))
+  return np.where(h > 16, r * np.polynomial.polynomial.polyval(r, series), direct)
