@@ -171,6 +171,30 @@ def test_a_corrupt_file_that_is_skipped_is_in_no_batch(tmp_path):
   assert '\n' not in str(caught.value)
 
 
+@pytest.mark.parametrize('part', ['valid', 'test'])
+def test_images_that_measure_are_tried_before_anything_trains(tmp_path, monkeypatch, part):
+  root = pictures.folder(tmp_path, (20, 20), suffix='.jpg')
+  tried = []
+  decode = stored.Stored.decode
+  monkeypatch.setattr(
+    stored.Stored, 'decode', lambda x, row, *w: tried.append(x.records.where(row)) or decode(x, row)
+  )
+  records = getattr(load(root), part).x.records
+  measured = {records.where(row) for row in range(len(records))}
+  assert measured <= set(tried)
+  tried.clear()
+  assert load(root).streams and not measured & set(tried)  # once for all
+  bad = pathlib.Path(sorted(measured)[-1])
+  pictures.damage(bad)
+  with pytest.raises(data.DataError, match=f'{bad} cannot be read .*skip.*--unreadable=skip'):
+    load(root)
+  with pytest.raises(data.DataError, match='an image of 12 x 12 pixels, others have 9 x 9'):
+    pictures.write(sorted(root.glob('*/*.jpg'))[0], (0, 0, 0), (9, 9))
+    pictures.write(bad, (0, 0, 0))
+    load(root, size=0)
+  assert load(root, unreadable='skip').streams
+
+
 def test_random_crops_are_for_images_in_files(folder):
   config = tiny.config(augment__crop_area=0.1)
   build.check_augmentation(config, load(folder))

@@ -103,7 +103,7 @@ class Records:
   """Encoded images in the records of a split, in the order in which they are stored."""
 
   def __init__(self, folder: pathlib.Path, split: str, rows: np.ndarray):
-    self._folder, self._split, self._rows = folder, split, rows
+    self.folder, self._split, self._rows = folder, split, rows
     self._key = keys(folder)[0]
 
   def __getstate__(self):  # a process opens the files for itself
@@ -111,22 +111,22 @@ class Records:
 
   @functools.cached_property
   def _source(self):
-    return _data_source(self._folder, self._split)
+    return _data_source(self.folder, self._split)
 
   def __len__(self):
     return len(self._rows)
 
   def take(self, rows) -> 'Records':
-    return Records(self._folder, self._split, self._rows[rows])
+    return Records(self.folder, self._split, self._rows[rows])
 
   def where(self, row: int) -> str:
-    return f'{self._folder}, split {self._split}, example {self._rows[row]}'
+    return f'{self.folder}, split {self._split}, example {self._rows[row]}'
 
   def read(self, row: int) -> bytes:
     return self._source[int(self._rows[row])][self._key]
 
   def stamp(self) -> bytes:
-    digest = hashlib.sha256(_stamp(self._folder, self._split).encode())
+    digest = hashlib.sha256(_stamp(self.folder, self._split).encode())
     digest.update(self._rows.astype(np.int64))
     return digest.digest()
 

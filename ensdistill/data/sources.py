@@ -126,6 +126,8 @@ def load(
   dataset = _finish(source, parts, targets, limit, seed)
   dataset = dataclasses.replace(dataset, where=where, skipped=tuple(dict.fromkeys(skipped)))
   if stream == 'on' or (stream == 'auto' and dataset.train.x.nbytes > stream_bytes):
+    for part in ('valid', 'test'):  # training is long, and they are read at its end
+      stored.try_all(getattr(dataset, part), part)
     return dataclasses.replace(dataset, streams=True)
   in_memory = lambda split: Split(np.asarray(split.x), split.y)
   return dataclasses.replace(dataset, **{p: in_memory(getattr(dataset, p)) for p in parts})

@@ -18,7 +18,10 @@ from ensdistill.data import images
 from ensdistill.data.dataset import DataError, Split
 
 UNREADABLE = ('stop', 'skip')
-_REMEDY = ": repair or remove it, or set data.unreadable='skip'"
+_REMEDY = (
+  ": repair or remove it, or set data.unreadable='skip' (python -m ensdistill.data NAME "
+  '--unreadable=skip tries all images beforehand)'
+)
 _AGAIN = ', and was readable before: remove {} to try all images again'
 # Files that are not there or lead nowhere; any other error of the system may pass.
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
@@ -35,16 +38,16 @@ class Files:
   """Encoded images, each a file of its own below a folder."""
 
   def __init__(self, root: str, names: np.ndarray, sizes: np.ndarray):
-    self._root, self._names, self._sizes = root, names, sizes  # bytes 'S' are a quarter of text
+    self.folder, self._names, self._sizes = root, names, sizes  # bytes 'S' are a quarter of text
 
   def __len__(self):
     return len(self._names)
 
   def take(self, rows) -> 'Files':
-    return Files(self._root, self._names[rows], self._sizes[rows])
+    return Files(self.folder, self._names[rows], self._sizes[rows])
 
   def where(self, row: int) -> str:
-    return os.path.join(self._root, os.fsdecode(self._names[row]))
+    return os.path.join(self.folder, os.fsdecode(self._names[row]))
 
   def read(self, row: int) -> bytes:
     with open(self.where(row), 'rb') as file:
@@ -65,7 +68,7 @@ class Stored:
   resized to the wanted size; without one (`exact`) all images have to be of that size.
   """
 
-  records: Any  # encoded images: len, take(rows), where(row), read(row), stamp()
+  records: Any  # encoded images: len, take(rows), where(row), read(row), stamp(), folder
   form: tuple[int, int, int]  # H, W, C
   central: float = 1.0
   exact: bool = False
@@ -170,9 +173,18 @@ def readable(split: Split, kept: str | os.PathLike) -> Split:
   return Split(left, None if y is None else y[rows])
 
 
+def try_all(split: Split, part: str) -> None:
+  """Stops at images of a part (valid, test) that cannot be decoded; tries them once for all."""
+  images = split.x
+  if isinstance(images, Stored) and not images.tried:
+    reasons = _reasons(images, os.path.join(images.records.folder, f'.unreadable-{part}-stop.json'))
+    if reasons:
+      raise Unreadable(next(iter(reasons.values())) + _REMEDY)
+
+
 def _reasons(images: Stored, kept) -> dict[int, str]:
   """Why images cannot be read, by row; a second time those alone are tried that could not be."""
-  stamp, known = images.records.stamp().hex(), None
+  stamp, known = images.records.stamp().hex() + ' of one size' * images.exact, None
   with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
     with open(kept) as file:
       found = json.load(file)
