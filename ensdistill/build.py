@@ -70,6 +70,16 @@ def data_settings(section) -> dict:
   return common | given(section, data.CONFIGURED)
 
 
+def reading(section) -> dict:
+  """How any data set is read that is looked at besides."""
+  return {
+    'dir': section.dir or None,
+    'unreadable': section.unreadable or 'stop',
+    'stream': section.stream,
+    'stream_bytes': section.stream_bytes,
+  }
+
+
 def crop_area(config) -> float:
   """The least share of an image in a file that a training example shows; 0: it is not cut."""
   return data.stored.crops(**given(config.augment, {'files': data.stored.crops}))

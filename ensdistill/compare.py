@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ensdistill import cost, data, evaluate, measure, mesh, metrics, sets
+from ensdistill import build, cost, data, evaluate, measure, mesh, metrics, sets
 from ensdistill.metrics import influence
 
 
@@ -34,13 +34,14 @@ class Comparison(NamedTuple):
 def compare(config, dataset, teacher, distilled, writer) -> Comparison:
   """Evaluates every model on the same inputs."""
   section, not_run = config.evaluate, {}
-  options = {'dir': config.data.dir or None, 'seed': config.seed}
+  options = {**build.reading(config.data), 'seed': config.seed}
   inputs = sets.inputs(dataset, section.ood, not_run, **options)
   writer.line(f'evaluation on {", ".join(f"{k} ({len(x)})" for k, x in inputs.items())}')
   networks = _networks(section, dataset, teacher, distilled, inputs)
-  predictions = {name: _predictions(networks, x) for name, x in inputs.items()}
+  predictions = sets.predicted(lambda x: _predictions(networks, x), inputs, not_run)
+  repeat = lambda row, i: {name: rows[row][i] for name, rows in predictions.items()}
   models = [
-    Model(row, [{name: predictions[name][row][i] for name in inputs} for i in range(len(repeats))])
+    Model(row, [repeat(row, i) for i in range(len(repeats))])
     for row, repeats in predictions['test'].items()
   ]
   whole = models[teacher.size - 1]  # the ensemble of all members
@@ -117,7 +118,8 @@ def _shifted(section, dataset, networks, writer, not_run, options, whole: str) -
   """Every row on every shifted set; one set is held at a time."""
   repeats = lambda: collections.defaultdict(lambda: collections.defaultdict(dict))
   found, seen = _Shifts(repeats(), repeats()), set()
-  options = {'examples': section.shift_examples, **options}
+  options = {name: options[name] for name in ('dir', 'seed', 'unreadable')}
+  options['examples'] = section.shift_examples
   for kind, severity, x, y in sets.shifted(dataset, section.shift, not_run, **options):
     if kind not in seen:
       writer.line(f'evaluation on shift/{kind} ({len(x)})')

@@ -33,6 +33,7 @@ def _parse(argv):
   add('data_dir', 'DIR', 'the folder of prepared data sets')
   add('ood', 'A,B', 'out-of-distribution sets, default or none', default='default')
   add('shift', 'A,B', 'corruptions of the test set, default, all or none', default='default')
+  add('unreadable', 'stop|skip', 'images that cannot be read (default: as in training)')
   add('shift_examples', 'N', 'so many test examples are corrupted', type=int, default=500)
   add('batch_size', 'N', 'examples that are computed together', type=int, default=500)
   add('out', 'FILE', 'the JSON file to write')
@@ -107,12 +108,15 @@ def evaluate(model, arguments) -> dict:
 
   began = time.monotonic()
   dataset = dataset_of(model, arguments.data, arguments.data_dir)
-  dir, seed, not_run = arguments.data_dir, model.spec['data_settings']['seed'], {}
+  trained, dir, not_run = model.spec['data_settings'], arguments.data_dir, {}
+  unreadable = arguments.unreadable or trained.get('unreadable', 'stop')
+  reading = {'dir': dir, 'seed': trained['seed'], 'unreadable': unreadable}
   sets.check(dataset, ood=arguments.ood, shifts=arguments.shift, dir=dir)
-  inputs = sets.inputs(dataset, arguments.ood, not_run, dir=dir, seed=seed)
+  inputs = sets.inputs(dataset, arguments.ood, not_run, **reading)
   predict = _network(model, min(arguments.batch_size, max(map(len, inputs.values()))))
-  found = measure.sets(dataset, {name: predict(x) for name, x in inputs.items()})
-  shifts = {'examples': arguments.shift_examples, 'dir': dir, 'seed': seed}
+  predictions = sets.predicted(predict, inputs, not_run)
+  found = measure.sets(dataset, predictions)
+  shifts = {'examples': arguments.shift_examples, **reading}
   shifted = {}
   for kind, severity, x, y in sets.shifted(dataset, arguments.shift, not_run, **shifts):
     shifted |= measure.shifted(kind, severity, predict(x), y)
@@ -122,7 +126,7 @@ def evaluate(model, arguments) -> dict:
     {
       'name': model.spec['name'],
       'data': dataset.name,
-      'examples': {name: len(x) for name, x in inputs.items()},
+      'examples': {name: len(inputs[name]) for name in predictions},
       'rows': [row],
       'not_run': not_run,
       'timings': {'evaluation': time.monotonic() - began},

@@ -75,10 +75,10 @@ def load_data(config) -> tuple[data.Dataset, data.Dataset]:
   dataset = data.load(section.name, **build.data_settings(section), **where, **options)
   if not section.aux:
     return dataset, dataset
-  options |= {'shape': dataset.shape, 'limit': section.limit}
+  options |= build.reading(section) | {'shape': dataset.shape, 'limit': section.limit}
   try:  # its training split, so that its test split still measures detection
     auxiliary = data.load_inputs(section.aux, part='train', **options)
-  except data.MissingData:
+  except (data.MissingData, data.stored.Unreadable):
     raise
   except data.DataError:
     auxiliary = data.load_inputs(section.aux, **options)

@@ -114,8 +114,11 @@ def _expand(wanted: str, presets) -> list[str]:
   return list(dict.fromkeys(expanded))
 
 
-def inputs(dataset, wanted: str, not_run: dict, *, dir=None, seed=0) -> dict[str, np.ndarray]:
-  """{'valid', 'test', 'ood/<set>', ...: inputs}; as many of a foreign set as there are to test."""
+def inputs(dataset, wanted: str, not_run: dict, *, seed=0, **reading) -> dict[str, np.ndarray]:
+  """{'valid', 'test', 'ood/<set>', ...: inputs}; as many of a foreign set as there are to test.
+
+  `reading` is how a foreign set is read (see data.load_inputs).
+  """
   found = {'valid': dataset.valid.x, 'test': dataset.test.x}
   for name in ood_names(dataset, wanted):
     if name == OUTSIDE:
@@ -123,15 +126,35 @@ def inputs(dataset, wanted: str, not_run: dict, *, dir=None, seed=0) -> dict[str
       continue
     try:
       found[f'ood/{name}'] = data.load_inputs(
-        name, dir=dir, shape=dataset.shape, limit=len(dataset.test.x), seed=seed
+        name, shape=dataset.shape, limit=len(dataset.test.x), seed=seed, **reading
       )
     except (data.DataError, ValueError) as error:
       not_run[f'ood/{name}'] = str(error)
   return found
 
 
+def predicted(predict, inputs: dict, not_run: dict) -> dict:
+  """{set: predict(inputs)}; a foreign set that turns out to be damaged is named in `not_run`."""
+  found = {}
+  for name, x in inputs.items():
+    try:
+      found[name] = predict(x)
+    except data.DataError as error:
+      if not name.startswith('ood/'):
+        raise
+      not_run[name] = str(error)
+  return found
+
+
 def shifted(
-  dataset, wanted: str, not_run: dict, *, examples: int, dir=None, seed=0
+  dataset,
+  wanted: str,
+  not_run: dict,
+  *,
+  examples: int,
+  dir=None,
+  seed=0,
+  unreadable='stop',
 ) -> Iterator[Shifted]:
   """One corrupted set after the other (all at once may be large), the same examples in each."""
   chosen = _choice(len(dataset.test.x), examples, seed)
@@ -145,12 +168,13 @@ def shifted(
         yield Shifted(name, severity, shift.apply(name, severity, x, seed), y)
       continue
     try:
-      stored_x, stored_y = _stored(name, dataset, dir, seed)
+      stored_x, stored_y = _stored(name, dataset, dir, seed, unreadable)
+      chosen = _choice(len(stored_x), examples, seed)
+      stored_x = stored_x[chosen]
     except (data.DataError, ValueError) as error:
       not_run[f'shift/{name}'] = str(error)
       continue
-    chosen = _choice(len(stored_x), examples, seed)
-    yield Shifted(*_kind_and_severity(name), stored_x[chosen], stored_y[chosen])
+    yield Shifted(*_kind_and_severity(name), stored_x, stored_y[chosen])
 
 
 def _remedy(name: str, dir) -> str:
@@ -176,9 +200,10 @@ def _kind_and_severity(name: str) -> tuple[str, int]:
   return kind, int(severity)
 
 
-def _stored(name: str, dataset, dir, seed) -> data.Split:
+def _stored(name: str, dataset, dir, seed, unreadable: str) -> data.Split:
   """The labelled test split of another set of the same classes, as images of the same shape."""
-  source, where = sources.find(sources.Request(name, dir, seed, shape=dataset.shape), {})
+  request = sources.Request(name, dir, seed, shape=dataset.shape)
+  source, where = sources.find(request, {}, {'unreadable': unreadable})
   if 'test' not in source.parts:
     raise data.DataError(f'{where} has no test split')
   x, y = checks.checked(source.parts['test'](), where, 'test', source.columns)

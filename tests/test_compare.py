@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pictures
 import pytest
 import tiny
 
@@ -14,6 +15,7 @@ from ensdistill import (
   measure,
   metrics,
   predictive,
+  run,
   sets,
   teacher,
   train,
@@ -137,6 +139,46 @@ def test_stored_shifted_sets(tmp_path):
   assert len(found.y) == 5
   (reason,) = not_run.values()
   assert 'has label 3, tiny 3 classes' in reason
+
+
+def damaged(root, size=8):
+  """A folder of images without classes, the third of which is damaged."""
+  for number in range(size):
+    pictures.write(root / f'{number}.png', pictures.colour(0, number))
+  pictures.damage(root / '2.png')
+  return f'folder:{root}'
+
+
+@pytest.mark.parametrize('stream', ['off', 'on'])
+def test_a_damaged_foreign_set_is_named_or_skipped(tmp_path, stream):
+  """Also where it stays in its files, so that it is found to be damaged while it is read."""
+  dataset, name = tiny.dataset(), damaged(tmp_path / 'photos')
+  predict = lambda x: float(np.mean(x[: len(x)]))
+
+  def predicted(unreadable):
+    inputs = sets.inputs(dataset, name, not_run, unreadable=unreadable, stream=stream)
+    return sets.predicted(predict, inputs, not_run)
+
+  not_run = {}
+  assert set(predicted('stop')) == {'valid', 'test'}
+  assert '2.png cannot be read as an image' in not_run.pop(f'ood/{name}')
+  assert set(predicted('skip')) == {'valid', 'test', f'ood/{name}'} and not not_run
+
+
+def test_settings_of_reading_reach_foreign_and_auxiliary_sets(tmp_path, monkeypatch):
+  name = damaged(tmp_path / 'photos')
+  settings = {'data__name': 'digits', 'data__limit': 60, 'data__aux': name}
+  with pytest.raises(data.DataError, match='2.png cannot be read'):
+    run.load_data(tiny.config(**settings))
+  settings['data__unreadable'] = 'skip'
+  joined = run.load_data(tiny.config(**settings))[1]
+  assert len(joined.train.x) == 60 + 7
+  settings |= {'evaluate__ood': name, 'data__stream_bytes': 100}
+  given = {}
+  monkeypatch.setattr(sets, 'inputs', lambda *a, **options: given.update(options) or 1 / 0)
+  with pytest.raises(ZeroDivisionError):
+    compare.compare(tiny.config(**settings), tiny.dataset(), None, None, writers.Silent())
+  assert (given['unreadable'], given['stream_bytes'], given['stream']) == ('skip', 100, 'auto')
 
 
 def test_a_collection_stands_for_its_prepared_forms(tmp_path):

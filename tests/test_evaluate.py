@@ -5,6 +5,7 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pictures
 import pytest
 import tiny
 from test_compare import untrained
@@ -137,6 +138,19 @@ def test_the_command_on_another_set(run, tmp_path, capsys):
   printed = capsys.readouterr().out
   assert 'tiny on other, 40 test examples' in printed
   assert 'not run: ood/notmnist' in printed and 'shift/' not in printed
+
+
+def test_the_command_skips_unreadable_images(run, tmp_path, capsys):
+  for number in range(4):
+    pictures.write(tmp_path / f'{number}.png', pictures.colour(0, number))
+  pictures.damage(tmp_path / '2.png')
+  out = tmp_path / 'found.json'
+  for unreadable, count in (('stop', None), ('skip', 3)):
+    flags = [f'--ood=folder:{tmp_path}', '--shift=none', f'--unreadable={unreadable}']
+    evaluate_command.main([f'--student={run[0]}', *flags, f'--out={out}'])
+    found = json.loads(out.read_text())
+    assert found['examples'].get(f'ood/folder:{tmp_path}') == count
+    assert len(found['not_run']) == (count is None)
 
 
 @pytest.mark.parametrize(

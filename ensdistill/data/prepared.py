@@ -2,8 +2,8 @@
 
 Decoding 60,000 PNG files takes half a minute, so that a split is decoded once and kept beside its
 files, where the folder can be written to; the copy states which files it was decoded from. A split
-that is large, whose images differ in size, or that is wanted otherwise than as it is stored, stays in
-its files; its labels and their order alone are kept.
+that is large, whose images differ in size, or that is wanted otherwise than as it is stored, stays
+in its files; its labels and their order alone are kept.
 """
 
 import functools

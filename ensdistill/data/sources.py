@@ -93,6 +93,7 @@ def load(
   stream: str = 'auto',
   stream_bytes: int = STREAM_BYTES,
   crops: bool = False,
+  unreadable: str = 'stop',
   **settings,
 ) -> Dataset:
   """A data set by name, checked.
@@ -110,11 +111,14 @@ def load(
       files what is in files; 'off' never does; 'auto' where they are larger than `stream_bytes`.
     stream_bytes: see stream.
     crops: training images are cut out of their files at random: they stay there, and stream.
+    unreadable: what is done about images in files that cannot be read: 'stop' or 'skip' them.
     **settings: what the source has, say `noise` of spirals or `size` of a folder's images.
   """
   names.lookup('data.stream', stream, dict.fromkeys(STREAM))
   stream = 'on' if crops else stream
-  source, where = find(Request(name, dir or None, seed, split, files=crops), settings)
+  stored.check(0, 1.0, unreadable)
+  request = Request(name, dir or None, seed, split, files=crops)
+  source, where = find(request, settings, {'unreadable': unreadable})
   parts = _checked(source, where)
   skipped = [reason for split in parts.values() for reason in getattr(split.x, 'skipped', ())]
   categorical = parts['train'].y.dtype.kind == 'i'
@@ -157,8 +161,11 @@ def _checked(source, where) -> dict[str, Split]:
   return parts
 
 
-def find(request: Request, settings) -> tuple[Source, str]:
-  """The source of a name and how messages call it: the file or folder where there is one."""
+def find(request: Request, settings, offered=()) -> tuple[Source, str]:
+  """The source of a name and how messages call it: the file or folder where there is one.
+
+  A setting that the source lacks is refused; of those that are `offered` it takes what it has.
+  """
   kind, _, rest = request.name.partition(':')
   file = os.path.join(prepared.root(request.dir), f'{request.name}.npz')
   if request.name in SOURCES or kind in KINDS and rest:
@@ -174,6 +181,7 @@ def find(request: Request, settings) -> tuple[Source, str]:
   known = inspect.signature(builder).parameters.values()
   known = [p.name for p in known if p.default is not p.empty]
   names.settings(f'data set {request.name!r}', settings, known)
+  settings = {k: v for k, v in dict(offered).items() if k in known} | settings
   source = builder(request, *filter(None, [rest]), **settings)
   where = str(_LOCATE[kind](rest, request.dir)) if rest else request.name
   if not 0 <= request.split < source.splits:
@@ -195,23 +203,32 @@ def load_inputs(
   seed: int = 0,
   part: str = 'test',
   dtype=None,
+  unreadable: str = 'stop',
+  stream: str = 'auto',
+  stream_bytes: int = STREAM_BYTES,
   **settings,
 ) -> np.ndarray:
   """Inputs of any set in another set's form: for out-of-distribution and auxiliary data.
 
   Images become grey or colour and are resized to `shape`, and keep their dtype unless `dtype` is
   given. Test inputs unless part='train' is asked for, which auxiliary data want where the same set
-  also measures detection. What is large and in files stays there.
+  also measures detection. What is in files stays there where `stream` is 'on', or 'auto' and it is
+  larger than `stream_bytes`; `unreadable` is what is done about images that cannot be read.
   """
   names.lookup('part', part, dict.fromkeys(('train', 'valid', 'test')))
-  source, where = find(Request(name, dir or None, seed, shape=tuple(shape)), settings)
+  stored.check(0, 1.0, unreadable)
+  request = Request(name, dir or None, seed, shape=tuple(shape))
+  source, where = find(request, settings, {'unreadable': unreadable})
   if part not in source.parts:
     raise DataError(f'{where} has no {part} split, only {", ".join(source.parts)}')
   x, _ = checks.checked(Split(source.parts[part]().x, None), where, part, source.columns)
   rows = cuts.subset(None, len(x), limit, seed)
   if isinstance(x, stored.Stored):
     x = x.take(rows)
-    return x if x.nbytes > STREAM_BYTES else images.as_dtype(np.asarray(x), dtype or x.dtype)
+    stays = stream == 'on' or (stream == 'auto' and x.nbytes > stream_bytes)
+    if stays and np.dtype(dtype or x.dtype) == x.dtype:
+      return x
+    return images.as_dtype(np.asarray(x), dtype or x.dtype)
   x = x[rows]
   if x.ndim == 4 and len(shape) == 3:
     x = images.fit(x, tuple(shape))
