@@ -50,27 +50,29 @@ DATA = dict(
     teacher=dict(
       steps=1500, batch_size=128, members=100, optimizer=dict(name='adam', rate=2e-3, decay=0.0)
     ),
-    student=dict(steps=6000, batch_size=128, optimizer=dict(name='adam', rate=2e-3, decay=0.0)),
+    student=dict(
+      targets='auto', steps=6000, batch_size=128, optimizer=dict(name='adam', rate=2e-3, decay=0.0)
+    ),
   ),
   toy1d=dict(
     data=dict(name='toy1d'),
     network=dict(name='mlp', hidden=(64, 64)),
     teacher=dict(steps=2000, batch_size=50, members=20, optimizer=_ADAM),
-    student=dict(steps=4000, batch_size=50, optimizer=_ADAM),
+    student=dict(targets='auto', steps=4000, batch_size=50, optimizer=_ADAM),
   ),
   # Noisy targets: a network on labels needs ten times the decay of one that learns from members.
   diabetes=dict(
     data=dict(name='diabetes'),
     network=dict(name='mlp', hidden=(64, 64)),
     teacher=dict(steps=1000, batch_size=50, members=20, optimizer=_DECAYED),
-    student=dict(steps=2000, batch_size=50, optimizer=_ADAMW),
+    student=dict(targets='auto', steps=2000, batch_size=50, optimizer=_ADAMW),
   ),
   # A few hundred rows: without the decay a member's variance has collapsed after a few epochs.
   uci=dict(
     data=dict(name='boston'),
     network=dict(name='mlp', hidden=(100, 100)),
     teacher=dict(steps=1500, batch_size=50, members=20, optimizer=_ADAMW),
-    student=dict(steps=2500, batch_size=50, optimizer=_ADAMW),
+    student=dict(targets='auto', steps=2500, batch_size=50, optimizer=_ADAMW),
   ),
   mnist=dict(
     data=dict(name='mnist'),

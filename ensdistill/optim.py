@@ -74,6 +74,7 @@ def _adam():
 OPTIMIZERS = {'sgd': _sgd, 'adam': _adam, 'adamw': _adam}
 DECAY_ON = ('all', 'kernels')
 FACTOR_DECAY = ('none', 'zero', 'one')
+VARIANCE = 'log_var'  # the parameter of a member whose variance is no output of its network
 
 
 def make(
@@ -108,7 +109,11 @@ def make(
   names.lookup('factor_decay', factor_decay, dict.fromkeys(FACTOR_DECAY))
   is_factor = _mask(lambda path, leaf: group(path) == 'factors')
   decays = _mask(
-    lambda path, leaf: group(path) != 'factors' and (decay_on == 'all' or path[-1] == 'kernel')
+    lambda path, leaf: (
+      group(path) != 'factors'
+      and path[-1] != VARIANCE  # which decay would pull towards one
+      and (decay_on == 'all' or path[-1] == 'kernel')
+    )
   )
   decayed = optax.chain(
     optax.add_decayed_weights(decay, mask=decays) if decay else optax.identity(),

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ensdistill import names
 
@@ -23,7 +24,8 @@ class Space(NamedTuple):
 
   low: Any = 0.0
   high: Any = 1.0
-  unit: Any = 1 / 255  # 1/255 for images, standard deviations for tables
+  # 1/255 for images, standard deviations for tables, where 0 is a column that does not move.
+  unit: Any = 1 / 255
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,16 +47,18 @@ def ascend(x, gradient, eta, space):
   """clip(x + eta sqrt(D) g / |g|), per example: the step common to ODS and TDiv-SDiv.
 
   Steps are taken, and their length is measured, in units of the space: g is the gradient with
-  respect to x / unit. eta is one number, or one per example. The gradient is divided by its largest
-  entry before its norm is taken: the float32 norm of a gradient of 1e-24 is zero, and confident
-  teachers get there. A gradient of exactly zero leaves x where it is (LatentBE's code has NaN).
+  respect to x / unit, D counts what moves. eta is one number, or one per example. The gradient is
+  divided by its largest entry before its norm is taken: the float32 norm of a gradient of 1e-24 is
+  zero, and confident teachers get there. A gradient of exactly zero leaves x in place (LatentBE's
+  code has NaN).
   """
   unit_1D = _as_row(space.unit, x).reshape(1, -1)
-  g_BD = gradient.reshape(x.shape[0], -1) * (unit_1D / unit_1D.max())
+  moving = np.count_nonzero(np.broadcast_to(space.unit, x.shape[1:]))
+  g_BD = gradient.reshape(x.shape[0], -1) * (unit_1D / np.max(space.unit) if moving else 0)
   largest_B1 = jnp.abs(g_BD).max(1, keepdims=True)
   g_BD = g_BD / jnp.where(largest_B1 > 0, largest_B1, 1)
   norm_B1 = jnp.linalg.norm(g_BD, axis=1, keepdims=True)
-  length_B1 = jnp.reshape(eta, (-1, 1)) * g_BD.shape[1] ** 0.5
+  length_B1 = jnp.reshape(eta, (-1, 1)) * moving**0.5
   step_BD = length_B1 * unit_1D * (g_BD / jnp.where(norm_B1 > 0, norm_B1, 1))
   return clip(x + step_BD.reshape(x.shape), space)
 

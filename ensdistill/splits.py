@@ -16,7 +16,6 @@ import numpy as np
 from ensdistill import (
   build,
   checkpoint,
-  compare,
   data,
   distil,
   evaluate,
@@ -26,10 +25,13 @@ from ensdistill import (
   mesh,
   train,
 )
+from ensdistill import config as config_lib
 from ensdistill import sets as sets_lib
 from ensdistill.config import KEPT
 from ensdistill.data.dataset import Dataset, Split
 from ensdistill.perturb import Space
+
+_NO_SHIFT = ('none', 'default')  # tables have none by default
 
 
 class Trained(NamedTuple):
@@ -56,21 +58,21 @@ class Numbered(NamedTuple):
 
 
 def load(config, numbers) -> list[Dataset]:
-  """These splits of the configuration's data set, their inputs standardised."""
-  section, found = config.data, []
-  for number in numbers:
-    found.append(
-      standardised(
-        data.load(
-          section.name,
-          dir=section.dir or None,
-          valid=section.valid,
-          limit=section.limit,
-          seed=config.seed + number,
-          split=number,
-        )
+  """These splits of the configuration's data set, as they are stored."""
+  unused = {'data.aux': config.data.aux, 'evaluate.shift': config.evaluate.shift not in _NO_SHIFT}
+  unused |= {'seeds': config.seeds != 1, 'augment': any(config.augment.values())}
+  for name, given in unused.items():
+    if given:
+      raise ValueError(
+        f'{name} has no effect on splits of tables that are trained together: unset it'
       )
-    )
+  config_lib.check(config)
+  settings = build.data_settings(config.data)
+  found = []
+  for number in numbers:
+    own = {'split': number, 'seed': config.seed + number, 'dir': config.data.dir or None}
+    found.append(data.load(config.data.name, **settings | own))
+  config_lib.check_fits(config, found[0].family)
   return found
 
 
@@ -81,20 +83,35 @@ def standardised(dataset: Dataset) -> Dataset:
   """
   if len(dataset.shape) != 1:
     raise ValueError(f'{dataset.name} holds images: splits of tables are trained together')
-  mean, std = (np.asarray(v, np.float64)[None] for v in (dataset.mean, dataset.std))
   parts = {
-    part: Split(((x - mean) / std).astype(np.float32), y)
+    part: Split(_standard(x, dataset), y)
     for part in ('train', 'valid', 'test')
     for x, y in [getattr(dataset, part)]
   }
   width = dataset.shape[0]
+  unit = np.asarray(dataset.space.unit / np.float32(dataset.std), np.float32)
   return dataclasses.replace(
     dataset,
     **parts,
     mean=(0.0,) * width,
     std=(1.0,) * width,
-    space=Space(-np.inf, np.inf, np.ones(width, np.float32)),
+    space=Space(-np.inf, np.inf, unit),
   )
+
+
+def inputs(config, datasets, not_run: dict) -> list[dict]:
+  """{'test': inputs, 'ood/<set>': ...} of every split as it is stored, all of them standardised."""
+  found, settings = [], {'dir': config.data.dir or None}
+  for number, dataset in enumerate(datasets):
+    settings['seed'] = config.seed + number
+    own = sets_lib.inputs(dataset, config.evaluate.ood, not_run, **settings)
+    found.append({name: _standard(np.asarray(x), dataset) for name, x in own.items()})
+  return found
+
+
+def _standard(x, dataset) -> np.ndarray:
+  mean, std = (np.asarray(v, np.float64)[None] for v in (dataset.mean, dataset.std))
+  return ((x - mean) / std).astype(np.float32)
 
 
 def teachers(config, datasets, folder, writer) -> Trained:
@@ -117,6 +134,8 @@ def teachers(config, datasets, folder, writer) -> Trained:
 
 def students(config, datasets, teacher: Trained, folder, writer) -> Trained:
   """The students of all splits, each of its own ensemble, trained together phase by phase."""
+  config = config.copy_and_resolve_references()
+  config_lib.settle_targets(config, streams=False)
   section, arrays, frozen = config.student, _stacked(datasets, 'train'), teacher.variables
   if section.targets in KEPT:
     arrays['teacher_outputs'], frozen = targets(config, datasets, teacher), None
@@ -195,17 +214,16 @@ def _fit(config, datasets, parts, view, folder, writer):
   return jax.device_get(variables.of), running.strategy
 
 
-def predict(config, datasets, trained: Trained) -> list[dict]:
-  """{'test': predictive, 'ood/<set>': ...} of every split, in its target's own units."""
-  found = [sets_lib.inputs(d, config.evaluate.ood, {}) for d in datasets]
-  batch = min(config.evaluate.batch_size, max(len(x) for x in found[0].values()))
+def predict(config, datasets, seen: list[dict], trained: Trained) -> list[dict]:
+  """{'test': predictive, 'ood/<set>': ...} of every split's inputs, in its target's own units."""
+  batch = min(config.evaluate.batch_size, max(len(x) for x in seen[0].values()))
   method = trained.method
   predictive = lambda outputs: method.objective.predictive(method.family, outputs)
   program = _program(config, trained, predictive, batch)
   predictions = []
-  for number, (dataset, inputs) in enumerate(zip(datasets, found)):
+  for number, (dataset, sets) in enumerate(zip(datasets, seen)):
     own, units = members.take(trained.variables, number), (dataset.target_mean, dataset.target_std)
-    predictions.append({n: evaluate.in_units(program(own, x), *units) for n, x in inputs.items()})
+    predictions.append({n: evaluate.in_units(program(own, x), *units) for n, x in sets.items()})
   return predictions
 
 
@@ -219,19 +237,18 @@ def _program(config, trained: Trained, function, batch: int) -> evaluate.Program
   )
 
 
-def teacher_rows(datasets, predictions: list[dict]) -> list[dict]:
-  """Rows of one member and of the whole ensemble, means over splits with standard errors."""
-  size = predictions[0]['test'].mean_BMD.shape[1]
-  alone = []
+def member_scores(datasets, predictions: list[dict]) -> list[dict]:
+  """{metric: mean over the members, each on its own} of every split."""
+  found = []
   for dataset, sets in zip(datasets, predictions):
     part = lambda m: jax.tree.map(lambda leaf: leaf[:, m : m + 1], sets)  # noqa: B023
-    every = [measure.sets(dataset, part(m)) for m in range(size)]
-    alone.append({key: float(np.mean([found[key] for found in every])) for key in every[0]})
-  return [compare.row('member', alone, {}), row(f'ensemble-{size}', datasets, predictions)]
+    every = [measure.sets(dataset, part(m)) for m in range(sets['test'].mean_BMD.shape[1])]
+    found.append({key: float(np.mean([one[key] for one in every])) for key in every[0]})
+  return found
 
 
-def row(name: str, datasets, predictions: list[dict], ensembles: list[dict] | None = None) -> dict:
-  """A row in the form of results.json: means over splits with standard errors."""
+def scores(datasets, predictions: list[dict], ensembles: list[dict] | None = None) -> list[dict]:
+  """{metric: value} of every split; compare.row makes a row of them."""
   against = ensembles or [None] * len(datasets)
   parts = zip(datasets, predictions, against)
-  return compare.row(name, [measure.sets(d, p, ensemble=e) for d, p, e in parts], {})
+  return [measure.sets(dataset, own, ensemble=other) for dataset, own, other in parts]

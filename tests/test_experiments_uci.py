@@ -40,8 +40,8 @@ def uci(monkeypatch):
   return module
 
 
-def data(folder):
-  rng = np.random.default_rng(0)
+def data(folder, seed=0):
+  rng = np.random.default_rng(seed)
   x = rng.normal(0, 1, (50, 2))
   mask = np.stack([rng.permutation(50) < 5 for _ in range(20)])
   np.savez(folder / 'boston.npz', x=x, y=x.sum(1) + 5, test_mask=np.packbits(mask, axis=1))
@@ -50,11 +50,11 @@ def data(folder):
 def test_it_runs_resumes_and_writes_its_table(uci, tmp_path, monkeypatch, capsys):
   data(tmp_path)
   command = ['boston', f'--data={tmp_path}', f'--runs={tmp_path}/runs']
-  row = uci.splits.row
-  monkeypatch.setattr(uci.splits, 'row', lambda name, *a: 1 / 0 if name == 'nw' else row(name, *a))
+  row = uci.compare.row
+  monkeypatch.setattr(uci.compare, 'row', lambda name, *a: 1 / 0 if name == 'nw' else row(name, *a))
   with pytest.raises(ZeroDivisionError):
     uci.main(command)
-  monkeypatch.setattr(uci.splits, 'row', row)
+  monkeypatch.setattr(uci.compare, 'row', row)
   found = json.loads((tmp_path / 'runs/boston/ours/rows.json').read_text())
   assert list(found['rows']) == ['member', 'ensemble', 'hydra']
   capsys.readouterr()
@@ -75,24 +75,35 @@ def test_it_runs_resumes_and_writes_its_table(uci, tmp_path, monkeypatch, capsys
   monkeypatch.setattr(uci.splits, 'teachers', again)
   uci.main(command)
   assert (tmp_path / 'runs/table.md').read_text() == table
-  monkeypatch.setitem(TINY, 'teacher.steps', 5)
-  with pytest.raises(SystemExit, match='made with other settings'):
+  settings = pytest.raises(SystemExit, match='made with other settings or data')
+  with monkeypatch.context() as patch, settings:
+    patch.setitem(TINY, 'teacher.steps', 5)
+    uci.main(command)
+  data(tmp_path, seed=1)
+  with settings:
     uci.main(command)
 
 
 def test_the_table_says_where_hydra_lies(uci):
   def done(**nll):
-    row = lambda value: {'se': {}, 'metrics': {'nll': value, 'agreement_kl': 0.5}}
-    return {'': {'rows': {model: row(value) for model, value in nll.items()}}}
+    metrics = {'agreement_kl': 0.5, 'rmse': 2.0, 'coverage_90': 0.875}
+    nll = {model: np.add(value, [0, 0.1]).tolist() for model, value in nll.items()}
+    return {'': {'rows': {model: {'se': {}, 'metrics': metrics} for model in nll}, 'nll': nll}}
 
   found = {
     'boston': done(ensemble=1.0, hydra=1.5, member=2.0),
     'energy': done(ensemble=1.0, hydra=2.5, member=2.0),
     'power': done(ensemble=1.0, hydra=0.5, member=2.0),
   }
+  found['power']['']['nll']['hydra'] = [0.0, 2.0]
   first, energy, power = uci.verdict(found)
   assert first == "Hydra's NLL lies between the ensemble's and one member's on 1 of 3: boston."
-  assert 'energy: Hydra is worse than one member; its mean KL from the ensemble is 0.500' in energy
-  assert power == (
-    '- power: Hydra is better than the ensemble (ensemble 1.000, Hydra 0.500, one member 2.000).'
+  assert energy == (
+    '- energy (ensemble 1.050, Hydra 2.550, one member 2.050): Hydra is worse than one member by '
+    '0.500 ± 0.000, paired over the splits: its RMSE is 2 against 2, its 90 % intervals hold 87.5 % '
+    'against 87.5 %, its mean KL from the ensemble is 0.500 nats.'
+  )
+  assert power.endswith(
+    'Hydra is better than the ensemble by 0.050 ± 0.950, paired over the splits, which is within '
+    'noise.'
   )

@@ -15,6 +15,7 @@ from ensdistill import (
   families,
   members,
   objectives,
+  perturb,
   run,
   splits,
   teacher,
@@ -48,8 +49,9 @@ def test_least_squares_moves_the_mean_by_squares_and_the_variance_by_what_is_lef
 
 
 def test_one_variance_a_member_is_the_mean_squared_residual():
-  """Its closed form, which training reaches; the mean's own gradient is that of least squares."""
+  """Its closed form, which training reaches, and which decay does not pull towards one."""
   c = config(teacher__variance='scalar', teacher__loss='least_squares', teacher__steps=1500)
+  c.teacher.optimizer.update(name='adamw', decay=0.3)
   toy = data.load('toy1d', size=64)
   method = build.teacher_method(c, toy)
   arrays = jax.tree.map(jnp.asarray, build.arrays(toy.train, toy))
@@ -194,3 +196,33 @@ def test_a_table_of_extreme_scales_and_one_test_row_runs_to_its_report(tmp_path)
   assert metrics['student']['agreement_knowledge'] is None
   assert (tmp_path / 'run' / 'report.html').exists()
   assert {'pit', 'coverage'} <= set(found['pictures'])
+
+
+def test_a_column_that_was_constant_in_training_stays_where_it_is(tmp_path):
+  """No perturbation moves it, and elsewhere it is of the size of the others."""
+  rng = np.random.default_rng(0)
+  x, y = rng.normal(0, 2, (60, 3)), rng.normal(0, 1, 60)
+  x[:, 1] = 7.0
+  x[50, 1] = 1e9
+  np.savez(tmp_path / 'set.npz', x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
+  dataset = data.load(f'npz:{tmp_path}/set.npz')
+  assert dataset.space.unit[1] == 0 and (dataset.space.unit[[0, 2]] > 1).all()
+  standard = splits.standardised(dataset)
+  assert standard.space.unit.tolist() == [1, 0, 1] and standard.test.x.max() < 10
+  batch = dataset.train.x[:8]
+  apply = perturb.make('gaussian').apply
+  moved = apply(jax.random.key(0), batch, None, None, families.gaussian, dataset.space)
+  assert (moved[:, 1] == batch[:, 1]).all() and (moved[:, [0, 2]] != batch[:, [0, 2]]).all()
+  gradient = rng.normal(0, 1, (8, 3)).astype(np.float32)
+  step = np.asarray(perturb.ascend(batch, gradient, 0.5, dataset.space) - batch) / dataset.std
+  assert (step[:, 1] == 0).all()
+  np.testing.assert_allclose(np.linalg.norm(step, axis=1), 0.5 * 2**0.5, rtol=1e-4)
+  still = dataset.space._replace(unit=np.zeros(3, np.float32))
+  np.testing.assert_array_equal(perturb.ascend(batch, gradient, 0.5, still), batch)
+
+
+def test_a_target_that_the_cuts_left_constant_is_refused(tmp_path):
+  x, y = np.arange(6.0)[:, None], np.array([0.0, 0, 0, 0, 5, 5])
+  np.savez(tmp_path / 'set.npz', x_train=x, y_train=y, x_test=x[:2], y_test=y[:2] + [0, 1])
+  with pytest.raises(data.DataError, match='column 0 is constant in its only row'):
+    data.load(f'npz:{tmp_path}/set.npz', valid=5)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny
 
-from ensdistill import compare, data, distil, measure, splits, teacher, writers
+from ensdistill import compare, data, distil, measure, sets, splits, teacher, writers
 from ensdistill.families import gaussian
 
 QUIET = writers.Silent()
@@ -27,8 +27,13 @@ def config(**changes):
 
 
 @pytest.fixture(scope='module')
-def datasets():
+def stored():
   return splits.load(config(), range(2))
+
+
+@pytest.fixture(scope='module')
+def datasets(stored):
+  return [splits.standardised(dataset) for dataset in stored]
 
 
 @pytest.fixture(scope='module')
@@ -56,6 +61,31 @@ def test_inputs_are_in_standard_deviations_of_their_training_split(datasets):
   np.testing.assert_allclose(datasets[1].train.x.std(0), 1, rtol=1e-4)
   assert datasets[1].mean == (0.0,) * 10 and datasets[1].space.unit.tolist() == [1.0] * 10
   assert (datasets[0].train.x != datasets[1].train.x).any()
+
+
+def test_foreign_inputs_are_in_the_same_units(stored, tmp_path):
+  """Other sets of the data folder too; what is not at hand is said."""
+  x = np.random.default_rng(0).normal(100, 5, (20, 10)).astype(np.float32)
+  np.savez(tmp_path / 'other.npz', x_test=x)
+  settings, not_run = config(evaluate__ood='other,absent', data__dir=str(tmp_path)), {}
+  for dataset, found in zip(stored, splits.inputs(settings, stored, not_run)):
+    raw = sets.inputs(
+      dataset, 'other', {}, dir=str(tmp_path), seed=0 if dataset is stored[0] else 1
+    )
+    expected = (raw['ood/other'] - np.array(dataset.mean)) / dataset.std
+    np.testing.assert_allclose(found['ood/other'], expected, rtol=1e-5)
+    np.testing.assert_allclose(found['test'], splits.standardised(dataset).test.x)
+  assert list(not_run) == ['ood/absent']
+
+
+def test_settings_reach_the_data_or_are_refused():
+  toy = dict(data__name='toy1d', data__size=37, data__limit=0)
+  assert len(splits.load(config(**toy), [0])[0].train.x) == 37
+  for change in (dict(seeds=2), dict(data__aux='toy1d'), dict(augment__flip=True)):
+    with pytest.raises(ValueError, match='has no effect on splits'):
+      splits.load(config(**change), [0])
+  with pytest.raises(ValueError, match='student.steps'):
+    splits.load(config(student__epochs=1), [0])
 
 
 def test_teachers_equal_those_of_separate_runs(datasets, folder, ensembles):
@@ -93,9 +123,9 @@ def test_a_stage_that_is_done_is_not_done_again(datasets, folder, ensembles):
   assert said == ['teacher: finished before']
 
 
-def test_rows_are_means_over_splits_in_the_targets_units(datasets, ensembles):
+def test_rows_are_means_over_splits_in_the_targets_units(stored, datasets, ensembles):
   settings = config(evaluate__ood='default')
-  seen = splits.predict(settings, datasets, ensembles)
+  seen = splits.predict(settings, datasets, splits.inputs(settings, stored, {}), ensembles)
   assert set(seen[0]) == {'valid', 'test', 'ood/outside'}
   outputs = ensembles.freeze(jax.tree.map(lambda a: a[1], ensembles.variables)).outputs(
     datasets[1].test.x
@@ -103,16 +133,14 @@ def test_rows_are_means_over_splits_in_the_targets_units(datasets, ensembles):
   mean, _ = gaussian.split(outputs)
   expected = np.asarray(mean) * datasets[1].target_std + np.asarray(datasets[1].target_mean)
   np.testing.assert_allclose(seen[1]['test'].mean_BMD, expected, rtol=1e-5)
-  member, ensemble = splits.teacher_rows(datasets, seen)
-  assert [member['name'], ensemble['name']] == ['member', 'ensemble-2']
-  assert [member['seeds'], ensemble['seeds']] == [2, 2]
+  member = compare.row('member', splits.member_scores(datasets, seen), {})
   rmse = []
   for dataset, p in zip(datasets, seen):
     error = np.asarray(p['test'].mean_BMD) - dataset.test.y[:, None]
     rmse.append(np.sqrt((error**2).mean((0, 2))).mean())
   np.testing.assert_allclose(member['metrics']['rmse'], np.mean(rmse), rtol=1e-5)
   np.testing.assert_allclose(member['se']['rmse'], np.std(rmse, ddof=1) / 2**0.5, rtol=1e-4)
-  student = splits.row('student', datasets, seen, seen)
+  student = compare.row('student', splits.scores(datasets, seen, seen), {})
   own = compare.row(
     'student', [measure.sets(*pair, ensemble=pair[1]) for pair in zip(datasets, seen)], {}
   )

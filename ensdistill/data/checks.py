@@ -96,10 +96,19 @@ def targets(y: np.ndarray, name: str, *, varies: bool = True) -> np.ndarray:
     )
   y = y[:, None] if y.ndim == 1 else y
   checked_ND = table(y, name, varies=varies)
-  if varies and (constant(checked_ND)).any():
-    column = int(np.argmax(constant(checked_ND)))
-    raise DataError(f'{name}: column {column} is constant, there is nothing to learn')
+  if varies:
+    vary(checked_ND, name)
   return checked_ND
+
+
+def vary(y: np.ndarray, name: str):
+  """Refuses regression targets that are all the same."""
+  still = constant(y)
+  if still.any():
+    rows = f'in its {len(y)} rows' if len(y) > 1 else 'in its only row'
+    raise DataError(
+      f'{name}: column {int(np.argmax(still))} is constant {rows}, there is nothing to learn'
+    )
 
 
 def constant(x: np.ndarray) -> np.ndarray:

@@ -18,13 +18,14 @@ import sys
 import time
 
 import jax
+import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.append(str(ROOT))
 
 from configs import common
+from ensdistill import compare, identity, runtime, safe, splits, writers
 from ensdistill import config as config_lib
-from ensdistill import identity, runtime, safe, splits, writers
 from ensdistill.report import results
 
 README = pathlib.Path(__file__).with_name('README.md')
@@ -59,7 +60,7 @@ def configuration(method: str, name: str, variant: str, data: str):
 
 
 def load(config, variant: str) -> list:
-  """The standardised splits that a protocol takes."""
+  """The splits that a protocol takes."""
   first = splits.load(config, [0])
   rows = sum(len(getattr(first[0], part).x) for part in ('train', 'valid', 'test'))
   count = 10 if variant == 'paper' else 20 if rows < 2000 else 5
@@ -67,47 +68,66 @@ def load(config, variant: str) -> list:
 
 
 def run(name: str, variant: str, data: str, folder: pathlib.Path) -> dict:
-  """{'rows': {model: row}, 'seconds': {model: seconds}} of a set under a protocol."""
+  """{'rows': {model: row}, 'nll': {model: of every split}, 'seconds': {model: seconds}}."""
   methods = PROTOCOLS[variant]
   configs = {method: configuration(method, name, variant, data) for method in methods}
-  decisive = {method: identity.decisive(config) for method, config in configs.items()}
-  done = {'settings': identity.fingerprint(decisive), 'rows': {}, 'seconds': {}}
-  path = folder / 'rows.json'
-  if path.exists():
-    found = json.loads(path.read_text())
-    if found['settings'] != done['settings']:
-      sys.exit(f'{path} was made with other settings: choose another --runs, or remove {folder}')
-    done = found
+  config = configs[methods[0]]
+  stored = load(config, variant)
+  done, path = opened(folder, configs, stored), folder / 'rows.json'
   if done['rows'].keys() >= {'ensemble', 'member', *methods}:
     return done
-  config = configs[methods[0]]
-  datasets = load(config, variant)
+  not_run = {}
+  datasets = [splits.standardised(dataset) for dataset in stored]
+  inputs = splits.inputs(config, stored, not_run)
+  for what, why in not_run.items():
+    print(f'  {what}: {why}')
 
-  def finish(began, **rows):
-    done['rows'] |= {model: results.strict(row) for model, row in rows.items()}
-    done['seconds'] |= dict.fromkeys(rows, (time.monotonic() - began) / len(rows))
+  def finish(began, **scores):
+    for model, found in scores.items():
+      title = f'ensemble-{config.teacher.members}' if model == 'ensemble' else model
+      done['rows'][model] = results.strict(compare.row(title, found, {}))
+      done['nll'][model] = [one['nll'] for one in found]
+      done['seconds'][model] = (time.monotonic() - began) / len(scores)
     safe.write_atomic(path, json.dumps(done, indent=2) + '\n')
-    lines = (f'{cell(row, "rmse")} RMSE, {cell(row, "nll")} NLL' for row in rows.values())
-    for model, line in zip(rows, lines):
-      print(f'  {MODELS[model]:18} {line}   {done["seconds"][model]:.0f} s', flush=True)
+    for model in scores:
+      row, seconds = done['rows'][model], done['seconds'][model]
+      line = f'{cell(row, "rmse")} RMSE, {cell(row, "nll")} NLL'
+      print(f'  {MODELS[model]:18} {line}   {seconds:.0f} s', flush=True)
 
   began, quiet = time.monotonic(), not sys.stderr.isatty()
   with writers.Writer(folder / 'teacher', quiet=quiet) as writer:
     teacher = splits.teachers(config, datasets, folder / 'teacher', writer)
-  ensembles = splits.predict(config, datasets, teacher)
+  ensembles = splits.predict(config, datasets, inputs, teacher)
   if 'ensemble' not in done['rows']:
-    member, ensemble = splits.teacher_rows(datasets, ensembles)
-    finish(began, member=member, ensemble=ensemble)
+    alone, together = splits.member_scores(datasets, ensembles), splits.scores(datasets, ensembles)
+    finish(began, member=alone, ensemble=together)
   for method in methods:
     if method in done['rows']:
       continue
     began, config = time.monotonic(), configs[method]
     with writers.Writer(folder / method, quiet=quiet) as writer:
       student = splits.students(config, datasets, teacher, folder / method, writer)
-    seen = splits.predict(config, datasets, student)
-    finish(began, **{method: splits.row(method, datasets, seen, ensembles)})
+    seen = splits.predict(config, datasets, inputs, student)
+    finish(began, **{method: splits.scores(datasets, seen, ensembles)})
   for checkpoints in folder.glob('*/checkpoints'):
     shutil.rmtree(checkpoints)
+  return done
+
+
+def opened(folder: pathlib.Path, configs: dict, datasets) -> dict:
+  """What is finished in a folder, which holds nothing but these settings on these data."""
+  decisive = {method: identity.decisive(config) for method, config in configs.items()}
+  settings = identity.fingerprint([decisive, [dataset.fingerprint for dataset in datasets]])
+  path = folder / 'rows.json'
+  if not path.exists():
+    done = {'settings': settings, 'rows': {}, 'nll': {}, 'seconds': {}}
+    folder.mkdir(parents=True, exist_ok=True)
+    safe.write_atomic(path, json.dumps(done) + '\n')
+  done = json.loads(path.read_text())
+  if done['settings'] != settings:
+    sys.exit(
+      f'{path} was made with other settings or data: choose another --runs, or remove {folder}'
+    )
   return done
 
 
@@ -125,7 +145,8 @@ def share(row, metric: str, factor: float, digits: int) -> str:
 
 HEAD = (
   'model', 'RMSE', 'NLL', 'AUROC outside, %', 'rank of knowledge',
-  'published protocol: RMSE', 'NLL', 'control, the same protocol: RMSE', 'NLL',
+  'published (50 homoscedastic teachers, ten splits, student 1×50): RMSE', 'NLL',
+  'control, that protocol here (ten splits): RMSE', 'NLL',
 )  # fmt: skip
 
 
@@ -145,28 +166,46 @@ def table(found: dict) -> str:
       again = control.get(model)
       cells += [cell(again, 'rmse'), cell(again, 'nll')] if again else ['–', '–']
       lines.append('| ' + ' | '.join(cells) + ' |')
-  return '\n'.join([*lines, '', *verdict(found)]) + '\n'
+  seconds = sum(sum(done['seconds'].values()) for sets in found.values() for done in sets.values())
+  took = f'All of it took {seconds / 60:.0f} minutes on {runtime.processor()}.'
+  return '\n'.join([*lines, '', *verdict(found), '', took]) + '\n'
 
 
 def verdict(found: dict) -> list[str]:
   """Does Hydra's NLL lie between the ensemble's and one member's? If not, what its numbers say."""
   between, others = [], []
   for name, protocols in found.items():
-    rows = protocols['']['rows']
-    nll = {model: row['metrics']['nll'] for model, row in rows.items()}
-    if nll['ensemble'] <= nll['hydra'] <= nll['member']:
+    rows, nll = protocols['']['rows'], protocols['']['nll']
+    mean = {model: float(np.mean(values)) for model, values in nll.items()}
+    if mean['ensemble'] <= mean['hydra'] <= mean['member']:
       between.append(name)
       continue
-    reason = 'better than the ensemble'
-    if nll['hydra'] > nll['member']:
-      kl = rows['hydra']['metrics']['agreement_kl']
-      reason = f'worse than one member; its mean KL from the ensemble is {kl:.3f} nats'
-    numbers = ', '.join(f'{MODELS[m]} {nll[m]:.3f}' for m in ('ensemble', 'hydra', 'member'))
-    others.append(f'- {name}: Hydra is {reason} ({numbers}).')
+    numbers = ', '.join(f'{MODELS[m]} {mean[m]:.3f}' for m in ('ensemble', 'hydra', 'member'))
+    others.append(f'- {name} ({numbers}): {_why_not(rows, nll)}.')
   text = (
     f"Hydra's NLL lies between the ensemble's and one member's on {len(between)} of {len(found)}"
   )
   return [f'{text}{": " + ", ".join(between) if between else ""}.', *others]
+
+
+def _why_not(rows, nll) -> str:
+  """How sure the difference is, split by split, and what of the prediction makes it."""
+  worse = np.mean(nll['hydra']) > np.mean(nll['member'])
+  other = 'member' if worse else 'ensemble'
+  difference = np.subtract(nll['hydra'], nll[other])
+  apart, error = abs(difference.mean()), difference.std(ddof=1) / len(difference) ** 0.5
+  side = f'{"worse" if worse else "better"} than {"one member" if worse else "the ensemble"}'
+  text = f'Hydra is {side} by {apart:.3f} ± {error:.3f}, paired over the splits'
+  if apart < 2 * error:
+    return f'{text}, which is within noise'
+  measured = lambda metric: [rows[model]['metrics'][metric] for model in ('hydra', other)]
+  rmse, covered = measured('rmse'), measured('coverage_90')
+  kl = rows['hydra']['metrics']['agreement_kl']
+  return (
+    f'{text}: its RMSE is {rmse[0]:.3g} against {rmse[1]:.3g}, its 90 % intervals hold '
+    f'{100 * covered[0]:.1f} % against {100 * covered[1]:.1f} %, its mean KL from the ensemble is '
+    f'{kl:.3f} nats'
+  )
 
 
 def main(argv=None):
@@ -186,7 +225,6 @@ def main(argv=None):
     for variant in PROTOCOLS:
       print(f'{name}, {variant or "ours"}', flush=True)
       folder = given.runs / name / (variant or 'ours')
-      folder.mkdir(parents=True, exist_ok=True)
       found[name][variant] = run(name, variant, given.data, folder)
   text = table(found)
   safe.write_atomic(given.runs / 'table.md', text)
