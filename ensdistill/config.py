@@ -5,6 +5,7 @@ from the parts' own signatures; one that is not set is left to the part's defaul
 chosen part does not have is refused.
 """
 
+import contextlib
 import functools
 import inspect
 import types
@@ -141,9 +142,17 @@ def forget_replaced(config, overridden) -> None:
       continue
     fields = functools.reduce(lambda tree, name: tree[name], section.split('.'), config)
     chosen = {name: builders[name] for name in builders if name == fields[chooser]}
-    for name in optional(builders).keys() - optional(chosen).keys():
-      if f'{section}.{name}' not in overridden:
-        fields[name] = None
+    _forget(fields, section, optional(builders).keys() - optional(chosen).keys(), overridden)
+  if 'data.name' in overridden:
+    with contextlib.suppress(ValueError):  # no data set has this name, which loading it says
+      known = data.sources.settings_of(config.data.name, config.data.dir)
+      _forget(config.data, 'data', optional(data.CONFIGURED).keys() - known, overridden)
+
+
+def _forget(fields, section: str, lacking, overridden) -> None:
+  for name in lacking:
+    if f'{section}.{name}' not in overridden:
+      fields[name] = None
 
 
 def settle_targets(config, streams: bool) -> None:

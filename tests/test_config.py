@@ -301,6 +301,25 @@ def test_another_part_forgets_the_recipes_settings_that_it_lacks():
 
 
 @pytest.mark.parametrize(
+  'name, size, kept',
+  [
+    ('digits', None, None),  # which has no size
+    ('npz:photos.npz', None, None),
+    ('folder:photos', None, 64),
+    ('tfds:flowers', 32, 32),
+    ('digits', 32, 32),  # set by the user, and refused when it is loaded
+    ('digts', None, 64),  # an unknown set, which loading it says
+  ],
+)
+def test_other_data_forget_the_recipes_settings_that_they_lack(name, size, kept):
+  config = get('kd_tiny_imagenet')
+  config.data.name = name
+  config.data.size = size or config.data.size
+  config_lib.forget_replaced(config, {'data.name'} | ({'data.size'} if size else set()))
+  assert config.data.size == kept
+
+
+@pytest.mark.parametrize(
   'changes,streams,found',
   [
     ({}, False, 'stored'),
@@ -329,9 +348,7 @@ def test_a_fingerprint_knows_what_decides_numbers():
   other = identity.decisive(tiny.config(student__steps=7))
   assert identity.differences(decisive, other) == ['student.steps: 6 -> 7']
   assert identity.fingerprint(decisive) != identity.fingerprint(other)
-  assert identity.fingerprint(decisive) == identity.fingerprint(
-    dict(reversed(decisive.items()))
-  )
+  assert identity.fingerprint(decisive) == identity.fingerprint(dict(reversed(decisive.items())))
 
 
 def test_optional_settings_come_from_the_parts_signatures():

@@ -166,20 +166,8 @@ def find(request: Request, settings, offered=()) -> tuple[Source, str]:
 
   A setting that the source lacks is refused; of those that are `offered` it takes what it has.
   """
-  kind, _, rest = request.name.partition(':')
-  file = os.path.join(prepared.root(request.dir), f'{request.name}.npz')
-  if request.name in SOURCES or kind in KINDS and rest:
-    pass
-  elif os.path.isfile(file):
-    kind, rest = 'npz', file
-  elif request.name in PREPARED or prepared.exists(request.name, request.dir):
-    kind, rest = 'tfds', request.name
-  else:
-    forms = ('csv:FILE', 'folder:DIR', 'npz:FILE', 'tfds:NAME')
-    raise names.unknown('data set', request.name, [*SOURCES, *PREPARED, *forms])
-  builder = KINDS[kind] if rest else SOURCES[kind]
-  known = inspect.signature(builder).parameters.values()
-  known = [p.name for p in known if p.default is not p.empty]
+  kind, rest = _kind(request.name, request.dir)
+  builder, known = _builder(kind, rest), settings_of(request.name, request.dir)
   names.settings(f'data set {request.name!r}', settings, known)
   settings = {k: v for k, v in dict(offered).items() if k in known} | settings
   source = builder(request, *filter(None, [rest]), **settings)
@@ -192,6 +180,30 @@ def find(request: Request, settings, offered=()) -> tuple[Source, str]:
   if stem in PREPARED:  # the same set, whatever form it is stored in
     source = dataclasses.replace(source, name=stem, **PREPARED[stem])
   return source, where
+
+
+def settings_of(name: str, dir: str | None = None) -> set[str]:
+  """The settings that a set by this name has, be it at hand or not."""
+  parameters = inspect.signature(_builder(*_kind(name, dir))).parameters.values()
+  return {p.name for p in parameters if p.default is not p.empty}
+
+
+def _kind(name: str, dir: str | None) -> tuple[str, str]:
+  """How a set is read, and what of its name says which; '' for one of SOURCES."""
+  kind, _, rest = name.partition(':')
+  file = os.path.join(prepared.root(dir), f'{name}.npz')
+  if name in SOURCES or kind in KINDS and rest:
+    return kind, rest
+  if os.path.isfile(file):
+    return 'npz', file
+  if name in PREPARED or prepared.exists(name, dir):
+    return 'tfds', name
+  forms = ('csv:FILE', 'folder:DIR', 'npz:FILE', 'tfds:NAME')
+  raise names.unknown('data set', name, [*SOURCES, *PREPARED, *forms])
+
+
+def _builder(kind: str, rest: str):
+  return KINDS[kind] if rest else SOURCES[kind]
 
 
 def load_inputs(
