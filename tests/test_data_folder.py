@@ -12,7 +12,7 @@ import tiny
 
 from configs import kd_tiny_imagenet
 from ensdistill import data, data_command, distil, run, teacher, writers
-from ensdistill.data import stored
+from ensdistill.data import folder, stored
 
 
 def load(root, **settings):
@@ -160,6 +160,50 @@ def test_grey_and_transparent_images_keep_their_values(tmp_path, mode, expected)
     image.putalpha(0)
   image.save(tmp_path / 'x.png')
   assert data.load_inputs(f'folder:{tmp_path}', shape=(3, 3, 3))[0, 1, 1].tolist() == [*expected]
+
+
+@pytest.mark.parametrize('suffix', ['jpg', 'png', 'tif', 'webp'])
+def test_a_photograph_is_seen_upright(tmp_path, suffix):
+  x = np.full((80, 40, 3), 128, np.uint8)
+  x[:30], x[50:, :20], x[50:, 20:] = (250, 30, 30), (30, 250, 30), (30, 30, 250)
+  meant = PIL.Image.fromarray(x)
+  # What a camera stores with each mark, so that the mark brings it upright.
+  turns = {1: (), 2: (0,), 3: (3,), 4: (1,), 5: (5,), 6: (2,), 7: (6,), 8: (4,)}
+  for mark, turn in turns.items():
+    kept = meant.transpose(PIL.Image.Transpose(turn[0])) if turn else meant
+    exif = PIL.Image.Exif()
+    exif[0x0112] = mark
+    kept.save(tmp_path / f'{mark}.{suffix}', exif=exif, quality=95)
+  for shape in ((80, 40, 3), (20, 10, 3)):
+    found = data.load_inputs(f'folder:{tmp_path}', shape=shape).astype(int)
+    places = ((0.2, 0.5, (250, 30, 30)), (0.8, 0.2, (30, 250, 30)), (0.8, 0.8, (30, 30, 250)))
+    for down, across, expected in places:
+      seen = found[:, int(down * shape[0]), int(across * shape[1])]
+      assert len(seen) == 8 and np.abs(seen - [expected]).max() < 12
+  files, _ = folder._listed(tmp_path, (), whole=True)
+  assert {folder._first_form(files.take(slice(i, None))) for i in range(8)} == {(80, 40, 3)}
+
+
+def test_a_damaged_mark_leaves_an_image_as_it_is(tmp_path):
+  PIL.Image.new('RGB', (6, 4), (9, 9, 9)).save(tmp_path / 'x.jpg', exif=b'Exif\0\0II*\0\x08\0\0\0')
+  assert data.load_inputs(f'folder:{tmp_path}', shape=(4, 6, 3)).max() == 9
+
+
+@pytest.mark.parametrize(
+  'kind, values, message',
+  [
+    (np.float32, (0, 1), 'its pixels are floats: convert it to 8 or 16 bits'),
+    (np.int32, (7, 2**30), f'its pixels are integers from 7 to {2**30}: convert it'),
+    (np.int32, (-1, 9), 'its pixels are integers from -1 to 9: convert it'),
+  ],
+)
+def test_pixels_that_8_bits_do_not_hold_are_refused(tmp_path, kind, values, message):
+  x = np.resize(np.array(values, kind), (4, 4))
+  PIL.Image.fromarray(x).save(tmp_path / 'x.tif')
+  with pytest.raises(data.DataError, match=f'x.tif: {message}'):
+    data.load_inputs(f'folder:{tmp_path}', shape=(4, 4, 3))
+  PIL.Image.fromarray(np.full((4, 4), 40000, np.int32)).save(tmp_path / 'x.tif')
+  assert set(data.load_inputs(f'folder:{tmp_path}', shape=(4, 4, 3)).flat) == {40000 >> 8}
 
 
 def test_the_central_window_keeps_proportions(tmp_path):

@@ -200,7 +200,8 @@ def _first_form(files: stored.Files) -> tuple[int, int, int]:
   for row in range(len(files)):
     try:
       with PIL.Image.open(files.where(row)) as image:
-        return image.height, image.width, 3
+        width, height = stored.upright(image)[0]
+        return height, width, 3
     except (OSError, ValueError, SyntaxError):
       continue
   raise DataError(f'{files.where(0)} and all others: no image can be read')

@@ -17,7 +17,6 @@ from ensdistill import names, safe
 from ensdistill.data import images
 from ensdistill.data.dataset import DataError, Split
 
-UNREADABLE = ('stop', 'skip')
 _REMEDY = (
   ": repair or remove it, or set data.unreadable='skip' (python -m ensdistill.data NAME "
   '--unreadable=skip tries all images beforehand)'
@@ -64,8 +63,8 @@ class Files:
 class Stored:
   """uint8 images [N, H, W, C] like an array of them; a slice of it, or some rows, are decoded.
 
-  An image is seen through its largest central window of the wanted proportions, times `central`,
-  resized to the wanted size; without one (`exact`) all images have to be of that size.
+  An image is seen upright, as its EXIF mark says, through its largest central window of the wanted
+  proportions, times `central`, resized to the wanted size; without one (`exact`) all images have to be of that size.
   """
 
   records: Any  # encoded images: len, take(rows), where(row), read(row), stamp(), folder
@@ -154,7 +153,7 @@ def check(size: int, central: float, unreadable: str) -> None:
     raise ValueError(f'data.size={size} must not be negative; 0 keeps the size of the images')
   if not 0 < central <= 1:
     raise ValueError(f'data.central={central} is a share of the shorter side, in (0, 1]')
-  names.lookup('data.unreadable', unreadable, dict.fromkeys(UNREADABLE))
+  names.lookup('data.unreadable', unreadable, dict.fromkeys(('stop', 'skip')))
 
 
 def readable(split: Split, kept: str | os.PathLike) -> Split:
@@ -269,25 +268,52 @@ def _decode(encoded: bytes, form, window) -> np.ndarray:
 
   height, width, channels = form
   with PIL.Image.open(io.BytesIO(encoded)) as image:
-    size = image.size
+    size, turn = upright(image)
     box = window(size)
     shrinks = min((box[2] - box[0]) / width, (box[3] - box[1]) / height)
     if shrinks >= 2:  # a JPEG is decoded at 1/2, 1/4 or 1/8, for a fraction of the time
-      image.draft(None, (int(size[0] / shrinks), int(size[1] / shrinks)))
+      image.draft(None, tuple(int(side / shrinks) for side in image.size))
+    image = _of_bytes(image)
+    image = image if turn is None else image.transpose(turn)
     scales = (image.size[0] / size[0], image.size[1] / size[1]) * 2
     box = tuple(edge * scale for edge, scale in zip(box, scales))
-    image = _of_bytes(image).convert('L' if channels == 1 else 'RGB')  # alpha is dropped
+    image = image.convert('L' if channels == 1 else 'RGB')  # alpha is dropped
     image = image.resize((width, height), PIL.Image.Resampling.BILINEAR, box)
     return np.asarray(image).reshape(form)
+
+
+def upright(image) -> tuple[tuple[int, int], Any]:
+  """(width, height) of an opened image as it is meant to be seen, and the turn that it needs."""
+  import PIL.Image
+
+  if 'exif' not in image.info:  # most files; TIFF files are turned by PIL
+    return image.size, None
+  try:
+    orientation = image.getexif().get(0x0112)
+  except Exception:  # damaged, which the image need not be
+    return image.size, None
+  of = PIL.Image.Transpose
+  turns = (of.FLIP_LEFT_RIGHT, of.ROTATE_180, of.FLIP_TOP_BOTTOM)  # of orientation 2, 3, 4
+  turns += (of.TRANSPOSE, of.ROTATE_270, of.TRANSVERSE, of.ROTATE_90)  # 5 to 8: on their side
+  if orientation not in range(2, 9):
+    return image.size, None
+  return image.size[::-1] if orientation >= 5 else image.size, turns[orientation - 2]
 
 
 def _of_bytes(image):
   """Grey images of 16 bits brought to 8, which PIL would clip."""
   import PIL.Image
 
+  if image.mode == 'F':
+    raise DataError('its pixels are floats: convert it to 8 or 16 bits')
   if not image.mode.startswith('I'):
     return image
-  return PIL.Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+  pixels = np.asarray(image)
+  if pixels.min() < 0 or pixels.max() >= 2**16:
+    raise DataError(
+      f'its pixels are integers from {pixels.min()} to {pixels.max()}: convert it to 8 or 16 bits'
+    )
+  return PIL.Image.fromarray((pixels >> 8).astype(np.uint8))
 
 
 def cores() -> int:
