@@ -12,6 +12,9 @@ import time
 
 from ensdistill.main import fail
 
+# The settings of data that another set is read with as well: what a target or an image is.
+_READING = ('target', 'family', 'size', 'central')
+
 
 class Parser(argparse.ArgumentParser):
   """Its errors are one line, as everywhere."""
@@ -73,20 +76,31 @@ def _load(folder: pathlib.Path):
   return export.load(inner if inner.is_dir() else folder)
 
 
-def dataset_of(model, name: str | None = None, dir: str | None = None):
-  """The data set that a student is tested on, as it was cut for its training or by its name."""
+def dataset_of(model, name: str | None = None, dir: str | None = None, unreadable: str = 'stop'):
+  """The data set that a student is tested on, as it was cut for its training or by its name.
+
+  Another set is read as that one was, as far as it has the same settings.
+  """
   from ensdistill import data
 
   spec = model.spec
-  if name in (None, spec['data']):
-    settings = spec['data_settings']
-  else:
-    settings = {'size': spec['shape'][0]} if name.startswith('folder:') else {}
+  settings = spec['data_settings'] | {'unreadable': unreadable}
+  if name not in (None, spec['data']):
+    known = {'unreadable', *data.sources.settings_of(name, dir).intersection(_READING)}
+    settings = {key: value for key, value in settings.items() if key in known}
+    if name.startswith('folder:'):
+      settings.setdefault('size', spec['shape'][0])
   dataset = data.load(name or spec['data'], dir=dir, **settings)
   if (dataset.family, dataset.targets) != (spec['family'], spec['targets']):
     raise ValueError(
       f'{dataset.name} has {dataset.targets} targets ({dataset.family}), the student predicts '
       f'{spec["targets"]} ({spec["family"]})'
+    )
+  if dataset.classes and spec['classes'] and list(dataset.classes) != spec['classes']:
+    ours, theirs = next(pair for pair in zip(dataset.classes, spec['classes']) if len({*pair}) > 1)
+    raise ValueError(
+      f'{dataset.name} has class {ours!r} where the student was trained on {theirs!r}: its classes '
+      'must have the same names in the same order'
     )
   shape = tuple(spec['shape'])
   if dataset.shape != shape and not len(dataset.shape) == len(shape) == 3:
@@ -107,9 +121,9 @@ def evaluate(model, arguments) -> dict:
   from ensdistill.report.results import strict
 
   began = time.monotonic()
-  dataset = dataset_of(model, arguments.data, arguments.data_dir)
   trained, dir, not_run = model.spec['data_settings'], arguments.data_dir, {}
   unreadable = arguments.unreadable or trained.get('unreadable', 'stop')
+  dataset = dataset_of(model, arguments.data, dir, unreadable)
   reading = {'dir': dir, 'seed': trained['seed'], 'unreadable': unreadable}
   sets.check(dataset, ood=arguments.ood, shifts=arguments.shift, dir=dir)
   inputs = sets.inputs(dataset, arguments.ood, not_run, **reading)

@@ -1,6 +1,7 @@
 """Networks over whole sets, and the command that evaluates a finished student."""
 
 import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -153,11 +154,50 @@ def test_the_command_skips_unreadable_images(run, tmp_path, capsys):
     assert len(found['not_run']) == (count is None)
 
 
+def trained_on(name, dataset, **settings):
+  """What of a student says what it was trained on."""
+  spec = dict(data=name, data_settings={'seed': 0} | settings, family=dataset.family)
+  spec |= dict(targets=dataset.targets, shape=list(dataset.shape))
+  spec |= dict(classes=list(dataset.classes) if dataset.classes else None)
+  return types.SimpleNamespace(spec=spec)
+
+
+def test_another_table_has_the_same_target(tmp_path):
+  random = np.random.default_rng(0)
+  for name in ('a', 'b'):
+    rows = '\n'.join(','.join(map(str, row)) for row in random.random((40, 3)))
+    (tmp_path / f'{name}.csv').write_text(f'u,v,w\n{rows}\n')
+  settings = {'target': 'v', 'family': 'gaussian'}
+  first = data.load('csv:a.csv', dir=str(tmp_path), **settings)
+  student = trained_on('csv:a.csv', first, **settings)
+  other = evaluate_command.dataset_of(student, 'csv:b.csv', str(tmp_path))
+  assert other.columns == first.columns == ('u', 'w') and other.fingerprint != first.fingerprint
+
+
+def test_another_folder_is_read_alike_and_has_the_same_classes(tmp_path):
+  for name in ('a', 'b'):
+    pictures.folder(tmp_path / name, (10, 10), (16, 16))
+  settings = {'size': 8, 'central': 0.5}
+  first = data.load(f'folder:{tmp_path}/a', **settings)
+  student = trained_on('folder:a', first, **settings)
+  other = evaluate_command.dataset_of(student, f'folder:{tmp_path}/b')
+  assert other.fingerprint == data.load(f'folder:{tmp_path}/b', **settings).fingerprint
+  pictures.damage(tmp_path / 'b' / 'class_0' / '003.png')
+  other = evaluate_command.dataset_of(student, f'folder:{tmp_path}/b', unreadable='skip')
+  assert len(other.skipped) == 1
+  (tmp_path / 'a' / 'class_0').rename(tmp_path / 'a' / 'class_2')
+  with pytest.raises(
+    ValueError, match="has class 'class_1' where the student was trained on 'class_0'"
+  ):
+    evaluate_command.dataset_of(student, f'folder:{tmp_path}/a')
+
+
 @pytest.mark.parametrize(
   'flags, code, message',
   [
     ([], 2, 'required: --student'),
     (['--student=RUN', '--shft=none'], 2, 'unrecognized arguments: --shft=none'),
+    (['--student=RUN', '--unreadable=x'], 2, "unknown data.unreadable 'x'"),
     (['--student=RUN', '--batch_size=0'], 2, '--batch_size=0 must be at least 1'),
     (['--student=RUN', '--data=digts'], 2, "unknown data set 'digts': did you mean 'digits'"),
     (['--student=RUN', '--data=spirals'], 2, 'the student predicts 10'),
