@@ -64,7 +64,8 @@ class Stored:
   """uint8 images [N, H, W, C] like an array of them; a slice of it, or some rows, are decoded.
 
   An image is seen upright, as its EXIF mark says, through its largest central window of the wanted
-  proportions, times `central`, resized to the wanted size; without one (`exact`) all images have to be of that size.
+  proportions, times `central`, resized to the wanted size; without one (`exact`) all images have
+  to be of that size.
   """
 
   records: Any  # encoded images: len, take(rows), where(row), read(row), stamp(), folder
