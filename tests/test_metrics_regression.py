@@ -225,6 +225,23 @@ def test_agreement_by_integration(student):
   )
 
 
+@pytest.mark.parametrize('narrower', [30, 100])
+def test_agreement_with_a_student_of_narrow_members(narrower):
+  """Between them, the log of its density has kinks on a scale of its own."""
+  ensemble, student = (mixture(seed, batch=1, members=20, spread=0.5) for seed in (17, 18))
+  log_var_BMD = student.log_var_BMD - 2 * np.log(narrower)
+  student = predictive.GaussianMixture(student.mean_BMD, log_var_BMD)
+  y = np.linspace(-15, 15, 200_001)
+  log_p, log_q = (host(p).log_pdf(y[None, :, None])[0, :, 0] for p in (ensemble, student))
+  expected = np.trapezoid(np.exp(log_p) * (log_p - log_q), y)
+  np.testing.assert_allclose(regression.divergences(student, ensemble), expected, rtol=1e-6)
+
+
+def test_knowledge_of_members_far_apart():
+  p = predictive.GaussianMixture(np.linspace(-1e4, 1e4, 20)[None, :, None], np.zeros((1, 20, 1)))
+  np.testing.assert_allclose(regression.entropies(p)[2], np.log(20), rtol=1e-9)
+
+
 @BOTH
 @pytest.mark.parametrize('scale, shift', [(1e9, -1e9), (1e-9, 3e-9), (1e9, 1e12)])
 def test_units(make, scale, shift):

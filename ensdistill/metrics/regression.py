@@ -6,10 +6,10 @@ Each takes a predictive.GaussianMixture or NormalWishart and works on it in floa
 import jax
 import numpy as np
 
-from ensdistill.metrics.distributions import KNOTS, host
+from ensdistill.metrics.distributions import KNOTS, NODES, host
 from ensdistill.metrics.uncertainty import rank_correlation
 
-BLOCK = 1 << 20  # entries of an array that an integral holds at a time
+BLOCK = 1 << 17  # entries of an array that an integral holds at a time, few enough for a cache
 
 
 def targets(p, y_BD):
@@ -91,7 +91,7 @@ def uncertainties(p):
 def _in_blocks(function, members, *distributions):
   """function of float64 distributions, over slices of the batch that keep integrals small."""
   batch = len(distributions[0].mean())
-  step = max(1, BLOCK // (KNOTS * members * distributions[0].mean().shape[1]))
+  step = max(1, BLOCK // (KNOTS * NODES * members * distributions[0].mean().shape[1]))
   slices = [slice(i, i + step) for i in range(0, batch, step)]
   cut = lambda p, s: jax.tree.map(lambda a: a[s], p)
   return np.concatenate([function(*(cut(p, s) for p in distributions)) for s in slices], -2)
