@@ -214,18 +214,25 @@ def test_regression():
     'sharpness_95': metrics.sharpness(p, 0.95),
     'calibration_error': metrics.calibration_error(metrics.pit(p, y_BD)),
     'knowledge': np.asarray(p.knowledge()).mean(),
+    'entropy_data': (np.asarray(p.log_var_BMD) / 2 + np.log(2 * np.pi * np.e) / 2).mean(),
+    'entropy_knowledge': regression.entropies(p)[2].mean(),
     'prr_knowledge': 100 * (random - area(curve.model)) / (random - area(curve.oracle)),
     'agreement_kl': kl,
     'agreement_knowledge': rank,
   }
   for name, value in expected.items():
     assert ours[name] == pytest.approx(value, rel=1e-5), name
-  assert ours['total'] == pytest.approx(ours['data'] + ours['knowledge'])
+  for kind in '', 'entropy_':
+    total, data, knowledge = (ours[f'{kind}{name}'] for name in ('total', 'data', 'knowledge'))
+    assert total == pytest.approx(data + knowledge)
   assert all(type(value) is float for value in ours.values())
 
 
 def test_regression_ood():
-  ours = summary.ood(gaussians(0, 0.1), gaussians(1, 2.0), ensemble_out=gaussians(1, 2.0))
+  inside, outside = gaussians(0, 0.1), gaussians(1, 2.0)
+  ours = summary.ood(inside, outside, ensemble_out=outside)
+  scores = [regression.entropies(p)[2] for p in (inside, outside)]
+  assert ours['auroc_entropy_knowledge'] == metrics.auroc(*scores) > 0.95
   assert ours['auroc_knowledge'] > 0.95 and ours['agreement_knowledge'] == pytest.approx(1)
   assert ours['agreement_kl'] == pytest.approx(0, abs=1e-9) and 'auroc_epkl' not in ours
 

@@ -116,6 +116,8 @@ def test_the_table_writes_errors_in_two_digits_of_the_targets_unit(drawn_from):
   found = columns.table_columns(rows)
   keys = [column.key for column in found]
   assert keys[:4] == ['rmse', 'nll', 'crps', 'coverage_90'] and 'sharpness_90' in keys
+  titles = {column.key: column.title for column in found}
+  assert titles['entropy_knowledge'] == 'knowledge (nats)' and 'entropy_total' not in titles
   member = rows[0] | {'metrics': {'rmse': 1234.5678}, 'se': {'rmse': 0.0123456}}
   assert tables.cell(member, found[0]) == '1235 ± 0.012'
 

@@ -88,13 +88,15 @@ def uncertainties(p):
   return {'total': data_B + knowledge_B, 'data': data_B, 'knowledge': knowledge_B}
 
 
-def _in_blocks(function, members, *distributions):
-  """function of float64 distributions, over slices of the batch that keep integrals small."""
-  batch = len(distributions[0].mean())
-  step = max(1, BLOCK // (KNOTS * NODES * members * distributions[0].mean().shape[1]))
-  slices = [slice(i, i + step) for i in range(0, batch, step)]
-  cut = lambda p, s: jax.tree.map(lambda a: a[s], p)
-  return np.concatenate([function(*(cut(p, s) for p in distributions)) for s in slices], -2)
+def _in_blocks(function, *parts, points=KNOTS * NODES):
+  """function of float64 distributions or arrays [B, ...], over slices of the batch that are small.
+
+  points: of each target, at which the function holds all members.
+  """
+  leaves = jax.tree.leaves(parts)
+  step = max(1, BLOCK // (points * max(a[:1].size for a in leaves)))
+  slices = [slice(i, i + step) for i in range(0, len(leaves[0]), step)]
+  return np.concatenate([function(*jax.tree.map(lambda a, s=s: a[s], parts)) for s in slices])
 
 
 def entropies(p):
@@ -103,17 +105,14 @@ def entropies(p):
   Of the marginal of each target; knowledge is the mutual information of y and the member (or the
   parameters of the Normal-Wishart). Mixtures by quadrature, the Student's t in closed form.
   """
-  p = host(p)
-  members = p[0].shape[-1] if p[0].ndim == 3 else 1
-  total_B, data_B, knowledge_B = _in_blocks(lambda q: np.stack(q.entropies()), members, p).sum(-1)
+  stacked_BD3 = _in_blocks(lambda q: np.stack(q.entropies(), -1), host(p))
+  total_B, data_B, knowledge_B = stacked_BD3.sum(1).T
   return total_B, data_B, knowledge_B
 
 
 def divergences(p, ensemble):
   """KL(ensemble || p) of the marginals, summed over targets, by quadrature: [B]."""
-  p, ensemble = host(p), host(ensemble)
-  members = ensemble.mean_BDM.shape[-1]
-  return _in_blocks(lambda a, b: a.kl(b), members, ensemble, p).sum(-1)
+  return _in_blocks(lambda a, b: a.kl(b), host(ensemble), host(p)).sum(-1)
 
 
 def agreement(p, ensemble):

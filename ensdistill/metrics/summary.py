@@ -190,16 +190,19 @@ def ood(predictive_in, predictive_out, *, ensemble_out=None):
   if ensemble_out is not None:
     parts[1]['ensemble_knowledge'] = regressors.uncertainties(ensemble_out)['knowledge']
     parts[1]['agreement_kl'] = regressors.divergences(predictive_out, ensemble_out)
-  return ood_metrics(*parts)
+  knowledge = [regressors.entropies(p)[2] for p in (predictive_in, predictive_out)]
+  return ood_metrics(*parts) | {'auroc_entropy_knowledge': auroc(*knowledge)}
 
 
 def regression(p, y_BD, *, ensemble=None):
   """All metrics of one regressor on one set -> {'rmse': ..., 'nll': ..., 'crps': ..., ...}.
 
   p: predictive.GaussianMixture or NormalWishart, and y, in the target's own units (see `affine`
-  of the distributions). total, data and knowledge are variances, summed over targets.
+  of the distributions). total, data and knowledge are variances, summed over targets; entropy_total
+  and so on the same as entropies in nats, of which knowledge is the mutual information.
   """
   uncertainties = regressors.uncertainties(p)
+  entropies = dict(zip(uncertainties, regressors.entropies(p), strict=True))
   pit_BD, loss_B = regressors.pit(p, y_BD), regressors.squared_errors(p, y_BD)
   metrics = {
     'rmse': regressors.rmse(p, y_BD),
@@ -209,6 +212,7 @@ def regression(p, y_BD, *, ensemble=None):
     **{f'coverage_{n}': regressors.covered(pit_BD, n / 100) for n in (50, 90, 95)},
     **{f'sharpness_{n}': regressors.sharpness(p, n / 100) for n in (50, 90, 95)},
     **{name: float(value_B.mean()) for name, value_B in uncertainties.items()},
+    **{f'entropy_{name}': float(value_B.mean()) for name, value_B in entropies.items()},
     **{f'prr_{name}': rejection_ratio(value_B, loss_B) for name, value_B in uncertainties.items()},
   }
   metrics['prr'] = metrics['prr_total']

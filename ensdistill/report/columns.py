@@ -61,6 +61,7 @@ MORE = {
   'gaussian': (
     Column('calibration_error', 'calibration', fixed(4), 'lower'),
     Column('sharpness_90', 'width of 90 %', digits(4), '', digits(2)),
+    Column('entropy_knowledge', 'knowledge (nats)', fixed(4)),
   ),
 }
 DOUBT = (
@@ -69,6 +70,7 @@ DOUBT = (
   Column('agreement_kl', 'KL to ensemble', fixed(4), 'lower'),
   Column('agreement_knowledge', 'rank of knowledge', fixed(3), 'higher'),
 )
+OOD = {'total': 'total', 'knowledge': 'knowledge', 'entropy_knowledge': 'knowledge in nats'}
 TIMES = 'time_ratio'  # in a comparison of runs: to that of one member in the same run
 COST = (
   Column('params', 'parameters', lambda v: f'{v:,.0f}', 'lower'),
@@ -126,8 +128,8 @@ def groups(rows) -> dict[str, list[Column]]:
   kind = family(rows)
   ood = []
   for name in ood_sets(rows):
-    for score in ('total', 'knowledge'):
-      title = f'{name} AUROC % ({score})'
+    for score, words in OOD.items():
+      title = f'{name} AUROC % ({words})'
       ood.append(Column(f'ood/{name}/auroc_{score}', title, percent(2), 'higher'))
     title = f'rank of knowledge ({name})'
     ood.append(Column(f'ood/{name}/agreement_knowledge', title, fixed(3), 'higher'))
