@@ -87,7 +87,7 @@ def test_intervals(make):
   y_BD = np.random.default_rng(5).normal(0, 2, (50, 1))
   inside = (y_BD >= low) & (y_BD <= high)
   assert metrics.coverage(p, y_BD, 0.9) == inside.mean()
-  levels = metrics.coverage(p, y_BD, [0.1, 0.9, 1.0])
+  levels = metrics.coverage(p, y_BD, [0.1, 0.9, 1 - 1e-9])
   assert levels.shape == (3,) and levels[1] == inside.mean() and levels[2] == 1
   assert (np.diff(levels) >= 0).all()
 
@@ -276,3 +276,14 @@ def test_inputs_that_are_refused():
     metrics.rmse(p, np.full((6, 1), np.nan))
   with pytest.raises(ValueError, match='Dirichlet'):
     metrics.rmse(predictive.Dirichlet(np.zeros((6, 2))), np.zeros((6, 1)))
+
+
+@pytest.mark.parametrize('level', [90, 1.0, 0.0, -0.5, np.nan, [0.5, 90]])
+def test_levels_that_are_no_shares_are_refused(level):
+  p = mixture(19)
+  for call in (
+    lambda: metrics.coverage(p, np.zeros((6, 1)), level),
+    lambda: metrics.sharpness(p, level),
+  ):
+    with pytest.raises(ValueError, match='not between 0 and 1.*0.9 for 90 %'):
+      call()

@@ -51,6 +51,15 @@ def pit(p, y_BD):
   return p.cdf(y_BD)
 
 
+def _check(level):
+  levels = np.ravel(level)
+  wrong = ~((levels > 0) & (levels < 1))  # NaN too
+  if wrong.any():
+    raise ValueError(
+      f'level {levels[wrong][0]:g} is not between 0 and 1: give a share, such as 0.9 for 90 %'
+    )
+
+
 def coverage(p, y_BD, level=0.9):
   """Share of targets within their central interval; `level` may be an array of levels."""
   return covered(pit(p, y_BD), level)
@@ -58,12 +67,14 @@ def coverage(p, y_BD, level=0.9):
 
 def covered(pit_BD, level):
   """coverage from the PIT: |F(y) - 1/2| <= level / 2, for each level."""
+  _check(level)
   share = lambda level: float((np.abs(pit_BD - 0.5) <= level / 2).mean())
   return share(level) if np.ndim(level) == 0 else np.array([share(l) for l in level])
 
 
 def sharpness(p, level=0.9):
   """Mean width of the central interval, in y's units."""
+  _check(level)
   p = host(p)
   return float((p.quantile((1 + level) / 2) - p.quantile((1 - level) / 2)).mean())
 
