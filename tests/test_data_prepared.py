@@ -124,6 +124,22 @@ def test_grey_images_and_a_validation_split(tmp_path):
   assert len(loaded.train.x) == 5
 
 
+@pytest.mark.parametrize('settings', [{}, {'size': 4}])
+def test_test_images_without_labels(tmp_path, splits, settings):
+  x, y = splits['test']
+  unpublished = {'test': (x, np.full(len(x), -1))}
+  validation = drawn(8, seed=2)
+  write(tmp_path, {'train': splits['train'], 'validation': validation, **unpublished}, name='held')
+  loaded = data.load('held', dir=str(tmp_path), **settings)
+  np.testing.assert_array_equal(loaded.test.y, validation[1])
+  assert len(loaded.train.x) == 18 and len(loaded.valid.x) == 2  # of the training images
+  assert loaded.unused.endswith('its test split has no labels: the validation split is for testing')
+  write(tmp_path, splits | unpublished)
+  with pytest.raises(data.DataError, match='tiny/1.0.0 has no labels for its test split'):
+    data.load('tiny', dir=str(tmp_path), **settings)
+  assert len(data.load_inputs('tiny', dir=str(tmp_path), shape=(5, 4, 3))) == len(x)
+
+
 def test_the_order_of_ids_is_restored(tmp_path, splits):
   shuffled = {part: np.random.RandomState(2).permutation(len(x)) for part, (x, _) in splits.items()}
   ids = {part: [f'{part}_{i:05d}' for i in order] for part, order in shuffled.items()}

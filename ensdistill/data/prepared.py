@@ -45,13 +45,13 @@ def source(
 
   def part_of(split) -> Split:
     if as_stored and stated and sizes[split] * np.prod(stated) <= _LARGE:
-      return records.read(folder, split)
+      return _labelled(records.read(folder, split))
     if not form and not stated:
       raise DataError(f'{folder}: its images differ in size: set data.size')
     shape = form or (*stated[:2], channels)
     rows, y = records.index(folder, split)
     every = records.Records(folder, split, rows)
-    found = Split(stored.Stored(every, shape, central, exact=form is None), y)
+    found = _labelled(Split(stored.Stored(every, shape, central, exact=form is None), y))
     if unreadable == 'skip':
       found = stored.readable(found, folder / f'.unreadable-{split}.json')
     return found
@@ -62,6 +62,11 @@ def source(
     classes=records.classes(folder),
     targets=records.targets(folder),
   )
+
+
+def _labelled(split: Split) -> Split:
+  """TFDS has -1 for a label that was not published, as those of ImageNet's test images."""
+  return split if split.y is None or (split.y >= 0).any() else Split(split.x, None)
 
 
 def root(folder: str | None) -> pathlib.Path:

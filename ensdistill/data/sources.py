@@ -108,7 +108,7 @@ def load(
     seed: of all that is drawn here: validation, `limit`, the points of toy sets.
     split: which of the ways of cutting it that come with the set.
     stream: 'on' brings the training examples to the device batch by batch, and leaves in their
-      files what is in files; 'off' never does; 'auto' where they are larger than `stream_bytes`.
+      files what is in files; 'off' never does; 'auto' where a part is larger than `stream_bytes`.
     stream_bytes: see stream.
     crops: training images are cut out of their files at random: they stay there, and stream.
     unreadable: what is done about images in files that cannot be read: 'stop' or 'skip' them.
@@ -119,11 +119,14 @@ def load(
   stored.check(0, 1.0, unreadable)
   request = Request(name, dir or None, seed, split, files=crops)
   source, where = find(request, settings, {'unreadable': unreadable})
-  parts = _checked(source, where)
+  source, parts = _checked(source, where)
   skipped = [reason for split in parts.values() for reason in getattr(split.x, 'skipped', ())]
+  skipped = tuple(dict.fromkeys(skipped))
   categorical = parts['train'].y.dtype.kind == 'i'
   stated = len(source.classes) if source.classes else source.targets
-  targets = checks.labels(parts, where, stated) if categorical else parts['train'].y.shape[1]
+  targets = parts['train'].y.shape[-1]
+  if categorical:
+    targets = checks.labels(parts, where, stated, source.classes, skipped)
   parts = cuts.with_validation(parts, source, where, valid, seed)
   if categorical:
     checks.still_there(parts, where, targets)
@@ -137,8 +140,11 @@ def load(
   return dataclasses.replace(dataset, **{p: in_memory(getattr(dataset, p)) for p in parts})
 
 
-def _checked(source, where) -> dict[str, Split]:
-  """The parts of a source, of one shape and with labels of one kind."""
+def _checked(source, where) -> tuple[Source, dict[str, Split]]:
+  """The parts of a source, of one shape and with labels of one kind.
+
+  Where test examples have no labels those of validation are for testing, and the source says so.
+  """
   parts = {
     part: checks.checked(read(), where, part, source.columns) for part, read in source.parts.items()
   }
@@ -146,6 +152,10 @@ def _checked(source, where) -> dict[str, Split]:
     if part not in parts:
       raise DataError(f'{where} has no {part} split: it can serve as inputs, not be trained on')
   for part, (x, y) in parts.items():
+  if parts['test'].y is None and 'valid' in parts:
+    parts['test'] = parts.pop('valid')
+    unused = f'{where}: its test split has no labels: the validation split is for testing'
+    source = dataclasses.replace(source, unused=unused)
     if y is None:
       raise DataError(f'{where} has no labels for its {part} split')
     if x.shape[1:] != parts['train'].x.shape[1:]:
@@ -158,7 +168,7 @@ def _checked(source, where) -> dict[str, Split]:
         f'{where}: y_{part} ({y.dtype}, {y.shape}) and y_train ({parts["train"].y.dtype}, '
         f'{parts["train"].y.shape}) differ in kind'
       )
-  return parts
+  return source, parts
 
 
 def find(request: Request, settings, offered=()) -> tuple[Source, str]:
