@@ -151,11 +151,11 @@ def _checked(source, where) -> tuple[Source, dict[str, Split]]:
   for part in ('train', 'test'):
     if part not in parts:
       raise DataError(f'{where} has no {part} split: it can serve as inputs, not be trained on')
-  for part, (x, y) in parts.items():
   if parts['test'].y is None and 'valid' in parts:
     parts['test'] = parts.pop('valid')
     unused = f'{where}: its test split has no labels: the validation split is for testing'
     source = dataclasses.replace(source, unused=unused)
+  for part, (x, y) in parts.items():
     if y is None:
       raise DataError(f'{where} has no labels for its {part} split')
     if x.shape[1:] != parts['train'].x.shape[1:]:
