@@ -121,12 +121,9 @@ def load(
   source, where = find(request, settings, {'unreadable': unreadable})
   source, parts = _checked(source, where)
   skipped = [reason for split in parts.values() for reason in getattr(split.x, 'skipped', ())]
-  skipped = tuple(dict.fromkeys(skipped))
   categorical = parts['train'].y.dtype.kind == 'i'
   stated = len(source.classes) if source.classes else source.targets
-  targets = parts['train'].y.shape[-1]
-  if categorical:
-    targets = checks.labels(parts, where, stated, source.classes, skipped)
+  targets = checks.labels(parts, where, stated) if categorical else parts['train'].y.shape[1]
   parts = cuts.with_validation(parts, source, where, valid, seed)
   if categorical:
     checks.still_there(parts, where, targets)
