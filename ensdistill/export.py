@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import build, data, evaluate, families, nets, objectives, safe, students
+from ensdistill import build, data, evaluate, families, metrics, nets, objectives, safe, students
 from ensdistill.config import given
 
 FORMAT = 1
@@ -58,19 +58,19 @@ class Model:
 
   def predictive(self, x, batch_size: int = 500):
     """The predictive distribution for inputs as the data set holds them, in the target's units."""
-    predictive = self.distribution(jnp.asarray(self.outputs(x, batch_size)))
+    predictive = jax.device_get(self.distribution(jnp.asarray(self.outputs(x, batch_size))))
     return evaluate.in_units(predictive, self.spec['target_mean'], self.spec['target_std'])
 
   def predict(self, x, batch_size: int = 500) -> Prediction:
     """Probabilities (or means) and uncertainties, as numpy arrays."""
     predictive = self.predictive(x, batch_size)
-    probs = mean = None
     if self.spec['family'] == 'categorical':
-      probs = np.exp(np.asarray(predictive.log_probs()))
-    else:
-      mean = np.asarray(predictive.mean())
-    uncertainty = (predictive.total(), predictive.data(), predictive.knowledge())
-    return Prediction(probs, mean, *(np.asarray(u) for u in uncertainty))
+      probs, mean = np.exp(np.asarray(predictive.log_probs())), None
+      kinds = predictive.total(), predictive.data(), predictive.knowledge()
+    else:  # in float64: in single precision a large target's mean hides what members differ by
+      probs, mean = None, metrics.regression.host(predictive).mean()
+      kinds = metrics.regression.uncertainties(predictive).values()
+    return Prediction(probs, mean, *(np.asarray(kind) for kind in kinds))
 
 
 def _outputs(student, variables, x):

@@ -12,6 +12,7 @@ from ensdistill import (
   data,
   distil,
   evaluate,
+  export,
   families,
   members,
   objectives,
@@ -23,6 +24,7 @@ from ensdistill import (
   writers,
 )
 from ensdistill import config as config_lib
+from ensdistill.report import probes
 
 QUIET = writers.Silent()
 ADAM = dict(name='adam', rate=1e-2, decay=0.0)
@@ -176,6 +178,26 @@ def test_what_is_trained_on_does_not_depend_on_units(tmp_path, scale):
   own = evaluate.in_units(predictive, other.target_mean, other.target_std)
   np.testing.assert_allclose(own.mean(), [other.target_mean], rtol=1e-6)
   np.testing.assert_allclose(np.sqrt(own.variance()), [other.target_std], rtol=1e-5)
+
+
+@pytest.mark.parametrize('mean, std', [(1e5, 1.0), (-3e8, 2.0), (0.0, 1e-20), (1e-12, 1e-18)])
+def test_an_exported_student_keeps_what_its_members_differ_by(monkeypatch, mean, std):
+  """Far from zero and in small units, where single precision ends; so do the pictures' probes."""
+  outputs = np.random.default_rng(4).normal(0, 0.01, (5, 3, 2)).astype(np.float32)
+  monkeypatch.setattr(export.Model, 'outputs', lambda self, x, batch_size: outputs)
+  spec = {'family': 'gaussian', 'objective': 'mean', 'objective_settings': {}}
+  units = {'target_mean': (mean,), 'target_std': (std,)}
+  found = export.Model(spec | units, None, None).predict(None)
+  mean_BM, log_var_BM = np.float64(outputs[..., 0]), np.float64(outputs[..., 1])
+  np.testing.assert_allclose(found.mean[:, 0], mean + std * mean_BM.mean(1), rtol=1e-12)
+  tight = dict(rtol=1e-5, atol=0)
+  np.testing.assert_allclose(found.knowledge, std**2 * mean_BM.var(1), **tight)
+  np.testing.assert_allclose(found.data, std**2 * np.exp(log_var_BM).mean(1), **tight)
+  np.testing.assert_allclose(found.total, found.data + found.knowledge, **tight)
+  own = probes._on_host(
+    families.gaussian.predictive(outputs), tiny.replace(tiny.dataset(), **units)
+  )
+  np.testing.assert_allclose(probes._knowledge(own), found.knowledge)
 
 
 def test_a_table_of_extreme_scales_and_one_test_row_runs_to_its_report(tmp_path):

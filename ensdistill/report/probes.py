@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ensdistill import data, evaluate, mesh
+from ensdistill import data, evaluate, mesh, metrics
 
 SIDE = 90  # points of the plane along each axis
 POINTS = 300  # of a line
@@ -112,8 +112,15 @@ def _moved(config, dataset, teacher, distilled) -> Moved | None:
     return moved, *(method.family.predictive(members.outputs(at)) for at in (x, moved))
 
   moved, *predictives = jax.device_get(move(x, teacher.variables, _first(distilled.variables)))
-  unsure = [np.asarray(_on_host(p, dataset).knowledge()) for p in predictives]
+  unsure = [_knowledge(_on_host(p, dataset)) for p in predictives]
   return Moved(method.perturbation.name, np.asarray(x), moved, *unsure)
+
+
+def _knowledge(predictive) -> np.ndarray:
+  """Knowledge uncertainty; of regression in float64, as a target's own units need it."""
+  if hasattr(predictive, 'log_probs'):
+    return np.asarray(predictive.knowledge())
+  return metrics.regression.uncertainties(predictive)['knowledge']
 
 
 def _on_host(predictive, dataset):
