@@ -10,7 +10,7 @@ from scipy import integrate, special, stats
 
 from ensdistill import metrics, predictive
 from ensdistill.metrics import regression
-from ensdistill.metrics.distributions import host
+from ensdistill.metrics.distributions import Gaussians, host
 
 QUICK = settings(max_examples=15, deadline=None, derandomize=True)
 
@@ -98,6 +98,28 @@ def test_quantile_between_distant_members():
   assert abs(host(p).quantile(0.5)[0, 0]) < 1e6
   np.testing.assert_allclose(host(p).quantile(0.25), -1e6, rtol=1e-12)
   np.testing.assert_allclose(host(p).quantile(0.95), 1e6 + special.ndtri(0.9), rtol=1e-12)
+
+
+def test_memory_does_not_grow_with_the_set(monkeypatch):
+  """Every score is worked out on a few examples at a time, and is the same."""
+  p, y_BD = mixture(20, batch=40, targets=2), np.random.default_rng(21).normal(0, 2, (40, 2))
+  scores = lambda: [
+    regression.nll(p, y_BD),
+    metrics.crps(p, y_BD),
+    metrics.sharpness(p),
+    metrics.pit(p, y_BD),
+    regression.entropies(p),
+    regression.divergences(p, p),
+  ]
+  whole, sizes = scores(), []
+  for name in ('log_prob', 'crps', 'cdf', 'quantile', 'entropies', 'kl'):
+    method = getattr(Gaussians, name)
+    recorded = lambda q, *args, method=method: sizes.append(len(q.mean())) or method(q, *args)
+    monkeypatch.setattr(Gaussians, name, recorded)
+  monkeypatch.setattr(regression, 'BLOCK', 7 * 3 * 2)
+  for ours, theirs in zip(scores(), whole, strict=True):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-9)
+  assert max(sizes) == 7
 
 
 def draw(p, seed):

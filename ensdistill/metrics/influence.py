@@ -75,11 +75,11 @@ def ood(predictive_in, predictive_out) -> dict[str, tuple]:
 
 def regressed(p, y_BD) -> dict[str, tuple]:
   """Of the metrics of summary.regression that are means, and of the RMSE."""
-  error_B, (host, y_BD) = regression.squared_errors(p, y_BD), regression.targets(p, y_BD)
+  error_B = regression.squared_errors(p, y_BD)
   influences = {
     'rmse': error_B / (2 * math.sqrt(error_B.mean()) or 1.0),
-    'nll': -host.log_prob(y_BD),
-    'crps': host.crps(y_BD).mean(-1),
+    'nll': -regression.at_targets('log_prob', p, y_BD),
+    'crps': regression.at_targets('crps', p, y_BD).mean(-1),
     **regression.uncertainties(p),
   }
   return {key: (np.asarray(value_B),) for key, value_B in influences.items()}

@@ -9,7 +9,7 @@ import numpy as np
 from ensdistill.metrics.distributions import KNOTS, NODES, host
 from ensdistill.metrics.uncertainty import rank_correlation
 
-BLOCK = 1 << 17  # entries of an array that an integral holds at a time, few enough for a cache
+BLOCK = 1 << 17  # entries of an array held at a time, few enough for a cache
 
 
 def targets(p, y_BD):
@@ -20,6 +20,11 @@ def targets(p, y_BD):
   if not np.isfinite(y_BD).all():
     raise ValueError('targets hold NaN or infinity: leave such examples out')
   return p, y_BD
+
+
+def at_targets(method, p, y_BD):
+  """log_prob [B], cdf or crps [B, D] of each prediction at its own targets, in bounded memory."""
+  return _in_blocks(lambda p, y_BD: getattr(p, method)(y_BD), *targets(p, y_BD), points=1)
 
 
 def squared_errors(p, y_BD):
@@ -35,20 +40,17 @@ def rmse(p, y_BD):
 
 def nll(p, y_BD):
   """Negative log density, joint over targets, mean over examples."""
-  p, y_BD = targets(p, y_BD)
-  return float(-p.log_prob(y_BD).mean())
+  return float(-at_targets('log_prob', p, y_BD).mean())
 
 
 def crps(p, y_BD):
   """Continuous ranked probability score, integral of (F(x) - 1[x >= y])^2: mean, in y's units."""
-  p, y_BD = targets(p, y_BD)
-  return float(p.crps(y_BD).mean())
+  return float(at_targets('crps', p, y_BD).mean())
 
 
 def pit(p, y_BD):
   """Probability integral transform, F(y): [B, D], uniform where the predictions are calibrated."""
-  p, y_BD = targets(p, y_BD)
-  return p.cdf(y_BD)
+  return at_targets('cdf', p, y_BD)
 
 
 def _check(level):
@@ -75,8 +77,8 @@ def covered(pit_BD, level):
 def sharpness(p, level=0.9):
   """Mean width of the central interval, in y's units."""
   _check(level)
-  p = host(p)
-  return float((p.quantile((1 + level) / 2) - p.quantile((1 - level) / 2)).mean())
+  width = lambda q: q.quantile((1 + level) / 2) - q.quantile((1 - level) / 2)
+  return float(_in_blocks(width, host(p), points=1).mean())
 
 
 def calibration_error(pit_BD):
