@@ -59,7 +59,10 @@ def test_parts_below_the_folder(tmp_path):
   (tmp_path / 'test').rename(tmp_path / 'no_test')
   loaded = load(tmp_path)
   assert np.bincount(loaded.test.y).tolist() == [2, 3] and len(loaded.valid.y) == 1
+  with pytest.raises(ValueError, match=r'data.split=1: .* has 1 split\(s\), counted from 0'):
+    load(tmp_path, split=1)
   (tmp_path / 'val').rename(tmp_path / 'no_val')
+  assert load(tmp_path, split=1).test.x.tolist() != load(tmp_path).test.x.tolist()
   loaded = load(tmp_path)
   assert np.bincount(loaded.test.y).tolist() == [1, 1] and len(loaded.train.y) == 13
 

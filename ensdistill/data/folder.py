@@ -78,14 +78,14 @@ def source(
       f'{unused["valid"]} holds images, but no folder of it is a class of {folders["train"]} (such '
       f'as {classes[0]!r}): put those of each class into a folder of its name'
     )
-  instead = ''
+  instead, splits = '', 1
   if 'test' not in parts and 'valid' in parts:
     parts['test'], instead = parts.pop('valid'), 'the validation images'
   elif 'test' not in parts:
     parts = {part: functools.partial(cut, part) for part in ('train', 'test')}
-    instead = 'a fifth of the training images'
+    instead, splits = 'a fifth of the training images', 20
   said = f'{unused["test"]} has no labels: {instead} are for testing' if unused else ''
-  return Source(request.name, parts, classes=classes, splits=20, unused=said)
+  return Source(request.name, parts, classes=classes, splits=splits, unused=said)
 
 
 def locate(path: str, folder: str | None) -> pathlib.Path:
