@@ -171,6 +171,15 @@ def test_a_corrupt_file_that_is_skipped_is_in_no_batch(tmp_path):
   assert '\n' not in str(caught.value)
 
 
+@pytest.mark.parametrize('part', ['train', 'val', 'test'])
+def test_the_largest_part_decides_whether_it_streams(tmp_path, part):
+  for name in ('train', 'val', 'test'):
+    pictures.folder(tmp_path / name, (8, 8) if name == part else (2, 2))
+  largest = 16 * 8 * 8 * 3
+  assert load(tmp_path, stream='auto', stream_bytes=largest - 1).streams
+  assert not load(tmp_path, stream='auto', stream_bytes=largest).streams
+
+
 @pytest.mark.parametrize('part', ['valid', 'test'])
 def test_images_that_measure_are_tried_before_anything_trains(tmp_path, monkeypatch, part):
   root = pictures.folder(tmp_path, (20, 20), suffix='.jpg')

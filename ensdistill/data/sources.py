@@ -129,7 +129,8 @@ def load(
     checks.still_there(parts, where, targets)
   dataset = _finish(source, parts, targets, limit, seed)
   dataset = dataclasses.replace(dataset, where=where, skipped=tuple(dict.fromkeys(skipped)))
-  if stream == 'on' or (stream == 'auto' and dataset.train.x.nbytes > stream_bytes):
+  largest = max(getattr(dataset, part).x.nbytes for part in parts)
+  if stream == 'on' or (stream == 'auto' and largest > stream_bytes):
     for part in ('valid', 'test'):  # training is long, and they are read at its end
       stored.try_all(getattr(dataset, part), part)
     return dataclasses.replace(dataset, streams=True)
