@@ -60,7 +60,7 @@ def test_the_good_sets_are_good(tmp_path):
       lambda a: {'y_train': changed(a['y_train'], 5, 9)},
       r'class 3 of 10 has no training example \(y_train\[5\] is 9',
     ),
-    (lambda a: {'classes': list('abcd')}, 'class 3 of 4 has no training example'),
+    (lambda a: {'classes': list('abcd')}, "class 3 of 4, 'd', has no training example"),
     (lambda a: {'y_train': a['y_train'][:-1]}, 'x_train has 40 examples, y_train has 39'),
     (lambda a: {'y_train': np.eye(3, dtype=int)[a['y_train']]}, r'y_train has shape \(40, 3\)'),
     (lambda a: {'y_train': a['y_train'].astype(str)}, r'y_train holds <U\d+ of shape \(40,\)'),

@@ -285,6 +285,14 @@ def test_an_unreadable_image_stops_or_is_skipped_and_counted(tmp_path):
   assert len(load(tmp_path, unreadable='skip').skipped) == 1
 
 
+def test_a_class_that_was_skipped_is_named_with_the_reason(tmp_path):
+  pictures.folder(tmp_path, (6, 6, 1))
+  pictures.damage(tmp_path / 'class_2' / '000.png')
+  message = "class 2 of 3, 'class_2', has no training example .1 image.* the first: .*2/000.png can"
+  with pytest.raises(data.DataError, match=message):
+    load(tmp_path, unreadable='skip')
+
+
 def test_unreadable_images_are_tried_again_and_may_have_been_repaired(tmp_path, monkeypatch):
   pictures.folder(tmp_path, (9, 9))
   bad = tmp_path / 'class_1' / '002.png'

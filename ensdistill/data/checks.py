@@ -118,8 +118,11 @@ def constant(x: np.ndarray) -> np.ndarray:
   return high - low <= 1e-6 * np.maximum(np.abs(low), np.abs(high))
 
 
-def labels(parts: dict[str, Split], where: str, classes: int | None) -> int:
-  """The number of classes; every label is within, and every class has a training example."""
+def labels(parts: dict[str, Split], where: str, classes: int | None, names=None, skipped=()) -> int:
+  """The number of classes; every label is within, and every class has a training example.
+
+  Messages have the classes' names, and say where examples were skipped, and why.
+  """
   train = parts['train'].y
   highest = int(train.max())
   counts = np.bincount(train, minlength=classes or 0)
@@ -131,11 +134,13 @@ def labels(parts: dict[str, Split], where: str, classes: int | None) -> int:
       why = f'there are {known} classes' if classes else f'y_train ends at {highest}'
       raise DataError(f'{where}: y_{part}[{index}] is {value}, but {why}')
   if (counts == 0).any():
+    label = int(np.argmax(counts == 0))
+    called = f'{label} of {known}' + (f', {names[label]!r},' if names else '')
     last = f'y_train[{int(np.argmax(train == highest))}] is {highest}'
-    raise DataError(
-      f'{where}: class {int(np.argmax(counts == 0))} of {known} has no training example ({last}; '
-      'labels count from 0 without a gap)'
-    )
+    why = f'{last}; labels count from 0 without a gap'
+    if skipped:
+      why = f'{len(skipped)} image(s) skipped, the first: {skipped[0]}'
+    raise DataError(f'{where}: class {called} has no training example ({why})')
   return known
 
 

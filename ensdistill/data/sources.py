@@ -121,14 +121,17 @@ def load(
   source, where = find(request, settings, {'unreadable': unreadable})
   source, parts = _checked(source, where)
   skipped = [reason for split in parts.values() for reason in getattr(split.x, 'skipped', ())]
+  skipped = tuple(dict.fromkeys(skipped))
   categorical = parts['train'].y.dtype.kind == 'i'
   stated = len(source.classes) if source.classes else source.targets
-  targets = checks.labels(parts, where, stated) if categorical else parts['train'].y.shape[1]
+  targets = parts['train'].y.shape[-1]
+  if categorical:
+    targets = checks.labels(parts, where, stated, source.classes, skipped)
   parts = cuts.with_validation(parts, source, where, valid, seed)
   if categorical:
     checks.still_there(parts, where, targets)
   dataset = _finish(source, parts, targets, limit, seed)
-  dataset = dataclasses.replace(dataset, where=where, skipped=tuple(dict.fromkeys(skipped)))
+  dataset = dataclasses.replace(dataset, where=where, skipped=skipped)
   largest = max(getattr(dataset, part).x.nbytes for part in parts)
   if stream == 'on' or (stream == 'auto' and largest > stream_bytes):
     for part in ('valid', 'test'):  # training is long, and they are read at its end
