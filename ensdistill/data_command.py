@@ -16,6 +16,7 @@ import numpy as np
 from ensdistill.evaluate_command import Parser
 from ensdistill.main import fail
 
+_PARTS = {'train': 'training', 'valid': 'validation', 'test': 'test'}
 _ROWS, _COLUMNS = 10, 8  # of the sheet: classes, and examples of each
 
 
@@ -35,13 +36,21 @@ def main(argv=None):
     common = {name: getattr(arguments, name) for name in ('dir', 'valid', 'limit', 'split', 'seed')}
     where = {'stream': arguments.stream, 'crops': bool(area)}
     settings = given(*data.CONFIGURED.values())
-    dataset = data.load(arguments.name, **where, **common, **settings)
-    print(describe(dataset))
+    try:
+      dataset = data.load(arguments.name, **where, **common, **settings)
+    except data.InputsOnly:
+      common = {name: common[name] for name in ('dir', 'split', 'seed')}
+      dataset = data.sources.every_input(arguments.name, crops=bool(area), **common, **settings)
+    labelled = isinstance(dataset, data.Dataset)
+    print(describe(dataset) if labelled else describe_inputs(dataset))
     with matplotlib.rc_context(style.SETTINGS):
       if len(dataset.shape) == 3:
-        figure = examples.images(*_seen(dataset, augment, area, arguments.seed), _title(dataset))
+        choice = _choice(dataset, arguments.seed) if labelled else _any(dataset, arguments.seed)
+        seen = _seen(*choice, augment, area, arguments.seed)
+        figure = examples.images(*seen, _title(dataset))
       else:
-        figure = examples.columns(dataset, _title(dataset))
+        x, y = dataset.train if labelled else (next(iter(dataset.parts.values())), None)
+        figure = examples.columns(x, y, dataset, _title(dataset))
     out = arguments.out or re.sub(r'\W+', '_', arguments.name).strip('_') + '.png'
     safe.write_atomic(out, style.png(figure, limit=3_000_000))
   except ValueError as error:
@@ -91,20 +100,16 @@ def describe(dataset) -> str:
   """Counts, shapes, balance of the classes, constants, and where it lies."""
   lines = [dataset.name, '-' * len(dataset.name)]
   add = lambda title, text: lines.append(f'{title:12}{text}')
-  for title, split in (
-    ('training', dataset.train),
-    ('validation', dataset.valid),
-    ('test', dataset.test),
-  ):
-    add(title, f'{len(split.y):,} examples, {_bytes(split.x.nbytes)}')
+  for part, title in _PARTS.items():
+    x = getattr(dataset, part).x
+    add(title, f'{len(x):,} examples, {_bytes(x.nbytes)}')
   add('inputs', f'{_shape(dataset)}, {dataset.train.x.dtype}')
   if dataset.family == 'categorical':
     _add_classes(add, dataset)
   else:
     add('targets', f'{dataset.targets}, mean {_numbers(dataset.target_mean)}, deviation '
         f'{_numbers(dataset.target_std)}')  # fmt: skip
-  add('mean', _numbers(dataset.mean))
-  add('deviation', _numbers(dataset.std))
+  _add_moments(add, dataset)
   stays = 'in memory, as a whole on the device'
   if not isinstance(dataset.train.x, np.ndarray):
     stays = 'in its files, decoded batch by batch'
@@ -118,6 +123,29 @@ def describe(dataset) -> str:
   if dataset.skipped:
     add('skipped', f'{len(dataset.skipped)} image(s), the first: {dataset.skipped[0]}')
   return '\n'.join(lines)
+
+
+def describe_inputs(inputs) -> str:
+  """The same of a set without labels."""
+  lines = [inputs.name, '-' * len(inputs.name)]
+  add = lambda title, text: lines.append(f'{title:12}{text}')
+  for part, x in inputs.parts.items():
+    add(_PARTS[part], f'{len(x):,} examples, {_bytes(x.nbytes)}')
+  add('inputs', f'{_shape(inputs)}, {next(iter(inputs.parts.values())).dtype}')
+  add('targets', 'none: it can serve as inputs, not be trained on')
+  _add_moments(add, inputs)
+  add('from', inputs.where)
+  skipped = [reason for x in inputs.parts.values() for reason in getattr(x, 'skipped', ())]
+  if skipped:
+    add('skipped', f'{len(skipped)} image(s), the first: {skipped[0]}')
+  return '\n'.join(lines)
+
+
+def _add_moments(add, dataset) -> None:
+  """Mean and deviation, and which examples they are of."""
+  of = f' (of {dataset.sampled:,} examples)' if dataset.sampled else ''
+  add('mean', _numbers(dataset.mean) + of)
+  add('deviation', _numbers(dataset.std) + of)
 
 
 def _add_classes(add, dataset) -> None:
@@ -159,23 +187,37 @@ def _bytes(size: int) -> str:
     size /= 1024
 
 
-def _seen(dataset, augment, area: float, seed: int):
-  """Rows of augmented training images in [0, 1], one a class, and the rows' titles."""
-  import jax
-
-  from ensdistill import data
-
+def _choice(dataset, seed: int):
+  """Training images, which rows of them are shown, one row of the sheet a class, and its title."""
   x, y = dataset.train
   order = np.random.RandomState(seed).permutation(len(y))
   chosen = np.linspace(0, dataset.targets - 1, min(_ROWS, dataset.targets)).round().astype(int)
   of_class = [order[y[order] == k][:_COLUMNS] for k in chosen]
-  rows = np.concatenate(of_class)
+  return x, of_class, [dataset.classes[k] if dataset.classes else str(k) for k in chosen]
+
+
+def _any(inputs, seed: int):
+  """The same of a set without classes: its test images as they come."""
+  x = next(iter(inputs.parts.values()))
+  order = np.random.RandomState(seed).permutation(len(x))[: _ROWS // 2 * _COLUMNS]
+  rows = [order[i : i + _COLUMNS] for i in range(0, len(order), _COLUMNS)]
+  return x, rows, [''] * len(rows)
+
+
+def _seen(x, rows, titles, augment, area: float, seed: int):
+  """Rows of images in [0, 1], augmented, and their titles."""
+  import jax
+
+  from ensdistill import data
+
+  every = np.concatenate(rows)
+  if area and isinstance(x, np.ndarray):
+    raise ValueError(f'augment.crop_area={area} is for images in files: set augment.crop_area=0')
   if area:
-    images = x.read(rows, data.stored.random_windows(x.form, area, len(rows), seed))
+    images = x.read(every, data.stored.random_windows(x.form, area, len(every), seed))
   else:
-    images = x[rows]
+    images = x[every]
   images = data.as_input(images)
   if augment:
     images = augment(jax.random.key(seed), images)
-  images = np.split(np.asarray(images), np.cumsum([len(of) for of in of_class])[:-1])
-  return images, [dataset.classes[k] if dataset.classes else str(k) for k in chosen]
+  return np.split(np.asarray(images), np.cumsum([len(row) for row in rows])[:-1]), titles

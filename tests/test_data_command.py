@@ -4,7 +4,7 @@ import numpy as np
 import pictures
 import pytest
 
-from ensdistill import data_command
+from ensdistill import data, data_command
 from ensdistill.report.figures import style
 
 
@@ -38,12 +38,42 @@ def test_grey_images_and_tables(tmp_path, capsys):
   assert 'targets     1, mean' in said
 
 
+def test_sets_without_labels(tmp_path, capsys):
+  pictures.folder(tmp_path / 'set', (12,), (10, 8))
+  pictures.damage(tmp_path / 'set' / 'class_0' / '001.png')
+  folder = f'folder:{tmp_path}/set/class_0'
+  for arguments, shown, count in (
+    (['photographs'], '64 x 64 x 3, uint8', '1,000'),
+    (['digits_inverted'], '8 x 8 x 1, float32', '997'),
+    (['spirals_ood'], '2, float32', '1,000'),
+    ([folder, '--size=8', '--crop_area=0.5', '--unreadable=skip'], '8 x 8 x 3, uint8', '11'),
+  ):
+    out = tmp_path / 'sheet.png'
+    data_command.main([*arguments, f'--out={out}'])
+    said = capsys.readouterr().out
+    assert f'inputs      {shown}' in said and f'test        {count} examples, ' in said
+    assert 'it can serve as inputs, not be trained on' in said and 'mean  ' in said
+    assert style.pixels(out.read_bytes()).shape[1] > 300
+    out.unlink()
+  assert 'skipped     1 image(s), the first: ' in said
+
+
+def test_a_sample_of_images_in_files_is_called_one(tmp_path, capsys, monkeypatch):
+  pictures.folder(tmp_path / 'set', (30, 10))
+  monkeypatch.chdir(tmp_path)
+  for examples, said in ((1000, False), (12, True)):
+    monkeypatch.setattr(data.sources, '_SAMPLE', examples)
+    data_command.main(['folder:set', '--size=8'])
+    assert ('(of 12 examples)' in capsys.readouterr().out) == said
+
+
 @pytest.mark.parametrize(
   'arguments, code, message',
   [
     (['digts'], 2, "did you mean 'digits'"),
     ([], 2, 'required: NAME'),
     (['digits', '--size=8'], 2, "unknown setting of data set 'digits' 'size'"),
+    (['digits', '--crop_area=0.5'], 2, 'augment.crop_area=0.5 is for images in files'),
     (['digits', '--crop=-1'], 2, 'augment.crop=-1 must not be negative'),
     (['folder:/nowhere'], 1, '/nowhere: there is no such folder'),
   ],
@@ -59,7 +89,6 @@ def test_errors_are_one_line(capsys, arguments, code, message):
   'counts, name, message',
   [
     ((), 'set', 'set holds no image'),
-    ((3,), 'set/class_0', 'set/class_0 has no class folders: it can serve as inputs'),
     ((6, 6), 'set', r'/029.png: an image of 20 x 30 pixels, others have 12 x 12: set data.size'),
   ],
 )

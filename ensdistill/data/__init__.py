@@ -4,6 +4,7 @@ from ensdistill.data import augment, sampler, stored
 from ensdistill.data.dataset import (
   DataError,
   Dataset,
+  InputsOnly,
   MissingData,
   Split,
   as_input,
@@ -22,6 +23,7 @@ __all__ = [
   'Blocks',
   'DataError',
   'Dataset',
+  'InputsOnly',
   'MissingData',
   'Split',
   'Stream',

@@ -21,6 +21,10 @@ class MissingData(DataError, FileNotFoundError):
   """A file or a prepared data set is not at hand; the message says how to get it."""
 
 
+class InputsOnly(DataError):
+  """The set can serve as inputs, but not be trained on."""
+
+
 class Split(NamedTuple):
   """Inputs and labels of one part of a data set."""
 
@@ -48,6 +52,23 @@ class Source:
   unused: str = ''  # what is there and is not used, why, and what is used instead
 
 
+class Inputs(NamedTuple):
+  """What a data set has besides labels."""
+
+  name: str
+  parts: dict[str, np.ndarray]  # as in Split
+  mean: tuple[float, ...]  # as in Dataset, of the first part
+  std: tuple[float, ...]
+  sampled: int
+  columns: tuple[str, ...] | None
+  where: str
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """The shape of one input."""
+    return next(iter(self.parts.values())).shape[1:]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
   """A data set, checked, and what a network and a perturbation need to know of its inputs."""
@@ -69,6 +90,7 @@ class Dataset:
   where: str = ''  # the file or folder that it was read from
   streams: bool = False  # training examples come to the device batch by batch
   skipped: tuple[str, ...] = ()  # images that could not be read: which and why
+  sampled: int = 0  # examples that mean and deviation are estimated from; 0: they are not
   unused: str = ''  # what came with it and is not used
 
   @property

@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from ensdistill.data import cuts, stored
-from ensdistill.data.dataset import DataError, MissingData, Source, Split
+from ensdistill.data.dataset import DataError, InputsOnly, MissingData, Source, Split
 
 _SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 _PARTS = {'train': ('train',), 'valid': ('val', 'valid', 'validation'), 'test': ('test',)}
@@ -64,7 +64,7 @@ def source(
 
   def unlabelled() -> Split:
     read('train')  # where there is no image that is what is said
-    raise DataError(
+    raise InputsOnly(
       f'{folders["train"]} has no class folders: it can serve as inputs; to train on its images '
       'put those of each class into a folder of their own'
     )

@@ -1,5 +1,6 @@
 """Data sets by name: checked, cut into training, validation and test, with constants."""
 
+import contextlib
 import dataclasses
 import inspect
 import os
@@ -10,7 +11,15 @@ import numpy as np
 
 from ensdistill import names
 from ensdistill.data import checks, cuts, folder, images, npz, prepared, stored, table, toys
-from ensdistill.data.dataset import DataError, Dataset, Source, Split, fingerprint
+from ensdistill.data.dataset import (
+  DataError,
+  Dataset,
+  Inputs,
+  InputsOnly,
+  Source,
+  Split,
+  fingerprint,
+)
 from ensdistill.perturb import Space
 
 
@@ -151,14 +160,14 @@ def _checked(source, where) -> tuple[Source, dict[str, Split]]:
   }
   for part in ('train', 'test'):
     if part not in parts:
-      raise DataError(f'{where} has no {part} split: it can serve as inputs, not be trained on')
+      raise InputsOnly(f'{where} has no {part} split: it can serve as inputs, not be trained on')
   if parts['test'].y is None and 'valid' in parts:
     parts['test'] = parts.pop('valid')
     unused = f'{where}: its test split has no labels: the validation split is for testing'
     source = dataclasses.replace(source, unused=unused)
   for part, (x, y) in parts.items():
     if y is None:
-      raise DataError(f'{where} has no labels for its {part} split')
+      raise InputsOnly(f'{where} has no labels for its {part} split')
     if x.shape[1:] != parts['train'].x.shape[1:]:
       raise DataError(
         f'{where}: examples of x_{part} have shape {x.shape[1:]}, of x_train '
@@ -263,6 +272,28 @@ def load_inputs(
   return x.astype(dtype or x.dtype)
 
 
+def every_input(
+  name: str,
+  *,
+  dir: str | None = None,
+  seed: int = 0,
+  split: int = 0,
+  crops: bool = False,
+  unreadable: str = 'stop',
+  **settings,
+) -> Inputs:
+  """The inputs of all parts of a set as they are, the test part's first; see `load`."""
+  request = Request(name, dir or None, seed, split, files=crops)
+  source, where = find(request, settings, {'unreadable': unreadable})
+  parts = {}
+  for part in sorted(source.parts):
+    with contextlib.suppress(InputsOnly):  # of a folder that has no training part
+      x = source.parts[part]().x
+      parts[part] = checks.checked(Split(x, None), where, part, source.columns).x
+  x = next(iter(parts.values()))
+  return Inputs(source.name, parts, *moments(x), _sampled(x), source.columns, where)
+
+
 def _finish(source, parts, targets, limit, seed) -> Dataset:
   """The limit, and the constants of the training split."""
   if limit < 0:
@@ -287,9 +318,15 @@ def _finish(source, parts, targets, limit, seed) -> Dataset:
     source.classes,
     fingerprint='',
     columns=source.columns,
+    sampled=0 if published else _sampled(x),
     unused=source.unused,
   )
   return dataclasses.replace(dataset, fingerprint=fingerprint(dataset))
+
+
+def _sampled(x) -> int:
+  """How many examples are a sample of all; 0 where all are looked at."""
+  return _SAMPLE if isinstance(x, stored.Stored) and len(x) > _SAMPLE else 0
 
 
 def moments(x) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -31,14 +31,14 @@ def images(rows, names, title: str):
   return figure
 
 
-def columns(dataset, title: str):
+def columns(x, y, dataset, title: str):
   """The distribution of every input of a table, standardised, and of its target; by class."""
-  x, y = dataset.train
   x = (x - np.asarray(dataset.mean)[None]) / np.asarray(dataset.std)[None]
   shown = min(x.shape[1], _MOST)
   names = list(dataset.columns or map(str, range(x.shape[1])))[:shown]
   values = list(x.T[:shown])
-  if dataset.family == 'gaussian':
+  family = None if y is None else dataset.family
+  if family == 'gaussian':
     names += ['target' if y.shape[1] == 1 else f'target {i}' for i in range(y.shape[1])]
     values += list(y.T)
   across = min(len(values), 4)
@@ -47,7 +47,7 @@ def columns(dataset, title: str):
   )
   for ax, name, column in zip(axes.flat, names, values):
     bins = np.histogram_bin_edges(column, 30)
-    if dataset.family == 'categorical' and dataset.targets <= len(style.CYCLE):
+    if family == 'categorical' and dataset.targets <= len(style.CYCLE):
       for label, hue in zip(range(dataset.targets), style.CYCLE):
         of_class = dataset.classes[label] if dataset.classes else f'class {label}'
         ax.hist(column[y == label], bins, histtype='step', color=hue, label=of_class)
