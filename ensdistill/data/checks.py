@@ -87,7 +87,9 @@ def targets(y: np.ndarray, name: str, *, varies: bool = True) -> np.ndarray:
     wrong = (y < 0) | (y > 1_000_000)
     if wrong.any():
       index, value = _first(y, wrong)
-      raise DataError(f'{name}[{index}] is {value}: labels count from 0')
+      raise DataError(
+        f'{name}[{index}] is {value}: labels count from 0; store y as floats for regression'
+      )
     return y.astype(np.int32)
   if y.dtype.kind != 'f' or y.ndim > 2:
     raise DataError(
@@ -138,6 +140,8 @@ def labels(parts: dict[str, Split], where: str, classes: int | None, names=None,
     called = f'{label} of {known}' + (f', {names[label]!r},' if names else '')
     last = f'y_train[{int(np.argmax(train == highest))}] is {highest}'
     why = f'{last}; labels count from 0 without a gap'
+    if not names:
+      why += '; store y as floats for regression'
     if skipped:
       why = f'{len(skipped)} image(s) skipped, the first: {skipped[0]}'
     raise DataError(f'{where}: class {called} has no training example ({why})')
