@@ -70,6 +70,30 @@ def test_conv_forms_agree_with_their_gradients(
   assert_close(*[both_ways(x, w, form) for form in FORMS])
 
 
+@pytest.mark.parametrize('batch, size, members', [(48, 8, 3), (37, 5, 1), (1, 1, 2)])
+def test_batch_ensemble_forms_agree_with_their_gradients(float64, batch, size, members):
+  """A whole number of slices, primes, nothing to add up; and many such layers side by side."""
+  conv = lambda form: layers.BatchEnsembleConv(
+    4, bias='member', use_bias=True, members=members, dtype=jnp.float64, form=form
+  )
+  (x,) = randoms(0, (2, batch, members, size, size, 3))
+  params = jax.vmap(lambda key, x: conv('plain').init(key, x))(
+    jax.random.split(jax.random.key(0)), x
+  )
+  params = jax.tree.map(
+    lambda leaf: leaf + jnp.cos(jnp.arange(leaf.size)).reshape(leaf.shape), params
+  )
+
+  def both_ways(form):
+    def loss(params, x):
+      y = conv(form).apply(params, x)
+      return (y * jnp.sin(jnp.arange(y.size)).reshape(y.shape)).sum()
+
+    return jax.jit(jax.vmap(jax.value_and_grad(loss, (0, 1))))(params, x)
+
+  assert_close(*[both_ways(form) for form in FORMS])
+
+
 @pytest.mark.parametrize('form', FORMS)
 @pytest.mark.parametrize(
   'kernel, stride, padding, pads', [(3, 1, 'SAME', 1), (3, 2, 1, 1), (1, 2, 'SAME', 0)]

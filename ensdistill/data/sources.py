@@ -139,7 +139,7 @@ def load(
   parts = cuts.with_validation(parts, source, where, valid, seed)
   if categorical:
     checks.still_there(parts, where, targets)
-  dataset = _finish(source, parts, targets, limit, seed)
+  dataset = _finish(source, where, parts, targets, limit, seed)
   dataset = dataclasses.replace(dataset, where=where, skipped=skipped)
   largest = max(getattr(dataset, part).x.nbytes for part in parts)
   if stream == 'on' or (stream == 'auto' and largest > stream_bytes):
@@ -294,7 +294,7 @@ def every_input(
   return Inputs(source.name, parts, *moments(x), _sampled(x), source.columns, where)
 
 
-def _finish(source, parts, targets, limit, seed) -> Dataset:
+def _finish(source, where, parts, targets, limit, seed) -> Dataset:
   """The limit, and the constants of the training split."""
   if limit < 0:
     raise ValueError(f'data.limit={limit} must not be negative; 0 keeps everything')
@@ -303,7 +303,13 @@ def _finish(source, parts, targets, limit, seed) -> Dataset:
   x, y = parts['train']
   published = source.mean and len(source.mean) == x.shape[-1]
   mean, std = (source.mean, source.std) if published else moments(x)
-  space = Space(0.0, 1.0, 1 / 255) if x.ndim == 4 else Space(-np.inf, np.inf, np.float32(std))
+  space = Space(0.0, 1.0, 1 / 255)
+  if x.ndim == 2:
+    still = checks.constant(x)  # here a network has learned nothing: no perturbation moves it
+    std = tuple(np.where(still, np.maximum(std, _farthest(parts, mean)), std).tolist())
+    space = Space(-np.inf, np.inf, np.where(still, 0, std).astype(np.float32))
+  if not categorical:
+    checks.vary(y, f'{where}: y_train')
   target_mean, target_std = ((0.0,), (1.0,)) if categorical else moments(y)
   dataset = Dataset(
     source.name,
@@ -322,6 +328,11 @@ def _finish(source, parts, targets, limit, seed) -> Dataset:
     unused=source.unused,
   )
   return dataclasses.replace(dataset, fingerprint=fingerprint(dataset))
+
+
+def _farthest(parts, mean) -> np.ndarray:
+  """How far each column of a table goes from its mean in any part."""
+  return np.max([np.abs(split.x - np.float64(mean)).max(0) for split in parts.values()], 0)
 
 
 def _sampled(x) -> int:

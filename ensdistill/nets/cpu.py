@@ -106,6 +106,33 @@ def channel_sums(f, *arrays, ways=16):
   return y.reshape(-1, channels).sum(0)
 
 
+def _added(f, axis, *arrays):
+  """f(*arrays) summed along an axis, slice by slice; prime sizes in one reduction."""
+  size = arrays[0].shape[axis]
+  ways = max(n for n in range(1, 17) if size % n == 0)
+  if ways == 1:
+    return f(*arrays).sum(axis)
+  parts = [a.reshape(*a.shape[:axis], ways, -1, *a.shape[axis + 1 :]) for a in arrays]
+  take = functools.partial(lax.index_in_dim, axis=axis, keepdims=False)
+  return _added(lambda y: y, axis, sum(f(*[take(p, i) for p in parts]) for i in range(ways)))
+
+
+@jax.custom_vjp
+def scale_members(x, v):
+  """x [B, M, H, W, C] times one number a member and channel, v [M, C]."""
+  return x * v[None, :, None, None, :]
+
+
+def _scale_members_backward(saved, g):
+  x, v = saved
+  by_place = lambda a: a.reshape(*a.shape[:2], -1, a.shape[-1])
+  over_batch = _added(jnp.multiply, 0, by_place(g), by_place(x))
+  return scale_members(g, v), _added(lambda y: y, 1, over_batch)
+
+
+scale_members.defvjp(lambda x, v: (scale_members(x, v), (x, v)), _scale_members_backward)
+
+
 def _per_channel(v, x):
   return v.reshape((1,) * (x.ndim - 1) + (-1,))
 

@@ -123,6 +123,11 @@ def _batch_ensemble(layer, x, own_axes):
   'shared', s_m * (W(r_m * x_m) + b) (Nam et al., 2022).
   """
 
+  def scale(x, v):
+    if isinstance(layer, Conv) and x.ndim == 5 and x.shape[1] == len(v) and _is_cpu(layer.form):
+      return cpu.scale_members(x, v.astype(layer.dtype))
+    return x * per_member(v)
+
   def per_member(v):
     leading = (1,) * (x.ndim - own_axes - 1)
     return v.astype(layer.dtype).reshape((*leading, len(v), *(1,) * (own_axes - 1), -1))
@@ -130,10 +135,10 @@ def _batch_ensemble(layer, x, own_axes):
   assert layer.bias in BIASES, layer.bias
   r = layer.param('r', layer.factor_init, (layer.members, x.shape[-1]))
   s = layer.param('s', layer.factor_init, (layer.members, layer.features))
-  y = layer.linear(x.astype(layer.dtype) * per_member(r))
+  y = layer.linear(scale(x.astype(layer.dtype), r))
   if layer.bias == 'shared':
-    return _add_bias(layer, y) * per_member(s)
-  y = y * per_member(s)
+    return scale(_add_bias(layer, y), s)
+  y = scale(y, s)
   if not layer.use_bias:
     return y
   b = layer.param('b', nn.initializers.zeros, (layer.members, layer.features))
