@@ -100,8 +100,8 @@ def test_the_table_says_where_hydra_lies(uci):
   assert first == "Hydra's NLL lies between the ensemble's and one member's on 1 of 3: boston."
   assert energy == (
     '- energy (ensemble 1.050, Hydra 2.550, one member 2.050): Hydra is worse than one member by '
-    '0.500 ± 0.000, paired over the splits: its RMSE is 2 against 2, its 90 % intervals hold 87.5 % '
-    'against 87.5 %, its mean KL from the ensemble is 0.500 nats.'
+    '0.500 ± 0.000, paired over the splits: its RMSE is 2 against 2, its 90 % intervals hold '
+    '87.5 % against 87.5 %, its mean KL from the ensemble is 0.500 nats.'
   )
   assert power.endswith(
     'Hydra is better than the ensemble by 0.050 ± 0.950, paired over the splits, which is within '
