@@ -64,7 +64,7 @@ def test_it_runs_resumes_and_writes_its_table(uci, tmp_path, monkeypatch, capsys
   table = (tmp_path / 'runs/table.md').read_text()
   assert '| **boston**, 20 splits |' in table and '| ensemble | ' in table
   hydra = next(line for line in table.splitlines() if line.startswith('| Hydra'))
-  assert hydra.split(' | ')[5:7] == ['2.835', '2.484'] and hydra.count('±') == 4
+  assert hydra.split(' | ')[6:8] == ['2.835', '2.484'] and hydra.count('±') == 4
   rows = json.loads((tmp_path / 'runs/boston/paper/rows.json').read_text())['rows']
   assert rows['ensemble']['seeds'] == 10 and rows['ensemble']['name'] == 'ensemble-2'
   assert not list(tmp_path.glob('runs/**/checkpoints'))

@@ -497,3 +497,16 @@ def test_a_new_objective_is_a_function_and_a_line(monkeypatch):
   np.testing.assert_allclose(
     objective.label_loss(categorical, z, labels), categorical.label_loss(z, labels)
   )
+
+
+def test_a_normal_wisharts_start_is_what_outputs_of_zero_mean():
+  zeros, members = np.zeros((2, 1, 4), np.float32), logits(2)[:2]
+  shifted = zeros + np.array([0, 0, 3, 3], np.float32)
+  with_start, without = (objectives.make('normal_wishart', **s) for s in ({'start': 3.0}, {}))
+  assert (with_start.predictive(gaussian, zeros).log_kappa_BD == 3).all()
+  for part, *arguments in (('loss', members), ('label_loss', np.ones((2, 1), np.float32))):
+    ours = getattr(with_start, part)(gaussian, zeros, *arguments)
+    other = getattr(without, part)(gaussian, shifted, *arguments)
+    jax.tree.map(np.testing.assert_array_equal, ours, other)
+  with pytest.raises(ValueError, match='start=30'):
+    objectives.make('normal_wishart', start=30)

@@ -1,5 +1,7 @@
 """Regression alone: the Normal-Wishart of one network (its EnD^2), and least squares on labels."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -9,21 +11,25 @@ from ensdistill.objectives.objective import Objective, clip, one_network, only_m
 LIMIT = 20.0  # of log kappa and log(nu - 2): 5e8 observations
 
 
-def normal_wishart(outputs_BMO, teacher_outputs_BMO):
+def normal_wishart(outputs_BMO, teacher_outputs_BMO, start=0.0):
   """-mean_m ln NW(mu_m, Lambda_m), Lambda = 1 / variance: EnD^2 for regression.
 
   After Regression Prior Networks (Malinin et al., 2020), for each target alone: four outputs a
-  target, the mean, log-variance, log kappa and log(nu - 2) of `predictive.NormalWishart`, whose
-  docstring has the density. kappa and nu - 2 are clipped at exp(+-20): as in EnD^2, members that
-  agree drive them up without bound.
+  target, the mean, log-variance, and log kappa - start and log(nu - 2) - start of
+  `predictive.NormalWishart`, whose docstring has the density. kappa and nu - 2 are clipped at
+  exp(+-20): as in EnD^2, members that agree drive them up without bound.
+
+  `start` is what a network says of inputs of which its features say nothing. From 0, kappa has to
+  rise with the features, and then rises with them outside of the data too: the student is surest
+  where it knows least.
   """
-  return normal_wishart_loss(families.gaussian, outputs_BMO, teacher_outputs_BMO)[0].mean()
+  return normal_wishart_loss(families.gaussian, outputs_BMO, teacher_outputs_BMO, start)[0].mean()
 
 
-def normal_wishart_loss(family, outputs_B1O, teacher_outputs_BMO):
-  student = normal_wishart_predictive(family, outputs_B1O)
+def normal_wishart_loss(family, outputs_B1O, teacher_outputs_BMO, start=0.0):
+  student = normal_wishart_predictive(family, outputs_B1O, start)
   loss_B = -student.log_density(*family.split(teacher_outputs_BMO)).mean(1)
-  counts_BP = jnp.split(only_member(outputs_B1O), 2, -1)[1]
+  counts_BP = jnp.split(only_member(outputs_B1O), 2, -1)[1] + start
   logs = {
     'log_kappa': student.log_kappa_BD.mean(-1),
     'log_dof': student.log_dof_BD.mean(-1),
@@ -32,15 +38,15 @@ def normal_wishart_loss(family, outputs_B1O, teacher_outputs_BMO):
   return loss_B, logs | spread(family, student, teacher_outputs_BMO)
 
 
-def normal_wishart_predictive(family, outputs_B1O):
+def normal_wishart_predictive(family, outputs_B1O, start=0.0):
   gaussian_BO, counts_BP = jnp.split(only_member(outputs_B1O), 2, -1)
-  counts_BP, _ = clip(counts_BP, LIMIT)
+  counts_BP, _ = clip(counts_BP + start, LIMIT)
   return predictive.NormalWishart(*family.split(gaussian_BO), *jnp.split(counts_BP, 2, -1))
 
 
-def normal_wishart_label_loss(family, outputs_B1O, y_BD):
+def normal_wishart_label_loss(family, outputs_B1O, y_BD, start=0.0):
   """-ln Student-t(y), summed over targets; a target of NaN is no label: 0."""
-  student = normal_wishart_predictive(family, outputs_B1O)
+  student = normal_wishart_predictive(family, outputs_B1O, start)
   known_BD = ~jnp.isnan(y_BD)
   y_BD = jnp.where(known_BD, y_BD, student.mean_BD)
   alone = jax.tree.map(lambda values_BD: values_BD.reshape(-1, 1), student)
@@ -75,12 +81,15 @@ def make_least_squares():
   return Objective('least_squares', None, label_loss=least_squares_label_loss, fits=fits)
 
 
-def make_normal_wishart():
+def make_normal_wishart(*, start=0.0):
+  """See `normal_wishart`."""
+  if abs(start) > LIMIT:
+    raise ValueError(f'start={start}: log kappa and log(nu - 2) begin within +-{LIMIT:g}')
   return Objective(
     'normal_wishart',
-    normal_wishart_loss,
-    label_loss=normal_wishart_label_loss,
+    partial(normal_wishart_loss, start=start),
+    label_loss=partial(normal_wishart_label_loss, start=start),
     width=lambda family, n: 4 * n,
-    predictive=normal_wishart_predictive,
+    predictive=partial(normal_wishart_predictive, start=start),
     fits=one_network('normal_wishart', 'gaussian', 'dirichlet'),
   )

@@ -144,7 +144,7 @@ def share(row, metric: str, factor: float, digits: int) -> str:
 
 
 HEAD = (
-  'model', 'RMSE', 'NLL', 'AUROC outside, %', 'rank of knowledge',
+  'model', 'RMSE', 'NLL', 'AUROC outside, %', 'in nats, %', 'rank of knowledge',
   'published (50 homoscedastic teachers, ten splits, student 1×50): RMSE', 'NLL',
   'control, that protocol here (ten splits): RMSE', 'NLL',
 )  # fmt: skip
@@ -161,6 +161,7 @@ def table(found: dict) -> str:
       row, published = ours[model], PUBLISHED[name].get(model)
       cells = [title, cell(row, 'rmse'), cell(row, 'nll')]
       cells.append(share(row, 'ood/outside/auroc_knowledge', 100, 1))
+      cells.append(share(row, 'ood/outside/auroc_entropy_knowledge', 100, 1))
       cells.append(share(row, 'ood/outside/agreement_knowledge', 1, 2))
       cells += [f'{v:g}' for v in published] if published else ['–', '–']
       again = control.get(model)
