@@ -274,6 +274,7 @@ PAIRS = (
     ('nw', 'diabetes'): _START,
     ('nw_gaussian', 'diabetes'): _START,
     ('nw', 'uci'): _START,
+    ('nw_gaussian', 'uci'): _START,
     ('be_kd', 'cifar100'): _T1,
     ('be_gaussian', 'cifar100'): _T1,
     ('be_ods', 'cifar100'): _T1_PERTURBED,
