@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks import timing
 from configs import common
-from ensdistill import build, data, loop, members, mesh, nets, train, writers
+from ensdistill import build, data, loop, members, mesh, nets, runtime, train, writers
 from ensdistill import config as config_lib
 from ensdistill.perturb import Space
 
@@ -127,7 +127,7 @@ def ours(problem: Problem) -> timing.Contender:
   blank = mesh.place(loop.blank_logs(lift(step), states, shared), by_member)
   count = lambda n: mesh.place(np.int32(n), replicated)
   program, seconds, gigabytes = timing.compiled(
-    loop.program(step, lift), states, blank, count(1), *shared
+    loop.program(step, lift), states, blank, count(1), *shared, options=runtime.options()
   )
 
   def run(n):

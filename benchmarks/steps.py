@@ -4,10 +4,11 @@
 
 `ours` is the loop's own program. `plain` is the same mathematics in JAX as it is usually written:
 teachers are a list applied one after another, all M teachers and all M student members are inside
-the perturbation's gradient, convolutions and batch norm are XLA's own, images are augmented on the
-host, the loss is fetched after every step, and several teachers train one after another. `torch` is
-PyTorch in eager mode (see eager.py), with its batches ready on the device. They take turns in one
-process; ratios are medians over rounds. With --json a call goes on where the one before stopped.
+the perturbation's gradient, convolutions and batch norm are XLA's own, compiled with the options
+that JAX comes with, images are augmented on the host, the loss is fetched after every step, and
+several teachers train one after another. `torch` is PyTorch in eager mode (see eager.py), with its
+batches ready on the device. They take turns in one process; ratios are medians over rounds. With
+--json a call goes on where the one before stopped.
 """
 
 import jax

@@ -24,10 +24,10 @@ class Contender(NamedTuple):
   gigabytes: float | None = None  # that its largest program holds: arguments, results, temporaries
 
 
-def prepare() -> None:
+def prepare(flags: bool = True) -> None:
   """Before the first computation: nothing comes from a compilation cache; PyTorch finds memory."""
   os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
-  runtime.prepare('')
+  runtime.prepare('', flags=flags)
 
 
 def machine() -> dict:
@@ -39,10 +39,13 @@ def load() -> list[float]:
   return [round(value, 2) for value in os.getloadavg()]
 
 
-def compiled(function: Callable, *arguments):
-  """A jitted function's program for these arguments, the seconds it took, the GB it holds."""
+def compiled(function: Callable, *arguments, options=None):
+  """A jitted function's program for these arguments, the seconds it took, the GB it holds.
+
+  options: of XLA; None is what JAX comes with.
+  """
   began = time.perf_counter()
-  program = function.lower(*arguments).compile()
+  program = function.lower(*arguments).compile(compiler_options=options)
   seconds, memory = time.perf_counter() - began, program.memory_analysis()
   if memory is None:  # not every back end tells
     return program, seconds, None
@@ -144,7 +147,7 @@ def command(doc: str, rows: dict[str, list], measure: Callable, table: Callable)
   parser.add_argument('--minutes', type=float, default=25, help='begin no row after so many')
   parser.add_argument('--only', default='', help='rows whose name holds this text')
   options = parser.parse_args()
-  prepare()
+  prepare(flags=False)  # our own programs bring them, those of others are compiled as JAX comes
   mode = 'quick' if options.quick else 'cpu' if jax.default_backend() == 'cpu' else 'gpu'
   seconds, turn = {'quick': (1, 0), 'cpu': (15, 0.5), 'gpu': (4, 0.2)}[mode]
   saved, began = Table(options.json), time.monotonic()

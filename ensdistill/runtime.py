@@ -9,22 +9,26 @@ import jax
 import jaxlib
 
 
-def prepare(cache: str | None = None) -> None:
-  """Call once, before the first computation. `cache` = '' switches the compilation cache off."""
-  _xla_flags()
+def prepare(cache: str | None = None, *, flags: bool = True) -> None:
+  """Call once, before the first computation. `cache` = '' switches the compilation cache off.
+
+  flags: programs are compiled with `options` unless the user's own XLA_FLAGS say otherwise.
+  """
+  if flags:
+    given = os.environ.get('XLA_FLAGS', '')
+    new = [f'--{name}={value}' for name, value in options().items() if name not in given]
+    os.environ['XLA_FLAGS'] = ' '.join(filter(None, [given, *new]))
   folder = cache if cache is not None else os.environ.get('ENSDISTILL_CACHE', default_cache())
   if folder:
     _compilation_cache(pathlib.Path(folder))
 
 
-def _xla_flags() -> None:
-  """jax 0.10 hands a convolution's weight gradient to a slower library; later ones do not.
+def options() -> dict[str, str]:
+  """XLA's options by version, for an unknown one aborts it.
 
-  An unknown flag aborts XLA, so it is set by version, and never over the user's own.
+  jax 0.10 hands a convolution's weight gradient to a slower library; later ones do not.
   """
-  flags = os.environ.get('XLA_FLAGS', '')
-  if jax.__version_info__[:2] == (0, 10) and 'ynn_fusion_type' not in flags:
-    os.environ['XLA_FLAGS'] = f'{flags} --xla_cpu_experimental_ynn_fusion_type='.strip()
+  return {'xla_cpu_experimental_ynn_fusion_type': ''} if jax.__version_info__[:2] == (0, 10) else {}
 
 
 def default_cache() -> str:
