@@ -138,6 +138,23 @@ def ours(problem: Problem) -> timing.Contender:
   return timing.Contender(run, seconds, gigabytes)
 
 
+def inputs(problem: Problem) -> timing.Contender:
+  """What comes before a step: its batches drawn and augmented, with nothing behind them."""
+
+  def draw(state, arrays):
+    row = problem.row
+    return train.draw(arrays, state.order, state.step, batch=row.batch, augment=problem.augment)
+
+  lifted = members.lift(draw, problem.loop.strategy)
+  arguments = jax.device_put((problem.states, problem.arrays))
+  program, *_ = timing.compiled(jax.jit(lifted), *arguments, options=runtime.options())
+
+  def run(n):
+    jax.block_until_ready([program(*arguments) for _ in range(n)])
+
+  return timing.Contender(run)
+
+
 def frozen(problem: Problem, teachers) -> members.Members:
   return members.frozen(problem.member.student.module.apply, teachers, problem.strategy)
 

@@ -172,7 +172,7 @@ def measure(row: Row, saved: timing.Table, seconds: float, turn: float) -> dict:
   problem = problems.problem(row)
   flops = problems.useful_flops(problem)
   who = contenders(problem)
-  taken = timing.take_turns(who, seconds=seconds, turn=turn)
+  taken = timing.take_turns(who | {'input': problems.inputs(problem)}, seconds=seconds, turn=turn)
   found = {}
   for name, contender in who.items():
     median = float(np.median(taken[name]))
@@ -185,21 +185,20 @@ def measure(row: Row, saved: timing.Table, seconds: float, turn: float) -> dict:
       'flops_per_second': flops / median,
       'share_of_ceiling': flops / median / ceiling,
     }
-  return {'row': row._asdict(), 'flops': flops, 'rounds': len(taken['ours']), 'contenders': found}
+  return {
+    'row': row._asdict(),
+    'flops': flops,
+    'rounds': len(taken['ours']),
+    'input_share': timing.ratio(taken, 'input', 'ours'),
+    'contenders': found,
+  }
 
 
 HEAD = [
-  *('network', 'M', 'batch', 'method', 'ms a step', 'examples/s', 'GFLOP/s', '% of ceiling'),
-  *(
-    'compile s',
-    'MB',
-    'plain: × ours',
-    'compile s',
-    'MB',
-    'torch: × ours',
-    'channels-last: × ours',
-  ),
-]
+  'network', 'M', 'batch', 'method', 'ms a step', 'examples/s', 'GFLOP/s', '% of ceiling',
+  '% input', 'compile s', 'MB', 'plain: × ours', 'compile s', 'MB', 'torch: × ours',
+  'channels-last: × ours',
+]  # fmt: skip
 
 
 def table(rows: dict[str, dict]) -> str:
@@ -212,7 +211,8 @@ def table(rows: dict[str, dict]) -> str:
     lines.append([
       f'{row.network} {row.dtype}', str(row.members), str(row.batch), row.method,
       1e3 * one['seconds'], one['examples_per_second'], one['flops_per_second'] / 1e9,
-      100 * one['share_of_ceiling'], one['compile_seconds'], megabytes(one),
+      100 * one['share_of_ceiling'], 100 * found['input_share'], one['compile_seconds'],
+      megabytes(one),
       other['times_ours'], other['compile_seconds'], megabytes(other),
       *[who[name]['times_ours'] if name in who else None for name in ('torch', 'torch_last')],
     ])  # fmt: skip
