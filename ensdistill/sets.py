@@ -64,9 +64,9 @@ def outside(dataset, seed: int = 0) -> np.ndarray:
   """
   low, high = dataset.train.x.min(0), dataset.train.x.max(0)
   varying = np.flatnonzero(high > low)
-  x, random = dataset.test.x.copy(), np.random.RandomState(seed)
   if not len(varying):
-    return x
+    raise data.DataError(f'no column of {dataset.name} varies: there is no range to be outside of')
+  x, random = dataset.test.x.copy(), np.random.RandomState(seed)
   row, column = np.arange(len(x)), random.choice(varying, len(x))
   step = random.uniform(0.5, 1, len(x)) * (high - low)[column]
   up = random.random_sample(len(x)) < 0.5
@@ -121,10 +121,10 @@ def inputs(dataset, wanted: str, not_run: dict, *, seed=0, **reading) -> dict[st
   """
   found = {'valid': dataset.valid.x, 'test': dataset.test.x}
   for name in ood_names(dataset, wanted):
-    if name == OUTSIDE:
-      found[f'ood/{name}'] = outside(dataset, seed)
-      continue
     try:
+      if name == OUTSIDE:
+        found[f'ood/{name}'] = outside(dataset, seed)
+        continue
       found[f'ood/{name}'] = data.load_inputs(
         name, shape=dataset.shape, limit=len(dataset.test.x), seed=seed, **reading
       )

@@ -18,6 +18,7 @@ from ensdistill import (
   objectives,
   perturb,
   run,
+  sets,
   splits,
   teacher,
   train,
@@ -248,3 +249,10 @@ def test_a_target_that_the_cuts_left_constant_is_refused(tmp_path):
   np.savez(tmp_path / 'set.npz', x_train=x, y_train=y, x_test=x[:2], y_test=y[:2] + [0, 1])
   with pytest.raises(data.DataError, match='column 0 is constant in its only row'):
     data.load(f'npz:{tmp_path}/set.npz', valid=5)
+
+
+def test_a_table_without_a_range_has_no_inputs_outside_of_it():
+  toy, not_run = data.load('toy1d', size=16), {}
+  still = data.Split(np.zeros_like(toy.train.x), toy.train.y)
+  found = sets.inputs(tiny.replace(toy, train=still), 'outside', not_run)
+  assert set(found) == {'valid', 'test'} and 'no column of toy1d varies' in not_run['ood/outside']
