@@ -46,7 +46,7 @@ def generate(folder: pathlib.Path, count: int, size: int) -> None:
 
 def decoding(x, seconds: float) -> float:
   """Images a second that one core decodes and cuts, with nothing around it."""
-  windows = data.stored.random_windows(x.form, 0.08, len(x), 0)
+  windows = data.windows.random_windows(x.form, 0.08, len(x), 0)
   began, count = time.perf_counter(), 0
   while time.perf_counter() - began < seconds:
     x.decode(count % len(x), windows[count % len(x)])

@@ -82,7 +82,7 @@ def reading(section) -> dict:
 
 def crop_area(config) -> float:
   """The least share of an image in a file that a training example shows; 0: it is not cut."""
-  return data.stored.crops(**given(config.augment, {'files': data.stored.crops}))
+  return data.windows.crops(**given(config.augment, {'files': data.windows.crops}))
 
 
 def augmentation(config):

@@ -18,7 +18,7 @@ from ensdistill import data, names, nets, objectives, optim, perturb, students
 from ensdistill.identity import flatten, to_json
 from ensdistill.members import STRATEGIES
 
-AUGMENT = {'images': data.augment.make, 'batch': data.augment.mixing, 'files': data.stored.crops}
+AUGMENT = {'images': data.augment.make, 'batch': data.augment.mixing, 'files': data.windows.crops}
 
 
 def default() -> ml_collections.ConfigDict:

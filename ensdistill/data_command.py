@@ -32,7 +32,7 @@ def main(argv=None):
   runtime.prepare()
   try:
     augment = data.augment.make(**given(data.augment.make))
-    area = data.stored.crops(**given(data.stored.crops))
+    area = data.windows.crops(**given(data.windows.crops))
     common = {name: getattr(arguments, name) for name in ('dir', 'valid', 'limit', 'split', 'seed')}
     where = {'stream': arguments.stream, 'crops': bool(area)}
     settings = given(*data.CONFIGURED.values())
@@ -80,7 +80,7 @@ def _parse(argv):
   add('stream', 'auto, on or off', default='auto')
   for section, builders in (
     ('data', data.CONFIGURED.values()),
-    ('augment', (data.augment.make, data.stored.crops)),
+    ('augment', (data.augment.make, data.windows.crops)),
   ):
     for name, default in _settings(builders).items():
       kind = {'action': 'store_const', 'const': True}
@@ -214,7 +214,7 @@ def _seen(x, rows, titles, augment, area: float, seed: int):
   if area and isinstance(x, np.ndarray):
     raise ValueError(f'augment.crop_area={area} is for images in files: set augment.crop_area=0')
   if area:
-    images = x.read(every, data.stored.random_windows(x.form, area, len(every), seed))
+    images = x.read(every, data.windows.random_windows(x.form, area, len(every), seed))
   else:
     images = x[every]
   images = data.as_input(images)

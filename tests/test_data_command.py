@@ -62,7 +62,7 @@ def test_a_sample_of_images_in_files_is_called_one(tmp_path, capsys, monkeypatch
   pictures.folder(tmp_path / 'set', (30, 10))
   monkeypatch.chdir(tmp_path)
   for examples, said in ((1000, False), (12, True)):
-    monkeypatch.setattr(data.sources, '_SAMPLE', examples)
+    monkeypatch.setattr(data.constants, '_SAMPLE', examples)
     data_command.main(['folder:set', '--size=8'])
     assert ('(of 12 examples)' in capsys.readouterr().out) == said
 

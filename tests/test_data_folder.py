@@ -12,7 +12,7 @@ import tiny
 
 from configs import kd_tiny_imagenet
 from ensdistill import data, data_command, distil, run, teacher, writers
-from ensdistill.data import folder, stored
+from ensdistill.data import folder, stored, windows
 
 
 def load(root, **settings):
@@ -232,7 +232,7 @@ def test_random_windows_lie_within_and_have_their_shares():
   for size in ((300, 200), (50, 400), (7, 7)):
     areas, ratios = [], []
     for uniform in rng.random_sample((400, 4, 10)):
-      left, upper, right, lower = stored.random_window(size, (32, 32, 3), 0.08, uniform)
+      left, upper, right, lower = windows.random_window(size, (32, 32, 3), 0.08, uniform)
       assert 0 <= left < right <= size[0] and 0 <= upper < lower <= size[1]
       areas.append((right - left) * (lower - upper) / size[0] / size[1])
       ratios.append((right - left) / (lower - upper))
@@ -241,10 +241,10 @@ def test_random_windows_lie_within_and_have_their_shares():
       assert abs(np.mean(areas) - 0.45) < 0.08
       assert 0.7 < min(ratios) < 0.8 and 1.25 < max(ratios) < 1.4
   # Where nothing fits the central window is taken.
-  assert stored.random_window((10, 1000), (32, 32, 3), 0.9, np.full((4, 10), 0.5)) == (
-    stored.central_window((10, 1000), (32, 32, 3))
+  assert windows.random_window((10, 1000), (32, 32, 3), 0.9, np.full((4, 10), 0.5)) == (
+    windows.central_window((10, 1000), (32, 32, 3))
   )
-  draw = lambda seed: [w((90, 60)) for w in stored.random_windows((8, 8, 3), 0.1, 5, seed)]
+  draw = lambda seed: [w((90, 60)) for w in windows.random_windows((8, 8, 3), 0.1, 5, seed)]
   assert draw([1, 2]) == draw([1, 2]) != draw([1, 3])
 
 

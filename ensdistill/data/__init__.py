@@ -1,6 +1,6 @@
 """Data sets by name, the order of their examples, and augmentation on the device."""
 
-from ensdistill.data import augment, sampler, stored
+from ensdistill.data import augment, sampler, stored, windows
 from ensdistill.data.dataset import (
   DataError,
   Dataset,
@@ -37,4 +37,5 @@ __all__ = [
   'load_inputs',
   'sampler',
   'stored',
+  'windows',
 ]

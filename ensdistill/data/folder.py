@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from ensdistill.data import cuts, stored
+from ensdistill.data import cuts, decode, stored
 from ensdistill.data.dataset import DataError, InputsOnly, MissingData, Source, Split
 
 _SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
@@ -200,7 +200,7 @@ def _first_form(files: stored.Files) -> tuple[int, int, int]:
   for row in range(len(files)):
     try:
       with PIL.Image.open(files.where(row)) as image:
-        width, height = stored.upright(image)[0]
+        width, height = decode.upright(image)[0]
         return height, width, 3
     except (OSError, ValueError, SyntaxError):
       continue

@@ -10,7 +10,18 @@ from typing import NamedTuple
 import numpy as np
 
 from ensdistill import names
-from ensdistill.data import checks, cuts, folder, images, npz, prepared, stored, table, toys
+from ensdistill.data import (
+  checks,
+  constants,
+  cuts,
+  folder,
+  images,
+  npz,
+  prepared,
+  stored,
+  table,
+  toys,
+)
 from ensdistill.data.dataset import (
   DataError,
   Dataset,
@@ -77,7 +88,6 @@ PREPARED = {
 
 STREAM = ('auto', 'on', 'off')
 STREAM_BYTES = 2**31
-_SAMPLE = 1000  # images in files that mean and deviation are estimated from
 
 # What an evaluation takes as out of distribution unless told.
 OOD_DEFAULTS = {
@@ -291,7 +301,9 @@ def every_input(
       x = source.parts[part]().x
       parts[part] = checks.checked(Split(x, None), where, part, source.columns).x
   x = next(iter(parts.values()))
-  return Inputs(source.name, parts, *moments(x), _sampled(x), source.columns, where)
+  return Inputs(
+    source.name, parts, *constants.moments(x), constants.sampled(x), source.columns, where
+  )
 
 
 def _finish(source, where, parts, targets, limit, seed) -> Dataset:
@@ -302,15 +314,15 @@ def _finish(source, where, parts, targets, limit, seed) -> Dataset:
   parts = {k: cuts.take(v, cuts.subset(v.y, len(v.x), limit, seed)) for k, v in parts.items()}
   x, y = parts['train']
   published = source.mean and len(source.mean) == x.shape[-1]
-  mean, std = (source.mean, source.std) if published else moments(x)
+  mean, std = (source.mean, source.std) if published else constants.moments(x)
   space = Space(0.0, 1.0, 1 / 255)
   if x.ndim == 2:
     still = checks.constant(x)  # here a network has learned nothing: no perturbation moves it
-    std = tuple(np.where(still, np.maximum(std, _farthest(parts, mean)), std).tolist())
+    std = tuple(np.where(still, np.maximum(std, constants.farthest(parts, mean)), std).tolist())
     space = Space(-np.inf, np.inf, np.where(still, 0, std).astype(np.float32))
   if not categorical:
     checks.vary(y, f'{where}: y_train')
-  target_mean, target_std = ((0.0,), (1.0,)) if categorical else moments(y)
+  target_mean, target_std = ((0.0,), (1.0,)) if categorical else constants.moments(y)
   dataset = Dataset(
     source.name,
     *(parts[part] for part in ('train', 'valid', 'test')),
@@ -324,30 +336,7 @@ def _finish(source, where, parts, targets, limit, seed) -> Dataset:
     source.classes,
     fingerprint='',
     columns=source.columns,
-    sampled=0 if published else _sampled(x),
+    sampled=0 if published else constants.sampled(x),
     unused=source.unused,
   )
   return dataclasses.replace(dataset, fingerprint=fingerprint(dataset))
-
-
-def _farthest(parts, mean) -> np.ndarray:
-  """How far each column of a table goes from its mean in any part."""
-  return np.max([np.abs(split.x - np.float64(mean)).max(0) for split in parts.values()], 0)
-
-
-def _sampled(x) -> int:
-  """How many examples are a sample of all; 0 where all are looked at."""
-  return _SAMPLE if isinstance(x, stored.Stored) and len(x) > _SAMPLE else 0
-
-
-def moments(x) -> tuple[tuple[float, ...], tuple[float, ...]]:
-  """Mean and deviation per channel or column as a network sees them; a constant one has 1."""
-  if isinstance(x, stored.Stored):  # of a sample, always the same
-    x = x[np.sort(np.random.RandomState(0).permutation(len(x))[:_SAMPLE])]
-  scale = 255 if x.dtype == np.uint8 else 1
-  rows = x.reshape(-1, x.shape[-1])
-  blocks = [rows[i : i + 2**20].astype(np.float64) for i in range(0, len(rows), 2**20)]
-  mean = sum(block.sum(0) for block in blocks) / len(rows)
-  std = np.sqrt(sum(((block - mean) ** 2).sum(0) for block in blocks) / len(rows))
-  std = np.where(checks.constant(x), scale, std)
-  return tuple((mean / scale).tolist()), tuple((std / scale).tolist())

@@ -6,7 +6,6 @@ import dataclasses
 import errno
 import functools
 import hashlib
-import io
 import json
 import os
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ensdistill import names, safe
-from ensdistill.data import images
+from ensdistill.data import decode, images, windows
 from ensdistill.data.dataset import DataError, Split
 
 _REMEDY = (
@@ -24,9 +23,7 @@ _REMEDY = (
 _AGAIN = ', and was readable before: remove {} to try all images again'
 # Files that are not there or lead nowhere; any other error of the system may pass.
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
-_TRIES = 10  # for a random window that fits into the image
 _CHUNK = 1000  # images that are decoded together
-Box = tuple[float, float, float, float]  # left, upper, right, lower
 
 
 class Unreadable(DataError):
@@ -99,10 +96,10 @@ class Stored:
     chosen = np.arange(len(self))[rows]
     return self.read(chosen) if chosen.ndim else self.decode(int(chosen))
 
-  def read(self, rows, windows=None, *, threads: bool = True) -> np.ndarray:
+  def read(self, rows, through=None, *, threads: bool = True) -> np.ndarray:
     """The images of these rows, each through its own window unless that is the central one."""
     found = np.empty((len(rows), *self.form), np.uint8)
-    each = [rows.tolist()] if windows is None else [rows.tolist(), windows]
+    each = [rows.tolist()] if through is None else [rows.tolist(), through]
     for place, image in enumerate((_threads().map if threads else map)(self.decode, *each)):
       found[place] = image
     return found
@@ -121,7 +118,7 @@ class Stored:
     """One image [H, W, C], through window((width, height)) -> box instead of its central one."""
     try:
       encoded = self.records.read(row)
-      return _decode(encoded, self.form, window or self._central_window)
+      return decode.image(encoded, self.form, window or self._central_window)
     except DataError as error:
       raise DataError(f'{self.records.where(row)}: {error}') from None
     except MemoryError:
@@ -134,13 +131,13 @@ class Stored:
       remedy = _AGAIN.format(self.tried) if self.tried else _REMEDY
       raise Unreadable(f'{where} cannot be read as an image ({why}){remedy}') from None
 
-  def _central_window(self, size) -> Box:
+  def _central_window(self, size) -> windows.Box:
     if self.exact and size != self.form[1::-1]:
       raise DataError(
         f'an image of {size[0]} x {size[1]} pixels, others have {self.form[1]} x {self.form[0]}: '
         'set data.size'
       )
-    return central_window(size, self.form, self.central)
+    return windows.central_window(size, self.form, self.central)
 
   def stamp(self) -> bytes:
     """What the array is, without decoding it."""
@@ -219,102 +216,6 @@ def fit(x, shape: tuple[int, ...]):
   if isinstance(x, Stored):
     return dataclasses.replace(x, form=tuple(shape), exact=False)
   return images.fit(x, shape)
-
-
-def crops(*, crop_area: float = 0.0) -> float:
-  """The setting of random crops.
-
-  Args:
-    crop_area: a training image shows a random part of its file, at least so much of its area, in
-      proportions of 3/4 to 4/3, resized to the size of all (see random_window); 0: the middle.
-  """
-  if not 0 <= crop_area <= 1:
-    raise ValueError(f'augment.crop_area={crop_area} is a share of the area, in [0, 1]; 0: no crop')
-  return crop_area
-
-
-def central_window(size: tuple[int, int], form, share: float = 1.0) -> Box:
-  """The middle of an image of this width and height, in the proportions of `form` (H, W, C)."""
-  scale = share * min(size[0] / form[1], size[1] / form[0])
-  width, height = form[1] * scale, form[0] * scale
-  left, upper = (size[0] - width) / 2, (size[1] - height) / 2
-  return left, upper, left + width, upper + height
-
-
-def random_window(size: tuple[int, int], form, area: float, uniform_4T) -> Box:
-  """A random part of an image, of `area` of it to all of it, in proportions of 3/4 to 4/3.
-
-  The random resized crop that ImageNet networks are trained with (Szegedy et al., arXiv 1409.4842).
-  uniform_4T, U(0, 1), holds area, proportions and both places of every try; where none fits into
-  the image its central window is taken.
-  """
-  for share, proportion, across, down in np.transpose(uniform_4T):
-    pixels = size[0] * size[1] * (area + share * (1 - area))
-    ratio = form[1] / form[0] * (3 / 4) ** (1 - 2 * proportion)
-    width, height = round((pixels * ratio) ** 0.5), round((pixels / ratio) ** 0.5)
-    if 0 < width <= size[0] and 0 < height <= size[1]:
-      left, upper = int(across * (size[0] - width + 1)), int(down * (size[1] - height + 1))
-      return left, upper, left + width, upper + height
-  return central_window(size, form)
-
-
-def random_windows(form, area: float, count: int, seed) -> list:
-  """A window for each of `count` images of a batch; the same seed draws the same."""
-  uniform = np.random.RandomState(seed).random_sample((count, 4, _TRIES))
-  return [functools.partial(random_window, form=form, area=area, uniform_4T=u) for u in uniform]
-
-
-def _decode(encoded: bytes, form, window) -> np.ndarray:
-  import PIL.Image  # a fifth of a second
-
-  height, width, channels = form
-  with PIL.Image.open(io.BytesIO(encoded)) as image:
-    size, turn = upright(image)
-    box = window(size)
-    shrinks = min((box[2] - box[0]) / width, (box[3] - box[1]) / height)
-    if shrinks >= 2:  # a JPEG is decoded at 1/2, 1/4 or 1/8, for a fraction of the time
-      image.draft(None, tuple(int(side / shrinks) for side in image.size))
-    image = _of_bytes(image)
-    image = image if turn is None else image.transpose(turn)
-    scales = (image.size[0] / size[0], image.size[1] / size[1]) * 2
-    box = tuple(edge * scale for edge, scale in zip(box, scales))
-    image = image.convert('L' if channels == 1 else 'RGB')  # alpha is dropped
-    image = image.resize((width, height), PIL.Image.Resampling.BILINEAR, box)
-    return np.asarray(image).reshape(form)
-
-
-def upright(image) -> tuple[tuple[int, int], Any]:
-  """(width, height) of an opened image as it is meant to be seen, and the turn that it needs."""
-  import PIL.Image
-
-  if 'exif' not in image.info:  # most files; TIFF files are turned by PIL
-    return image.size, None
-  try:
-    orientation = image.getexif().get(0x0112)
-  except Exception:  # damaged, which the image need not be
-    return image.size, None
-  of = PIL.Image.Transpose
-  turns = (of.FLIP_LEFT_RIGHT, of.ROTATE_180, of.FLIP_TOP_BOTTOM)  # of orientation 2, 3, 4
-  turns += (of.TRANSPOSE, of.ROTATE_270, of.TRANSVERSE, of.ROTATE_90)  # 5 to 8: on their side
-  if orientation not in range(2, 9):
-    return image.size, None
-  return image.size[::-1] if orientation >= 5 else image.size, turns[orientation - 2]
-
-
-def _of_bytes(image):
-  """Grey images of 16 bits brought to 8, which PIL would clip."""
-  import PIL.Image
-
-  if image.mode == 'F':
-    raise DataError('its pixels are floats: convert it to 8 or 16 bits')
-  if not image.mode.startswith('I'):
-    return image
-  pixels = np.asarray(image)
-  if pixels.min() < 0 or pixels.max() >= 2**16:
-    raise DataError(
-      f'its pixels are integers from {pixels.min()} to {pixels.max()}: convert it to 8 or 16 bits'
-    )
-  return PIL.Image.fromarray((pixels >> 8).astype(np.uint8))
 
 
 def cores() -> int:

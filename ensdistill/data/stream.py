@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from absl import flags
 
-from ensdistill.data import sampler, stored
+from ensdistill.data import sampler, stored, windows
 from ensdistill.data.dataset import no_labels
 
 _AHEAD = 2  # batches that lie ready beside the one in use
@@ -52,10 +52,10 @@ class _Read:
   def _inputs(self, rows, seed) -> np.ndarray:
     if not isinstance(self.x, stored.Stored):
       return self.x[rows]
-    windows = None
+    through = None
     if self.area:
-      windows = stored.random_windows(self.x.form, self.area, len(rows), seed)
-    return self.x.read(rows, windows, threads=self.threads)
+      through = windows.random_windows(self.x.form, self.area, len(rows), seed)
+    return self.x.read(rows, through, threads=self.threads)
 
 
 class Stream:
