@@ -225,7 +225,6 @@ _aux = lambda name: dict(data=dict(aux=_AUX[name]))
 # more hidden layer a head would be most of the ensemble again.
 _DENSE_HEADS = dict(_T1, student=dict(head_stages=0))
 _TEACHER_ALONE = dict(objective=dict(temperature=1.0, label_weight=0.0))
-_START = dict(objective=dict(start=3.0))  # members whose means differ by a fifth of the noise
 _REGRESSION = dict(
   kd=_T1,
   kd_gaussian=_T1,
@@ -271,10 +270,6 @@ PAIRS = (
   | {(method, 'digits'): dict(student=dict(steps=500)) for method in _BATCH_ENSEMBLES}
   | {
     ('single', 'diabetes'): dict(student=dict(optimizer=_DECAYED)),
-    ('nw', 'diabetes'): _START,
-    ('nw_gaussian', 'diabetes'): _START,
-    ('nw', 'uci'): _START,
-    ('nw_gaussian', 'uci'): _START,
     ('be_kd', 'cifar100'): _T1,
     ('be_gaussian', 'cifar100'): _T1,
     ('be_ods', 'cifar100'): _T1_PERTURBED,

@@ -314,7 +314,7 @@ def test_normal_wishart_labels_are_scored_by_the_student_t_and_nan_is_none():
   scale = np.sqrt((np.exp(log_kappa) + 1) * (nu - 2) * np.exp(log_var) / (np.exp(log_kappa) * nu))
   density = scipy.stats.t.logpdf(y, nu, m, scale)
   expected = -np.where(np.isnan(y), 0, density).sum(-1)
-  objective = objectives.make('normal_wishart')
+  objective = objectives.make('normal_wishart', start=0.0)
   loss, pull_back = jax.vjp(jax.jit(lambda z: objective.label_loss(gaussian, z, y)), z)
   np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-6)
   (gradient,) = pull_back(jnp.ones(B))
@@ -502,7 +502,7 @@ def test_a_new_objective_is_a_function_and_a_line(monkeypatch):
 def test_a_normal_wisharts_start_is_what_outputs_of_zero_mean():
   zeros, members = np.zeros((2, 1, 4), np.float32), logits(2)[:2]
   shifted = zeros + np.array([0, 0, 3, 3], np.float32)
-  with_start, without = (objectives.make('normal_wishart', **s) for s in ({'start': 3.0}, {}))
+  with_start, without = (objectives.make('normal_wishart', start=s) for s in (3.0, 0.0))
   assert (with_start.predictive(gaussian, zeros).log_kappa_BD == 3).all()
   for part, *arguments in (('loss', members), ('label_loss', np.ones((2, 1), np.float32))):
     ours = getattr(with_start, part)(gaussian, zeros, *arguments)
@@ -510,3 +510,18 @@ def test_a_normal_wisharts_start_is_what_outputs_of_zero_mean():
     jax.tree.map(np.testing.assert_array_equal, ours, other)
   with pytest.raises(ValueError, match='start=30'):
     objectives.make('normal_wishart', start=30)
+
+
+def test_a_normal_wishart_begins_with_the_members_mean_and_variance():
+  outputs, members = logits(8, members=1), logits(4)
+  objective = objectives.make('normal_wishart', held=0.2, end=0.6)
+  share = lambda progress: float(objective.schedule(progress)['share'])
+  np.testing.assert_allclose(
+    [share(p) for p in (0, 0.2, 0.4, 0.6, 1)], [0, 0, 0.5, 1, 1], atol=1e-6
+  )
+  loss = lambda share: objective.loss(gaussian, outputs, members, share=share)[0]
+  fit = gaussian.kl(gaussian.mixture(members), outputs[..., :4])[:, 0]
+  np.testing.assert_allclose(loss(0.0), fit, rtol=1e-6)
+  np.testing.assert_allclose(loss(0.25), 0.75 * fit + 0.25 * loss(1.0), rtol=1e-4)
+  with pytest.raises(ValueError, match='held=0.5, end=0.2'):
+    objectives.make('normal_wishart', held=0.5, end=0.2)

@@ -9,6 +9,7 @@ from ensdistill import families, names, numerics, predictive
 from ensdistill.objectives.objective import (
   Objective,
   clip,
+  fractions,
   one_network,
   only_member,
   positive,
@@ -126,8 +127,7 @@ def make_dirichlet(*, temperature=10.0, smoothing=1e-3, held=1 / 3, end=2 / 3):
   positive(temperature=temperature)
   if not 0 <= smoothing < 1:
     raise ValueError(f'smoothing={smoothing} must be in [0, 1)')
-  if not 0 <= held <= end <= 1:
-    raise ValueError(f'held={held}, end={end}: fractions of the run, 0 <= held <= end <= 1')
+  fractions(held, end)
   return Objective(
     'dirichlet',
     partial(dirichlet_loss, smoothing=smoothing),

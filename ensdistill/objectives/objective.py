@@ -31,6 +31,12 @@ def only_member(outputs_B1O):
   return outputs_B1O[:, 0]
 
 
+def fractions(held, end):
+  """Refuses the ends of a schedule that are no fractions of a run."""
+  if not 0 <= held <= end <= 1:
+    raise ValueError(f'held={held}, end={end}: fractions of the run, 0 <= held <= end <= 1')
+
+
 def clip(values, limit):
   """Values clipped at +-limit, and the share of them that was."""
   return values.clip(-limit, limit), (jnp.abs(values) > limit).mean(dtype=jnp.float32)
