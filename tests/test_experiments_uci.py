@@ -72,9 +72,16 @@ def test_it_runs_resumes_and_writes_its_table(uci, tmp_path, monkeypatch, capsys
   def again(*_):
     raise AssertionError('trained again')
 
-  monkeypatch.setattr(uci.splits, 'teachers', again)
-  uci.main(command)
+  with monkeypatch.context() as patch:
+    patch.setattr(uci.splits, 'teachers', again)
+    uci.main(command)
   assert (tmp_path / 'runs/table.md').read_text() == table
+  with monkeypatch.context() as patch:  # students alone
+    patch.setitem(TINY, 'student.steps', 5)
+    patch.setattr(uci.splits, 'member_scores', again)
+    capsys.readouterr()
+    uci.main(command)
+    assert capsys.readouterr().out.count('its settings have changed') == 3
   settings = pytest.raises(SystemExit, match='made with other settings or data')
   with monkeypatch.context() as patch, settings:
     patch.setitem(TINY, 'teacher.steps', 5)

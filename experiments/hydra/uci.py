@@ -115,19 +115,33 @@ def run(name: str, variant: str, data: str, folder: pathlib.Path) -> dict:
 
 
 def opened(folder: pathlib.Path, configs: dict, datasets) -> dict:
-  """What is finished in a folder, which holds nothing but these settings on these data."""
+  """What is finished in a folder, which holds one ensemble of these data, under these settings.
+
+  Students whose settings have changed since are computed anew.
+  """
+  data = [dataset.fingerprint for dataset in datasets]
   decisive = {method: identity.decisive(config) for method, config in configs.items()}
-  settings = identity.fingerprint([decisive, [dataset.fingerprint for dataset in datasets]])
+  settings = {method: identity.fingerprint([found, data]) for method, found in decisive.items()}
+  of_students = ('name', 'student.', 'objective.', 'perturb.')
+  of_teacher = next(iter(decisive.values())).items()
+  of_teacher = {k: v for k, v in of_teacher if not k.startswith(of_students)}
+  settings['ensemble'] = identity.fingerprint([of_teacher, data])
   path = folder / 'rows.json'
-  if not path.exists():
-    done = {'settings': settings, 'rows': {}, 'nll': {}, 'seconds': {}}
-    folder.mkdir(parents=True, exist_ok=True)
-    safe.write_atomic(path, json.dumps(done) + '\n')
-  done = json.loads(path.read_text())
-  if done['settings'] != settings:
+  done = {'settings': settings, 'rows': {}, 'nll': {}, 'seconds': {}}
+  if path.exists():
+    done = json.loads(path.read_text())
+  if done['settings']['ensemble'] != settings['ensemble']:
     sys.exit(
       f'{path} was made with other settings or data: choose another --runs, or remove {folder}'
     )
+  for method in configs:
+    if done['settings'].get(method) != settings[method]:
+      if done['rows'].pop(method, None):
+        print(f'  {MODELS[method]}: its settings have changed, it is computed anew')
+      shutil.rmtree(folder / method, ignore_errors=True)
+  done['settings'] |= settings
+  folder.mkdir(parents=True, exist_ok=True)
+  safe.write_atomic(path, json.dumps(done, indent=2) + '\n')
   return done
 
 
