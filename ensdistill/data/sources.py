@@ -320,9 +320,10 @@ def _finish(source, where, parts, targets, limit, seed) -> Dataset:
     still = checks.constant(x)  # here a network has learned nothing: no perturbation moves it
     std = tuple(np.where(still, np.maximum(std, constants.farthest(parts, mean)), std).tolist())
     space = Space(-np.inf, np.inf, np.where(still, 0, std).astype(np.float32))
+  target_mean, target_std = (0.0,), (1.0,)
   if not categorical:
     checks.vary(y, f'{where}: y_train')
-  target_mean, target_std = ((0.0,), (1.0,)) if categorical else constants.moments(y)
+    target_mean, target_std = constants.moments(y)
   dataset = Dataset(
     source.name,
     *(parts[part] for part in ('train', 'valid', 'test')),
