@@ -7,8 +7,9 @@ teachers are a list applied one after another, all M teachers and all M student 
 the perturbation's gradient, convolutions and batch norm are XLA's own, compiled with the options
 that JAX comes with, images are augmented on the host, the loss is fetched after every step, and
 several teachers train one after another. `torch` is PyTorch in eager mode (see eager.py), with its
-batches ready on the device. They take turns in one process; ratios are medians over rounds. With
---json a call goes on where the one before stopped.
+batches ready on the device. They take turns in one process, the others in a thread whose memory
+goes back to the system as it does by default; ratios are medians over rounds. With --json a call
+goes on where the one before stopped.
 """
 
 import jax
@@ -158,12 +159,14 @@ def plain(problem) -> timing.Contender:
 
 
 def contenders(problem) -> dict[str, timing.Contender]:
-  found = {'ours': problems.ours(problem), 'plain': plain(problem)}
+  others = {'plain': plain(problem)}
   try:
     from benchmarks import eager
   except ImportError:  # no PyTorch here
-    return found
-  return found | eager.contenders(problem)
+    pass
+  else:
+    others |= eager.contenders(problem)
+  return {'ours': problems.ours(problem)} | {k: timing.apart(v) for k, v in others.items()}
 
 
 def measure(row: Row, saved: timing.Table, seconds: float, turn: float) -> dict:

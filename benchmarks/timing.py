@@ -1,6 +1,7 @@
 """What the benchmarks share: the machine, runs that take turns, a ceiling, tables that resume."""
 
 import argparse
+import concurrent.futures
 import json
 import math
 import os
@@ -22,6 +23,15 @@ class Contender(NamedTuple):
   run: Callable[[int], None]  # so many steps, and waits for the last of them
   compile_seconds: float | None = None
   gigabytes: float | None = None  # that its largest program holds: arguments, results, temporaries
+
+
+def apart(contender: Contender) -> Contender:
+  """In a thread of its own: there glibc gives large blocks back, as it does by default.
+
+  `runtime.prepare` has it keep those of the main thread, which would help whoever runs there.
+  """
+  thread = concurrent.futures.ThreadPoolExecutor(1)
+  return contender._replace(run=lambda count: thread.submit(contender.run, count).result())
 
 
 def prepare(flags: bool = True) -> None:

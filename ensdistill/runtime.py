@@ -1,5 +1,6 @@
-"""What has to be set before JAX starts its back end: compilation cache, flags by version."""
+"""What has to be set before JAX starts its back end: compilation cache, flags, memory kept."""
 
+import ctypes
 import hashlib
 import os
 import pathlib
@@ -18,6 +19,7 @@ def prepare(cache: str | None = None, *, flags: bool = True) -> None:
     given = os.environ.get('XLA_FLAGS', '')
     new = [f'--{name}={value}' for name, value in options().items() if name not in given]
     os.environ['XLA_FLAGS'] = ' '.join(filter(None, [given, *new]))
+  _keep_memory()
   folder = cache if cache is not None else os.environ.get('ENSDISTILL_CACHE', default_cache())
   if folder:
     _compilation_cache(pathlib.Path(folder))
@@ -29,6 +31,25 @@ def options() -> dict[str, str]:
   jax 0.10 hands a convolution's weight gradient to a slower library; later ones do not.
   """
   return {'xla_cpu_experimental_ynn_fusion_type': ''} if jax.__version_info__[:2] == (0, 10) else {}
+
+
+def _keep_memory() -> None:
+  """What a step on a CPU has freed stays for the next one, up to 2 GB.
+
+  A step's temporaries are one large block, which glibc takes from the system anew each time: the
+  system then clears every page of it at its first touch, an eighth to a quarter of a step. It
+  keeps blocks of the main thread alone, so steps run there, not in a thread of their own; with
+  several devices they cannot.
+  """
+  flags = os.environ.get('XLA_FLAGS', '')
+  several = jax.config.jax_num_cpu_devices > 1 or 'xla_force_host_platform_device_count' in flags
+  own = {'MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_', 'GLIBC_TUNABLES'} & set(os.environ)
+  if several or own or platform.libc_ver()[0] != 'glibc':
+    return
+  trim_threshold, mmap_threshold, largest = -1, -3, 2**31 - 1  # as malloc.h numbers them
+  for parameter in (trim_threshold, mmap_threshold):
+    ctypes.CDLL(None).mallopt(parameter, largest)
+  jax.config.update('jax_cpu_enable_async_dispatch', False)
 
 
 def default_cache() -> str:

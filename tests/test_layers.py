@@ -70,13 +70,25 @@ def test_conv_forms_agree_with_their_gradients(
   assert_close(*[both_ways(x, w, form) for form in FORMS])
 
 
-@pytest.mark.parametrize('batch, size, members', [(48, 8, 3), (37, 5, 1), (1, 1, 2)])
-def test_batch_ensemble_forms_agree_with_their_gradients(float64, batch, size, members):
-  """A whole number of slices, primes, nothing to add up; and many such layers side by side."""
+@pytest.mark.parametrize(
+  'batch, size, members, inputs, kernel, stride, bias',
+  [
+    (48, 8, 3, 3, 3, 1, 'member'),  # whole slices
+    (37, 5, 1, 1, 3, 2, 'member'),  # a prime batch
+    (1, 1, 2, 2, 3, 1, 'shared'),
+    (3, 6, 3, 1, 3, 2, 'shared'),  # all members see the same images
+    (4, 5, 2, 2, 1, 2, 'member'),  # a product of matrices
+    (3, 4, cpu.UNROLLED + 1, cpu.UNROLLED + 1, 3, 1, 'shared'),  # a loop over members
+  ],
+)
+def test_batch_ensemble_forms_agree_with_their_gradients(
+  float64, batch, size, members, inputs, kernel, stride, bias
+):
+  """Also many such layers side by side."""
   conv = lambda form: layers.BatchEnsembleConv(
-    4, bias='member', use_bias=True, members=members, dtype=jnp.float64, form=form
+    4, kernel, stride, bias=bias, use_bias=True, members=members, dtype=jnp.float64, form=form
   )
-  (x,) = randoms(0, (2, batch, members, size, size, 3))
+  (x,) = randoms(0, (2, batch, inputs, size, size, 3))
   params = jax.vmap(lambda key, x: conv('plain').init(key, x))(
     jax.random.split(jax.random.key(0)), x
   )

@@ -1,9 +1,11 @@
 """Convolution and batch norm in forms that XLA's CPU back end trains about twice as fast.
 
-Three facts shape them. A weight gradient written as one convolution over a large batch is slow, in
-slices of about 16 examples it is not. A convolution inside a loop is slow unless its dimension
-numbers are NHWC, HWIO, NHWC, and a vmapped one becomes a grouped one, slower still. A reduction
-over the leading axes becomes a slow reduce-window, sums of slices do not.
+Four facts shape them. A weight gradient is fast over slices of about 16 examples, and only if the
+copies that it transposes come from memory: XLA would compute the layers before anew for every
+element of them, but for what enters a loop. A convolution inside a loop is slow unless its
+dimension numbers are NHWC, HWIO, NHWC, and a vmapped one becomes a grouped one, slower still. A
+reduction over the leading axes becomes a slow reduce-window, sums of slices do not. And a matrix
+product whose operands have more than two axes transposes them first.
 """
 
 import functools
@@ -12,6 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import custom_vmap
+
+SLICE = 16  # examples of one slice of a weight gradient
+UNROLLED = 8  # members whose convolutions are written out one after another; more of them loop
 
 convolve = functools.partial(lax.conv_general_dilated, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
 
@@ -50,13 +55,24 @@ def _directions(sizes, kernel, strides, padding):
     return convolve(g, w[::-1, ::-1].transpose(0, 1, 3, 2), (1, 1), pads, lhs_dilation=strides)
 
   def weight_gradient(x, g):
-    batch, least = x.shape[0], min(sizes)
-    slices = 1 if batch <= 32 else batch // (16 if least >= 16 and x.shape[3] >= 16 else 32)
     pads = list(zip(low, reach))
-    return sum(
-      convolve(a.transpose(3, 1, 2, 0), b.transpose(1, 2, 0, 3), (1, 1), pads, rhs_dilation=strides)
-      for a, b in zip(jnp.array_split(x, slices), jnp.array_split(g, slices))
-    ).transpose(1, 2, 0, 3)
+
+    def part(x, g):
+      x, g = x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3)
+      return convolve(x, g, (1, 1), pads, rhs_dilation=strides)
+
+    def add_slice(i, total):
+      take = functools.partial(lax.dynamic_slice_in_dim, start_index=i * size, slice_size=size)
+      return total + part(take(x), take(g))
+
+    batch = x.shape[0]
+    size = min(SLICE, max(1, batch // 2))
+    whole, rest = divmod(batch, size)
+    zeros = jnp.zeros((x.shape[3], *kernel, g.shape[3]), x.dtype)
+    total = lax.fori_loop(0, whole, add_slice, zeros)
+    if rest:
+      total = total + part(x[-rest:], g[-rest:])
+    return total.transpose(1, 2, 0, 3)
 
   return unrolled(forward), unrolled(input_gradient), unrolled(weight_gradient)
 
@@ -66,7 +82,8 @@ def _is_matmul(w, padding):
 
 
 def _matmul(x, w, strides):
-  return x[:, :: strides[0], :: strides[1]] @ w[0, 0]
+  x = x[:, :: strides[0], :: strides[1]]
+  return (x.reshape(-1, x.shape[-1]) @ w[0, 0]).reshape(*x.shape[:-1], -1)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -92,6 +109,20 @@ def _conv_backward(strides, padding, saved, g):
 conv.defvjp(_conv_forward, _conv_backward)
 
 
+def member_conv(x, w, strides, padding):
+  """A kernel for each member: x [B, M or 1, H, W, C], w [M, h, w, C, O] -> [B, M, H', W', O]."""
+  members, (channels, features) = w.shape[0], w.shape[3:]
+  if x.shape[1] == 1:  # the same images for all members: their features side by side
+    side_by_side = w.transpose(1, 2, 3, 0, 4).reshape(*w.shape[1:3], channels, members * features)
+    y = conv(x[:, 0], side_by_side, strides, padding)
+    return jnp.moveaxis(y.reshape(*y.shape[:3], members, features), 3, 1)
+  if members > UNROLLED:
+    each = lax.map(lambda xw: conv(*xw, strides, padding), (jnp.moveaxis(x, 1, 0), w))
+    return jnp.moveaxis(each, 0, 1)
+  images = (part[:, 0] for part in lax.split(x, (1,) * members, axis=1))
+  return jnp.stack([conv(*each, strides, padding) for each in zip(images, w)], axis=1)
+
+
 def channel_sums(f, *arrays, ways=16):
   """The sum of f(*arrays) over all axes but the last, as sums of slices."""
   size, channels = arrays[0].size, arrays[0].shape[-1]
@@ -104,33 +135,6 @@ def channel_sums(f, *arrays, ways=16):
     y = y.reshape(ways, -1)
     y = sum(y[i] for i in range(ways))
   return y.reshape(-1, channels).sum(0)
-
-
-def _added(f, axis, *arrays):
-  """f(*arrays) summed along an axis, slice by slice; prime sizes in one reduction."""
-  size = arrays[0].shape[axis]
-  ways = max(n for n in range(1, 17) if size % n == 0)
-  if ways == 1:
-    return f(*arrays).sum(axis)
-  parts = [a.reshape(*a.shape[:axis], ways, -1, *a.shape[axis + 1 :]) for a in arrays]
-  take = functools.partial(lax.index_in_dim, axis=axis, keepdims=False)
-  return _added(lambda y: y, axis, sum(f(*[take(p, i) for p in parts]) for i in range(ways)))
-
-
-@jax.custom_vjp
-def scale_members(x, v):
-  """x [B, M, H, W, C] times one number a member and channel, v [M, C]."""
-  return x * v[None, :, None, None, :]
-
-
-def _scale_members_backward(saved, g):
-  x, v = saved
-  by_place = lambda a: a.reshape(*a.shape[:2], -1, a.shape[-1])
-  over_batch = _added(jnp.multiply, 0, by_place(g), by_place(x))
-  return scale_members(g, v), _added(lambda y: y, 1, over_batch)
-
-
-scale_members.defvjp(lambda x, v: (scale_members(x, v), (x, v)), _scale_members_backward)
 
 
 def _per_channel(v, x):

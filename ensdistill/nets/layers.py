@@ -53,13 +53,19 @@ class Conv(nn.Module):
   form: str = 'auto'
   kernel_init: Callable = he_normal
 
+  def weight(self, x):
+    shape = (*_pair(self.kernel), x.shape[-1], self.features)
+    return self.param('kernel', self.kernel_init, shape)
+
+  def window(self, x):
+    """Strides and padding."""
+    strides = _pair(self.stride)
+    return strides, _pads(self.padding, x.shape[-3:-1], _pair(self.kernel), strides)
+
   def linear(self, x):
-    kernel, strides = _pair(self.kernel), _pair(self.stride)
-    w = self.param('kernel', self.kernel_init, (*kernel, x.shape[-1], self.features))
+    w = self.weight(x).astype(self.dtype)
     images = x.astype(self.dtype).reshape((-1, *x.shape[-3:]))
-    pads = _pads(self.padding, images.shape[1:3], kernel, strides)
-    f = cpu.conv if _is_cpu(self.form) else cpu.convolve
-    y = f(images, w.astype(self.dtype), strides, pads)
+    y = (cpu.conv if _is_cpu(self.form) else cpu.convolve)(images, w, *self.window(x))
     return y.reshape((*x.shape[:-3], *y.shape[1:]))
 
   @nn.compact
@@ -123,11 +129,6 @@ def _batch_ensemble(layer, x, own_axes):
   'shared', s_m * (W(r_m * x_m) + b) (Nam et al., 2022).
   """
 
-  def scale(x, v):
-    if isinstance(layer, Conv) and x.ndim == 5 and x.shape[1] == len(v) and _is_cpu(layer.form):
-      return cpu.scale_members(x, v.astype(layer.dtype))
-    return x * per_member(v)
-
   def per_member(v):
     leading = (1,) * (x.ndim - own_axes - 1)
     return v.astype(layer.dtype).reshape((*leading, len(v), *(1,) * (own_axes - 1), -1))
@@ -135,14 +136,23 @@ def _batch_ensemble(layer, x, own_axes):
   assert layer.bias in BIASES, layer.bias
   r = layer.param('r', layer.factor_init, (layer.members, x.shape[-1]))
   s = layer.param('s', layer.factor_init, (layer.members, layer.features))
-  y = layer.linear(scale(x.astype(layer.dtype), r))
-  if layer.bias == 'shared':
-    return scale(_add_bias(layer, y), s)
-  y = scale(y, s)
+  if isinstance(layer, Conv) and _is_cpu(layer.form):
+    y = _kernels_of_members(layer, x, r, s)
+  else:
+    y = layer.linear(x.astype(layer.dtype) * per_member(r)) * per_member(s)
   if not layer.use_bias:
     return y
-  b = layer.param('b', nn.initializers.zeros, (layer.members, layer.features))
-  return y + per_member(b)
+  if layer.bias == 'shared':
+    return y + per_member(s * layer.param('bias', nn.initializers.zeros, (layer.features,))[None])
+  return y + per_member(layer.param('b', nn.initializers.zeros, (layer.members, layer.features)))
+
+
+def _kernels_of_members(layer, x, r, s):
+  """s_m * W(r_m * x_m) as W_m x_m: the factors' gradients are sums over kernels, not images."""
+  w = layer.weight(x)[None] * r[:, None, None, :, None] * s[:, None, None, None, :]
+  images = x.astype(layer.dtype).reshape((-1, *x.shape[-4:]))
+  y = cpu.member_conv(images, w.astype(layer.dtype), *layer.window(x))
+  return y.reshape((*x.shape[:-4], *y.shape[1:]))
 
 
 class BatchNorm(nn.Module):
