@@ -28,9 +28,10 @@ def prepare(cache: str | None = None, *, flags: bool = True) -> None:
 def options() -> dict[str, str]:
   """XLA's options by version, for an unknown one aborts it.
 
-  jax 0.10 hands a convolution's weight gradient to a slower library; later ones do not.
+  jax 0.10 to 0.12 hand convolutions to a library that is slower at them.
   """
-  return {'xla_cpu_experimental_ynn_fusion_type': ''} if jax.__version_info__[:2] == (0, 10) else {}
+  known = (0, 10) <= jax.__version_info__[:2] <= (0, 12)
+  return {'xla_cpu_experimental_ynn_fusion_type': ''} if known else {}
 
 
 def _keep_memory() -> None:
