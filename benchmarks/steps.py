@@ -7,10 +7,12 @@ teachers are a list applied one after another, all M teachers and all M student 
 the perturbation's gradient, convolutions and batch norm are XLA's own, compiled with the options
 that JAX comes with, images are augmented on the host, the loss is fetched after every step, and
 several teachers train one after another. `torch` is PyTorch in eager mode (see eager.py), with its
-batches ready on the device. They take turns in one process, the others in a thread whose memory
-goes back to the system as it does by default; ratios are medians over rounds. With --json a call
-goes on where the one before stopped.
+batches ready on the device. They take turns, the others in a process of their own, whose threads
+and memory are as JAX and PyTorch come; ratios are medians over rounds. With --json a call goes on
+where the one before stopped.
 """
+
+import contextlib
 
 import jax
 import jax.numpy as jnp
@@ -158,15 +160,15 @@ def plain(problem) -> timing.Contender:
 # ---- the table
 
 
-def contenders(problem) -> dict[str, timing.Contender]:
-  others = {'plain': plain(problem)}
-  try:
+def others(row: Row) -> dict[str, timing.Contender]:
+  """The plain baseline and, where it is installed, PyTorch."""
+  problem = problems.problem(row)
+  found = {'plain': plain(problem)}
+  with contextlib.suppress(ImportError):
     from benchmarks import eager
-  except ImportError:  # no PyTorch here
-    pass
-  else:
-    others |= eager.contenders(problem)
-  return {'ours': problems.ours(problem)} | {k: timing.apart(v) for k, v in others.items()}
+
+    found |= eager.contenders(problem)
+  return found
 
 
 def measure(row: Row, saved: timing.Table, seconds: float, turn: float) -> dict:
@@ -174,8 +176,10 @@ def measure(row: Row, saved: timing.Table, seconds: float, turn: float) -> dict:
   ceiling = saved.once(f'matmul_flops_{row.dtype}', lambda: timing.matmul_ceiling(row.dtype))
   problem = problems.problem(row)
   flops = problems.useful_flops(problem)
-  who = contenders(problem)
-  taken = timing.take_turns(who | {'input': problems.inputs(problem)}, seconds=seconds, turn=turn)
+  with timing.apart(others, row) as theirs:
+    who = {'ours': problems.ours(problem)} | theirs
+    turns = who | {'input': problems.inputs(problem)}
+    taken = timing.take_turns(turns, seconds=seconds, turn=turn)
   found = {}
   for name, contender in who.items():
     median = float(np.median(taken[name]))

@@ -1,9 +1,11 @@
 """What the benchmarks share: the machine, runs that take turns, a ceiling, tables that resume."""
 
 import argparse
-import concurrent.futures
+import contextlib
+import functools
 import json
 import math
+import multiprocessing
 import os
 import pathlib
 import statistics
@@ -25,19 +27,48 @@ class Contender(NamedTuple):
   gigabytes: float | None = None  # that its largest program holds: arguments, results, temporaries
 
 
-def apart(contender: Contender) -> Contender:
-  """In a thread of its own: there glibc gives large blocks back, as it does by default.
+@contextlib.contextmanager
+def apart(make: Callable[..., dict[str, Contender]], *arguments):
+  """The contenders that make(*arguments) gives, in a process of their own.
 
-  `runtime.prepare` has it keep those of the main thread, which would help whoever runs there.
+  There memory and threads are as JAX and PyTorch come; in ours `runtime.prepare` has set them.
   """
-  thread = concurrent.futures.ThreadPoolExecutor(1)
-  return contender._replace(run=lambda count: thread.submit(contender.run, count).result())
+  context = multiprocessing.get_context('spawn')
+  here, there = context.Pipe()
+  process = context.Process(target=_serve, args=(there, make, *arguments), daemon=True)
+  process.start()
+  there.close()  # so that an end of the process is an end of file here
+
+  def run(name, count):
+    here.send((name, count))
+    here.recv()
+
+  try:
+    described = here.recv()
+    yield {
+      name: Contender(functools.partial(run, name), *facts) for name, facts in described.items()
+    }
+  finally:
+    here.close()
+    process.join(10)
+    process.kill()
 
 
-def prepare(flags: bool = True) -> None:
+def _serve(pipe, make, *arguments):
+  prepare(flags=False, memory=False)
+  contenders = make(*arguments)
+  pipe.send({name: tuple(contender[1:]) for name, contender in contenders.items()})
+  with contextlib.suppress(EOFError):
+    while True:
+      name, count = pipe.recv()
+      contenders[name].run(count)
+      pipe.send(None)
+
+
+def prepare(*, flags: bool = True, memory: bool = True) -> None:
   """Before the first computation: nothing comes from a compilation cache; PyTorch finds memory."""
   os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
-  runtime.prepare('', flags=flags)
+  runtime.prepare('', flags=flags, memory=memory)
 
 
 def machine() -> dict:

@@ -5,21 +5,25 @@ import hashlib
 import os
 import pathlib
 import platform
+import re
 
 import jax
 import jaxlib
 
 
-def prepare(cache: str | None = None, *, flags: bool = True) -> None:
+def prepare(cache: str | None = None, *, flags: bool = True, memory: bool = True) -> None:
   """Call once, before the first computation. `cache` = '' switches the compilation cache off.
 
   flags: programs are compiled with `options` unless the user's own XLA_FLAGS say otherwise.
+  memory: what a step on one CPU device frees stays for the next, and steps run in the main thread,
+  unless the user's own environment variables speak to glibc's allocator.
   """
   if flags:
     given = os.environ.get('XLA_FLAGS', '')
     new = [f'--{name}={value}' for name, value in options().items() if name not in given]
     os.environ['XLA_FLAGS'] = ' '.join(filter(None, [given, *new]))
-  _keep_memory()
+  if memory:
+    _keep_memory()
   folder = cache if cache is not None else os.environ.get('ENSDISTILL_CACHE', default_cache())
   if folder:
     _compilation_cache(pathlib.Path(folder))
@@ -35,22 +39,31 @@ def options() -> dict[str, str]:
 
 
 def _keep_memory() -> None:
-  """What a step on a CPU has freed stays for the next one, up to 2 GB.
+  """Has glibc keep blocks of up to 2 GB in place of giving each back to the system.
 
   A step's temporaries are one large block, which glibc takes from the system anew each time: the
   system then clears every page of it at its first touch, an eighth to a quarter of a step. It
   keeps blocks of the main thread alone, so steps run there, not in a thread of their own; with
-  several devices they cannot.
+  several devices they cannot. Before 2.35 it refuses thresholds as high as that.
   """
-  flags = os.environ.get('XLA_FLAGS', '')
-  several = jax.config.jax_num_cpu_devices > 1 or 'xla_force_host_platform_device_count' in flags
   own = {'MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_', 'GLIBC_TUNABLES'} & set(os.environ)
-  if several or own or platform.libc_ver()[0] != 'glibc':
+  if own or not _one_cpu() or platform.libc_ver()[0] != 'glibc':
     return
   trim_threshold, mmap_threshold, largest = -1, -3, 2**31 - 1  # as malloc.h numbers them
-  for parameter in (trim_threshold, mmap_threshold):
-    ctypes.CDLL(None).mallopt(parameter, largest)
-  jax.config.update('jax_cpu_enable_async_dispatch', False)
+  set_option = ctypes.CDLL(None).mallopt
+  if set_option(mmap_threshold, largest):  # the other alone would do harm
+    set_option(trim_threshold, largest)
+    jax.config.update('jax_cpu_enable_async_dispatch', False)
+
+
+def _one_cpu() -> bool:
+  """Whether JAX will run on one CPU device, as far as its settings tell."""
+  platforms = (jax.config.jax_platforms or 'cpu').split(',')
+  forced = re.search(
+    r'--xla_force_host_platform_device_count=(\d+)', os.environ.get('XLA_FLAGS', '')
+  )
+  devices = int(forced[1]) if forced else max(1, jax.config.jax_num_cpu_devices)
+  return 'cpu' in platforms and devices == 1
 
 
 def default_cache() -> str:
