@@ -47,9 +47,8 @@ def contender(row: Row, strategy: str) -> timing.Contender:
   return problems.ours(problem)
 
 
-def measure(row: Row, saved: timing.Table, seconds: float, turn: float) -> dict:
+def measure(row: Row, seconds: float, turn: float) -> dict:
   """A line of the table."""
-  del saved
   who = {'one': contender(row._replace(members=1), 'unroll')}
   for strategy in ('loop', 'vmap', 'unroll', 'shard_map'):
     if strategy == 'shard_map' and jax.device_count() == 1:
@@ -65,6 +64,7 @@ def measure(row: Row, saved: timing.Table, seconds: float, turn: float) -> dict:
     found[name] = {
       'seconds_per_member': float(np.median(taken[name])) / size,
       'per_member_over_one': timing.ratio(taken, name, 'one') / size,
+      'between': [ratio / size for ratio in timing.extremes(taken, name, 'one')],
       'compile_seconds': one.compile_seconds,
       'gigabytes': one.gigabytes,
     }
@@ -77,9 +77,11 @@ def _unrolls(row: Row) -> bool:
 
 
 STRATEGIES = (*members.STRATEGIES, 'shard_map')
-HEAD = ['network', 'M', 'batch', 'one alone, ms', 'compile s'] + [
-  column for name in STRATEGIES for column in (f'{name}: a member over one', 'compile s')
-]
+HEAD = (
+  ['network', 'M', 'batch', 'one alone, ms', 'compile s']
+  + [column for name in STRATEGIES for column in (f'{name}, a member over one', 'compile s')]
+  + ['rounds']
+)
 
 
 def table(rows: dict[str, dict]) -> str:
@@ -90,9 +92,10 @@ def table(rows: dict[str, dict]) -> str:
     line = [f'{row.network} {row.dtype}', str(row.members), str(row.batch)]
     line += [1e3 * who['one']['seconds_per_member'], who['one']['compile_seconds']]
     for name in STRATEGIES:
-      one = who.get(name, {})
-      line += [one.get('per_member_over_one'), one.get('compile_seconds')]
-    lines.append(line)
+      one = who.get(name)
+      line += [one and timing.between(one['per_member_over_one'], one['between'])]
+      line += [one and one['compile_seconds']]
+    lines.append([*line, str(found['rounds'])])
   return timing.markdown(HEAD, lines)
 
 

@@ -1,6 +1,5 @@
 """What the benchmarks train: the recipes' methods on made-up inputs, run as the loop runs them."""
 
-import dataclasses
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -159,11 +158,6 @@ def frozen(problem: Problem, teachers) -> members.Members:
   return members.frozen(problem.member.student.module.apply, teachers, problem.strategy)
 
 
-def plain(module):
-  """A network whose convolutions and batch norm are XLA's own."""
-  return module.clone(backbone=dataclasses.replace(module.backbone, form='plain'))
-
-
 def useful_flops(problem: Problem) -> float:
   """The least floating-point operations of a step, as passes through one member's network.
 
@@ -172,7 +166,7 @@ def useful_flops(problem: Problem) -> float:
   the other's outputs.
   """
   row, method = problem.row, problem.method
-  module = plain(problem.member.student.module)
+  module = nets.with_form(problem.member.student.module, 'plain')
   variables = members.take(problem.states if problem.teachers is None else problem.teachers, 0)
   variables = variables.variables if problem.teachers is None else variables
   x = jnp.zeros((1, *module.backbone.shape))

@@ -8,8 +8,9 @@ the perturbation's gradient, convolutions and batch norm are XLA's own, compiled
 that JAX comes with, images are augmented on the host, the loss is fetched after every step, and
 several teachers train one after another. `torch` is PyTorch in eager mode (see eager.py), with its
 batches ready on the device. They take turns, the others in a process of their own, whose threads
-and memory are as JAX and PyTorch come; ratios are medians over rounds. With --json a call goes on
-where the one before stopped.
+and memory are as JAX and PyTorch come; ratios are medians over rounds, their extremes in brackets.
+The ceiling is a product of large matrices, MB is what XLA plans to hold (arguments, results and
+temporaries). With --json a call goes on where the one before stopped.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ import optax
 
 from benchmarks import problems, timing
 from benchmarks.problems import Row
-from ensdistill import members
+from ensdistill import members, nets
 from ensdistill.train import TrainState
 
 PERTURBED = ('latentbe_tdiv_sdiv', 'be_confods')
@@ -57,7 +58,7 @@ ROWS = {
 def plain_step(problem, state: TrainState, batch, teachers: list):
   """The step as it is usually written -> state, loss. The same numbers as ours, to rounding."""
   method, x = problem.method, batch['x']
-  student = problems.plain(method.student.module)
+  student = nets.with_form(method.student.module, 'plain')
   key = jax.random.split(jax.random.fold_in(state.key, state.step))[0]
   if method.perturbation:
     x = jax.lax.stop_gradient(_perturbed(problem, key, state, x, teachers))
@@ -87,14 +88,14 @@ def plain_step(problem, state: TrainState, batch, teachers: list):
 
 
 def _teacher_outputs(problem, teachers, x):
-  module = problems.plain(problem.member.student.module)
+  module = nets.with_form(problem.member.student.module, 'plain')
   return jnp.concatenate([module.apply(variables, x) for variables in teachers], 1)
 
 
 def _perturbed(problem, key, state, x, teachers):
   """TDiv-SDiv or ConfODS with every member in the gradient."""
   method, size = problem.method, len(teachers)
-  student = problems.plain(method.student.module)
+  student = nets.with_form(method.student.module, 'plain')
   if method.perturbation.name == 'tdiv_sdiv':
     i, j = jax.random.choice(jax.random.split(key)[0], size, (2,), replace=False)
 
@@ -171,14 +172,14 @@ def others(row: Row) -> dict[str, timing.Contender]:
   return found
 
 
-def measure(row: Row, saved: timing.Table, seconds: float, turn: float) -> dict:
+def measure(row: Row, seconds: float, turn: float) -> dict:
   """A line of the table."""
-  ceiling = saved.once(f'matmul_flops_{row.dtype}', lambda: timing.matmul_ceiling(row.dtype))
   problem = problems.problem(row)
   flops = problems.useful_flops(problem)
   with timing.apart(others, row) as theirs:
     who = {'ours': problems.ours(problem)} | theirs
-    turns = who | {'input': problems.inputs(problem)}
+    matmul, flops_of_matmul = timing.matmul(row.dtype)
+    turns = who | {'input': problems.inputs(problem), 'matmul': matmul}
     taken = timing.take_turns(turns, seconds=seconds, turn=turn)
   found = {}
   for name, contender in who.items():
@@ -186,11 +187,12 @@ def measure(row: Row, saved: timing.Table, seconds: float, turn: float) -> dict:
     found[name] = {
       'seconds': median,
       'times_ours': timing.ratio(taken, name, 'ours'),
+      'times_ours_between': timing.extremes(taken, name, 'ours'),
       'compile_seconds': contender.compile_seconds,
       'gigabytes': contender.gigabytes,
       'examples_per_second': row.batch / median,
       'flops_per_second': flops / median,
-      'share_of_ceiling': flops / median / ceiling,
+      'share_of_ceiling': timing.ratio(taken, 'matmul', name) * flops / flops_of_matmul,
     }
   return {
     'row': row._asdict(),
@@ -203,8 +205,8 @@ def measure(row: Row, saved: timing.Table, seconds: float, turn: float) -> dict:
 
 HEAD = [
   'network', 'M', 'batch', 'method', 'ms a step', 'examples/s', 'GFLOP/s', '% of ceiling',
-  '% input', 'compile s', 'MB', 'plain: × ours', 'compile s', 'MB', 'torch: × ours',
-  'channels-last: × ours',
+  '% input', 'compile s', 'MB', 'plain, × ours', 'compile s', 'MB', 'PyTorch, × ours',
+  'channels-last, × ours', 'rounds',
 ]  # fmt: skip
 
 
@@ -215,13 +217,14 @@ def table(rows: dict[str, dict]) -> str:
     row, who = Row(**found['row']), found['contenders']
     one, other = who['ours'], who['plain']
     megabytes = lambda c: c['gigabytes'] and c['gigabytes'] * 1024
+    times = lambda c: c and timing.between(c['times_ours'], c['times_ours_between'])
     lines.append([
       f'{row.network} {row.dtype}', str(row.members), str(row.batch), row.method,
       1e3 * one['seconds'], one['examples_per_second'], one['flops_per_second'] / 1e9,
       100 * one['share_of_ceiling'], 100 * found['input_share'], one['compile_seconds'],
       megabytes(one),
-      other['times_ours'], other['compile_seconds'], megabytes(other),
-      *[who[name]['times_ours'] if name in who else None for name in ('torch', 'torch_last')],
+      times(other), other['compile_seconds'], megabytes(other),
+      *[times(who.get(name)) for name in ('torch', 'torch_last')], str(found['rounds']),
     ])  # fmt: skip
   return timing.markdown(HEAD, lines)
 

@@ -95,7 +95,7 @@ def compiled(function: Callable, *arguments, options=None):
 
 
 def take_turns(
-  contenders: dict[str, Contender], *, seconds: float, turn: float, rounds: int = 3
+  contenders: dict[str, Contender], *, seconds: float, turn: float, rounds: int = 5
 ) -> dict[str, list[float]]:
   """Seconds a step of each, round by round, so that a slow minute hits all of them.
 
@@ -126,14 +126,19 @@ def ratio(taken: dict[str, list[float]], name: str, base: str) -> float:
   return statistics.median(a / b for a, b in zip(taken[name], taken[base]))
 
 
-def matmul_ceiling(dtype: str, size: int | None = None) -> float:
-  """FLOP/s of the best of many products of square matrices."""
-  size = size or (2048 if jax.default_backend() == 'cpu' else 8192)
+def extremes(taken: dict[str, list[float]], name: str, base: str) -> tuple[float, float]:
+  """The least and the largest of the ratios of which `ratio` is the median."""
+  ratios = [a / b for a, b in zip(taken[name], taken[base])]
+  return min(ratios), max(ratios)
+
+
+def matmul(dtype: str) -> tuple[Contender, float]:
+  """A product of large square matrices, the ceiling of what runs beside it, and its FLOP."""
+  size = 2048 if jax.default_backend() == 'cpu' else 8192
   a, b = jax.random.normal(jax.random.key(0), (2, size, size)).astype(dtype)
   multiply = jax.jit(jnp.matmul)
   run = lambda count: jax.block_until_ready([multiply(a, b) for _ in range(count)])
-  taken = take_turns({'matmul': Contender(run)}, seconds=2, turn=0.1, rounds=10)
-  return 2 * size**3 / min(taken['matmul'])
+  return Contender(run), 2 * size**3
 
 
 class Table:
@@ -158,13 +163,6 @@ class Table:
   def rows(self) -> dict[str, dict]:
     return self.saved['rows']
 
-  def once(self, name: str, measure: Callable[[], object]):
-    """The value of this name at the top of the table, measured where it is not there yet."""
-    if name not in self.saved:
-      self.saved[name] = measure()
-      self._save()
-    return self.saved[name]
-
   def add(self, name: str, row: dict) -> None:
     self.rows[name] = row | {'load': load()}
     self._save()
@@ -177,8 +175,8 @@ class Table:
 def command(doc: str, rows: dict[str, list], measure: Callable, table: Callable) -> None:
   """The command line of a benchmark.
 
-  rows: of the modes 'quick', 'cpu' and 'gpu'; measure(row, Table, seconds, turn) -> what is saved
-  of a row; table(saved rows) -> text.
+  rows: of the modes 'quick', 'cpu' and 'gpu'; measure(row, seconds, turn) -> what is saved of a
+  row; table(saved rows) -> text.
   """
   parser = argparse.ArgumentParser(
     description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -198,12 +196,9 @@ def command(doc: str, rows: dict[str, list], measure: Callable, table: Callable)
     if time.monotonic() - began > 60 * options.minutes:
       print(f'left for another call: {row}')
       continue
-    saved.add(str(row), measure(row, saved, seconds, turn))
+    saved.add(str(row), measure(row, seconds, turn))
     print(f'{row}: done after {time.monotonic() - began:.0f} s', flush=True)
   print('\n' + table(saved.rows))
-  for name, value in saved.saved.items():
-    if name.startswith('matmul_flops'):
-      print(f'{name}: {value / 1e9:,.0f} GFLOP/s')
 
 
 def markdown(head: list[str], rows: list[list]) -> str:
@@ -211,6 +206,10 @@ def markdown(head: list[str], rows: list[list]) -> str:
   cell = lambda value: '–' if value is None else show(value)
   lines = [head, ['---'] + ['---:'] * (len(head) - 1), *[[cell(v) for v in row] for row in rows]]
   return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def between(median: float, extremes: tuple[float, float]) -> str:
+  return f'{show(median)} ({"–".join(map(show, extremes))})'
 
 
 def show(value) -> str:

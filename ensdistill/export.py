@@ -40,7 +40,7 @@ class Model:
 
   @functools.cached_property
   def _forward(self):
-    return jax.jit(functools.partial(_outputs, self.student))
+    return jax.jit(functools.partial(_outputs, self.student.module))
 
   def outputs(self, x, batch_size: int = 500) -> np.ndarray:
     """The network's raw outputs [N, M, O] for inputs as the data set holds them."""
@@ -73,8 +73,8 @@ class Model:
     return Prediction(probs, mean, *(np.asarray(kind) for kind in kinds))
 
 
-def _outputs(student, variables, x):
-  return student.module.apply(variables, data.as_input(x))
+def _outputs(module, variables, x):
+  return module.apply(variables, data.as_input(x))
 
 
 def save_all(folder: pathlib.Path, config, dataset, distilled) -> None:
@@ -118,11 +118,16 @@ def save(folder: pathlib.Path, config, dataset, method, student, variables) -> N
 
 
 def _stablehlo(spec, student, variables) -> bytes:
-  """The forward pass for any batch size, for CPU, CUDA and TPU; the weights are its arguments."""
+  """The forward pass for any batch size, for CPU, CUDA and TPU; the weights are its arguments.
+
+  Convolutions are plain ones, whatever suits the machine that exports.
+  """
   from jax import export
 
+  module = nets.with_form(student.module, 'plain')
+
   x = jax.ShapeDtypeStruct((*export.symbolic_shape('b'), *spec['shape']), jnp.dtype(spec['dtype']))
-  forward = jax.jit(functools.partial(_outputs, student))
+  forward = jax.jit(functools.partial(_outputs, module))
   exported = export.export(forward, platforms=('cpu', 'cuda', 'tpu'))(variables, x)
   return bytes(exported.serialize())
 

@@ -220,7 +220,7 @@ class _Clock:
     self.last_log = max((p for p in self.log_points if p <= at), default=0)
     self.seconds_per_step, self.calls = None, 0
     self.latest, self.saved_at = {}, time.monotonic()
-    self.profiling = contextlib.ExitStack()
+    self.profiling, self.traced_from = contextlib.ExitStack(), None
     self.at, self.batch, self.last_count = at, batch, 0
 
   def __enter__(self):
@@ -239,9 +239,9 @@ class _Clock:
 
   def next_count(self, at: int) -> int:
     """Steps of the next call: up to the next event, and about a quarter of a second."""
-    self._profile(at)
     count = self.loop.steps_per_call or (20 if jax.process_count() > 1 else self._affordable())
-    return min(count, next(event for event in self.events if event > at) - at)
+    count = min(count, next(event for event in self.events if event > at) - at)
+    return self._profile(at, count)
 
   def _affordable(self) -> int:
     if self.seconds_per_step is None:
@@ -321,12 +321,17 @@ class _Clock:
       self.seconds_per_step = 0.5 * (self.seconds_per_step or elapsed) + 0.5 * elapsed
     self.collected_at = now
 
-  def _profile(self, at: int) -> None:
-    """A trace of the steps after the first two calls, for TensorBoard or Perfetto."""
-    if not self.loop.profile or self.calls < 2:
-      return
-    if not hasattr(self, 'profile_from'):
-      self.profile_from = at
-      self.profiling.enter_context(jax.profiler.trace(self.loop.profile_folder))
-    elif at - self.profile_from >= self.loop.profile:
+  def _profile(self, at: int, count: int) -> int:
+    """Traces steps after the first two calls, or the stage's last ones -> steps of this call."""
+    wanted, folder = self.loop.profile, self.loop.profile_folder
+    if wanted and self.traced_from is None:
+      if self.calls < 2 and self.steps - at > wanted:
+        return count
+      self.traced_from = at
+      note = f'{self.stage}: a trace of {wanted} steps from {at}: tensorboard --logdir={folder}'
+      self.profiling.callback(self.loop.writer.line, note)
+      self.profiling.enter_context(jax.profiler.trace(folder))
+    if not wanted or at >= self.traced_from + wanted:
       self.profiling.close()
+      return count
+    return min(count, self.traced_from + wanted - at)

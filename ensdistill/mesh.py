@@ -66,9 +66,10 @@ def over_members(function: Callable, mesh: Mesh) -> Callable:
   """function(stacked, *shared) with the stacked members spread over the mesh's member axis.
 
   Members need no communication, so each device runs its own through shard_map; the data axis stays
-  with the compiler, which also sums gradients and batch statistics over the global batch.
+  with the compiler, which also sums gradients and batch statistics over the global batch. One of
+  several devices goes through shard_map as well: so layers know that they run on one.
   """
-  if mesh.shape['member'] == 1:
+  if mesh.shape['member'] == 1 and (mesh.shape['data'] > 1 or jax.device_count() == 1):
     return function
 
   def spread(stacked, *shared):

@@ -1,13 +1,15 @@
 """What the benchmarks compare does the same work: from equal states come equal states."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 
 from benchmarks import input as benchmark_of_input
+from benchmarks import members as members_benchmark
 from benchmarks import problems, steps, timing
-from ensdistill import data, members, train
+from ensdistill import data, loop, members, train
 
 METHODS = ('kd', *steps.PERTURBED)
 
@@ -24,15 +26,40 @@ def both(network, method, batch=8):
   return problem, state, drawn, *jax.jit(step)(state, drawn, problem.teachers)
 
 
-@pytest.mark.parametrize('method', METHODS)
-def test_the_plain_step_is_ours(method):
-  problem, state, drawn, after, logs = both('mlp', method)
-  teachers = [members.take(problem.teachers, i) for i in range(3)]
+@pytest.mark.parametrize(
+  'network, method',
+  [('mlp', 'kd'), ('mlp', 'be_confods'), ('wrn10-1', 'teacher'), ('wrn10-1', 'latentbe_tdiv_sdiv')],
+)
+def test_two_plain_steps_are_two_of_the_loops(network, method):
+  """A convolutional network's run through all forms of nets/cpu.py; the plain ones through none."""
+  problem = problems.problem(problems.Row(network, 3, 20, method))
+  arrays = jax.device_put(problem.arrays)
+  draw = jax.jit(lambda state: train.draw(arrays, state.order, state.step, batch=20))
+
+  def step(state, arrays, teachers):
+    batch = train.draw(arrays, state.order, state.step, batch=20)
+    frozen = teachers and problems.frozen(problem, teachers)
+    return train.train_step(state, batch, frozen, problem.method)
+
+  shared = arrays, problem.teachers
+  lift = lambda function: members.lift(function, problem.loop.strategy)
+  blank = loop.blank_logs(lift(step), problem.states, shared)
+  first = start = members.take(problem.states, 0)
   plain = jax.jit(lambda *arguments: steps.plain_step(problem, *arguments))
-  found, loss = plain(state, drawn, teachers)
-  np.testing.assert_allclose(loss, logs['loss'], rtol=1e-5)
-  assert tiny.largest_difference(found.params, after.params) < 1e-6
-  assert tiny.largest_difference(found.params, state.params) > 1e-4
+  teachers = problem.teachers and [members.take(problem.teachers, i) for i in range(3)]
+  losses = []
+  for _ in range(2):
+    first, loss = plain(first, draw(first), teachers or [])
+    losses.append(loss)
+  states = jax.tree.map(jnp.copy, problem.states)  # the program takes them
+  states, logs = loop.program(step, lift)(states, blank, 2, *shared)
+  np.testing.assert_allclose(sum(losses), logs.sums['loss'][0], rtol=1e-5)
+  found = members.take(states, 0)
+  assert tiny.largest_difference(found.params, first.params) < 1e-5
+  pairs = zip(jax.tree.leaves(found.batch_stats), jax.tree.leaves(first.batch_stats), strict=True)
+  for ours, theirs in pairs:
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+  assert tiny.largest_difference(found.params, start.params) > 1e-3
 
 
 @pytest.mark.parametrize('method', METHODS)
@@ -59,6 +86,30 @@ def test_the_eager_step_is_ours(method):
   assert max(float((a - b).abs().max()) for a, b in pairs) < 1e-4
 
 
+def test_a_row_of_steps_with_the_others_in_their_own_process():
+  row = problems.Row('mlp', 2, 8, 'kd')
+  found = steps.measure(row, seconds=0, turn=0)
+  assert {'ours', 'plain'} <= set(found['contenders']) and found['rounds'] == 5
+  plain = found['contenders']['plain']
+  low, high = plain['times_ours_between']
+  assert 0 < low <= plain['times_ours'] <= high
+  assert 0 < found['contenders']['ours']['share_of_ceiling'] < 1 and found['flops'] > 0
+  line = steps.table({'row': found}).splitlines()[-1]
+  assert line.startswith('| mlp float32 | 2 | 8 | kd |') and line.endswith('| 5 |')
+
+
+def test_what_runs_apart_may_fail():
+  with pytest.raises(EOFError), timing.apart(dict, 'not a pair'):
+    pass
+
+
+def test_a_row_of_members():
+  found = members_benchmark.measure(problems.Row('mlp', 2, 8, 'teacher'), seconds=0, turn=0)
+  assert set(found['contenders']) == {'one', 'loop', 'vmap', 'unroll'}
+  (line,) = members_benchmark.table({'row': found}).splitlines()[2:]
+  assert line.count('|') == len(members_benchmark.HEAD) + 1 and '–' in line
+
+
 def test_turns_are_taken_in_another_order_each_round():
   seen = []
   taken = timing.take_turns(
@@ -77,7 +128,6 @@ def test_a_table_goes_on_and_refuses_another_machines(tmp_path, capsys):
   timing.Table(path).add('row', {'seconds': 1.0})
   again = timing.Table(path)
   assert again.rows['row']['seconds'] == 1
-  assert again.once('ceiling', lambda: 3.0) == timing.Table(path).once('ceiling', None) == 3
   path.write_text(path.read_text().replace('"processor": "', '"processor": "another '))
   with pytest.raises(SystemExit, match='another machine'):
     timing.Table(path)

@@ -12,6 +12,7 @@ import tiny
 from test_compare import untrained
 
 from ensdistill import (
+  build,
   compare,
   data,
   evaluate,
@@ -97,6 +98,25 @@ def run(tmp_path_factory):
   compared = compare.compare(config, dataset, teacher, distilled, writers.Silent())
   export.save_all(folder, config, dataset, distilled)
   return folder, compared.rows[-1]
+
+
+def test_what_is_exported_has_the_forms_of_no_machine():
+  """On a CPU a BatchEnsemble computes a convolution a member."""
+  network = dict(network__name='resnet', network__hidden=None, network__depth=8)
+  config = tiny.config(student__kind='batch_ensemble', **network)
+  dataset = data.load('digits', limit=20)
+  student = build.student_method(config, dataset, 2, config.objective.name, 1).student
+  variables = tiny.moved(student.module, jnp.zeros((1, 8, 8, 1)))
+  spec = {'shape': [8, 8, 1], 'dtype': 'float32'}
+  exported = jax.export.deserialize(bytearray(export._stablehlo(spec, student, variables)))
+  leaves = tiny.leaves(variables['params'])
+  kernels = sum(path[-1] == 'kernel' and leaf.ndim == 4 for path, leaf in leaves)
+  platforms = exported.platforms
+  assert len(platforms) == 3 and kernels > 5
+  assert exported.mlir_module().count('stablehlo.convolution') == kernels * len(platforms)
+  x = np.random.default_rng(0).random((2, 8, 8, 1), np.float32)
+  expected = jax.jit(student.module.apply)(variables, x)
+  np.testing.assert_allclose(exported.call(variables, x), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_command_repeats_the_students_row(run, tmp_path, capsys):

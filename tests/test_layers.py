@@ -42,7 +42,7 @@ def loop_conv(x, w, stride, pads):
 CONVOLUTIONS = [
   (1, (8, 8), 3, 4, 3, 1, 'SAME'),
   (5, (28, 28), 1, 2, 3, 2, 'SAME'),
-  (37, (16, 16), 16, 2, 3, 1, 'SAME'),  # slices of 18 and 19 examples
+  (37, (16, 16), 16, 2, 3, 1, 'SAME'),  # slices of 16, 16 and 5 examples
   (67, (8, 8), 2, 3, 3, 2, 'SAME'),
   (3, (9, 6), 2, 3, (5, 2), (1, 3), 'SAME'),
   (4, (9, 9), 2, 3, 1, 2, 'SAME'),
@@ -79,6 +79,7 @@ def test_conv_forms_agree_with_their_gradients(
     (3, 6, 3, 1, 3, 2, 'shared'),  # all members see the same images
     (4, 5, 2, 2, 1, 2, 'member'),  # a product of matrices
     (3, 4, cpu.UNROLLED + 1, cpu.UNROLLED + 1, 3, 1, 'shared'),  # a loop over members
+    (2, 4, cpu.UNROLLED + 1, 1, 3, 2, 'member'),
   ],
 )
 def test_batch_ensemble_forms_agree_with_their_gradients(
@@ -118,7 +119,8 @@ def test_conv_is_a_sum_over_patches(float64, form, kernel, stride, padding, pads
 
 
 def test_conv_gradients_hold_under_vmap_map_and_scan(float64):
-  xs, ws, gs = randoms(0, (3, 2, 8, 8, 2), (3, 3, 3, 2, 4), (3, 2, 4, 4, 4))
+  batch = cpu.SLICE + 1  # a whole slice and a rest
+  xs, ws, gs = randoms(0, (3, batch, 8, 8, 2), (3, 3, 3, 2, 4), (3, batch, 4, 4, 4))
   pads = ((0, 1), (0, 1))
 
   def gradients(conv):
@@ -293,6 +295,17 @@ def test_bfloat16_computes_low_and_keeps_high(layer):
   total = lambda variables: layer.apply(variables, x).astype(jnp.float32).sum()
   grads = jax.jit(jax.grad(total))(variables)
   assert {a.dtype for a in jax.tree.leaves(grads)} == {jnp.dtype('float32')}
+
+
+@pytest.mark.parametrize('form', FORMS)
+def test_bfloat16_weight_gradients_add_up_in_float32(form):
+  """The second half adds 2 to each of 2,048: nothing, to a sum in bfloat16."""
+  x = np.repeat(np.float32([256, 1]), 4 * cpu.SLICE).reshape(-1, 1, 1, 1) * np.ones((1, 2, 2, 1))
+  layer = layers.Conv(1, 2, padding=0, dtype=jnp.bfloat16, form=form)
+  w = {'params': {'kernel': np.ones((2, 2, 1, 1), np.float32)}}
+  total = lambda w: layer.apply(w, x).astype(jnp.float32).sum()
+  found = jax.jit(jax.grad(total))(w)['params']['kernel']
+  np.testing.assert_allclose(found, 257 * 4 * cpu.SLICE, rtol=2**-8)
 
 
 @pytest.mark.parametrize('form', FORMS)

@@ -110,6 +110,24 @@ def test_the_loop_moves_nothing_between_host_and_device_unasked(tmp_path):
   assert len(lines) == 6
 
 
+@pytest.mark.parametrize('steps', [12, 2])
+def test_a_trace_of_some_steps(tmp_path, steps):
+  """Also of a stage that is over before its first calls are."""
+  said = []
+
+  class Says(writers.Silent):
+    def line(self, text):
+      said.append(text)
+
+  folder = tmp_path / 'profile'
+  settings = dict(profile=3, profile_folder=str(folder), steps_per_call=0)
+  fit(tmp_path / 'stage', steps=steps, writer=Says(), **settings)
+  assert len(list(folder.rglob('*.xplane.pb'))) == 1
+  (text,) = said
+  start = int(text.split(' from ')[1].split(':')[0])
+  assert (start > 1 if steps == 12 else start == 0) and f'--logdir={folder}' in text
+
+
 def test_a_finished_stage_is_not_run_again(tmp_path):
   first, _ = fit(tmp_path)
 

@@ -5,7 +5,10 @@ import platform
 import subprocess
 import sys
 
+import jax
 import pytest
+
+from ensdistill import runtime
 
 FAULTS = """
 import resource
@@ -35,3 +38,57 @@ def test_memory_of_a_step_stays_for_the_next():
 
   assert faults() < 1000
   assert faults(GLIBC_TUNABLES='glibc.malloc.tcache_count=7') > 10_000
+
+
+class Allocator:
+  """glibc, or one that refuses."""
+
+  def __init__(self, answer):
+    self.answer, self.asked = answer, []
+
+  def mallopt(self, parameter, value):
+    self.asked.append(parameter)
+    return self.answer
+
+
+@pytest.mark.parametrize('answer, asked', [(1, [-3, -1]), (0, [-3])])
+def test_an_allocator_that_refuses_is_left_alone(monkeypatch, answer, asked):
+  allocator, set_to = Allocator(answer), {}
+  for name in ('MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_', 'GLIBC_TUNABLES', 'XLA_FLAGS'):
+    monkeypatch.delenv(name, raising=False)
+  monkeypatch.setattr(runtime.platform, 'libc_ver', lambda: ('glibc', '2.31'))
+  monkeypatch.setattr(runtime.ctypes, 'CDLL', lambda _: allocator)
+  monkeypatch.setattr(runtime.jax.config, 'update', set_to.__setitem__)
+  runtime._keep_memory()
+  assert allocator.asked == asked
+  assert set_to == ({'jax_cpu_enable_async_dispatch': False} if answer else {})
+  for flags in ('--xla_force_host_platform_device_count=2', ''):
+    monkeypatch.setenv('XLA_FLAGS', flags)
+    monkeypatch.setattr(runtime.platform, 'libc_ver', lambda: ('musl', '1'))
+    runtime._keep_memory()
+  assert allocator.asked == asked
+
+
+@pytest.mark.parametrize(
+  'flags, alone', [('', True), ('=1 --xla_cpu_enable_fast_math=false', True), ('=2', False)]
+)
+def test_devices_are_counted_before_there_are_any(monkeypatch, flags, alone):
+  name = '--xla_force_host_platform_device_count'
+  monkeypatch.setenv('XLA_FLAGS', flags and name + flags)
+  assert runtime._one_cpu() == alone
+
+
+@pytest.mark.parametrize('version', [(0, 9, 1), (0, 10, 2), (0, 12, 0), (0, 13, 0)])
+def test_options_are_those_of_known_versions(monkeypatch, version):
+  monkeypatch.setattr(runtime.jax, '__version_info__', version)
+  monkeypatch.setattr(runtime.platform, 'machine', lambda: 'x86_64')
+  expected = {(0, 9): 0, (0, 10): 1, (0, 12): 2, (0, 13): 0}[version[:2]]
+  assert len(runtime.options()) == expected
+
+
+def test_options_are_options_and_the_users_flags_win(monkeypatch):
+  assert jax.jit(lambda x: x + 1).lower(1.0).compile(compiler_options=runtime.options())(1.0) == 2
+  monkeypatch.setenv('XLA_FLAGS', '--xla_cpu_experimental_ynn_fusion_type=all')
+  monkeypatch.setattr(runtime.jax, '__version_info__', (0, 10, 2))
+  runtime.prepare('', memory=False)
+  assert os.environ['XLA_FLAGS'] == '--xla_cpu_experimental_ynn_fusion_type=all'

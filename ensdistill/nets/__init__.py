@@ -1,5 +1,6 @@
 """Backbones by name. A new one is a file with its stages and a line in NETWORKS."""
 
+import dataclasses
 import inspect
 
 import jax.numpy as jnp
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 from ensdistill import names
 from ensdistill.nets import initial, layers, mlp, resnet, stack, vgg, vit, wide_resnet
 
-__all__ = ['DTYPES', 'FORMS', 'NETWORKS', 'Backbone', 'build', 'initial']
+__all__ = ['DTYPES', 'FORMS', 'NETWORKS', 'Backbone', 'build', 'initial', 'with_form']
 
 # (shape, **settings) -> stack.Network
 NETWORKS = {
@@ -49,3 +50,8 @@ def build(name, *, shape, mean, std, dtype='float32', form='auto', **settings) -
   dtype = names.lookup('dtype', dtype, DTYPES)
   own = network._asdict()
   return Backbone(shape=shape, mean=mean, std=std, dtype=dtype, form=form, **own)
+
+
+def with_form(module, form: str):
+  """The same network, of the same variables, whose layers compute in this form (layers.FORMS)."""
+  return module.clone(backbone=dataclasses.replace(module.backbone, form=form))

@@ -1,11 +1,14 @@
 """Convolution and batch norm in forms that XLA's CPU back end trains about twice as fast.
 
-Four facts shape them. A weight gradient is fast over slices of about 16 examples, and only if the
-copies that it transposes come from memory: XLA would compute the layers before anew for every
-element of them, but for what enters a loop. A convolution inside a loop is slow unless its
-dimension numbers are NHWC, HWIO, NHWC, and a vmapped one becomes a grouped one, slower still. A
-reduction over the leading axes becomes a slow reduce-window, sums of slices do not. And a matrix
-product whose operands have more than two axes transposes them first.
+Five facts shape them. A weight gradient is fast over slices of about 16 examples. Where it
+transposes them XLA computes the layers before anew for every element, unless its operand is a
+loop's input. A convolution inside a loop is slow unless its dimension numbers are NHWC, HWIO, NHWC,
+and a vmapped one becomes a grouped one, slower still. A reduction over the leading axes becomes a
+slow reduce-window, sums of slices do not. And a matrix product whose operands have more than two
+axes transposes them first.
+
+They have first derivatives in reverse mode only. Who wants others builds the network with
+form='plain'.
 """
 
 import functools
@@ -68,11 +71,12 @@ def _directions(sizes, kernel, strides, padding):
     batch = x.shape[0]
     size = min(SLICE, max(1, batch // 2))
     whole, rest = divmod(batch, size)
-    zeros = jnp.zeros((x.shape[3], *kernel, g.shape[3]), x.dtype)
+    precise = jnp.promote_types(x.dtype, jnp.float32)  # many bfloat16 terms would not add up
+    zeros = jnp.zeros((x.shape[3], *kernel, g.shape[3]), precise)
     total = lax.fori_loop(0, whole, add_slice, zeros)
     if rest:
       total = total + part(x[-rest:], g[-rest:])
-    return total.transpose(1, 2, 0, 3)
+    return total.astype(x.dtype).transpose(1, 2, 0, 3)
 
   return unrolled(forward), unrolled(input_gradient), unrolled(weight_gradient)
 
@@ -112,6 +116,7 @@ conv.defvjp(_conv_forward, _conv_backward)
 def member_conv(x, w, strides, padding):
   """A kernel for each member: x [B, M or 1, H, W, C], w [M, h, w, C, O] -> [B, M, H', W', O]."""
   members, (channels, features) = w.shape[0], w.shape[3:]
+  assert x.shape[1] in (1, members), (x.shape, w.shape)
   if x.shape[1] == 1:  # the same images for all members: their features side by side
     side_by_side = w.transpose(1, 2, 3, 0, 4).reshape(*w.shape[1:3], channels, members * features)
     y = conv(x[:, 0], side_by_side, strides, padding)

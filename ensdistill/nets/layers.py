@@ -1,8 +1,8 @@
 """Layers over any leading axes: [..., H, W, C] for convolutions, [..., C] for dense ones.
 
 Parameters and batch statistics are float32; `dtype` is what convolutions and products compute in.
-`form` says how: 'plain' (lax), 'cpu' (the forms of cpu.py, which give the same numbers), or 'auto':
-'cpu' where there is one device and it is a CPU.
+`form` says how: 'plain' (lax), 'cpu' (the forms of cpu.py; the same numbers to rounding), or
+'auto': 'cpu' on a CPU, but for what XLA itself spreads over several devices.
 """
 
 import functools
@@ -26,9 +26,14 @@ he_normal = nn.initializers.he_normal()
 
 
 def _is_cpu(form: str) -> bool:
-  return form == 'cpu' or (
-    form == 'auto' and jax.default_backend() == 'cpu' and jax.device_count() == 1
-  )
+  return form == 'cpu' or (form == 'auto' and jax.default_backend() == 'cpu' and _on_one_device())
+
+
+def _on_one_device() -> bool:
+  """Whether what is traced runs on one device: it is the only one, or a shard_map chose it."""
+  spread = jax.sharding.get_abstract_mesh()
+  is_manual = lambda axis: axis in spread.manual_axes or spread.shape[axis] == 1
+  return jax.device_count() == 1 or (not spread.empty and all(map(is_manual, spread.axis_names)))
 
 
 def _pair(value):
@@ -148,7 +153,10 @@ def _batch_ensemble(layer, x, own_axes):
 
 
 def _kernels_of_members(layer, x, r, s):
-  """s_m * W(r_m * x_m) as W_m x_m: the factors' gradients are sums over kernels, not images."""
+  """s_m * W(r_m * x_m) as W_m x_m: the factors' gradients are sums over kernels, not images.
+
+  The price is M kernels, and as many gradients, while the layer computes.
+  """
   w = layer.weight(x)[None] * r[:, None, None, :, None] * s[:, None, None, None, :]
   images = x.astype(layer.dtype).reshape((-1, *x.shape[-4:]))
   y = cpu.member_conv(images, w.astype(layer.dtype), *layer.window(x))
