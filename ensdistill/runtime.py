@@ -20,8 +20,7 @@ def prepare(cache: str | None = None, *, flags: bool = True, memory: bool = True
   """
   if flags:
     given = os.environ.get('XLA_FLAGS', '')
-    chosen = {name: value for name, value in options().items() if name not in given}
-    new = [f'--{name}={str(value).lower()}' for name, value in chosen.items()]
+    new = [f'--{name}={value}' for name, value in options().items() if name not in given]
     os.environ['XLA_FLAGS'] = ' '.join(filter(None, [given, *new]))
   if memory:
     _keep_memory()
@@ -30,19 +29,14 @@ def prepare(cache: str | None = None, *, flags: bool = True, memory: bool = True
     _compilation_cache(pathlib.Path(folder))
 
 
-def options() -> dict[str, str | bool]:
+def options() -> dict[str, str]:
   """XLA's options by version, for an unknown one aborts it.
 
-  jax 0.10 to 0.12 hand convolutions to YNNPACK, which is slower at them than Eigen; 0.12 can call
-  oneDNN, which is faster (benchmarks/NOTES.md).
+  jax 0.10 to 0.12 hand convolutions to YNNPACK, which is slower at them than Eigen. oneDNN, which
+  0.12 could call, is faster, but what calls it cannot be written to the compilation cache.
   """
-  version = jax.__version_info__[:2]
-  chosen = {}
-  if (0, 10) <= version <= (0, 12):
-    chosen['xla_cpu_experimental_ynn_fusion_type'] = ''
-  if version == (0, 12) and platform.machine() == 'x86_64':
-    chosen['xla_cpu_experimental_onednn_custom_call'] = True
-  return chosen
+  known = (0, 10) <= jax.__version_info__[:2] <= (0, 12)
+  return {'xla_cpu_experimental_ynn_fusion_type': ''} if known else {}
 
 
 def _keep_memory() -> None:

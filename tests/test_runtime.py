@@ -81,9 +81,7 @@ def test_devices_are_counted_before_there_are_any(monkeypatch, flags, alone):
 @pytest.mark.parametrize('version', [(0, 9, 1), (0, 10, 2), (0, 12, 0), (0, 13, 0)])
 def test_options_are_those_of_known_versions(monkeypatch, version):
   monkeypatch.setattr(runtime.jax, '__version_info__', version)
-  monkeypatch.setattr(runtime.platform, 'machine', lambda: 'x86_64')
-  expected = {(0, 9): 0, (0, 10): 1, (0, 12): 2, (0, 13): 0}[version[:2]]
-  assert len(runtime.options()) == expected
+  assert len(runtime.options()) == ((0, 10) <= version[:2] <= (0, 12))
 
 
 def test_options_are_options_and_the_users_flags_win(monkeypatch):
