@@ -72,8 +72,8 @@ def measure(row: Row, seconds: float, turn: float) -> dict:
 
 
 def _unrolls(row: Row) -> bool:
-  """Where a vmapped convolution is one call a member."""
-  return row.network != 'mlp' and jax.default_backend() == 'cpu' and jax.device_count() == 1
+  """Whether a vmapped convolution is one call a member."""
+  return row.network != 'mlp' and jax.default_backend() == 'cpu'
 
 
 STRATEGIES = (*members.STRATEGIES, 'shard_map')

@@ -13,8 +13,6 @@ The ceiling is a product of large matrices, MB is what XLA plans to hold (argume
 temporaries). With --json a call goes on where the one before stopped.
 """
 
-import contextlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -165,11 +163,11 @@ def others(row: Row) -> dict[str, timing.Contender]:
   """The plain baseline and, where it is installed, PyTorch."""
   problem = problems.problem(row)
   found = {'plain': plain(problem)}
-  with contextlib.suppress(ImportError):
+  try:
     from benchmarks import eager
-
-    found |= eager.contenders(problem)
-  return found
+  except ImportError:  # no PyTorch here
+    return found
+  return found | eager.contenders(problem)
 
 
 def measure(row: Row, seconds: float, turn: float) -> dict:
@@ -197,6 +195,7 @@ def measure(row: Row, seconds: float, turn: float) -> dict:
   return {
     'row': row._asdict(),
     'flops': flops,
+    'ceiling_flops_per_second': flops_of_matmul / float(np.median(taken['matmul'])),
     'rounds': len(taken['ours']),
     'input_share': timing.ratio(taken, 'input', 'ours'),
     'contenders': found,

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import functools
 import json
 import math
 import multiprocessing
@@ -17,6 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from ensdistill import runtime
+
+FORMAT = 2  # of the files of tables
 
 
 class Contender(NamedTuple):
@@ -36,33 +37,47 @@ def apart(make: Callable[..., dict[str, Contender]], *arguments):
   context = multiprocessing.get_context('spawn')
   here, there = context.Pipe()
   process = context.Process(target=_serve, args=(there, make, *arguments), daemon=True)
-  process.start()
-  there.close()  # so that an end of the process is an end of file here
 
-  def run(name, count):
-    here.send((name, count))
-    here.recv()
+  def answer(what, question=None):
+    try:
+      if question:
+        here.send(question)
+      return here.recv()
+    except (EOFError, OSError) as error:
+      process.join(10)
+      raise RuntimeError(f'{what} died in its process (exit code {process.exitcode})') from error
 
   try:
-    described = here.recv()
+    process.start()
+    there.close()  # so that an end of the process is an end of file here
+    device, described = answer('what makes the contenders')
+    if device != _device():
+      raise RuntimeError(f'a second process gets {device}, this one has {_device()}')
     yield {
-      name: Contender(functools.partial(run, name), *facts) for name, facts in described.items()
+      name: Contender(lambda count, name=name: answer(name, (name, count)), *facts)
+      for name, facts in described.items()
     }
   finally:
     here.close()
-    process.join(10)
-    process.kill()
+    if process.pid:
+      process.join(10)
+      process.kill()
+      process.join()
 
 
 def _serve(pipe, make, *arguments):
   prepare(flags=False, memory=False)
   contenders = make(*arguments)
-  pipe.send({name: tuple(contender[1:]) for name, contender in contenders.items()})
-  with contextlib.suppress(EOFError):
+  pipe.send((_device(), {name: tuple(one[1:]) for name, one in contenders.items()}))
+  with contextlib.suppress(EOFError, OSError):  # nobody asks any more
     while True:
       name, count = pipe.recv()
       contenders[name].run(count)
       pipe.send(None)
+
+
+def _device() -> str:
+  return jax.devices()[0].device_kind
 
 
 def prepare(*, flags: bool = True, memory: bool = True) -> None:
@@ -137,7 +152,12 @@ def matmul(dtype: str) -> tuple[Contender, float]:
   size = 2048 if jax.default_backend() == 'cpu' else 8192
   a, b = jax.random.normal(jax.random.key(0), (2, size, size)).astype(dtype)
   multiply = jax.jit(jnp.matmul)
-  run = lambda count: jax.block_until_ready([multiply(a, b) for _ in range(count)])
+
+  def run(count):
+    for _ in range(count):
+      last = multiply(a, b)
+    jax.block_until_ready(last)
+
   return Contender(run), 2 * size**3
 
 
@@ -146,18 +166,18 @@ class Table:
 
   def __init__(self, path: str | None):
     self._path = path and pathlib.Path(path)
-    described = {'machine': machine(), 'versions': runtime.versions()}
+    described = {'format': FORMAT, 'machine': machine(), 'versions': runtime.versions()}
     self.saved = described | {'rows': {}}
     print(f'machine: {json.dumps(described["machine"])}')
     print(f'versions: {json.dumps(described["versions"])}', flush=True)
     if self._path and self._path.exists():
       self.saved = json.loads(self._path.read_text())
       if self._identity(self.saved) != self._identity(described):
-        raise SystemExit(f'{path} holds figures of another machine or versions: name another file')
+        raise SystemExit(f'{path} is of another machine or other versions: name another file')
 
   @staticmethod
   def _identity(saved):
-    return saved['machine']['processor'], saved['versions']
+    return saved.get('format'), saved['machine']['processor'], saved['versions']
 
   @property
   def rows(self) -> dict[str, dict]:
@@ -208,8 +228,9 @@ def markdown(head: list[str], rows: list[list]) -> str:
   return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
-def between(median: float, extremes: tuple[float, float]) -> str:
-  return f'{show(median)} ({"–".join(map(show, extremes))})'
+def between(median: float, ends: tuple[float, float]) -> str:
+  """1.2 (1.1–1.3)."""
+  return f'{show(median)} ({"–".join(map(show, ends))})'
 
 
 def show(value) -> str:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import data, members, mesh
+from ensdistill import data, members, mesh, trace
 
 
 class NonFinite(ArithmeticError):
@@ -220,7 +220,9 @@ class _Clock:
     self.last_log = max((p for p in self.log_points if p <= at), default=0)
     self.seconds_per_step, self.calls = None, 0
     self.latest, self.saved_at = {}, time.monotonic()
-    self.profiling, self.traced_from = contextlib.ExitStack(), None
+    settle = functools.partial(self.collect, everything=True)
+    say = lambda text: loop.writer.line(f'{stage}: {text}')
+    self.trace = trace.Trace(loop.profile, loop.profile_folder, at, steps, settle, say)
     self.at, self.batch, self.last_count = at, batch, 0
 
   def __enter__(self):
@@ -233,15 +235,16 @@ class _Clock:
     try:
       if error[0] is None:
         self.collect(everything=True)
+        self.trace.finish()
     finally:
-      self.profiling.close()
+      self.trace.abort()
       self.progress.close()
 
   def next_count(self, at: int) -> int:
     """Steps of the next call: up to the next event, and about a quarter of a second."""
     count = self.loop.steps_per_call or (20 if jax.process_count() > 1 else self._affordable())
     count = min(count, next(event for event in self.events if event > at) - at)
-    return self._profile(at, count)
+    return self.trace.limit(at, count, self.calls)
 
   def _affordable(self) -> int:
     if self.seconds_per_step is None:
@@ -320,18 +323,3 @@ class _Clock:
       elapsed = max(now - self.collected_at, 1e-6) / steps
       self.seconds_per_step = 0.5 * (self.seconds_per_step or elapsed) + 0.5 * elapsed
     self.collected_at = now
-
-  def _profile(self, at: int, count: int) -> int:
-    """Traces steps after the first two calls, or the stage's last ones -> steps of this call."""
-    wanted, folder = self.loop.profile, self.loop.profile_folder
-    if wanted and self.traced_from is None:
-      if self.calls < 2 and self.steps - at > wanted:
-        return count
-      self.traced_from = at
-      note = f'{self.stage}: a trace of {wanted} steps from {at}: tensorboard --logdir={folder}'
-      self.profiling.callback(self.loop.writer.line, note)
-      self.profiling.enter_context(jax.profiler.trace(folder))
-    if not wanted or at >= self.traced_from + wanted:
-      self.profiling.close()
-      return count
-    return min(count, self.traced_from + wanted - at)

@@ -58,13 +58,16 @@ def _keep_memory() -> None:
 
 
 def _one_cpu() -> bool:
-  """Whether JAX will run on one CPU device, as far as its settings tell."""
-  platforms = (jax.config.jax_platforms or 'cpu').split(',')
-  forced = re.search(
-    r'--xla_force_host_platform_device_count=(\d+)', os.environ.get('XLA_FLAGS', '')
-  )
-  devices = int(forced[1]) if forced else max(1, jax.config.jax_num_cpu_devices)
-  return 'cpu' in platforms and devices == 1
+  """Whether JAX will run on one CPU device, as far as its settings tell.
+
+  Where they leave the platform open it may be a GPU: there this does not matter.
+  """
+  flag = r'--xla_force_host_platform_device_count=(\d+)'
+  forced = re.findall(flag, os.environ.get('XLA_FLAGS', ''))
+  devices = jax.config.jax_num_cpu_devices
+  if devices < 0:  # not set
+    devices = int(forced[-1]) if forced else 1
+  return devices == 1 and (jax.config.jax_platforms or 'cpu').split(',')[0] == 'cpu'
 
 
 def default_cache() -> str:

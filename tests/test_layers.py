@@ -299,13 +299,14 @@ def test_bfloat16_computes_low_and_keeps_high(layer):
 
 @pytest.mark.parametrize('form', FORMS)
 def test_bfloat16_weight_gradients_add_up_in_float32(form):
-  """The second half adds 2 to each of 2,048: nothing, to a sum in bfloat16."""
-  x = np.repeat(np.float32([256, 1]), 4 * cpu.SLICE).reshape(-1, 1, 1, 1) * np.ones((1, 2, 2, 1))
+  """8,192 and many slices of 16, each of which a sum in bfloat16 would round away."""
+  x = np.r_[np.float32([8192]), np.ones(40 * cpu.SLICE, np.float32)].reshape(-1, 1, 1, 1)
+  x = x * np.ones((1, 2, 2, 1), np.float32)
   layer = layers.Conv(1, 2, padding=0, dtype=jnp.bfloat16, form=form)
   w = {'params': {'kernel': np.ones((2, 2, 1, 1), np.float32)}}
   total = lambda w: layer.apply(w, x).astype(jnp.float32).sum()
   found = jax.jit(jax.grad(total))(w)['params']['kernel']
-  np.testing.assert_allclose(found, 257 * 4 * cpu.SLICE, rtol=2**-8)
+  np.testing.assert_allclose(found, 8192 + 40 * cpu.SLICE, rtol=2**-7)
 
 
 @pytest.mark.parametrize('form', FORMS)

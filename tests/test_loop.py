@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
-from ensdistill import build, checkpoint, loop, members, nets, train, writers
+from ensdistill import build, checkpoint, loop, members, nets, trace, train, writers
 
 CONFIG = tiny.config(teacher__steps=12)
 DATA = tiny.dataset()
@@ -110,22 +110,53 @@ def test_the_loop_moves_nothing_between_host_and_device_unasked(tmp_path):
   assert len(lines) == 6
 
 
-@pytest.mark.parametrize('steps', [12, 2])
-def test_a_trace_of_some_steps(tmp_path, steps):
-  """Also of a stage that is over before its first calls are."""
-  said = []
+class Says(writers.Silent):
+  """A writer that keeps what is said."""
 
-  class Says(writers.Silent):
-    def line(self, text):
-      said.append(text)
+  def __init__(self):
+    self.said = []
 
-  folder = tmp_path / 'profile'
-  settings = dict(profile=3, profile_folder=str(folder), steps_per_call=0)
-  fit(tmp_path / 'stage', steps=steps, writer=Says(), **settings)
+  def line(self, text):
+    self.said.append(text)
+
+
+def test_a_trace_is_written(tmp_path):
+  folder, writer = tmp_path / 'profile', Says()
+  fit(tmp_path / 'stage', steps=4, writer=writer, profile=3, profile_folder=str(folder))
   assert len(list(folder.rglob('*.xplane.pb'))) == 1
-  (text,) = said
-  start = int(text.split(' from ')[1].split(':')[0])
-  assert (start > 1 if steps == 12 else start == 0) and f'--logdir={folder}' in text
+  (text,) = writer.said
+  assert 'traced 3 steps from 1 on' in text and f'--logdir={folder}' in text
+
+
+@pytest.mark.parametrize(
+  'steps, per_call, start, expected',
+  [
+    (12, 1, 0, [2, 5]),
+    (12, 5, 0, [9, 12]),
+    (99, 5, 0, [10, 13]),
+    (12, 12, 0, [9, 12]),
+    (4, 4, 0, [1, 4]),  # hardly longer than the trace
+    (2, 2, 0, [0, 2]),  # shorter
+    (12, 5, 11, [11, 12]),  # goes on with its last step
+  ],
+)
+def test_a_trace_holds_its_steps_and_no_others(monkeypatch, steps, per_call, start, expected):
+  at, seen, said, settled = start, [], [], []
+
+  @contextlib.contextmanager
+  def traced(folder):
+    seen.extend([folder, at])
+    yield
+    seen.append(at)
+
+  monkeypatch.setattr(jax.profiler, 'trace', traced)
+  one = trace.Trace(3, 'there', start, steps, lambda: settled.append(at), said.append)
+  calls = 0
+  while at < steps:
+    at, calls = at + one.limit(at, min(per_call, steps - at), calls), calls + 1
+  one.finish()
+  one.abort()
+  assert seen == ['there', *expected] and settled == expected and len(said) == 1
 
 
 def test_a_finished_stage_is_not_run_again(tmp_path):

@@ -11,12 +11,15 @@ from ensdistill import safe
 PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np, tiny
 from ensdistill import build, checkpoint, distil, loop, members, mesh, train
+from ensdistill.nets import layers
 
 training = tiny.dataset(size=64)
 config = tiny.config(network__name='resnet', network__depth=8, network__hidden=None,
                      augment__crop=1, augment__flip=True)
 method = build.teacher_method(config, training)
 keys = train.keys(jax.random.key(0), range(4))
+asked, on_one_device = set(), layers._on_one_device
+layers._on_one_device = lambda: [asked.add(on_one_device()), on_one_device()][1]
 
 def run(devices):
   where = mesh.make(4, 16, devices)
@@ -26,9 +29,11 @@ def run(devices):
     return train.train_step(state, mesh.split_batch(where, batch), None, method)
   states = mesh.place(train.start(*keys, method, jnp.zeros((1, 8, 8, 1))), mesh.by_member(where))
   arrays = mesh.place(build.arrays(training.train, training), mesh.replicated(where))
-  program = jax.jit(mesh.over_members(members.lift(step, 'vmap'), where))
+  program = jax.jit(mesh.over_members(members.lift(step, 'loop'), where))
+  asked.clear()
   for _ in range(20):
     states, logs = jax.block_until_ready(program(states, arrays))
+  assert asked == {where.shape['data'] == 1}  # members on one device each have the CPU's forms
   return where, jax.device_get((states.variables, logs['loss']))
 
 where, eight = run(jax.devices())

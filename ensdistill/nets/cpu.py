@@ -1,8 +1,8 @@
 """Convolution and batch norm in forms that XLA's CPU back end trains about twice as fast.
 
-Five facts shape them. A weight gradient is fast over slices of about 16 examples. Where it
-transposes them XLA computes the layers before anew for every element, unless its operand is a
-loop's input. A convolution inside a loop is slow unless its dimension numbers are NHWC, HWIO, NHWC,
+Five facts shape them. A weight gradient is fast over slices of about 16 examples. It transposes
+them, and XLA computes what lies before a transposition anew for every element, unless that enters a
+loop. A convolution inside a loop is slow unless its dimension numbers are NHWC, HWIO, NHWC,
 and a vmapped one becomes a grouped one, slower still. A reduction over the leading axes becomes a
 slow reduce-window, sums of slices do not. And a matrix product whose operands have more than two
 axes transposes them first.

@@ -2,7 +2,7 @@
 
 Parameters and batch statistics are float32; `dtype` is what convolutions and products compute in.
 `form` says how: 'plain' (lax), 'cpu' (the forms of cpu.py; the same numbers to rounding), or
-'auto': 'cpu' on a CPU, but for what XLA itself spreads over several devices.
+'auto': 'cpu' where what is traced is known to run on one CPU device.
 """
 
 import functools
