@@ -48,6 +48,22 @@ _, one = run(jax.devices()[:1])
 difference = tiny.largest_difference(eight, one)
 assert difference < 1e-5, difference
 assert tiny.largest_difference(two_by_four, one) < 1e-5
+
+# The CPU's forms themselves, a member on each device.
+layers._on_one_device = on_one_device
+random = np.random.default_rng(0)
+x, kernels = np.float32(random.normal(size=(17, 8, 8, 2))), random.normal(size=(4, 3, 3, 2, 4))
+
+def gradient(form):
+  conv = layers.Conv(4, form=form)
+  loss = lambda w, x: (conv.apply({'params': {'kernel': w}}, x) ** 2).mean()
+  return members.lift(jax.grad(loss), 'loop')
+
+where = mesh.make(4, 17, jax.devices()[:4])
+spread = jax.jit(mesh.over_members(gradient('auto'), where))(np.float32(kernels), x)
+together = jax.jit(gradient('plain'))(np.float32(kernels), x)
+assert dict(where.shape) == {'data': 1, 'member': 4}
+np.testing.assert_allclose(spread, together, rtol=1e-4, atol=1e-5)
 print('largest difference', difference)
 """
 
