@@ -13,7 +13,8 @@ import time
 import jax
 import numpy as np
 
-from ensdistill import evaluate, mesh, metrics, predictive, runtime
+from ensdistill import mesh, metrics, predictive, runtime
+from ensdistill.evaluation import inference
 
 
 def network(variables, features_BF):
@@ -39,7 +40,7 @@ def blocks(x, size=1000):
 
 
 def program(batch):
-  return evaluate.Program(network, batch=batch, device_mesh=mesh.make(1, batch))
+  return inference.Program(network, batch=batch, device_mesh=mesh.make(1, batch))
 
 
 def everything(size=10_000, members=8, classes=100) -> float:

@@ -22,7 +22,9 @@ import psutil  # comes with Grain
 
 from benchmarks import timing
 from configs import common
-from ensdistill import build, data, train
+from ensdistill import data
+from ensdistill.config import build
+from ensdistill.training import step as train
 
 DIFFERENT = 500  # files; the others are links to them
 CLASSES = 100

@@ -10,9 +10,12 @@ import numpy as np
 
 from benchmarks import timing
 from configs import common
-from ensdistill import build, data, loop, members, mesh, nets, runtime, train, writers
-from ensdistill import config as config_lib
+from ensdistill import data, members, mesh, nets, runtime
+from ensdistill.config import build, settings
+from ensdistill.logs import writers
 from ensdistill.perturb import Space
+from ensdistill.training import loop
+from ensdistill.training import step as train
 
 NETWORKS = {
   'mlp': dict(name='mlp', hidden=(100, 100)),
@@ -55,7 +58,7 @@ def problem(row: Row, strategy: str = 'auto') -> Problem:
   """CIFAR-10's recipe for the row's method, with the row's network and one rate, on noise."""
   alone = row.method == 'teacher'
   config = common.make('single' if alone else row.method, 'cifar10')
-  unset = dict.fromkeys(config_lib.optional(nets.NETWORKS))
+  unset = dict.fromkeys(settings.optional(nets.NETWORKS))
   config.network.update(unset | NETWORKS[row.network] | {'dtype': row.dtype})
   if row.network == 'mlp':
     config.augment.update(crop=0, flip=False)

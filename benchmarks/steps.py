@@ -21,7 +21,7 @@ import optax
 from benchmarks import problems, timing
 from benchmarks.problems import Row
 from ensdistill import members, nets
-from ensdistill.train import TrainState
+from ensdistill.training.step import TrainState
 
 PERTURBED = ('latentbe_tdiv_sdiv', 'be_confods')
 ROWS = {

@@ -6,26 +6,25 @@ within minutes on two CPU cores; 'paper' is a paper's own network, and its sched
 known). A layer that names another network or optimiser drops what the old one's settings were.
 """
 
-from ensdistill import config as config_lib
-from ensdistill import identity
+from ensdistill.config import checks, identity, settings
 
 
 def make(method: str, dataset: str, variant: str = ''):
   """The configuration of a method on a data set, in a variant."""
-  config_lib.one_of('method', method, METHODS)
-  config_lib.one_of('recipe', dataset, DATA)
-  config_lib.one_of('variant', variant, ('', 'small', 'paper'))
-  config = config_lib.default()
+  checks.one_of('method', method, METHODS)
+  checks.one_of('recipe', dataset, DATA)
+  checks.one_of('variant', variant, ('', 'small', 'paper'))
+  config = settings.default()
   config.name = '_'.join(filter(None, (method, dataset, variant)))
   layers = [DATA[dataset], METHODS[method], PAIRS.get((method, dataset), {})]
   if variant == 'small':
     layers.append(SMALL[dataset])
   if variant == 'paper':
-    config_lib.one_of("method with a 'paper' variant", f'{method}_{dataset}', PAPER)
+    checks.one_of("method with a 'paper' variant", f'{method}_{dataset}', PAPER)
     layers.append(PAPER[f'{method}_{dataset}'])
   for layer in layers:
     config.update(layer)
-    config_lib.forget_replaced(config, identity.flatten(layer))
+    settings.forget_replaced(config, identity.flatten(layer))
   if variant == 'small':
     config.network.update(SMALL_NETWORKS.get(config.network.name, {}))
   return config

@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ensdistill import build, cost, data, evaluate, measure, mesh, metrics, sets
+from ensdistill import data, mesh, metrics
+from ensdistill.config import build
+from ensdistill.evaluation import cost, inference, measure, sets
 from ensdistill.metrics import influence
 
 
@@ -77,9 +79,9 @@ def _networks(section, dataset, teacher, distilled, inputs) -> list[Callable]:
 
   def network(method, freeze):
     predictive = functools.partial(method.objective.predictive, method.family)
-    program = evaluate.Program(lambda v, x: predictive(freeze(v).outputs(x)), **settings)
+    program = inference.Program(lambda v, x: predictive(freeze(v).outputs(x)), **settings)
     units = dataset.target_mean, dataset.target_std
-    return lambda variables, x: evaluate.in_units(program(variables, x), *units)
+    return lambda variables, x: inference.in_units(program(variables, x), *units)
 
   whole = network(teacher.method, teacher.freeze)
 

@@ -14,8 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import build, data, evaluate, families, metrics, nets, objectives, safe, students
-from ensdistill.config import given
+from ensdistill import data, families, metrics, nets, objectives, students
+from ensdistill.config import build
+from ensdistill.config.settings import given
+from ensdistill.evaluation import inference
+from ensdistill.storage import safe
 
 FORMAT = 1
 
@@ -59,7 +62,7 @@ class Model:
   def predictive(self, x, batch_size: int = 500):
     """The predictive distribution for inputs as the data set holds them, in the target's units."""
     predictive = jax.device_get(self.distribution(jnp.asarray(self.outputs(x, batch_size))))
-    return evaluate.in_units(predictive, self.spec['target_mean'], self.spec['target_std'])
+    return inference.in_units(predictive, self.spec['target_mean'], self.spec['target_std'])
 
   def predict(self, x, batch_size: int = 500) -> Prediction:
     """Probabilities (or means) and uncertainties, as numpy arrays."""

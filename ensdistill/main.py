@@ -28,7 +28,7 @@ def _parse(argv):
       sys.path.insert(1, str(pathlib.Path(path).resolve().parent.parent))
   try:
     rest = flags.FLAGS(argv)
-    from ensdistill import config as config_lib  # slow: the help must not wait for it
+    from ensdistill.config import settings
 
     if len(rest) > 1:
       raise ValueError(
@@ -38,7 +38,7 @@ def _parse(argv):
       raise ValueError('--config is missing: --config=configs/kd_digits.py, say')
     _CONFIG.value.to_dict()  # a config file that could not be read fails here
     overridden = config_flags.get_override_values(flags.FLAGS['config'])
-    config_lib.forget_replaced(_CONFIG.value, overridden)
+    settings.forget_replaced(_CONFIG.value, overridden)
     return rest
   except Exception as error:
     if isinstance(error, (KeyError, AttributeError)):
@@ -59,7 +59,7 @@ def main(argv):
   logging.set_verbosity(logging.WARNING)  # JAX's notes on back ends that are not here
   from ensdistill import run
   from ensdistill.data import DataError
-  from ensdistill.loop import NonFinite
+  from ensdistill.training.loop import NonFinite
 
   try:
     run.run(run.prepare(_CONFIG.value, _WORKDIR.value))

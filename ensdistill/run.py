@@ -8,21 +8,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ensdistill import (
-  build,
-  compare,
-  data,
-  distil,
-  export,
-  identity,
-  report,
-  runtime,
-  safe,
-  sets,
-  writers,
-)
-from ensdistill import config as config_lib
+from ensdistill import compare, data, distillation, export, report, runtime
 from ensdistill import teacher as teacher_lib
+from ensdistill.config import build, checks, identity
+from ensdistill.evaluation import sets
+from ensdistill.logs import writers
+from ensdistill.storage import safe
 
 
 class UsageError(ValueError):
@@ -46,13 +37,13 @@ def prepare(config, workdir: str | None = None) -> Plan:
       f'{jax.process_count()} processes: a run is one process that drives all devices of its host'
     )
   try:
-    config_lib.check(config)
+    checks.check(config)
     folder = pathlib.Path(workdir or config.workdir or pathlib.Path('runs', config.name))
     dataset, training = load_data(config)
-    config_lib.settle_targets(config, training.streams)
-    config_lib.check_fits(config, dataset.family)
+    checks.settle_targets(config, training.streams)
+    checks.check_fits(config, dataset.family)
     build.teacher_method(config, dataset)
-    distil.phases(config, training)
+    distillation.phases(config, training)
     build.check_augmentation(config, dataset)
     evaluated = {'ood': config.evaluate.ood, 'shifts': config.evaluate.shift}
     sets.check(dataset, dir=config.data.dir or None, **evaluated)
@@ -120,7 +111,7 @@ def _stages(plan: Plan, writer) -> dict:
 
   root = teacher_root(config, folder)
   teacher = timed('teacher', teacher_lib.obtain(config, dataset, root, writer))
-  student = timed('student', distil.distil(config, training, teacher, folder, writer))
+  student = timed('student', distillation.distil(config, training, teacher, folder, writer))
   compared = timed('evaluation', compare.compare(config, dataset, teacher, student, writer))
   export.save_all(folder, config, dataset, student)
   probes = report.collect(config, dataset, teacher, student)

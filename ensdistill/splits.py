@@ -13,23 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import (
-  build,
-  checkpoint,
-  data,
-  distil,
-  evaluate,
-  loop,
-  measure,
-  members,
-  mesh,
-  train,
-)
-from ensdistill import config as config_lib
-from ensdistill import sets as sets_lib
-from ensdistill.config import KEPT
+from ensdistill import data, distillation, members, mesh
+from ensdistill.config import build, checks
+from ensdistill.config.settings import KEPT
 from ensdistill.data.dataset import Dataset, Split
+from ensdistill.evaluation import inference, measure
+from ensdistill.evaluation import sets as sets_lib
 from ensdistill.perturb import Space
+from ensdistill.storage import checkpoint
+from ensdistill.training import loop
+from ensdistill.training import step as train
 
 _NO_SHIFT = ('none', 'default')  # tables have none by default
 
@@ -66,13 +59,13 @@ def load(config, numbers) -> list[Dataset]:
       raise ValueError(
         f'{name} has no effect on splits of tables that are trained together: unset it'
       )
-  config_lib.check(config)
+  checks.check(config)
   settings = build.data_settings(config.data)
   found = []
   for number in numbers:
     own = {'split': number, 'seed': config.seed + number, 'dir': config.data.dir or None}
     found.append(data.load(config.data.name, **settings | own))
-  config_lib.check_fits(config, found[0].family)
+  checks.check_fits(config, found[0].family)
   return found
 
 
@@ -135,14 +128,14 @@ def teachers(config, datasets, folder, writer) -> Trained:
 def students(config, datasets, teacher: Trained, folder, writer) -> Trained:
   """The students of all splits, each of its own ensemble, trained together phase by phase."""
   config = config.copy_and_resolve_references()
-  config_lib.settle_targets(config, streams=False)
+  checks.settle_targets(config, streams=False)
   section, arrays, frozen = config.student, _stacked(datasets, 'train'), teacher.variables
   if section.targets in KEPT:
     arrays['teacher_outputs'], frozen = targets(config, datasets, teacher), None
   variables, number = None, np.arange(len(datasets), dtype=np.int32)
-  for phase_number, phase in enumerate(distil.phases(config, datasets[0])):
+  for phase_number, phase in enumerate(distillation.phases(config, datasets[0])):
     before = jax.vmap(phase.start)(variables) if phase.start else None
-    own = [distil.keys(config.seed + p, phase_number, 1) for p in range(len(datasets))]
+    own = [distillation.keys(config.seed + p, phase_number, 1) for p in range(len(datasets))]
     example = jnp.zeros((1, *datasets[0].shape))
     states = train.start(*_joined(own), phase.method, example, before)
     shared = (arrays, frozen) if frozen else (arrays,)
@@ -192,7 +185,7 @@ def _fit(config, datasets, parts, view, folder, writer):
     state, logs = train.train_step(state, batch, frozen, method)
     return Numbered(number, state), logs
 
-  score_one = evaluate.scores(
+  score_one = inference.scores(
     method, view, batch=config.evaluate.batch_size, device_mesh=running.mesh
   )
   score = lambda numbered, x, y: score_one(numbered.of, x[numbered.number], y[numbered.number])
@@ -223,13 +216,13 @@ def predict(config, datasets, seen: list[dict], trained: Trained) -> list[dict]:
   predictions = []
   for number, (dataset, sets) in enumerate(zip(datasets, seen)):
     own, units = members.take(trained.variables, number), (dataset.target_mean, dataset.target_std)
-    predictions.append({n: evaluate.in_units(program(own, x), *units) for n, x in sets.items()})
+    predictions.append({n: inference.in_units(program(own, x), *units) for n, x in sets.items()})
   return predictions
 
 
-def _program(config, trained: Trained, function, batch: int) -> evaluate.Program:
+def _program(config, trained: Trained, function, batch: int) -> inference.Program:
   """(variables of one split, x) -> function of their outputs, in blocks of inputs."""
-  return evaluate.Program(
+  return inference.Program(
     lambda variables, x: function(trained.freeze(variables).outputs(x)),
     batch=batch,
     device_mesh=mesh.make(1, batch),

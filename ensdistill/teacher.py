@@ -9,7 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import build, checkpoint, evaluate, identity, loop, members, mesh, safe, train
+from ensdistill import members, mesh
+from ensdistill.config import build, identity
+from ensdistill.evaluation import inference
+from ensdistill.storage import checkpoint, safe
+from ensdistill.training import loop
+from ensdistill.training import step as train
 
 FORMAT = 1  # of the stored files; part of the fingerprint
 
@@ -44,7 +49,7 @@ class Teacher(NamedTuple):
       if stored is not None:
         writer.line(f'teacher {self.fingerprint}: outputs on the training inputs found')
         return stored['outputs']
-      outputs = evaluate.outputs(
+      outputs = inference.outputs(
         (self.freeze, self.variables),
         dataset.train.x,
         batch=section.batch_size,
@@ -186,7 +191,7 @@ def _train(config, dataset, method, numbers, missing, folder, writer) -> dict[in
       batch=section.batch_size,
       loop=running,
       checkpointer=checkpointer,
-      score=evaluate.scores(
+      score=inference.scores(
         method, 'student', batch=config.evaluate.batch_size, device_mesh=running.mesh
       ),
       score_shared=build.validation(config, dataset),

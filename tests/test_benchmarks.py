@@ -9,7 +9,9 @@ import tiny
 from benchmarks import input as benchmark_of_input
 from benchmarks import members as members_benchmark
 from benchmarks import problems, steps, timing
-from ensdistill import data, loop, members, train
+from ensdistill import data, members
+from ensdistill.training import loop
+from ensdistill.training import step as train
 
 METHODS = ('kd', *steps.PERTURBED)
 

@@ -7,33 +7,24 @@ import pictures
 import pytest
 import tiny
 
-from ensdistill import (
-  build,
-  compare,
-  data,
-  distil,
-  measure,
-  metrics,
-  predictive,
-  run,
-  sets,
-  teacher,
-  train,
-  writers,
-)
+from ensdistill import compare, data, distillation, metrics, predictive, run, teacher
+from ensdistill.config import build
+from ensdistill.evaluation import measure, sets
+from ensdistill.logs import writers
+from ensdistill.training import step
 
 
 def untrained(config, dataset):
   """A teacher and students with random parameters: nothing here depends on what they learnt."""
   example = jnp.zeros((1, *dataset.shape))
   method = build.teacher_method(config, dataset)
-  keys = train.keys(jax.random.key(0), range(config.teacher.members))
-  variables = jax.device_get(train.start(*keys, method, example).variables)
+  keys = step.keys(jax.random.key(0), range(config.teacher.members))
+  variables = jax.device_get(step.start(*keys, method, example).variables)
   ensemble = teacher.Teacher(method, variables, 'fingerprint', None, 'vmap')
-  method = distil.phases(config, dataset)[-1].method
-  keys = train.keys(jax.random.key(1), range(config.seeds))
-  variables = jax.device_get(train.start(*keys, method, example).variables)
-  return ensemble, distil.Distilled(method, variables)
+  method = distillation.phases(config, dataset)[-1].method
+  keys = step.keys(jax.random.key(1), range(config.seeds))
+  variables = jax.device_get(step.start(*keys, method, example).variables)
+  return ensemble, distillation.Distilled(method, variables)
 
 
 @pytest.fixture(scope='module')

@@ -6,11 +6,14 @@ import sys
 
 import tiny
 
-from ensdistill import safe
+from ensdistill.storage import safe
 
 PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np, tiny
-from ensdistill import build, checkpoint, distil, loop, members, mesh, train
+from ensdistill import distillation as distil, members, mesh
+from ensdistill.config import build
+from ensdistill.storage import checkpoint
+from ensdistill.training import loop, step as train
 from ensdistill.nets import layers
 
 training = tiny.dataset(size=64)
@@ -71,7 +74,11 @@ print('largest difference', difference)
 # A BatchEnsemble on inputs moved by a gradient, in the loop itself.
 STUDENT = """
 import sys, jax, jax.numpy as jnp, tiny
-from ensdistill import build, checkpoint, loop, members, mesh, safe, train, writers
+from ensdistill import members, mesh
+from ensdistill.config import build
+from ensdistill.logs import writers
+from ensdistill.storage import checkpoint, safe
+from ensdistill.training import loop, step as train
 
 training = tiny.dataset(size=64)
 config = tiny.config(student__kind='batch_ensemble', student__factors='normal', student__steps=20,

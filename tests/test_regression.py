@@ -8,24 +8,22 @@ import tiny
 from scipy import stats
 
 from ensdistill import (
-  build,
   data,
-  distil,
-  evaluate,
+  distillation,
   export,
   families,
   members,
   objectives,
   perturb,
   run,
-  sets,
   splits,
   teacher,
-  train,
-  writers,
 )
-from ensdistill import config as config_lib
+from ensdistill.config import build, checks
+from ensdistill.evaluation import inference, sets
+from ensdistill.logs import writers
 from ensdistill.report import probes
+from ensdistill.training import step as train
 
 QUIET = writers.Silent()
 ADAM = dict(name='adam', rate=1e-2, decay=0.0)
@@ -89,11 +87,11 @@ def test_settings_of_regression_are_refused_elsewhere(changes, message):
   c = tiny.config(**changes)
   images = tiny.dataset()
   with pytest.raises(ValueError, match=message):
-    config_lib.check(c)
+    checks.check(c)
     if 'unknown' not in message:
-      config_lib.check_fits(c, images.family)
+      checks.check_fits(c, images.family)
     build.teacher_method(c, images)
-    distil.phases(c, images)
+    distillation.phases(c, images)
 
 
 def process(rng, x, length=0.7, noise=0.1):
@@ -137,7 +135,7 @@ def test_knowledge_grows_away_from_a_gaussian_process_and_the_student_follows(tm
     steps_per_call=0,
   )
   ensemble = teacher.obtain(c, toy, tmp_path, QUIET)
-  student = distil.distil(c, toy, ensemble, tmp_path / 'run', QUIET)
+  student = distillation.distil(c, toy, ensemble, tmp_path / 'run', QUIET)
   at = np.linspace(-4, 4, 81, dtype=np.float32)[:, None]
   theirs = families.gaussian.predictive(ensemble.freeze(ensemble.variables).outputs(at)).knowledge()
   own = jax.tree.map(lambda leaf: leaf[0], student.variables)
@@ -176,7 +174,7 @@ def test_what_is_trained_on_does_not_depend_on_units(tmp_path, scale):
     assert not arrays[1]['x'][:, 2].any()  # the constant column says nothing, and hurts nothing
   outputs = np.zeros((1, 2, 2), np.float32)
   predictive = families.gaussian.predictive(outputs)
-  own = evaluate.in_units(predictive, other.target_mean, other.target_std)
+  own = inference.in_units(predictive, other.target_mean, other.target_std)
   np.testing.assert_allclose(own.mean(), [other.target_mean], rtol=1e-6)
   np.testing.assert_allclose(np.sqrt(own.variance()), [other.target_std], rtol=1e-5)
 

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import tiny
 
-from ensdistill import compare, data, distil, measure, sets, splits, teacher, writers
+from ensdistill import compare, data, distillation, splits, teacher
+from ensdistill.evaluation import measure, sets
 from ensdistill.families import gaussian
+from ensdistill.logs import writers
 
 QUIET = writers.Silent()
 SMALL = dict(
@@ -100,7 +102,7 @@ def test_students_equal_those_of_separate_runs(datasets, folder, ensembles, tmp_
   changes = dict(student__kind='multi_head', student__phases=2, objective__name='members')
   found = splits.students(config(**changes), datasets, ensembles, tmp_path / 'joint', QUIET)
   settings, own = alone(datasets, folder, student__targets='stored', **changes)
-  separate = distil.distil(settings, datasets[1], own, tmp_path / 'alone', QUIET)
+  separate = distillation.distil(settings, datasets[1], own, tmp_path / 'alone', QUIET)
   together = jax.tree.map(lambda leaf: leaf[1:2], found.variables)
   assert tiny.largest_difference(together, separate.variables) < 1e-5
   other = jax.tree.map(lambda leaf: leaf[:1], found.variables)

@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 import tiny
 
-from ensdistill import checkpoint, data, distil, identity, members, safe, train, writers
+from ensdistill import data, distillation, members
 from ensdistill import teacher as teacher_lib
+from ensdistill.config import identity
+from ensdistill.logs import writers
+from ensdistill.storage import checkpoint, safe
+from ensdistill.training import step as train
 
 DATA = tiny.dataset()
 
@@ -259,7 +263,7 @@ def test_a_student_of_stored_outputs_learns_what_one_beside_its_teacher_does(cop
 
   def student(targets):
     config = tiny.config(student__targets=targets, checkpoint_seconds=1e9)
-    return distil.distil(config, DATA, teacher, copy / targets, writer).variables
+    return distillation.distil(config, DATA, teacher, copy / targets, writer).variables
 
   online = student('online')
   assert not list(teacher.folder.glob('outputs_*'))

@@ -5,10 +5,12 @@ import dataclasses
 import jax
 import numpy as np
 
-from ensdistill import config as config_lib
-from ensdistill import loop, mesh, nets, writers
+from ensdistill import mesh, nets
+from ensdistill.config import settings
 from ensdistill.data.dataset import Dataset, Split
+from ensdistill.logs import writers
 from ensdistill.perturb import Space
+from ensdistill.training import loop
 
 
 def dataset(size=48, classes=3, shape=(8, 8, 1), seed=0) -> Dataset:
@@ -41,7 +43,7 @@ def dataset(size=48, classes=3, shape=(8, 8, 1), seed=0) -> Dataset:
 
 def config(**changes):
   """The defaults, shrunk; changes by flat name with __ for dots: student__kind='single'."""
-  c = config_lib.default()
+  c = settings.default()
   small = {
     'name': 'tiny',
     'network.name': 'mlp',

@@ -1,6 +1,6 @@
 """Data sets by name, the order of their examples, and augmentation on the device."""
 
-from ensdistill.data import augment, sampler, stored, windows
+from ensdistill.data import augment, sampler
 from ensdistill.data.dataset import (
   DataError,
   Dataset,
@@ -11,7 +11,9 @@ from ensdistill.data.dataset import (
   fingerprint,
   join,
 )
-from ensdistill.data.sources import CONFIGURED, OOD_DEFAULTS, PREPARED, SOURCES, load, load_inputs
+from ensdistill.data.images import stored, windows
+from ensdistill.data.loading import load, load_inputs
+from ensdistill.data.sources import CONFIGURED, OOD_DEFAULTS, PREPARED, SOURCES
 from ensdistill.data.stream import Batch, Blocks, Stream, ahead, blocks
 
 __all__ = [

@@ -1,6 +1,6 @@
-"""python -m ensdistill.data NAME: what a data set is, and a sheet of its examples."""
+"""python -m ensdistill.data NAME: see ensdistill.commands.data."""
 
-from ensdistill import data_command
+from ensdistill.commands import data
 
 if __name__ == '__main__':
-  data_command.main()
+  data.main()

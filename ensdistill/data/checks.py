@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ensdistill.data import stored
 from ensdistill.data.dataset import DataError, Split
+from ensdistill.data.images import stored
 
 # Between these a column's numbers and their squares fit float32; below the second, relative to its
 # largest number, float32 rounds its variation away.

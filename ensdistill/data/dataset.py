@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill.data import images
+from ensdistill.data.images import sizes
 from ensdistill.perturb import Space
 
 
@@ -122,7 +122,7 @@ def join(dataset: Dataset, inputs: np.ndarray) -> Dataset:
       f'auxiliary inputs cannot join {dataset.name}, which stays in its files: set data.stream=off'
     )
   inputs = np.asarray(inputs)
-  inputs = images.as_dtype(inputs, x.dtype) if inputs.ndim == 4 else inputs.astype(x.dtype)
+  inputs = sizes.as_dtype(inputs, x.dtype) if inputs.ndim == 4 else inputs.astype(x.dtype)
   if inputs.shape[1:] != dataset.shape:
     raise ValueError(
       f'auxiliary inputs of shape {inputs.shape[1:]} cannot join {dataset.name} of shape '

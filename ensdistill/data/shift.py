@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ensdistill import names
-from ensdistill.data import augment, images, jpeg
+from ensdistill.data import augment
 from ensdistill.data.dataset import as_input
+from ensdistill.data.images import jpeg, sizes
 
 SEVERITIES = (1, 2, 3, 4, 5)
 _BLOCK = 1 << 22  # numbers that are corrupted together, which bounds the memory
@@ -54,7 +55,7 @@ def apply(name: str, severity: int, x: np.ndarray, seed: int = 0) -> np.ndarray:
   for start in range(0, len(x), size):
     block = x[start : start + size]
     padding = [(0, size - len(block))] + [(0, 0)] * 3
-    padded = images.as_dtype(np.pad(block, padding, 'edge'), np.float32)
+    padded = sizes.as_dtype(np.pad(block, padding, 'edge'), np.float32)
     corrupted = _run(name, padded, strength, shift.draw(random, padded, strength))
     blocks.append(np.asarray(corrupted)[: len(block)])
   return np.concatenate(blocks)
@@ -118,7 +119,7 @@ def _blur(x_BHWC, down_BP, right_BP, farthest: float):
 
 def _coarse(size: int, strength: float) -> np.ndarray:
   """[size, size]: pixels averaged into fewer, larger ones, which are then drawn at full size."""
-  down = images.weights(size, max(1, round(size * float(strength))))
+  down = sizes.weights(size, max(1, round(size * float(strength))))
   return down.T / down.sum(0)[:, None] @ down
 
 

@@ -18,8 +18,9 @@ import jax
 import numpy as np
 from absl import flags
 
-from ensdistill.data import sampler, stored, windows
+from ensdistill.data import sampler
 from ensdistill.data.dataset import no_labels
+from ensdistill.data.images import stored, windows
 
 _AHEAD = 2  # batches that lie ready beside the one in use
 _SHARED_MEMORY = '/dev/shm'

@@ -19,11 +19,7 @@ from ensdistill.objectives.classification import (
 )
 from ensdistill.objectives.matching import make_mean, make_members, make_none, mean, members
 from ensdistill.objectives.objective import Objective
-from ensdistill.objectives.regression import (
-  make_least_squares,
-  make_normal_wishart,
-  normal_wishart,
-)
+from ensdistill.objectives.regression import make_least_squares, make_normal_wishart, normal_wishart
 
 __all__ = [
   'OBJECTIVES',

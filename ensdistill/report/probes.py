@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ensdistill import data, evaluate, mesh, metrics
+from ensdistill import data, mesh, metrics
+from ensdistill.evaluation import inference
 
 SIDE = 90  # points of the plane along each axis
 POINTS = 300  # of a line
@@ -76,7 +77,7 @@ def _predictives(config, dataset, teacher, distilled, x) -> dict[str, Any]:
   section, method = config.evaluate, distilled.method
   settings = dict(batch=section.batch_size, precision=section.precision)
   settings |= dict(device_mesh=mesh.make(1, section.batch_size))
-  outputs = lambda *frozen: evaluate.outputs(frozen, x, **settings)
+  outputs = lambda *frozen: inference.outputs(frozen, x, **settings)
   own = teacher.method
   predictives = {
     f'ensemble-{teacher.size}': own.objective.predictive(
@@ -125,7 +126,7 @@ def _knowledge(predictive) -> np.ndarray:
 
 def _on_host(predictive, dataset):
   """A predictive distribution in the target's own units."""
-  return evaluate.in_units(jax.device_get(predictive), dataset.target_mean, dataset.target_std)
+  return inference.in_units(jax.device_get(predictive), dataset.target_mean, dataset.target_std)
 
 
 def _first(variables):

@@ -10,7 +10,9 @@ import shlex
 import sys
 import time
 
-from ensdistill import identity, runtime, safe
+from ensdistill import runtime
+from ensdistill.config import identity
+from ensdistill.storage import safe
 
 
 def write(folder: pathlib.Path, config, dataset, compared, probes, timings: dict, writer) -> dict:

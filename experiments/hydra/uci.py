@@ -24,9 +24,11 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.append(str(ROOT))
 
 from configs import common
-from ensdistill import compare, identity, runtime, safe, splits, writers
-from ensdistill import config as config_lib
+from ensdistill import compare, runtime, splits
+from ensdistill.config import checks, identity
+from ensdistill.logs import writers
 from ensdistill.report import results
+from ensdistill.storage import safe
 
 README = pathlib.Path(__file__).with_name('README.md')
 BEGIN, END = '<!-- uci: measured -->\n', '<!-- uci: end -->\n'
@@ -232,7 +234,7 @@ def main(argv=None):
   parser.add_argument('--runs', type=pathlib.Path, default=pathlib.Path('runs/uci'))
   given = parser.parse_args(argv)
   for name in given.sets:
-    config_lib.one_of('set', name, SETS)
+    checks.one_of('set', name, SETS)
   runtime.prepare()
   found, began = {}, time.monotonic()
   for name in given.sets or SETS:

@@ -1,0 +1,211 @@
+"""python -m ensdistill.evaluate --student=DIR: a finished student on any data, without training.
+
+Prints a table and, with --out, writes the metrics in the form and by the names of results.json.
+Exit codes: 2 for wrong usage, 1 for missing or damaged data; both with one line that says why.
+"""
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import time
+
+from ensdistill.main import fail
+
+# The settings of data that another set is read with as well: what a target or an image is.
+_READING = ('target', 'family', 'size', 'central')
+
+
+class Parser(argparse.ArgumentParser):
+  """Its errors are one line, as everywhere."""
+
+  def error(self, message):
+    fail(2, f'{message} (--help lists the flags)')
+
+
+def _parse(argv):
+  parser = Parser(
+    prog='python -m ensdistill.evaluate', description=__doc__.split('\n')[0], allow_abbrev=False
+  )
+
+  def add(name, metavar, help, **settings):
+    parser.add_argument(f'--{name}', metavar=metavar, help=help, **settings)
+
+  add('student', 'DIR', "a run's folder named student, or the run's folder itself", required=True)
+  add('data', 'NAME', 'the data set to test on (default: the one it was trained on)')
+  add('data_dir', 'DIR', 'the folder of prepared data sets')
+  add('ood', 'A,B', 'out-of-distribution sets, default or none', default='default')
+  add('shift', 'A,B', 'corruptions of the test set, default, all or none', default='default')
+  add('unreadable', 'stop|skip', 'images that cannot be read (default: as in training)')
+  add('shift_examples', 'N', 'so many test examples are corrupted', type=int, default=500)
+  add('batch_size', 'N', 'examples that are computed together', type=int, default=500)
+  add('out', 'FILE', 'the JSON file to write')
+  arguments = parser.parse_args(argv)
+  for name in ('shift_examples', 'batch_size'):
+    if getattr(arguments, name) < 1:
+      parser.error(f'--{name}={getattr(arguments, name)} must be at least 1')
+  return arguments
+
+
+def main(argv=None):
+  arguments = _parse(argv)
+  from ensdistill import runtime
+  from ensdistill.data import DataError
+  from ensdistill.storage import safe
+
+  runtime.prepare()
+  try:
+    model = _load(pathlib.Path(arguments.student))
+  except (ValueError, KeyError, OSError) as error:
+    fail(1, str(error))
+  try:
+    results = evaluate(model, arguments)
+    if arguments.out:
+      text = json.dumps(results, indent=2, allow_nan=False)
+      safe.write_atomic(arguments.out, text + '\n')
+  except ValueError as error:
+    fail(2, str(error))
+  except (DataError, OSError) as error:
+    fail(1, str(error))
+  print(table(results))
+
+
+def _load(folder: pathlib.Path):
+  from ensdistill import export
+
+  inner = folder / 'student'
+  return export.load(inner if inner.is_dir() else folder)
+
+
+def dataset_of(model, name: str | None = None, dir: str | None = None, unreadable: str = 'stop'):
+  """The data set that a student is tested on, as it was cut for its training or by its name.
+
+  Another set is read as that one was, as far as it has the same settings.
+  """
+  from ensdistill import data
+
+  spec = model.spec
+  settings = spec['data_settings'] | {'unreadable': unreadable}
+  if name not in (None, spec['data']):
+    known = {'unreadable', *data.sources.settings_of(name, dir).intersection(_READING)}
+    settings = {key: value for key, value in settings.items() if key in known}
+    if name.startswith('folder:'):
+      settings.setdefault('size', spec['shape'][0])
+  dataset = data.load(name or spec['data'], dir=dir, **settings)
+  if (dataset.family, dataset.targets) != (spec['family'], spec['targets']):
+    raise ValueError(
+      f'{dataset.name} has {dataset.targets} targets ({dataset.family}), the student predicts '
+      f'{spec["targets"]} ({spec["family"]})'
+    )
+  if dataset.classes and spec['classes'] and list(dataset.classes) != spec['classes']:
+    ours, theirs = next(pair for pair in zip(dataset.classes, spec['classes']) if len({*pair}) > 1)
+    raise ValueError(
+      f'{dataset.name} has class {ours!r} where the student was trained on {theirs!r}: its classes '
+      'must have the same names in the same order'
+    )
+  shape = tuple(spec['shape'])
+  if dataset.shape != shape and not len(dataset.shape) == len(shape) == 3:
+    raise ValueError(
+      f'{dataset.name} has inputs of shape {dataset.shape}, the student takes {shape}'
+    )
+  if dataset.shape == shape:
+    return dataset
+  fit = lambda split: data.Split(data.stored.fit(split.x, shape), split.y)
+  train = data.Split(dataset.train.x[:1], dataset.train.y[:1])  # for its shape alone
+  parts = {'train': train, 'valid': dataset.valid, 'test': dataset.test}
+  return dataclasses.replace(dataset, **{part: fit(split) for part, split in parts.items()})
+
+
+def evaluate(model, arguments) -> dict:
+  """results.json of one row; `arguments` are the command's."""
+  from ensdistill import runtime
+  from ensdistill.evaluation import measure, sets
+  from ensdistill.report.results import strict
+
+  began = time.monotonic()
+  trained, dir, not_run = model.spec['data_settings'], arguments.data_dir, {}
+  unreadable = arguments.unreadable or trained.get('unreadable', 'stop')
+  dataset = dataset_of(model, arguments.data, dir, unreadable)
+  reading = {'dir': dir, 'seed': trained['seed'], 'unreadable': unreadable}
+  sets.check(dataset, ood=arguments.ood, shifts=arguments.shift, dir=dir)
+  inputs = sets.inputs(dataset, arguments.ood, not_run, **reading)
+  predict = _network(model, min(arguments.batch_size, max(map(len, inputs.values()))))
+  predictions = sets.predicted(predict, inputs, not_run)
+  found = measure.sets(dataset, predictions)
+  shifts = {'examples': arguments.shift_examples, **reading}
+  shifted = {}
+  for kind, severity, x, y in sets.shifted(dataset, arguments.shift, not_run, **shifts):
+    shifted |= measure.shifted(kind, severity, predict(x), y)
+  found |= measure.with_means(shifted) | _costs(model)
+  row = {'name': 'student', 'seeds': 1, 'se': {}, 'metrics': found}
+  return strict(
+    {
+      'name': model.spec['name'],
+      'data': dataset.name,
+      'examples': {name: len(inputs[name]) for name in predictions},
+      'rows': [row],
+      'not_run': not_run,
+      'timings': {'evaluation': time.monotonic() - began},
+      'versions': runtime.versions(),
+    }
+  )
+
+
+def _network(model, batch: int):
+  """inputs -> what the student predicts, in the units of its own training targets."""
+  from ensdistill import mesh
+  from ensdistill.evaluation import inference as library
+
+  program = library.Program(
+    lambda variables, x: model.distribution(model.student.module.apply(variables, x)),
+    batch=batch,
+    device_mesh=mesh.make(1, batch),
+  )
+  units = model.spec['target_mean'], model.spec['target_std']
+  return lambda x: library.in_units(program(model.variables, x), *units)
+
+
+def _costs(model) -> dict:
+  """Parameters, operations and milliseconds of the student, for inputs as its data holds them."""
+  from ensdistill import data
+  from ensdistill.evaluation import cost
+
+  forward = lambda variables, x: model.distribution(
+    model.student.module.apply(variables, data.as_input(x))
+  )
+  student = forward, model.variables, cost.parameters(model.variables)
+  return cost.of_models({'student': student}, model.spec['shape'], model.spec['dtype'])['student']
+
+
+def table(results: dict) -> str:
+  """The test set's metrics, what the student costs, a line for each foreign set and corruption."""
+  from ensdistill.report import columns
+
+  found = dict(results['rows'][0]['metrics'])
+  costs = {column.title: (column, found.pop(column.key, None)) for column in columns.COST}
+  title = f'{results["name"]} on {results["data"]}, {results["examples"]["test"]} test examples'
+  lines = [title, '-' * len(title)]
+  lines += [f'{key:22}{_number(value)}' for key, value in found.items() if '/' not in key]
+  lines += [f'{t:22}{c.form(value)}' for t, (c, value) in costs.items() if value is not None]
+  split = [(*key.rsplit('/', 1), value) for key, value in found.items()]
+  for prefix, keys in (
+    ('ood/', ('auroc_total', 'auroc_knowledge', 'fpr95_total', 'knowledge')),
+    ('shift/', ('acc', 'rmse', 'nll', 'ece', 'knowledge')),
+  ):
+    rows = {}
+    for name, key, value in (entry for entry in split if len(entry) == 3):
+      if name.startswith(prefix) and key in keys:
+        rows.setdefault(name, {})[key] = value
+    if rows:
+      keys = [key for key in keys if key in next(iter(rows.values()))]
+      lines += ['', f'{"":34}' + ''.join(f'{key:>16}' for key in keys)]
+      lines += [
+        f'{name:34}' + ''.join(f'{_number(row.get(key)):>16}' for key in keys)
+        for name, row in rows.items()
+      ]
+  lines += [f'not run: {name}: {reason}' for name, reason in results['not_run'].items()]
+  return '\n'.join(lines)
+
+
+def _number(value) -> str:
+  return '-' if value is None else f'{value:.4f}'

@@ -1,0 +1,1 @@
+"""The configuration: settings (defaults), recipes, build (sections to parts), checks, identity."""

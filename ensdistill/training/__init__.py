@@ -1,0 +1,1 @@
+"""Training: the one step, the loop that repeats it, optimisers."""
