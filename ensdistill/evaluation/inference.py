@@ -4,6 +4,7 @@ A `Predictor` gives predictive distributions over sets of any size, in the targe
 measures a network on a validation set inside the training program.
 """
 
+import copy
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -58,6 +59,12 @@ class Predictor:
     """Yield the predictive distributions of one block of a set after the other."""
     for block in self._over(self._predict, variables, x):
       yield block.in_units(*self._units)
+
+  def in_units_of(self, dataset) -> 'Predictor':
+    """Return the same predictor, with its compiled programs, for the units of another data set."""
+    other = copy.copy(self)
+    other._units = dataset.target_mean, dataset.target_std
+    return other
 
   def outputs(self, variables, x) -> np.ndarray:
     """Return the outputs [N, M, O] over a whole set, on the host."""

@@ -19,7 +19,7 @@ class Logs(NamedTuple):
   """Sums of the logged terms since the last line, and the terms of the first non-finite step."""
 
   sums: dict
-  bad: jax.Array  # its step, or -1
+  bad: jax.Array | np.ndarray  # its step, or -1
   bad_terms: dict
 
 

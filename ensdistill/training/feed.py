@@ -8,7 +8,7 @@ the compiled program; `shapes` describes what `start` yields. A validation set h
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, Protocol
 
 import jax
@@ -23,25 +23,40 @@ from ensdistill.training.step import AUGMENTATION, key_of_step
 class Feed(Protocol):
   """The batches of a stage."""
 
-  batch: int  # examples of a step
-  steps_per_call: int | None  # of the loop; None: any number
+  @property
+  def batch(self) -> int:
+    """Examples of a step."""
 
   @property
-  def shapes(self) -> Any: ...
+  def steps_per_call(self) -> int | None:
+    """Steps in one call of the loop; None: any number."""
 
-  def start(self, at: int, device_mesh) -> Iterator[Any]: ...
+  @property
+  def shapes(self) -> Any:
+    """What `start` yields, as arrays or their shapes."""
 
-  def draw(self, seen, state) -> dict[str, jax.Array]: ...
+  def start(self, at: int, device_mesh) -> Generator[Any]:
+    """Place what is needed on the devices; yield what each call sees from step `at` on."""
+
+  def draw(self, seen, state) -> dict[str, jax.Array]:
+    """Return the batch of a step inside the compiled program."""
+    raise NotImplementedError
 
 
 class Validation(Protocol):
   """The examples that score networks in training."""
 
-  batch: int  # examples of one block
+  @property
+  def batch(self) -> int:
+    """Examples of one block."""
 
-  def examples(self, seen, number) -> tuple[jax.Array, jax.Array]: ...
+  def examples(self, seen, number) -> tuple[jax.Array, jax.Array]:
+    """Return x and y inside the compiled program, for the network of this number."""
+    raise NotImplementedError
 
-  def scorer(self, score: Callable, device_mesh) -> Callable: ...
+  def scorer(self, score: Callable, device_mesh) -> Callable:
+    """Return a function from stacked networks to {name: [S]}; score(networks, seen) is compiled."""
+    raise NotImplementedError
 
 
 def training_feed(
@@ -75,13 +90,13 @@ class OnDevice:
   batch: int
   augment: Callable | None = None
 
-  steps_per_call = None
+  steps_per_call: int | None = None
 
   @property
   def shapes(self):
     return self.arrays
 
-  def start(self, at: int, device_mesh) -> Iterator[Any]:
+  def start(self, at: int, device_mesh) -> Generator[Any]:
     """Yield the placed arrays, the same for every call."""
     del at
     placed = mesh.place(self.arrays, mesh.replicated(device_mesh))
@@ -103,13 +118,13 @@ class Streamed:
   batch: int
   augment: Callable | None = None
 
-  steps_per_call = 1
+  steps_per_call: int | None = 1
 
   @property
   def shapes(self):
     return self.stream.shapes
 
-  def start(self, at: int, device_mesh) -> Iterator[data.Batch]:
+  def start(self, at: int, device_mesh) -> Generator[data.Batch]:
     """Yield one placed batch a step, read ahead."""
     by_example, replicated = mesh.by_example(device_mesh), mesh.replicated(device_mesh)
 

@@ -40,8 +40,8 @@ class Loop:
 class Best(NamedTuple):
   """Each network's variables at its best validation score."""
 
-  score: jax.Array
-  step: jax.Array
+  score: jax.Array | np.ndarray
+  step: jax.Array | np.ndarray
   variables: Any
 
 
@@ -146,7 +146,9 @@ def blank_logs(lifted: Callable, states: TrainState, shared: tuple) -> Logs:
   _, terms = jax.eval_shape(lifted, states, *shared)
   size = len(states.step)
   zeros = {name: np.zeros(size, np.float32) for name in terms}
-  return Logs(zeros, np.full(size, -1, np.int32), jax.tree.map(np.copy, zeros))
+  return Logs(
+    zeros, np.full(size, -1, np.int32), {name: zero.copy() for name, zero in zeros.items()}
+  )
 
 
 def _no_best(states: TrainState) -> Best:

@@ -1,4 +1,4 @@
-"""One training stage: a teacher's members, a phase of the students, or the networks of many splits."""
+"""One training stage, for a teacher's members, a phase of the students, and many splits."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,8 +9,8 @@ from ensdistill import mesh
 from ensdistill.evaluation import inference
 from ensdistill.method import Method
 from ensdistill.storage import checkpoint
-from ensdistill.training.loop import Loop, fit
 from ensdistill.training.feed import Feed, Validation
+from ensdistill.training.loop import Loop, fit
 from ensdistill.training.step import TrainState, train_step
 
 

@@ -1,6 +1,5 @@
 """The one train step, for a teacher's members and for every student; loop.py repeats it."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -49,7 +48,7 @@ def start(keys, orders, method: Method, example, variables=None, number=None) ->
   return states(keys, orders, variables, number)
 
 
-def keys(root, numbers, shared_order: bool = False):
+def network_keys(root, numbers, shared_order: bool = False):
   """Return keys and orders of the networks with these numbers; each depends on its number alone."""
   own = jax.vmap(lambda n: jax.random.split(jax.random.fold_in(root, n)))(jnp.asarray(numbers))
   if shared_order:
@@ -80,6 +79,7 @@ def train_step(state: TrainState, batch, teacher: members.Members | None, method
     moved = {'moved': (x != clean).reshape(len(x), -1).any(1).mean(dtype=jnp.float32)}
   targets = batch.get('teacher_outputs')
   if objective.loss and targets is None:
+    assert teacher is not None, 'targets come from the batch or from the teacher'
     targets = jax.lax.stop_gradient(teacher.outputs(x))
 
   def loss_of(params):
@@ -114,7 +114,9 @@ def train_step(state: TrainState, batch, teacher: members.Members | None, method
   params = optax.apply_updates(state.params, updates)
   logs = {'loss': loss, **terms, **moved, 'grad_norm': optax.tree.norm(grads)}
   new = {'params': params, 'batch_stats': batch_stats, 'opt_state': opt_state}
-  return state._replace(step=state.step + 1, **new), jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), logs)
+  return state._replace(step=state.step + 1, **new), jax.tree.map(
+    lambda value: jnp.asarray(value, jnp.float32), logs
+  )
 
 
 def _label_loss(method: Method, outputs, batch):
