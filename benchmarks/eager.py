@@ -214,10 +214,10 @@ def contenders(problem) -> dict[str, timing.Contender]:
 
   def contender(last):
     steps = [Step(problem, state, teachers, device, last) for state in states]
-    x, size = problem.arrays['x'], problem.row.batch
+    x, size = problem.feed.arrays['x'], problem.row.batch
     batches = itertools.cycle(
       (images(x[at : at + size], device, last),
-       torch.tensor(np.asarray(problem.arrays['y'][at : at + size]), device=device).long())
+       torch.tensor(np.asarray(problem.feed.arrays['y'][at : at + size]), device=device).long())
       for at in range(0, len(x) - size + 1, size)
     )  # fmt: skip
 

@@ -17,10 +17,13 @@ from ensdistill import mesh, metrics, predictive, runtime
 from ensdistill.evaluation import inference
 
 
-def network(variables, features_BF):
+def freeze(variables):
   """Members that agree in part: log-probabilities [B, M, K] from features, as a cheap network."""
-  logits_BMK = jax.numpy.einsum('bf,mfk->bmk', features_BF, variables)
-  return predictive.Mixture(jax.nn.log_softmax(logits_BMK))
+
+  def outputs(features_BF):
+    return jax.nn.log_softmax(jax.numpy.einsum('bf,mfk->bmk', features_BF, variables))
+
+  return members.Members(len(variables), outputs)
 
 
 def draw(size, members, classes, seed, features=16):
@@ -40,7 +43,7 @@ def blocks(x, size=1000):
 
 
 def program(batch):
-  return inference.Program(network, batch=batch, device_mesh=mesh.make(1, batch))
+  return inference.Predictor(predictive.Mixture, freeze, batch=batch)
 
 
 def everything(size=10_000, members=8, classes=100) -> float:

@@ -87,8 +87,9 @@ def streaming(dataset, *, batch: int, workers: int) -> dict:
 
 def need(dataset, config, batch: int, seconds: float) -> float:
   """Images a second that a training step takes in, its batch on the device."""
-  method = build.teacher_method(config, dataset)
-  state = train.start(*train.keys(jax.random.key(0), [0]), method, jnp.zeros((1, *dataset.shape)))
+  method = build.teacher_method(config, build.parts(config), dataset)
+  keys, orders = train.network_keys(jax.random.key(0), [0])
+  state = train.start(keys, orders, method, jnp.zeros((1, *dataset.shape)))
   state = jax.tree.map(lambda leaf: leaf[0], state)
   x = jnp.zeros((batch, *dataset.shape))
   step = jax.jit(

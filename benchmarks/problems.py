@@ -1,7 +1,5 @@
 """What the benchmarks train: the recipes' methods on made-up inputs, run as the loop runs them."""
 
-import pathlib
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +13,9 @@ from ensdistill.config import build, settings
 from ensdistill.logs import writers
 from ensdistill.perturb import Space
 from ensdistill.training import loop
+from ensdistill.method import Method
 from ensdistill.training import step as train
+from ensdistill.training.feed import OnDevice
 
 NETWORKS = {
   'mlp': dict(name='mlp', hidden=(100, 100)),
@@ -44,14 +44,13 @@ class Problem(NamedTuple):
 
   row: Row
   config: Any
-  method: train.Method
+  method: Method
   states: train.TrainState  # stacked: the members of a teacher, or one student
   loop: loop.Loop
-  member: train.Method  # of one member of the teacher
+  member: Method  # of one member of the teacher
   strategy: str  # of the teacher's members
   teachers: Any  # their stacked variables, None where they are what is trained
-  arrays: dict  # the training set, on the device
-  augment: Callable | None
+  feed: OnDevice  # the training set
 
 
 def problem(row: Row, strategy: str = 'auto') -> Problem:
@@ -68,21 +67,21 @@ def problem(row: Row, strategy: str = 'auto') -> Problem:
     section.optimizer.update(schedule='constant', warmup=0.0, rate=0.01)
   noise = dataset((16,) if row.network == 'mlp' else (32, 32, 3))
 
-  def prepared(section, method, seed, size):
-    keys = train.keys(jax.random.key(seed), range(size))
-    states = train.start(*keys, method, jnp.zeros((1, *noise.shape)))
-    return states, build.loop(config, section, method, size, writers.Silent(), pathlib.Path())
+  plan = build.plan(config, build.parts(config), noise, noise, 'unused')
 
-  member = method = build.teacher_method(config, noise)
+  def prepared(section, method, seed, size):
+    keys, orders = train.network_keys(jax.random.key(seed), range(size))
+    states = train.start(keys, orders, method, jnp.zeros((1, *noise.shape)))
+    return states, plan.loop(section, method, size, writers.Silent())
+
+  member = method = plan.teacher
   states, running = prepared(config.teacher, member, 0, row.members)
   teachers, strategy = None, running.strategy
   if not alone:
-    size, steps = build.student_size(config), build.steps(config.student, len(noise.train.x))
-    method = build.student_method(config, noise, size, config.objective.name, steps)
-    teachers = states.variables
+    method, teachers = plan.student, states.variables
     states, running = prepared(config.student, method, 1, 1)
-  arrays, augment = build.arrays(noise.train, noise), build.augmentation(config)
-  return Problem(row, config, method, states, running, member, strategy, teachers, arrays, augment)
+  feed = OnDevice(build.arrays(noise.train, noise), row.batch, plan.parts.augment.images)
+  return Problem(row, config, method, states, running, member, strategy, teachers, feed)
 
 
 def dataset(shape, size: int = 1024, classes: int = 10) -> data.Dataset:
@@ -114,17 +113,14 @@ def ours(problem: Problem) -> timing.Contender:
 
   @jax.jit
   def step(state, arrays, teachers):
-    batch = train.draw(
-      arrays, state.order, state.step, batch=problem.row.batch, augment=problem.augment
-    )
-    batch = mesh.split_batch(device_mesh, batch)
+    batch = mesh.split_batch(device_mesh, problem.feed.draw(arrays, state))
     return train.train_step(state, batch, teachers and frozen(problem, teachers), method)
 
   def lift(function):
     return mesh.over_members(members.lift(function, problem.loop.strategy), device_mesh)
 
   replicated, by_member = mesh.replicated(device_mesh), mesh.by_member(device_mesh)
-  shared = mesh.place((problem.arrays, problem.teachers), replicated)
+  shared = mesh.place((problem.feed.arrays, problem.teachers), replicated)
   states = mesh.place(jax.tree.map(jnp.copy, problem.states), by_member)  # the program takes them
   blank = mesh.place(loop.blank_logs(lift(step), states, shared), by_member)
   count = lambda n: mesh.place(np.int32(n), replicated)
@@ -145,17 +141,16 @@ def inputs(problem: Problem) -> timing.Contender:
 
   All values are summed, so that the compiler leaves none out: that counts as well.
   """
-  batch, augment = problem.row.batch, problem.augment
 
   def draw(state, arrays, count):
     def add(i, total):
-      drawn = train.draw(arrays, state.order, state.step + i, batch=batch, augment=augment)
+      drawn = problem.feed.draw(arrays, state._replace(step=state.step + i))
       return total + sum(values.astype(jnp.float32).sum() for values in drawn.values())
 
     return jax.lax.fori_loop(0, count, add, jnp.float32(0))
 
   lifted = members.lift(draw, problem.loop.strategy)
-  arguments = jax.device_put((problem.states, problem.arrays))
+  arguments = jax.device_put((problem.states, problem.feed.arrays))
   program, *_ = timing.compiled(jax.jit(lifted), *arguments, 1, options=runtime.options())
   return timing.Contender(lambda count: jax.block_until_ready(program(*arguments, count)))
 

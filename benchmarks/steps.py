@@ -122,7 +122,7 @@ def _perturbed(problem, key, state, x, teachers):
 
 def host_batches(problem):
   """Batches augmented with numpy: padded by four pixels, cropped, mirrored; as float32."""
-  x, y = (np.asarray(problem.arrays[name]) for name in ('x', 'y'))
+  x, y = (np.asarray(problem.feed.arrays[name]) for name in ('x', 'y'))
   random, size = np.random.default_rng(0), problem.row.batch
   while True:
     index = random.integers(0, len(x), size)

@@ -12,6 +12,7 @@ from benchmarks import problems, steps, timing
 from ensdistill import data, members
 from ensdistill.training import loop
 from ensdistill.training import step as train
+from ensdistill.training.feed import OnDevice
 
 METHODS = ('kd', *steps.PERTURBED)
 
@@ -20,8 +21,8 @@ def both(network, method, batch=8):
   """The problem, one batch, our step's state and loss, and what it starts from."""
   problem = problems.problem(problems.Row(network, 3, batch, method))
   state = members.take(problem.states, 0)
-  draw = jax.jit(lambda arrays: train.draw(arrays, state.order, state.step, batch=batch))
-  drawn = draw(jax.device_put(problem.arrays))
+  draw = jax.jit(lambda arrays: OnDevice(arrays, batch).draw(arrays, state))
+  drawn = draw(jax.device_put(problem.feed.arrays))
   step = lambda state, batch, teachers: train.train_step(
     state, batch, problems.frozen(problem, teachers), problem.method
   )
@@ -35,11 +36,11 @@ def both(network, method, batch=8):
 def test_two_plain_steps_are_two_of_the_loops(network, method):
   """A convolutional network's run through all forms of nets/cpu.py; the plain ones through none."""
   problem = problems.problem(problems.Row(network, 3, 20, method))
-  arrays = jax.device_put(problem.arrays)
-  draw = jax.jit(lambda state: train.draw(arrays, state.order, state.step, batch=20))
+  arrays = jax.device_put(problem.feed.arrays)
+  draw = jax.jit(lambda state: OnDevice(arrays, 20).draw(arrays, state))
 
   def step(state, arrays, teachers):
-    batch = train.draw(arrays, state.order, state.step, batch=20)
+    batch = OnDevice(arrays, 20).draw(arrays, state)
     frozen = teachers and problems.frozen(problem, teachers)
     return train.train_step(state, batch, frozen, problem.method)
 
