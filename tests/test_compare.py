@@ -13,8 +13,6 @@ from ensdistill.evaluation import measure, rows, sets
 from ensdistill.logs import writers
 
 
-
-
 @pytest.fixture(scope='module')
 def compared():
   config = tiny.config(
@@ -157,7 +155,9 @@ def test_settings_of_reading_reach_foreign_and_auxiliary_sets(tmp_path, monkeypa
   given = {}
   monkeypatch.setattr(sets, 'inputs', lambda *a, **options: given.update(options) or 1 / 0)
   with pytest.raises(ZeroDivisionError):
-    compare.compare(tiny.plan(tiny.config(**settings), tiny.dataset()), None, None, writers.Silent())
+    compare.compare(
+      tiny.plan(tiny.config(**settings), tiny.dataset()), None, None, writers.Silent()
+    )
   assert (given['unreadable'], given['stream_bytes'], given['stream']) == ('skip', 100, 'auto')
 
 

@@ -94,7 +94,9 @@ def test_members_differ_and_have_learned(four):
   a, b = (members.take(four.variables['params'], m) for m in (0, 1))
   assert tiny.largest_difference(a, b) > 0.01
   states = train.start(
-    *train.network_keys(jax.random.key(0), range(4)), four.method, np.zeros((1, 8, 8, 1), np.float32)
+    *train.network_keys(jax.random.key(0), range(4)),
+    four.method,
+    np.zeros((1, 8, 8, 1), np.float32),
   )
   assert tiny.largest_difference(four.variables['params'], states.params) > 0.01
 

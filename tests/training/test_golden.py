@@ -16,8 +16,8 @@ import pytest
 import tiny
 
 from ensdistill import families, members, nets, objectives, perturb, students
-from ensdistill.training import optim
 from ensdistill.method import Method
+from ensdistill.training import optim
 from ensdistill.training import step as train
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden.json'

@@ -1,6 +1,5 @@
 """The one step: alone and together, on its points, and against hand-computed updates."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,11 +8,11 @@ import pytest
 import tiny
 
 from ensdistill import data, families, members, nets, objectives, perturb, students
-from ensdistill.training import optim
 from ensdistill.method import Method
+from ensdistill.training import optim
 from ensdistill.training import step as train
-from ensdistill.training.step import TrainState
 from ensdistill.training.feed import OnDevice
+from ensdistill.training.step import TrainState
 
 
 def method(kind='single', objective='none', moved='none', classes=3, network='resnet', **settings):
