@@ -132,7 +132,7 @@ def test_a_latentbe_step_by_hand():
     dict(rate=0.1, schedule='constant', momentum=0.0, nesterov=False, decay=0.01)
     | dict(factor_scale='members', factor_decay='one')
   )
-  m = build.student_method(config, tiny.dataset(), 2, 'members', 6)
+  m = tiny.plan(config, tiny.dataset()).student
   state, arrays = start(m)
   targets = np.random.default_rng(0).normal(size=(8, 2, 3)).astype(np.float32)
   batch = {'x': arrays['x'][:8], 'y': arrays['y'][:8], 'teacher_outputs': targets}
