@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from ensdistill import names
 from ensdistill.members import Members
-from ensdistill.nets import Backbone, layers
+from ensdistill.nets import Backbone, initial, layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,8 +98,7 @@ class BatchEnsemble(nn.Module):
 
   @nn.compact
   def __call__(self, x, train=False):
-    factor_init = lambda key, shape: 1 + self.factor_std * jax.random.normal(key, shape)
-    own = {'members': self.members, 'factor_init': factor_init, 'bias': self.bias}
+    own = {'members': self.members, 'factor_init': initial.Normal(1.0, self.factor_std), 'bias': self.bias}
     return self.backbone.run(
       self.backbone.normalise(x)[:, None],
       train,

@@ -15,14 +15,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ensdistill.nets import cpu
+from ensdistill.nets import cpu, initial
 
 FORMS = ('auto', 'plain', 'cpu')
 FACTORS = ('r', 's')  # the rank-one factors of a BatchEnsemble layer
 BIASES = ('shared', 'member')
 MEMBER_LEAVES = (*FACTORS, 'b')  # all of its parameters that lead with the member axis
-
-he_normal = nn.initializers.he_normal()
 
 
 def _is_cpu(form: str) -> bool:
@@ -56,11 +54,11 @@ class Conv(nn.Module):
   use_bias: bool = False
   dtype: Any = jnp.float32
   form: str = 'auto'
-  kernel_init: Callable = he_normal
+  kernel_init: Callable = initial.he_normal
 
   def weight(self, x):
     shape = (*_pair(self.kernel), x.shape[-1], self.features)
-    return self.param('kernel', self.kernel_init, shape)
+    return initial.param(self, 'kernel', self.kernel_init, shape)
 
   def window(self, x):
     """Strides and padding."""
@@ -84,11 +82,11 @@ class Dense(nn.Module):
   features: int
   use_bias: bool = True
   dtype: Any = jnp.float32
-  kernel_init: Callable = he_normal
+  kernel_init: Callable = initial.he_normal
   axes: int = 1  # of one member's example: 1 for features [C], 3 for a grid of them [H, W, C]
 
   def linear(self, x):
-    w = self.param('kernel', self.kernel_init, (x.shape[-1], self.features))
+    w = initial.param(self, 'kernel', self.kernel_init, (x.shape[-1], self.features))
     return x.astype(self.dtype) @ w.astype(self.dtype)
 
   @nn.compact
@@ -139,8 +137,8 @@ def _batch_ensemble(layer, x, own_axes):
     return v.astype(layer.dtype).reshape((*leading, len(v), *(1,) * (own_axes - 1), -1))
 
   assert layer.bias in BIASES, layer.bias
-  r = layer.param('r', layer.factor_init, (layer.members, x.shape[-1]))
-  s = layer.param('s', layer.factor_init, (layer.members, layer.features))
+  r = initial.param(layer, 'r', layer.factor_init, (layer.members, x.shape[-1]))
+  s = initial.param(layer, 's', layer.factor_init, (layer.members, layer.features))
   if isinstance(layer, Conv) and _is_cpu(layer.form):
     y = _kernels_of_members(layer, x, r, s)
   else:

@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 
-from ensdistill.nets import layers as layers_lib
+from ensdistill.nets import initial, layers as layers_lib
 
 
 class Layers(NamedTuple):
@@ -102,8 +102,8 @@ class Backbone:
     if outputs is None:
       return x
     x = self.pool(x.astype(jnp.float32))
-    init = nn.initializers.lecun_normal()
-    return dense(outputs, dtype=jnp.float32, kernel_init=init, name='head')(x)
+    head = dense(outputs, dtype=jnp.float32, kernel_init=initial.lecun_normal, name='head')
+    return head(x)
 
 
 def want_images(network, shape):

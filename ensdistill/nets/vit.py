@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill.nets import stack
+from ensdistill.nets import initial, stack
 
 
 class Patches(nn.Module):
@@ -47,11 +47,12 @@ class Block(nn.Module):
   def __call__(self, x):
     _, dense, norm, dropout = self.layers
     dense = functools.partial(dense, axes=3)
+    linear = functools.partial(dense, kernel_init=initial.lecun_normal)  # no ReLU follows
     features = x.shape[-1]
-    y = attend(dense(3 * features, name='qkv')(norm(name='norm1')(x)), self.heads)
-    x = x + dropout(self.dropout)(dense(features, name='out')(y))
+    y = attend(linear(3 * features, name='qkv')(norm(name='norm1')(x)), self.heads)
+    x = x + dropout(self.dropout)(linear(features, name='out')(y))
     y = nn.gelu(dense(4 * features, name='grow')(norm(name='norm2')(x)))
-    x = x + dropout(self.dropout)(dense(features, name='shrink')(y))
+    x = x + dropout(self.dropout)(linear(features, name='shrink')(y))
     return norm(name='norm_out')(x) if self.last else x
 
 
