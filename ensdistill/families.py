@@ -8,6 +8,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ensdistill import predictive
 from ensdistill.numerics import divergence_terms, log_softmax
@@ -17,6 +18,8 @@ class Categorical:
   """Outputs are logits [..., K]; tempered, p^(1/T) renormalised: softmax(z / T)."""
 
   name = 'categorical'
+  has_classes = True
+  score_names = ('nll', 'acc', 'member_acc')
 
   def width(self, n):
     return n
@@ -46,7 +49,25 @@ class Categorical:
     return jnp.where(labels_B >= 0, -picked_BM1.mean((1, 2)), 0.0)
 
   def predictive(self, outputs_BMK):
+    """Return the members' outputs as a predictive distribution."""
     return predictive.Mixture(log_softmax(outputs_BMK))
+
+  def standardise(self, labels_B, mean, std):
+    """Return the labels as training uses them: unchanged."""
+    del mean, std
+    return labels_B
+
+  def scores(self, distribution, labels_B):
+    """Return the validation scores {name: scalar} of `score_names`; a label of -1 is ignored."""
+    log_probs_BK = distribution.log_probs()
+    known_B = labels_B >= 0
+    picked_B = jnp.take_along_axis(log_probs_BK, labels_B[:, None], axis=-1)[:, 0]
+    acc = (log_probs_BK.argmax(-1) == labels_B).mean(where=known_B)
+    member_acc = acc
+    if isinstance(distribution, predictive.Mixture):
+      correct_BM = distribution.log_probs_BMK.argmax(-1) == labels_B[:, None]
+      member_acc = correct_BM.mean(where=known_B[:, None])
+    return {'nll': -picked_B.mean(where=known_B), 'acc': acc, 'member_acc': member_acc}
 
 
 class Gaussian:
@@ -56,6 +77,8 @@ class Gaussian:
   """
 
   name = 'gaussian'
+  has_classes = False
+  score_names = ('nll', 'rmse')
   limit = 30.0
 
   def width(self, n):
@@ -96,9 +119,25 @@ class Gaussian:
     return jnp.where(known_B1D, nll, 0.0).sum(-1).mean(1)
 
   def predictive(self, outputs_BMO):
+    """Return the members' outputs as a predictive distribution."""
     return predictive.GaussianMixture(*self.split(outputs_BMO))
+
+  def standardise(self, y_ND, mean, std):
+    """Return the targets as training uses them: (y - mean) / std in float32, for each target."""
+    mean_1D, std_1D = (np.asarray(values, np.float64)[None] for values in (mean, std))
+    return ((y_ND - mean_1D) / std_1D).astype(np.float32)
+
+  def scores(self, distribution, y_BD):
+    """Return the validation scores {name: scalar} of `score_names`."""
+    error_BD = distribution.mean() - y_BD
+    return {'nll': -distribution.log_prob(y_BD).mean(), 'rmse': jnp.sqrt((error_BD**2).mean())}
 
 
 categorical = Categorical()
 gaussian = Gaussian()
 FAMILIES = {family.name: family for family in (categorical, gaussian)}
+
+
+def of_targets(y):
+  """Return the family of an array of targets: integers are class labels, floats are values."""
+  return categorical if np.issubdtype(y.dtype, np.integer) else gaussian

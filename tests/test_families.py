@@ -168,3 +168,55 @@ def test_extreme_outputs_stay_finite(name):
 def test_width():
   assert categorical.width(7) == 7
   assert gaussian.width(7) == 14
+
+
+def test_categorical_scores_ignore_missing_labels():
+  outputs, labels = random(5, 3, 4, scale=2), jnp.array([2, -1, 0, 3, -1])
+  known = np.array([0, 2, 3])
+  found = jax.jit(categorical.scores)(categorical.predictive(outputs), labels)
+  assert set(found) == set(categorical.score_names)
+  probs = scipy.special.softmax(outputs, -1)[known]
+  y = np.asarray(labels)[known]
+  nll = -np.log(probs.mean(1)[np.arange(3), y]).mean()
+  np.testing.assert_allclose(found['nll'], nll, rtol=1e-5)
+  assert found['acc'] == (probs.mean(1).argmax(-1) == y).mean(dtype=np.float32)
+  np.testing.assert_allclose(found['member_acc'], (probs.argmax(-1) == y[:, None]).mean())
+
+
+def test_categorical_scores_of_one_distribution_have_its_accuracy_twice():
+  student, labels = predictive.Dirichlet(random(6, 4, scale=3)), jnp.arange(6) % 4
+  found = categorical.scores(student, labels)
+  assert found['member_acc'] == found['acc'] == (student.log_probs().argmax(-1) == labels).mean()
+
+
+def test_gaussian_scores_are_the_joint_density_and_the_root_mean_squared_error():
+  outputs, y = random(6, 1, 4), random(6, 2, seed=1)
+  found = jax.jit(gaussian.scores)(gaussian.predictive(outputs), y)
+  assert set(found) == set(gaussian.score_names)
+  mean, std = outputs[:, 0, :2], np.exp(outputs[:, 0, 2:] / 2)
+  density = scipy.stats.norm.logpdf(y, mean, std).sum(-1)
+  np.testing.assert_allclose(found['nll'], -density.mean(), rtol=1e-5)
+  np.testing.assert_allclose(found['rmse'], np.sqrt(((mean - y) ** 2).mean()), rtol=1e-5)
+
+
+def test_standardised_targets_return_to_their_units():
+  """Labels have no unit; the mean and std of targets far from zero are subtracted in float64."""
+  labels = np.arange(3)
+  assert categorical.standardise(labels, (5.0,), (2.0,)) is labels
+  mixture = categorical.predictive(random(3, 2, 4))
+  assert mixture.in_units((5.0,), (2.0,)) is mixture
+  y = np.array([[1e9 + 1, 4.0], [1e9 - 1, 0.0]])
+  found = gaussian.standardise(y, (1e9, 2.0), (2.0, 4.0))
+  assert found.dtype == np.float32
+  np.testing.assert_array_equal(found, [[0.5, 0.5], [-0.5, -0.5]])
+  outputs = np.concatenate([found, np.zeros_like(found)], -1)[:, None]
+  own = gaussian.predictive(outputs).in_units((1e9, 2.0), (2.0, 4.0))
+  np.testing.assert_allclose(own.mean(), y, rtol=1e-7)
+  np.testing.assert_allclose(own.variance(), [[4.0, 16.0]] * 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize('family, y', [('categorical', [0, 1]), ('gaussian', [[0.5], [1.0]])])
+def test_a_family_is_found_by_the_type_of_the_targets(family, y):
+  found = families.of_targets(np.asarray(y))
+  assert found is families.FAMILIES[family]
+  assert found.has_classes == (family == 'categorical')

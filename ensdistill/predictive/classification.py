@@ -77,6 +77,11 @@ class Mixture:
     split_BK = possible_BMK.any(1) & ~possible_BMK.all(1)
     return jnp.where(split_BK.any(-1), jnp.inf, cov_BK.sum(-1))
 
+  def in_units(self, mean, std):
+    """Return the distribution itself: class labels have no unit."""
+    del mean, std
+    return self
+
 
 def _digamma_gap(log_x):
   """psi(x + 1) - log x = 1/(2x) - 1/(12x^2) + ...: positive, and small for large x."""
@@ -136,3 +141,8 @@ class Dirichlet:
   def epkl(self):
     """Expected pairwise KL of two draws, (K - 1) / alpha_0: [B]."""
     return (self.log_alpha_BK.shape[-1] - 1) * jnp.exp(-self._log_alpha0()[:, 0])
+
+  def in_units(self, mean, std):
+    """Return the distribution itself: class labels have no unit."""
+    del mean, std
+    return self

@@ -57,6 +57,10 @@ class _Regressor:
     """The central interval that holds `level` of each target's distribution: low, high [B, D]."""
     return self.quantile((1 - level) / 2), self.quantile((1 + level) / 2)
 
+  def in_units(self, mean, std):
+    """Return the distribution of the targets in their own units, from standardised targets."""
+    return self.affine(std, mean)
+
 
 @distribution
 class GaussianMixture(_Regressor):
