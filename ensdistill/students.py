@@ -43,7 +43,7 @@ class Student:
 
       chosen = jax.tree_util.tree_map_with_path(select, variables)
       # Only the modules of students with several members have this field.
-      module = self.module.clone(members=len(index))  # type: ignore[call-arg]
+      module = self.module.clone(members=len(index))
       return module.apply(chosen, x)
 
     return Members(self.size, outputs)
@@ -103,7 +103,7 @@ class BatchEnsemble(nn.Module):
 
   @nn.compact
   def __call__(self, x, train=False):
-    own = {
+    own: dict[str, Any] = {
       'members': self.members,
       'factor_init': initial.Normal(1.0, self.factor_std),
       'bias': self.bias,
@@ -237,7 +237,9 @@ def widen(variables, members: int):
 
   def copy(leaf):
     if leaf.shape[0] != 1:
-      raise ValueError(f'only a network with one head can be widened, but this one has {leaf.shape[0]}')
+      raise ValueError(
+        f'only a network with one head can be widened, but this one has {leaf.shape[0]}'
+      )
     return jnp.repeat(leaf, members, 0)
 
   return {

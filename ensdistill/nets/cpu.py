@@ -13,7 +13,6 @@ with form='plain'.
 """
 
 import functools
-import operator
 
 import jax
 import jax.numpy as jnp
@@ -137,7 +136,7 @@ def channel_sums(*arrays, ways=16):
   while size % (slices * channels):
     slices //= 2
   rows = [a.reshape(slices, -1) for a in arrays]
-  y = sum(functools.reduce(operator.mul, [row[i] for row in rows]) for i in range(slices))
+  y = sum(functools.reduce(jnp.multiply, [row[i] for row in rows]) for i in range(slices))
   while y.size >= ways * channels * 64 and y.size % (ways * channels) == 0:
     y = y.reshape(ways, -1)
     y = sum(y[i] for i in range(ways))

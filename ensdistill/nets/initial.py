@@ -6,16 +6,12 @@ with numpy. This takes milliseconds and gives the same numbers on every back end
 (scales, biases, statistics, weights of any other Flax initialiser) are computed by `module.init`.
 """
 
-import contextvars
 import dataclasses
 import math
 
+import flax.linen as nn
 import jax
 import numpy as np
-
-# While `variables` traces `module.init`: path of a parameter -> (mean, standard deviation).
-_moments_by_path: contextvars.ContextVar[dict[str, tuple[float, float]] | None]
-_moments_by_path = contextvars.ContextVar('moments by path', default=None)
 
 
 class Distribution:
@@ -59,12 +55,12 @@ he_normal = FanIn(2)  # before a ReLU, which halves the second moment
 lecun_normal = FanIn(1)  # for linear layers
 
 
-def param(layer, name: str, init, shape):
-  """Return `layer.param(name, init, shape)`; `variables` draws it if init is a Distribution."""
-  moments = _moments_by_path.get()
-  if moments is not None and isinstance(init, Distribution):
-    moments['/'.join(('params', *layer.path, name))] = init.moments(shape)
-  return layer.param(name, init, shape)
+class Layer(nn.Module):
+  """Base class of the layers whose parameters `variables` can draw."""
+
+  def parameter(self, name: str, init, shape, /):
+    """Return `param(name, init, shape)`; `variables` draws it if init is a Distribution."""
+    return self.param(name, init, shape)
 
 
 def variables(module, keys, x) -> dict:
@@ -98,12 +94,18 @@ def variables(module, keys, x) -> dict:
 
 def _trace(init, key):
   """Return the shapes of init(key), and the moments of the parameters that layers report."""
-  moments: dict[str, tuple[float, float]] = {}
-  token = _moments_by_path.set(moments)
-  try:
-    return jax.eval_shape(init, key), moments
-  finally:
-    _moments_by_path.reset(token)
+  moments_by_path: dict[str, tuple[float, float]] = {}
+
+  def report(method, args, kwargs, context):
+    if isinstance(context.module, Layer) and context.method_name == 'parameter':
+      name, distribution, shape = args
+      if isinstance(distribution, Distribution):
+        path = '/'.join(('params', *context.module.path, name))
+        moments_by_path[path] = distribution.moments(shape)
+    return method(*args, **kwargs)
+
+  with nn.intercept_methods(report):
+    return jax.eval_shape(init, key), moments_by_path
 
 
 def _draw(random, shape, mean, std):

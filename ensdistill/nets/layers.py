@@ -46,7 +46,7 @@ def _pads(padding, sizes, kernel, strides):
   return tuple((p, p) for p in _pair(padding))
 
 
-class Conv(nn.Module):
+class Conv(initial.Layer):
   """Convolution of [..., H, W, C]; padding is 'SAME' or the number of pixels on each side."""
 
   features: int
@@ -60,7 +60,7 @@ class Conv(nn.Module):
 
   def weight(self, x):
     shape = (*_pair(self.kernel), x.shape[-1], self.features)
-    return initial.param(self, 'kernel', self.kernel_init, shape)
+    return self.parameter('kernel', self.kernel_init, shape)
 
   def window(self, x):
     """Return strides and padding."""
@@ -78,7 +78,7 @@ class Conv(nn.Module):
     return _add_bias(self, self.linear(x))
 
 
-class Dense(nn.Module):
+class Dense(initial.Layer):
   """Dense layer y = x W + b over the last axis."""
 
   features: int
@@ -88,7 +88,7 @@ class Dense(nn.Module):
   axes: int = 1  # of one example of one member: 1 for features [C], 3 for a grid [H, W, C]
 
   def linear(self, x):
-    w = initial.param(self, 'kernel', self.kernel_init, (x.shape[-1], self.features))
+    w = self.parameter('kernel', self.kernel_init, (x.shape[-1], self.features))
     return x.astype(self.dtype) @ w.astype(self.dtype)
 
   @nn.compact
@@ -139,8 +139,8 @@ def _batch_ensemble(layer, x, own_axes):
     return v.astype(layer.dtype).reshape((*leading, len(v), *(1,) * (own_axes - 1), -1))
 
   assert layer.bias in BIASES, layer.bias
-  r = initial.param(layer, 'r', layer.factor_init, (layer.members, x.shape[-1]))
-  s = initial.param(layer, 's', layer.factor_init, (layer.members, layer.features))
+  r = layer.parameter('r', layer.factor_init, (layer.members, x.shape[-1]))
+  s = layer.parameter('s', layer.factor_init, (layer.members, layer.features))
   if isinstance(layer, Conv) and _is_cpu(layer.form):
     y = _kernels_of_members(layer, x, r, s)
   else:
