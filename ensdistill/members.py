@@ -1,4 +1,4 @@
-"""Many networks of one shape: a frozen view of them, a one-member function lifted over all."""
+"""Networks of one shape, stacked: a frozen view of them, and functions lifted over members."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,13 +9,13 @@ import jax.numpy as jnp
 from ensdistill import names
 
 STRATEGIES = ('vmap', 'unroll', 'loop')
-CHUNK = 50  # members under one vmap on a CPU: wider ones leave the caches
+CHUNK = 50  # members per vmap on a CPU: larger chunks do not fit into the caches
 
 
 class Members(NamedTuple):
-  """A frozen network, teacher or student, at its running statistics: all that a perturbation sees.
+  """A frozen teacher or student at its running statistics, as perturbations see it.
 
-  outputs(x, index_I=None) -> [B, I, O]; with an index only those members are computed.
+  outputs(x, index_I=None) -> [B, I, O]. An index selects the members to compute.
   """
 
   size: int
@@ -23,23 +23,26 @@ class Members(NamedTuple):
 
 
 def default_strategy(convolutional: bool) -> str:
-  """The strategy that was fastest on this back end (benchmarks/members.py prints the table).
+  """Return the fastest strategy on this back end, as benchmarks/members.py measures it.
 
-  A vmapped convolution is a grouped one, which CPUs run slowly: there members take turns, at the
-  same cost a member as unrolled code and a fraction of its compile time. Small dense layers gain
-  from running side by side everywhere.
+  A vmapped convolution becomes a grouped one, which is slow on CPUs. There members run in a loop,
+  as fast as unrolled code and compiled in a fraction of the time. Small dense layers are faster
+  under vmap everywhere.
   """
   return 'loop' if convolutional and jax.default_backend() == 'cpu' else 'vmap'
 
 
 def lift(function: Callable, strategy: str = 'vmap') -> Callable:
-  """function(member, *shared) -> lifted(stacked members, *shared): leaves gain a leading axis."""
+  """Return `function(member, *shared)` lifted to lifted(stacked members, *shared)."""
   if strategy not in STRATEGIES:
     raise names.unknown('member strategy', strategy, STRATEGIES)
 
   def lifted(stacked, *shared):
     size = jax.tree.leaves(stacked)[0].shape[0]
-    one = lambda member: function(member, *shared)
+
+    def one(member):
+      return function(member, *shared)
+
     if strategy == 'unroll' or size == 1:
       return stack([one(take(stacked, i)) for i in range(size)])
     if strategy == 'loop':
@@ -52,21 +55,24 @@ def lift(function: Callable, strategy: str = 'vmap') -> Callable:
 
 
 def take(stacked, index):
-  """One member of a stacked tree, or (with an index array) some of them."""
+  """Return one member of a stacked tree, or several members for an array of indices."""
   return jax.tree.map(lambda leaf: leaf[index], stacked)
 
 
 def stack(trees):
-  """The trees of several members as one with a leading member axis."""
+  """Return the members' trees as one tree with a leading member axis."""
   return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def frozen(apply: Callable, stacked, strategy: str = 'vmap') -> Members:
-  """Stacked single networks as frozen members; apply(variables, x) -> outputs [B, 1, O]."""
+  """Return stacked single networks as frozen members; apply(variables, x) -> outputs [B, 1, O]."""
+
+  def one(variables, x):
+    return apply(variables, x)[:, 0]
 
   def outputs(x, index=None):
     chosen = stacked if index is None else take(stacked, index)
-    each_IBO = lift(lambda variables, x: apply(variables, x)[:, 0], strategy)(chosen, x)
+    each_IBO = lift(one, strategy)(chosen, x)
     return jnp.moveaxis(each_IBO, 0, 1)
 
   return Members(jax.tree.leaves(stacked)[0].shape[0], outputs)

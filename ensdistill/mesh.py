@@ -1,7 +1,7 @@
-"""Devices: the only place that makes a mesh, and the shardings that hang on it.
+"""The device mesh and its shardings; no other module makes a mesh.
 
-Two axes: 'data' splits a batch, 'member' splits the networks that train together. Batch sizes are
-global, so the numbers of a run do not depend on how many devices ran it.
+The mesh has two axes: 'data' splits a batch, and 'member' splits the networks that train together.
+Batch sizes are global, so a run's numbers do not depend on the number of devices.
 """
 
 import math
@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 
 def make(members: int, batch: int, devices=None) -> Mesh:
-  """A ('data', 'member') mesh over as many devices as divide the members and the batch evenly."""
+  """Return a ('data', 'member') mesh whose axes divide the batch and the members evenly."""
   devices = jax.devices() if devices is None else devices
   member = math.gcd(len(devices), members)
   data = math.gcd(len(devices) // member, batch)
@@ -26,48 +26,46 @@ def make(members: int, batch: int, devices=None) -> Mesh:
 
 
 def note(mesh: Mesh, batch: int) -> str:
-  """What the mesh does, in a few words, with the remedy where devices stay idle."""
-  idle = jax.device_count() - mesh.size
+  """Return a description of the mesh, with the remedy if devices stay idle."""
   text = f'{mesh.size} device(s): {mesh.shape["data"]} x data, {mesh.shape["member"]} x members'
-  return text + (
-    f'; {idle} idle: a global batch of {batch} does not split over them (set batch_size)'
-    if idle
-    else ''
-  )
+  if idle := jax.device_count() - mesh.size:
+    text += f'; {idle} idle: they do not divide a global batch of {batch} (set batch_size)'
+  return text
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
+  """Return the sharding of arrays that every device holds."""
   return NamedSharding(mesh, P())
 
 
 def by_member(mesh: Mesh) -> NamedSharding:
+  """Return the sharding of arrays [member, ...]."""
   return NamedSharding(mesh, P('member'))
 
 
 def by_example(mesh: Mesh) -> NamedSharding:
-  """Of arrays [order, example, ...]."""
+  """Return the sharding of arrays [order, example, ...]."""
   return NamedSharding(mesh, P(None, 'data'))
 
 
 def place(tree, sharding: NamedSharding):
-  """Host or device arrays -> arrays under a sharding (every process holds the same values)."""
-  return jax.tree.map(lambda leaf: jax.device_put(leaf, sharding), tree)
+  """Return host or device arrays placed by a sharding; every process holds the same values."""
+  return jax.device_put(tree, sharding)
 
 
 def split_batch(mesh: Mesh, tree):
-  """Constrains the leading axis of every leaf to the mesh's data axis."""
+  """Return the tree with the leading axis of every leaf constrained to the mesh's data axis."""
   if mesh.shape['data'] == 1:
     return tree
-  sharding = NamedSharding(mesh, P('data'))
-  return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, sharding), tree)
+  return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, P('data')))
 
 
 def over_members(function: Callable, mesh: Mesh) -> Callable:
-  """function(stacked, *shared) with the stacked members spread over the mesh's member axis.
+  """Return function(stacked, *shared) with its members spread over the mesh's member axis.
 
-  Members need no communication, so each device runs its own through shard_map; the data axis stays
-  with the compiler, which also sums gradients and batch statistics over the global batch. One of
-  several devices goes through shard_map as well: so layers know that they run on one.
+  Members need no communication, so shard_map runs each device's members there. The compiler splits
+  the data axis, and sums gradients and batch statistics over the global batch. A mesh of one among
+  several devices uses shard_map as well, which tells layers that they run on one device.
   """
   if mesh.shape['member'] == 1 and (mesh.shape['data'] > 1 or jax.device_count() == 1):
     return function

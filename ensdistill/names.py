@@ -1,9 +1,9 @@
-"""Names that users choose from: an unknown one fails with the nearest known one."""
+"""Look up names that users choose; errors suggest the nearest known name."""
 
 import difflib
 from collections.abc import Iterable
 
-# What papers and users call a part that has another name here.
+# (name in papers, name here)
 ALIASES = (
   ('hydra', 'multi_head'),
   ('hydra', 'members'),
@@ -15,7 +15,7 @@ ALIASES = (
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
-  """The one-line error for a name that is not known."""
+  """Return the one-line error for an unknown name."""
   known = sorted(known)
   meant = {alias: part for alias, part in ALIASES if part in known} | {part: part for part in known}
   near = difflib.get_close_matches(str(name), meant, n=1, cutoff=0.5)
@@ -24,14 +24,14 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
 
 
 def lookup(kind: str, name: str, table):
-  """table[name], or the error that names what is known."""
+  """Return table[name]; raise ValueError with the known names if `name` is unknown."""
   if name not in table:
     raise unknown(kind, name, table)
   return table[name]
 
 
 def settings(kind: str, given, known: Iterable[str]):
-  """Refuses keyword settings that a part does not have."""
+  """Raise ValueError if a given setting is unknown."""
   known = set(known)
   for name in given:
     if name not in known:

@@ -1,4 +1,4 @@
-"""What has to be set before JAX starts its back end: compilation cache, flags, memory kept."""
+"""Settings to apply before JAX starts its back end: compilation cache, XLA flags, allocator."""
 
 import ctypes
 import hashlib
@@ -12,11 +12,12 @@ import jaxlib
 
 
 def prepare(cache: str | None = None, *, flags: bool = True, memory: bool = True) -> None:
-  """Call once, before the first computation. `cache` = '' switches the compilation cache off.
+  """Apply the settings; call this once, before the first computation.
 
-  flags: programs are compiled with `options` unless the user's own XLA_FLAGS say otherwise.
-  memory: what a step on one CPU device frees stays for the next, and steps run in the main thread,
-  unless the user's own environment variables speak to glibc's allocator.
+  cache: the folder of the compilation cache; '' disables the cache.
+  flags: compile programs with `options`. Flags in the user's XLA_FLAGS take precedence.
+  memory: on one CPU device, keep the memory that a step frees for the next step, and run steps in
+    the main thread. The user's environment variables for glibc's allocator take precedence.
   """
   if flags:
     given = os.environ.get('XLA_FLAGS', '')
@@ -30,37 +31,37 @@ def prepare(cache: str | None = None, *, flags: bool = True, memory: bool = True
 
 
 def options() -> dict[str, str]:
-  """XLA's options by version, for an unknown one aborts it.
+  """Return XLA options for this version of JAX; XLA aborts on unknown options.
 
-  jax 0.10 to 0.12 hand convolutions to YNNPACK, which is slower at them than Eigen. oneDNN, which
-  0.12 could call, is faster, but what calls it cannot be written to the compilation cache.
+  jax 0.10 to 0.12 run convolutions with YNNPACK, which is slower than Eigen. oneDNN, available in
+  0.12, is faster, but the compilation cache cannot store programs that call it.
   """
   known = (0, 10) <= jax.__version_info__[:2] <= (0, 12)
   return {'xla_cpu_experimental_ynn_fusion_type': ''} if known else {}
 
 
 def _keep_memory() -> None:
-  """Has glibc keep blocks of up to 2 GB in place of giving each back to the system.
+  """Make glibc keep freed blocks of up to 2 GB instead of returning them to the system.
 
-  A step's temporaries are one large block, which glibc takes from the system anew each time: the
-  system then clears every page of it at its first touch, an eighth to a quarter of a step. It
-  keeps blocks of the main thread alone, so steps run there, not in a thread of their own; with
-  several devices they cannot. Before 2.35 it refuses thresholds as high as that.
+  A step's temporaries are one large block. By default glibc requests the block from the system in
+  every step, and the system clears each page at first use: an eighth to a quarter of a step. glibc
+  keeps blocks only of the main thread, so steps have to run there; with several devices they
+  cannot. glibc before 2.35 rejects such high thresholds.
   """
   own = {'MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_', 'GLIBC_TUNABLES'} & set(os.environ)
   if own or not _one_cpu() or platform.libc_ver()[0] != 'glibc':
     return
   trim_threshold, mmap_threshold, largest = -1, -3, 2**31 - 1  # as malloc.h numbers them
   set_option = ctypes.CDLL(None).mallopt
-  if set_option(mmap_threshold, largest):  # the other alone would do harm
+  if set_option(mmap_threshold, largest):  # setting only the other one would be harmful
     set_option(trim_threshold, largest)
     jax.config.update('jax_cpu_enable_async_dispatch', False)
 
 
 def _one_cpu() -> bool:
-  """Whether JAX will run on one CPU device, as far as its settings tell.
+  """Return whether JAX will run on one CPU device, according to its settings.
 
-  Where they leave the platform open it may be a GPU: there this does not matter.
+  If they leave the platform open, the answer may be wrong on a GPU, where it has no effect.
   """
   flag = r'--xla_force_host_platform_device_count=(\d+)'
   forced = re.findall(flag, os.environ.get('XLA_FLAGS', ''))
@@ -71,12 +72,13 @@ def _one_cpu() -> bool:
 
 
 def default_cache() -> str:
+  """Return the default folder of the compilation cache."""
   base = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
   return os.path.join(base, 'ensdistill', 'xla')
 
 
 def _compilation_cache(folder: pathlib.Path) -> None:
-  """A folder per machine type and versions: a binary for another processor is never loaded."""
+  """Enable the cache, with a folder per processor and versions: their binaries differ."""
   key = '|'.join((platform.machine(), _processor(), jax.__version__, jaxlib.__version__))
   folder = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
   try:
@@ -84,7 +86,7 @@ def _compilation_cache(folder: pathlib.Path) -> None:
     writable = os.access(folder, os.W_OK)
   except OSError:
     writable = False
-  if not writable:  # a read-only home: run without a cache
+  if not writable:  # e.g. a read-only home folder: run without a cache
     return
   jax.config.update('jax_compilation_cache_dir', str(folder))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
@@ -99,21 +101,21 @@ def _cpuinfo() -> list[str]:
 
 
 def _processor() -> str:
-  """The processor's model and its instruction sets, where the system tells."""
+  """Return the processor's model and instruction sets, if the system lists them."""
   wanted = ('model name', 'flags', 'Features', 'CPU part')
   found = '|'.join(sorted({line for line in _cpuinfo() if line.startswith(wanted)}))
   return found or platform.processor()
 
 
 def processor() -> str:
-  """The processor as its maker calls it, and how many cores there are."""
+  """Return the number of cores and the processor's name."""
   models = [line.split(':', 1)[1].strip() for line in _cpuinfo() if line.startswith('model name')]
   name = models[0] if models else platform.processor() or platform.machine()
   return f'{os.cpu_count()} x {name}'
 
 
 def versions() -> dict[str, str]:
-  """Versions and devices, for reports."""
+  """Return versions and devices, for reports."""
   import importlib.metadata as metadata
 
   packages = ('ensdistill', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy')

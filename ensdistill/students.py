@@ -1,4 +1,4 @@
-"""Student networks: how one module holds M members. Outputs are always [B, M, O], float32."""
+"""Student networks: modules that hold M members. Outputs are always [B, M, O], float32."""
 
 import dataclasses
 import functools
@@ -12,52 +12,56 @@ import jax.numpy as jnp
 
 from ensdistill import names
 from ensdistill.members import Members
-from ensdistill.nets import Backbone, layers
+from ensdistill.nets import Backbone, initial, layers
 
 
 @dataclasses.dataclass(frozen=True)
 class Student:
-  """A module and what its members are.
+  """A module and a description of its members.
 
-  `module.apply(variables, x, train, mutable=['batch_stats'], rngs={'dropout': key})` gives outputs
-  [B, M, O]; a network without batch norm has no 'batch_stats' collection.
+  `module.apply(variables, x, train, mutable=['batch_stats'], rngs={'dropout': key})` returns
+  outputs [B, M, O]. A network without batch norm has no 'batch_stats' collection.
   """
 
   kind: str
   module: nn.Module
   size: int
-  own: frozenset[str] = frozenset()  # a leaf with one of these in its path leads with members
-  plain: 'Student | None' = None  # the single network that the average of the members is
+  own: frozenset[str] = frozenset()  # names in the paths of leaves with a member axis
+  plain: 'Student | None' = None  # the single network for averaged members
 
   def freeze(self, variables) -> Members:
-    """The network at its running statistics; an index computes those members alone."""
-    # Numpy arrays cannot be indexed by a traced index, nor vmapped into a custom gradient.
+    """Return the members at their running statistics; an index selects the members to compute."""
+    # A traced index cannot index NumPy arrays, and vmap fails on them under a custom gradient.
     variables = jax.tree.map(jnp.asarray, variables)
 
     def outputs(x, index=None):
       if index is None or not self.own:
         return self.module.apply(variables, x)
-      chosen = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: leaf[index] if self.own & {k.key for k in path} else leaf, variables
-      )
-      return self.module.clone(members=len(index)).apply(chosen, x)
+
+      def select(path, leaf):
+        return leaf[index] if self.own & {k.key for k in path} else leaf
+
+      chosen = jax.tree_util.tree_map_with_path(select, variables)
+      # Only the modules of students with several members have this field.
+      module = self.module.clone(members=len(index))
+      return module.apply(chosen, x)
 
     return Members(self.size, outputs)
 
   def group(self, path: tuple[str, ...]) -> str:
-    """'factors' for the rank-one factors of a batch ensemble, 'shared' for all else."""
+    """Return 'factors' for the rank-one factors of a batch ensemble, else 'shared'."""
     return 'factors' if self.plain and path[-1] in layers.FACTORS else 'shared'
 
   def views(self, variables) -> dict[str, tuple['Student', Any]]:
-    """The networks that these variables serve as, by name."""
-    views = {'student': (self, variables)}
+    """Return by name the networks that these variables give: the student, and its average."""
+    views: dict[str, tuple[Student, Any]] = {'student': (self, variables)}
     if self.plain:
       views['student-averaged'] = (self.plain, average(variables))
     return views
 
 
 class Single(nn.Module):
-  """One network, as one member."""
+  """One network, with a member axis of size 1."""
 
   backbone: Backbone
   outputs: int
@@ -68,12 +72,13 @@ class Single(nn.Module):
     return self.backbone.run(x, train, self.backbone.stages, self.outputs)[:, None]
 
 
-# How fast a lone log-variance moves: it has as far to go as one that many weights move.
+# Scale of the single log-variance parameter. One parameter has to move as far as the output of many
+# weights, so it needs larger steps.
 VARIANCE_RATE = 4.0
 
 
 class OneVariance(nn.Module):
-  """One regressor, as one member, with one log-variance a target, the same for all inputs."""
+  """One regressor with one log-variance per target, the same for all inputs."""
 
   backbone: Backbone
   outputs: int
@@ -88,18 +93,21 @@ class OneVariance(nn.Module):
 
 
 class BatchEnsemble(nn.Module):
-  """M members whose weights differ by rank-one factors; batch norm is over all of them."""
+  """M members whose weights differ by rank-one factors. Batch norm is over all members."""
 
   backbone: Backbone
   outputs: int
   members: int
-  factor_std: float  # r and s start as normal(1, factor_std)
+  factor_std: float  # r and s start as normal(1, factor_std^2)
   bias: str
 
   @nn.compact
   def __call__(self, x, train=False):
-    factor_init = lambda key, shape: 1 + self.factor_std * jax.random.normal(key, shape)
-    own = {'members': self.members, 'factor_init': factor_init, 'bias': self.bias}
+    own: dict[str, Any] = {
+      'members': self.members,
+      'factor_init': initial.Normal(1.0, self.factor_std),
+      'bias': self.bias,
+    }
     return self.backbone.run(
       self.backbone.normalise(x)[:, None],
       train,
@@ -111,7 +119,7 @@ class BatchEnsemble(nn.Module):
 
 
 class Head(nn.Module):
-  """The last stages of a backbone and its dense layer."""
+  """The last stages of a backbone and its dense layer, for one member."""
 
   backbone: Backbone
   outputs: int
@@ -125,7 +133,10 @@ class Head(nn.Module):
 
 
 class MultiHead(nn.Module):
-  """One body, M heads (Tran et al., 2020); a head is the last `head_stages` stages and a dense."""
+  """One body and M heads (Tran et al., 2020).
+
+  A head is the last `head_stages` stages and a dense layer.
+  """
 
   backbone: Backbone
   outputs: int
@@ -149,7 +160,7 @@ class MultiHead(nn.Module):
 
 
 def _single(backbone, outputs, members, *, variance='input'):
-  del members  # one network, however many members it learns from
+  del members  # always one network
   module = names.lookup('variance', variance, {'input': Single, 'scalar': OneVariance})
   return Student('single', module(backbone, outputs), 1)
 
@@ -157,7 +168,8 @@ def _single(backbone, outputs, members, *, variance='input'):
 def _multi_head(backbone, outputs, members, *, head_stages=1):
   if not 0 <= head_stages <= len(backbone.stages):
     raise ValueError(
-      f'head_stages is 0 (a dense layer) to {len(backbone.stages)} (every stage), not {head_stages}'
+      f'head_stages must be from 0 (only the dense layer) to {len(backbone.stages)} (all stages), '
+      f'not {head_stages}'
     )
   module = MultiHead(backbone, outputs, members, head_stages)
   return Student('multi_head', module, members, own=frozenset({'heads'}))
@@ -180,25 +192,27 @@ STUDENTS = {'single': _single, 'multi_head': _multi_head, 'batch_ensemble': _bat
 
 
 def make(kind: str, backbone: Backbone, outputs: int, *, members: int = 1, **settings) -> Student:
-  """The student `kind` with this many outputs a member; a single student is always one member.
+  """Return the student `kind`, with `outputs` outputs per member; a single student has one member.
 
-  Settings: single: variance='input' (an output) or 'scalar' (one number a target; regression);
-  multi_head: head_stages=1 (0 = the dense layer alone); batch_ensemble: factors='ones' or 'normal'
-  (mean 1, standard deviation factor_std=.5), bias='shared' (inside s) or 'member'.
+  Settings and their defaults:
+    single: variance='input' (outputs of the network) or 'scalar' (one per target; regression)
+    multi_head: head_stages=1 (0 = only the dense layer)
+    batch_ensemble: factors='ones' or 'normal' (mean 1, standard deviation factor_std=0.5),
+      bias='shared' (multiplied by s) or 'member'
   """
-  build = names.lookup('student', kind, STUDENTS)
-  known = inspect.signature(build).parameters.values()
+  student_of = names.lookup('student', kind, STUDENTS)
+  known = inspect.signature(student_of).parameters.values()
   names.settings(kind, settings, [p.name for p in known if p.kind == p.KEYWORD_ONLY])
   if members < 1:
-    raise ValueError(f'a student has one member or more, not {members}')
-  return build(backbone, outputs, members, **settings)
+    raise ValueError(f'a student must have at least one member, not {members}')
+  return student_of(backbone, outputs, members, **settings)
 
 
 def average(variables):
-  """A batch ensemble's variables -> those of the plain network with the averaged factors.
+  """Return the variables of the plain network that has a batch ensemble's averaged factors.
 
-  W <- W * (mean r) (mean s)^T; a shared bias lies inside s, b <- mean(s) * b; biases of members are
-  averaged. The plain network equals the batch ensemble whose r, s and b are set to their means.
+  W <- W * (mean r) (mean s)^T. A shared bias becomes mean(s) * b; biases of members are averaged.
+  The plain network equals the batch ensemble whose r, s and b are set to their means.
   """
 
   def merge(tree):
@@ -219,11 +233,13 @@ def average(variables):
 
 
 def widen(variables, members: int):
-  """Variables of a multi-head network with one head -> with M copies of that head."""
+  """Return a multi-head network's variables with its one head copied `members` times."""
 
   def copy(leaf):
     if leaf.shape[0] != 1:
-      raise ValueError(f'only a network with one head is widened, this one has {leaf.shape[0]}')
+      raise ValueError(
+        f'only a network with one head can be widened, but this one has {leaf.shape[0]}'
+      )
     return jnp.repeat(leaf, members, 0)
 
   return {

@@ -1,4 +1,4 @@
-"""Eight devices give one device's numbers: a global batch and batch norm, members in place."""
+"""Eight devices give the numbers of one device: global batch, global batch norm, placed members."""
 
 import os
 import subprocess
@@ -41,7 +41,7 @@ def run(devices):
   asked.clear()
   for _ in range(20):
     states, logs = jax.block_until_ready(program(states, arrays))
-  assert asked == {where.shape['data'] == 1}  # members on one device each have a CPU's forms
+  assert asked == {where.shape['data'] == 1}  # CPU forms if each member is on one device
   return where, jax.device_get((states.variables, logs['loss']))
 
 where, eight = run(jax.devices())
@@ -52,7 +52,7 @@ difference = tiny.largest_difference(eight, one)
 assert difference < 1e-5, difference
 assert tiny.largest_difference(two_by_four, one) < 1e-5
 
-# The CPU's forms themselves, a member on each device.
+# The CPU forms, with one member per device.
 layers._on_one_device = on_one_device
 random = np.random.default_rng(0)
 x, kernels = np.float32(random.normal(size=(17, 8, 8, 2))), random.normal(size=(4, 3, 3, 2, 4))
@@ -71,7 +71,7 @@ print('largest difference', difference)
 """
 
 
-# A BatchEnsemble on inputs moved by a gradient, in the loop itself.
+# A BatchEnsemble on perturbed inputs, trained by the loop.
 STUDENT = """
 import sys, jax, jax.numpy as jnp, tiny
 from ensdistill import members, mesh
@@ -107,7 +107,7 @@ print(dict(where.shape))
 
 
 def run(program, devices, *arguments) -> str:
-  """What the program prints in a process that sees so many devices."""
+  """Return the output of the program, run in a process with this number of devices."""
   environment = os.environ | {
     'XLA_FLAGS': f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count={devices}',
     'PYTHONPATH': os.path.dirname(__file__),

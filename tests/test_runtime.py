@@ -1,4 +1,4 @@
-"""What is set before JAX starts."""
+"""Settings that are applied before JAX starts."""
 
 import os
 import platform
@@ -29,9 +29,9 @@ print(faults() - before)
 """
 
 
-@pytest.mark.skipif(GLIBC < (2, 35), reason='glibc takes such thresholds from 2.35 on')
+@pytest.mark.skipif(GLIBC < (2, 35), reason='glibc accepts such thresholds since 2.35')
 def test_memory_of_a_step_stays_for_the_next():
-  """The last step's page faults; where the user has settings for glibc, it does as they say."""
+  """Count page faults of the last step; the user's settings for glibc take precedence."""
 
   def faults(**settings):
     environment = {k: v for k, v in os.environ.items() if not k.startswith(('MALLOC_', 'GLIBC_'))}
@@ -46,7 +46,7 @@ def test_memory_of_a_step_stays_for_the_next():
 
 
 class Allocator:
-  """glibc, or one that refuses."""
+  """A stand-in for glibc that accepts or rejects options."""
 
   def __init__(self, answer):
     self.answer, self.asked = answer, []

@@ -74,7 +74,7 @@ def test_members_by_index_are_those_among_all(name, kind, settings):
 def test_an_index_computes_only_those_members():
   def flops(kind, *index, **settings):
     made = student(kind, **settings)
-    # Parameters as numpy arrays, as read from a file, and a traced index.
+    # NumPy parameters, as read from a file, and a traced index.
     frozen = made.freeze(moved(made))
     return jax.jit(frozen.outputs).lower(X, *index).cost_analysis()['flops']
 
@@ -177,7 +177,7 @@ def test_groups_name_the_factors(kind, settings):
   factors = {path for path, group in groups.items() if group == 'factors'}
   assert set(groups.values()) <= {'shared', 'factors'}
   assert factors == {path for path in groups if path[-1] in ('r', 's')}
-  # Every convolution (the shortcuts too) and the dense layer have both.
+  # Every convolution, shortcuts included, and the dense layer have both factors.
   kernels = [path for path in groups if path[-1] == 'kernel']
   assert len(factors) == (2 * len(kernels) if kind == 'batch_ensemble' else 0)
 

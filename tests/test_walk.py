@@ -1,4 +1,4 @@
-"""A walk over all networks as all students: sizes, shapes, a step, members, the average."""
+"""All networks as all students: parameter counts, shapes, a step, members, the average."""
 
 import functools
 import math
@@ -18,7 +18,7 @@ SMALL, LARGE = (32, 32, 3), (224, 224, 3)
 
 
 def shapes(kind, name, shape, outputs, **settings):
-  """The variables' shapes of a whole network as a student; nothing is computed."""
+  """Return the shapes of the variables of a whole network as a student."""
   backbone = nets.build(name, shape=shape, mean=(0.5,), std=(0.25,), **settings)
   module = students.make(kind, backbone, outputs, members=M).module
   return jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, *shape)))
@@ -28,10 +28,10 @@ def count(params):
   return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-# ResNets for ImageNet as torchvision counts them, Wide ResNets as papers do; the small ResNet has
-# norms on its projections. Keras' VGG-16 without its dense layers has 14,714,688 parameters, 4,224
-# of them biases in the place of which ours has the norm's scale and bias. ViT-Ti/16 and ViT-S/16,
-# as timm counts them, have a class token, and a position for it and for each of the 196 patches.
+# Counts are from torchvision for ResNets for ImageNet and from papers for Wide ResNets. The small
+# ResNet has norms on its projections. Keras' VGG-16 without its dense layers has 14,714,688
+# parameters, of which 4,224 are biases; ours has the norm's scale and bias instead. In timm,
+# ViT-Ti/16 and ViT-S/16 also have a class token, and a position for it and each of 196 patches.
 VGG_DENSE = 512 * 2048 + 2048 + 2048 * 2048 + 2048 + 2048 * 10 + 10
 PUBLISHED = [
   ('resnet', SMALL, 10, {'depth': 20}, 272_474),
@@ -66,7 +66,7 @@ def test_parameters_of_students_follow_from_the_network(name):
   factors = sum(sum(shape[-2:]) for shape in wide)  # one of each input and each output channel
   assert count(small(name, 'batch_ensemble')['params']) == count(plain) + M * factors
   several = small(name, 'multi_head')['params']
-  assert len(several) == len(plain) - 1  # the last stage and the dense layer are in the heads
+  assert len(several) == len(plain) - 1  # the last stage and the dense layer belong to the heads
   head = count(plain) - count({part: plain[part] for part in several if part in plain})
   assert count(several) == count(plain) + (M - 1) * head
 
@@ -105,7 +105,7 @@ def test_every_network_as_every_student(name, kind, norm):
     )
     return families.categorical.label_loss(outputs, batch['y']).mean(), new
 
-  # A small step along the gradient lowers the loss by what the gradient says.
+  # A small step along the gradient lowers the loss by the predicted amount.
   (before, new), grads = loss(variables['params'])
   for path, grad in tiny.leaves(grads):
     assert np.abs(grad).max() > 0, path

@@ -1,4 +1,4 @@
-"""Backbones by name. A new one is a file with its stages and a line in NETWORKS."""
+"""Backbones by name. A new backbone is a file with its stages and a line in NETWORKS."""
 
 import dataclasses
 import inspect
@@ -25,27 +25,35 @@ Backbone = stack.Backbone
 
 
 def build(name, *, shape, mean, std, dtype='float32', form='auto', **settings) -> Backbone:
-  """The backbone `name` for inputs of this shape in [0, 1], normalised inside by mean and std.
+  """Return the backbone `name` for inputs of this shape; it normalises them by mean and std.
 
-  Settings: mlp: hidden=(64, 64); resnet: depth=20; wide_resnet: depth=28, width=1; vgg: depth=16,
-  channels=64; imagenet_resnet: depth=50, channels=64; vit: patch=4, depth=6, channels=192, heads=3;
-  all: dropout=0; all but mlp: norm='batch', 'group' or 'layer' (a vit's default).
+  Settings and their defaults:
+    mlp: hidden=(64, 64)
+    resnet: depth=20
+    wide_resnet: depth=28, width=1
+    vgg: depth=16, channels=64
+    imagenet_resnet: depth=50, channels=64
+    vit: patch=4, depth=6, channels=192, heads=3
+    all: dropout=0
+    all but mlp: norm='batch', 'group' or 'layer' (default: 'layer' for vit, 'batch' for the others)
   """
-  make = names.lookup('network', name, NETWORKS)
+  network_of = names.lookup('network', name, NETWORKS)
   names.lookup('form', form, FORMS)
-  names.settings(name, settings, [p for p in inspect.signature(make).parameters if p != 'shape'])
+  known = [p for p in inspect.signature(network_of).parameters if p != 'shape']
+  names.settings(name, settings, known)
   shape, mean, std = tuple(shape), tuple(mean), tuple(std)
   for label, values in ('mean', mean), ('std', std):
     if len(values) not in (1, shape[-1]):
       raise ValueError(
-        f'{label} has {len(values)} values, inputs {shape} have {shape[-1]} channels'
+        f'{label} has {len(values)} values, but inputs of shape {shape} have {shape[-1]} channels: '
+        f'give 1 or {shape[-1]} values'
       )
   if min(std) <= 0:
-    raise ValueError(f'std must be positive, not {std}')
+    raise ValueError(f'every std must be positive, not {std}')
   rate = settings.get('dropout', 0.0)
   if not 0 <= rate < 1:
-    raise ValueError(f'dropout is a rate in [0, 1), not {rate}')
-  network = stack.Network(*make(shape, **settings))
+    raise ValueError(f'dropout must be a rate in [0, 1), not {rate}')
+  network = stack.Network(*network_of(shape, **settings))
   names.lookup('norm', network.norm, layers.NORMS)
   dtype = names.lookup('dtype', dtype, DTYPES)
   own = network._asdict()
@@ -53,5 +61,5 @@ def build(name, *, shape, mean, std, dtype='float32', form='auto', **settings) -
 
 
 def with_form(module, form: str):
-  """The same network, of the same variables, whose layers compute in this form (layers.FORMS)."""
+  """Return a copy of the network whose layers compute in another form (see layers.FORMS)."""
   return module.clone(backbone=dataclasses.replace(module.backbone, form=form))

@@ -1,14 +1,15 @@
 """Convolution and batch norm in forms that XLA's CPU back end trains about twice as fast.
 
-Five facts shape them. A weight gradient is fast over slices of about 16 examples. It transposes
-them, and XLA computes what lies before a transposition anew for every element, unless that enters a
-loop. A convolution inside a loop is slow unless its dimension numbers are NHWC, HWIO, NHWC,
-and a vmapped one becomes a grouped one, slower still. A reduction over the leading axes becomes a
-slow reduce-window, sums of slices do not. And a matrix product whose operands have more than two
-axes transposes them first.
+The forms follow from these facts about the back end:
+- A weight gradient is fast over slices of about 16 examples. The slices are transposed, and XLA
+  recomputes the operand of a transposition for every element, unless the operand enters a loop.
+- A convolution inside a loop is slow unless its dimension numbers are NHWC, HWIO, NHWC.
+- A vmapped convolution becomes a grouped one, which is even slower.
+- A reduction over the leading axes becomes a slow reduce-window; sums of slices do not.
+- A matrix product transposes operands that have more than two axes.
 
-They have first derivatives in reverse mode only. Who wants others builds the network with
-form='plain'.
+These forms have first derivatives in reverse mode only. For other derivatives, build the network
+with form='plain'.
 """
 
 import functools
@@ -18,14 +19,14 @@ import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import custom_vmap
 
-SLICE = 16  # examples of one slice of a weight gradient
-UNROLLED = 8  # members whose convolutions are written out one after another; more of them loop
+SLICE = 16  # examples per slice of a weight gradient
+UNROLLED = 8  # up to this number of members, convolutions are unrolled; above, they run in a loop
 
 convolve = functools.partial(lax.conv_general_dilated, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
 
 
 def unrolled(f):
-  """f, whose vmap is one call for each member."""
+  """Return f with a vmap rule that calls f once per member."""
   f = custom_vmap(f)
 
   @f.def_vmap
@@ -38,13 +39,13 @@ def unrolled(f):
 
 @functools.lru_cache(None)
 def _directions(sizes, kernel, strides, padding):
-  """The forward convolution and its two gradients, for images of these sizes (height, width)."""
+  """Return the convolution and its two gradients, for images of these sizes (height, width)."""
   low = tuple(pads[0] for pads in padding)
   out = tuple(
     (size + sum(pads) - k) // stride + 1
     for size, k, stride, pads in zip(sizes, kernel, strides, padding)
   )
-  # How many rows of the input the last output row reaches beyond the image (or stops before it).
+  # Rows by which the last window extends beyond the image (negative if it ends before the edge).
   reach = tuple(
     k + stride * (n - 1) - size - a
     for size, k, stride, n, a in zip(sizes, kernel, strides, out, low)
@@ -71,7 +72,7 @@ def _directions(sizes, kernel, strides, padding):
     batch = x.shape[0]
     size = min(SLICE, max(1, batch // 2))
     whole, rest = divmod(batch, size)
-    precise = jnp.promote_types(x.dtype, jnp.float32)  # many bfloat16 terms would not add up
+    precise = jnp.promote_types(x.dtype, jnp.float32)  # bfloat16 would round away many small terms
     zeros = jnp.zeros((x.shape[3], *kernel, g.shape[3]), precise)
     total = lax.fori_loop(0, whole, add_slice, zeros)
     if rest:
@@ -92,7 +93,7 @@ def _matmul(x, w, strides):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def conv(x, w, strides, padding):
-  """Convolution of NHWC with HWIO; strides (h, w), padding ((low, high), (low, high))."""
+  """Convolve NHWC with HWIO; strides are (h, w), padding is ((low, high), (low, high))."""
   if _is_matmul(w, padding):
     return _matmul(x, w, strides)
   return _directions(x.shape[1:3], w.shape[:2], strides, padding)[0](x, w)
@@ -105,7 +106,7 @@ def _conv_forward(x, w, strides, padding):
 def _conv_backward(strides, padding, saved, g):
   x, w = saved
   if _is_matmul(w, padding):
-    return jax.vjp(lambda x, w: _matmul(x, w, strides), x, w)[1](g)
+    return jax.vjp(functools.partial(_matmul, strides=strides), x, w)[1](g)
   _, input_gradient, weight_gradient = _directions(x.shape[1:3], w.shape[:2], strides, padding)
   return input_gradient(g, w), weight_gradient(x, g)
 
@@ -114,10 +115,10 @@ conv.defvjp(_conv_forward, _conv_backward)
 
 
 def member_conv(x, w, strides, padding):
-  """A kernel for each member: x [B, M or 1, H, W, C], w [M, h, w, C, O] -> [B, M, H', W', O]."""
+  """Convolve x [B, M or 1, H, W, C] with a kernel per member, [M, h, w, C, O]."""
   members, (channels, features) = w.shape[0], w.shape[3:]
   assert x.shape[1] in (1, members), (x.shape, w.shape)
-  if x.shape[1] == 1:  # the same images for all members: their features side by side
+  if x.shape[1] == 1:  # all members see the same images: one convolution with all their features
     side_by_side = w.transpose(1, 2, 3, 0, 4).reshape(*w.shape[1:3], channels, members * features)
     y = conv(x[:, 0], side_by_side, strides, padding)
     return jnp.moveaxis(y.reshape(*y.shape[:3], members, features), 3, 1)
@@ -128,14 +129,14 @@ def member_conv(x, w, strides, padding):
   return jnp.stack([conv(*each, strides, padding) for each in zip(images, w)], axis=1)
 
 
-def channel_sums(f, *arrays, ways=16):
-  """The sum of f(*arrays) over all axes but the last, as sums of slices."""
+def channel_sums(*arrays, ways=16):
+  """Return the sum of the arrays' product over all axes except the last, as sums of slices."""
   size, channels = arrays[0].size, arrays[0].shape[-1]
   slices = ways
   while size % (slices * channels):
     slices //= 2
   rows = [a.reshape(slices, -1) for a in arrays]
-  y = sum(f(*[row[i] for row in rows]) for i in range(slices))
+  y = sum(functools.reduce(jnp.multiply, [row[i] for row in rows]) for i in range(slices))
   while y.size >= ways * channels * 64 and y.size % (ways * channels) == 0:
     y = y.reshape(ways, -1)
     y = sum(y[i] for i in range(ways))
@@ -148,14 +149,14 @@ def _per_channel(v, x):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def batch_norm(x, scale, bias, epsilon):
-  """x normalised by its own statistics -> y, (mean, variance); the statistics are constants."""
+  """Return (y, (mean, variance)): x normalised by its own statistics, which have no gradient."""
   return _batch_norm_forward(x, scale, bias, epsilon)[0]
 
 
 def _batch_norm_forward(x, scale, bias, epsilon):
   n = x.size // x.shape[-1]
-  mean = channel_sums(lambda a: a, x) / n
-  variance = jnp.maximum(channel_sums(lambda a: a * a, x) / n - mean**2, 0)
+  mean = channel_sums(x) / n
+  variance = jnp.maximum(channel_sums(x, x) / n - mean**2, 0)
   inverse = lax.rsqrt(variance + epsilon)
   slope = inverse * scale
   y = x * _per_channel(slope, x) + _per_channel(bias - mean * slope, x)
@@ -166,7 +167,7 @@ def _batch_norm_backward(_, saved, cotangents):
   g, _ = cotangents
   x, mean, inverse, slope = saved
   n = x.size // x.shape[-1]
-  sum_g, sum_gx = channel_sums(lambda g: g, g), channel_sums(lambda g, x: g * x, g, x)
+  sum_g, sum_gx = channel_sums(g), channel_sums(g, x)
   d_scale = (sum_gx - mean * sum_g) * inverse
   bend = -slope * inverse * d_scale / n
   shift = slope * sum_g / n + mean * bend

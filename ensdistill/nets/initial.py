@@ -1,62 +1,112 @@
-"""Initial parameters, drawn on the host.
+"""Initial weights: the distributions that layers carry, and variables drawn from them on the host.
 
-`module.init` draws every kernel by a random call of its own, and XLA takes about two seconds to
-compile each for a CPU. Drawn by numpy the same distributions cost milliseconds, on every back end
-the same numbers; whatever is no kernel and no factor starts as `module.init` has it.
+`module.init` draws each kernel by a separate random call, and XLA compiles each call for about two
+seconds on a CPU. So `variables` asks the layers for their distributions and draws these weights
+with numpy. This takes milliseconds and gives the same numbers on every back end. All other leaves
+(scales, biases, statistics, weights of any other Flax initialiser) are computed by `module.init`.
 """
 
 import dataclasses
 import math
 
+import flax.linen as nn
 import jax
 import numpy as np
 
-# Layers that no ReLU, which halves what comes, follows: the last dense one, a transformer's.
-LINEAR = ('head', 'qkv', 'out', 'shrink')
 
+class Distribution:
+  """Base class of the normal distributions that `variables` draws on the host.
 
-def variables(module, keys, x) -> dict:
-  """Stacked variables [S, ...] of a module for inputs like x, one a key, as numpy arrays.
-
-  Kernels are He-normal, normal(0, 2 / fan in); those of LINEAR layers are normal(0, 1 / fan in).
-  BatchEnsemble's factors are normal(1, module.factor_std^2).
+  An instance is also a Flax initialiser, (key, shape, dtype) -> array, so `module.init` draws from
+  the same distribution, with other numbers.
   """
-  init = lambda: module.init(jax.random.key(0), x, False)
-  spread = jax.tree_util.tree_map_with_path(
-    lambda path, leaf: _spread([part.key for part in path], leaf.shape, module),
-    jax.eval_shape(init),
-  )
-  undrawn = jax.tree.map(lambda s: s is None, spread, is_leaf=lambda s: s is None)
-  given = jax.jit(lambda: jax.tree.map(lambda leaf, own: own if leaf else 0.0, undrawn, init()))()
 
-  def one(key):
-    seed = np.asarray(jax.random.key_data(key)).ravel().tolist()
-    random = np.random.default_rng(seed)
+  def moments(self, shape) -> tuple[float, float]:
+    """Return mean and standard deviation for a parameter of this shape."""
+    raise NotImplementedError
 
-    def draw(leaf, spread):
-      if spread is None:
-        return np.asarray(leaf)
-      noise = random.standard_normal(spread.shape, np.float32)
-      return np.float32(spread.mean) + np.float32(spread.std) * noise
-
-    return jax.tree.map(draw, given, spread)
-
-  return jax.tree.map(lambda *leaves: np.stack(leaves), *[one(key) for key in keys])
+  def __call__(self, key, shape, dtype=float):
+    mean, std = self.moments(shape)
+    return mean + std * jax.random.normal(key, shape, dtype)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Normal:
-  shape: tuple[int, ...]
+class Normal(Distribution):
+  """normal(mean, std^2), whatever the shape."""
+
   mean: float
   std: float
 
+  def moments(self, shape):
+    return self.mean, self.std
 
-def _spread(names, shape, module) -> _Normal | None:
-  """The distribution of a leaf, or None where `module.init` has its value."""
-  if names[-1] == 'kernel':
-    # The heads of a multi-head network lie behind one more axis in front.
-    fan_in = math.prod(shape[1 if 'heads' in names else 0 : -1])
-    return _Normal(shape, 0.0, math.sqrt((1 if names[-2] in LINEAR else 2) / fan_in))
-  if names[-1] in ('r', 's') and hasattr(module, 'factor_std'):
-    return _Normal(shape, 1.0, module.factor_std)
-  return None
+
+@dataclasses.dataclass(frozen=True)
+class FanIn(Distribution):
+  """normal(0, gain / fan in), for kernels [..., inputs, outputs]."""
+
+  gain: float
+
+  def moments(self, shape):
+    return 0.0, math.sqrt(self.gain / math.prod(shape[:-1]))
+
+
+he_normal = FanIn(2)  # before a ReLU, which halves the second moment
+lecun_normal = FanIn(1)  # for linear layers
+
+
+class Layer(nn.Module):
+  """Base class of the layers whose parameters `variables` can draw."""
+
+  def parameter(self, name: str, init, shape, /):
+    """Return `param(name, init, shape)`; `variables` draws it if init is a Distribution."""
+    return self.param(name, init, shape)
+
+
+def variables(module, keys, x) -> dict:
+  """Return stacked variables [S, ...] for inputs like x, one network per key, as numpy arrays."""
+
+  def init(key):
+    return module.init(key, x, False)
+
+  shapes, moments_by_path = _trace(init, keys[0])
+  paths_and_shapes, structure = jax.tree_util.tree_flatten_with_path(shapes)
+  names = [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in paths_and_shapes]
+  moments = [moments_by_path.get(name) for name in names]
+
+  @jax.jit
+  def computed(key):
+    leaves = jax.tree.leaves(init(key))
+    return [leaf for leaf, drawn in zip(leaves, moments, strict=True) if drawn is None]
+
+  def network(key):
+    seed = np.asarray(jax.random.key_data(key)).ravel().tolist()
+    random = np.random.default_rng(seed)
+    others = iter(computed(key))
+    return [
+      _draw(random, shape.shape, *drawn) if drawn else np.asarray(next(others))
+      for (_, shape), drawn in zip(paths_and_shapes, moments, strict=True)
+    ]
+
+  stacked = [np.stack(leaves) for leaves in zip(*map(network, keys), strict=True)]
+  return jax.tree.unflatten(structure, stacked)
+
+
+def _trace(init, key):
+  """Return the shapes of init(key), and the moments of the parameters that layers report."""
+  moments_by_path: dict[str, tuple[float, float]] = {}
+
+  def report(method, args, kwargs, context):
+    if isinstance(context.module, Layer) and context.method_name == 'parameter':
+      name, distribution, shape = args
+      if isinstance(distribution, Distribution):
+        path = '/'.join(('params', *context.module.path, name))
+        moments_by_path[path] = distribution.moments(shape)
+    return method(*args, **kwargs)
+
+  with nn.intercept_methods(report):
+    return jax.eval_shape(init, key), moments_by_path
+
+
+def _draw(random, shape, mean, std):
+  return np.float32(mean) + np.float32(std) * random.standard_normal(shape, np.float32)

@@ -1,8 +1,8 @@
-"""Layers over any leading axes: [..., H, W, C] for convolutions, [..., C] for dense ones.
+"""Layers with any leading axes: [..., H, W, C] for convolutions, [..., C] for dense layers.
 
-Parameters and batch statistics are float32; `dtype` is what convolutions and products compute in.
-`form` says how: 'plain' (lax), 'cpu' (the forms of cpu.py; the same numbers to rounding), or
-'auto': 'cpu' where what is traced is known to run on one CPU device.
+Parameters and batch statistics are float32; convolutions and matrix products compute in `dtype`.
+`form` selects the implementation: 'plain' (lax), 'cpu' (see cpu.py; equal up to rounding) or
+'auto', which is 'cpu' if the traced program is known to run on one CPU device.
 """
 
 import functools
@@ -15,14 +15,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ensdistill.nets import cpu
+from ensdistill.nets import cpu, initial
 
 FORMS = ('auto', 'plain', 'cpu')
 FACTORS = ('r', 's')  # the rank-one factors of a BatchEnsemble layer
 BIASES = ('shared', 'member')
-MEMBER_LEAVES = (*FACTORS, 'b')  # all of its parameters that lead with the member axis
-
-he_normal = nn.initializers.he_normal()
+MEMBER_LEAVES = (*FACTORS, 'b')  # its parameters with a leading member axis
 
 
 def _is_cpu(form: str) -> bool:
@@ -30,10 +28,12 @@ def _is_cpu(form: str) -> bool:
 
 
 def _on_one_device() -> bool:
-  """Whether what is traced runs on one device: it is the only one, or a shard_map chose it."""
-  spread = jax.sharding.get_abstract_mesh()
-  is_manual = lambda axis: axis in spread.manual_axes or spread.shape[axis] == 1
-  return jax.device_count() == 1 or (not spread.empty and all(map(is_manual, spread.axis_names)))
+  """Return whether the traced program runs on one device: the only one, or one of a shard_map."""
+  if jax.device_count() == 1:
+    return True
+  mesh = jax.sharding.get_abstract_mesh()
+  split = [axis for axis in mesh.axis_names if mesh.shape[axis] > 1]
+  return not mesh.empty and all(axis in mesh.manual_axes for axis in split)
 
 
 def _pair(value):
@@ -46,8 +46,8 @@ def _pads(padding, sizes, kernel, strides):
   return tuple((p, p) for p in _pair(padding))
 
 
-class Conv(nn.Module):
-  """Convolution of [..., H, W, C]; padding 'SAME' or a number of pixels on every side."""
+class Conv(initial.Layer):
+  """Convolution of [..., H, W, C]; padding is 'SAME' or the number of pixels on each side."""
 
   features: int
   kernel: int | tuple[int, int] = 3
@@ -56,14 +56,14 @@ class Conv(nn.Module):
   use_bias: bool = False
   dtype: Any = jnp.float32
   form: str = 'auto'
-  kernel_init: Callable = he_normal
+  kernel_init: Callable = initial.he_normal
 
   def weight(self, x):
     shape = (*_pair(self.kernel), x.shape[-1], self.features)
-    return self.param('kernel', self.kernel_init, shape)
+    return self.parameter('kernel', self.kernel_init, shape)
 
   def window(self, x):
-    """Strides and padding."""
+    """Return strides and padding."""
     strides = _pair(self.stride)
     return strides, _pads(self.padding, x.shape[-3:-1], _pair(self.kernel), strides)
 
@@ -78,17 +78,17 @@ class Conv(nn.Module):
     return _add_bias(self, self.linear(x))
 
 
-class Dense(nn.Module):
-  """y = x W + b over the last axis."""
+class Dense(initial.Layer):
+  """Dense layer y = x W + b over the last axis."""
 
   features: int
   use_bias: bool = True
   dtype: Any = jnp.float32
-  kernel_init: Callable = he_normal
-  axes: int = 1  # of one member's example: 1 for features [C], 3 for a grid of them [H, W, C]
+  kernel_init: Callable = initial.he_normal
+  axes: int = 1  # of one example of one member: 1 for features [C], 3 for a grid [H, W, C]
 
   def linear(self, x):
-    w = self.param('kernel', self.kernel_init, (x.shape[-1], self.features))
+    w = self.parameter('kernel', self.kernel_init, (x.shape[-1], self.features))
     return x.astype(self.dtype) @ w.astype(self.dtype)
 
   @nn.compact
@@ -104,7 +104,7 @@ def _add_bias(layer, y):
 
 
 class BatchEnsembleConv(Conv):
-  """Conv for M members that share one kernel; see `batch_ensemble`. [..., M or 1, H, W, C]."""
+  """Conv for M members with one kernel, over [..., M or 1, H, W, C]; see _batch_ensemble."""
 
   members: int = 1
   factor_init: Callable = nn.initializers.ones
@@ -116,7 +116,7 @@ class BatchEnsembleConv(Conv):
 
 
 class BatchEnsembleDense(Dense):
-  """Dense for M members that share one kernel; see `batch_ensemble`. [..., M or 1, (H, W,) C]."""
+  """Dense for M members with one kernel, over [..., M or 1, (H, W,) C]; see _batch_ensemble."""
 
   members: int = 1
   factor_init: Callable = nn.initializers.ones
@@ -128,10 +128,10 @@ class BatchEnsembleDense(Dense):
 
 
 def _batch_ensemble(layer, x, own_axes):
-  """Rank-one members: y_m = s_m * W(r_m * x_m), r over input and s over output channels.
+  """Return y_m = s_m * W(r_m * x_m), with r over input channels and s over output channels.
 
-  A bias is one of two: 'member', y_m + b_m with b_m of zero at the start (Nam et al., 2021), or
-  'shared', s_m * (W(r_m * x_m) + b) (Nam et al., 2022).
+  The bias is 'member', y_m + b_m with b_m = 0 at the start (Nam et al., 2021), or 'shared',
+  s_m * (W(r_m * x_m) + b) (Nam et al., 2022).
   """
 
   def per_member(v):
@@ -139,8 +139,8 @@ def _batch_ensemble(layer, x, own_axes):
     return v.astype(layer.dtype).reshape((*leading, len(v), *(1,) * (own_axes - 1), -1))
 
   assert layer.bias in BIASES, layer.bias
-  r = layer.param('r', layer.factor_init, (layer.members, x.shape[-1]))
-  s = layer.param('s', layer.factor_init, (layer.members, layer.features))
+  r = layer.parameter('r', layer.factor_init, (layer.members, x.shape[-1]))
+  s = layer.parameter('s', layer.factor_init, (layer.members, layer.features))
   if isinstance(layer, Conv) and _is_cpu(layer.form):
     y = _kernels_of_members(layer, x, r, s)
   else:
@@ -153,9 +153,9 @@ def _batch_ensemble(layer, x, own_axes):
 
 
 def _kernels_of_members(layer, x, r, s):
-  """s_m * W(r_m * x_m) as W_m x_m: the factors' gradients are sums over kernels, not images.
+  """Return s_m * W(r_m * x_m) as W_m x_m, so factor gradients are sums over kernels, not images.
 
-  The price is M kernels, and as many gradients, while the layer computes.
+  The layer then needs memory for M kernels and their gradients.
   """
   w = layer.weight(x)[None] * r[:, None, None, :, None] * s[:, None, None, None, :]
   images = x.astype(layer.dtype).reshape((-1, *x.shape[-4:]))
@@ -164,9 +164,9 @@ def _kernels_of_members(layer, x, r, s):
 
 
 class BatchNorm(nn.Module):
-  """Batch norm over all axes but the last; running = .9 running + .1 batch, variances biased.
+  """Batch norm over all axes except the last: running = .9 running + .1 batch, biased variances.
 
-  Statistics are computed in float32. With train False the running ones are used.
+  Statistics are computed in float32. If train is False, the running statistics are used.
   """
 
   train: bool
@@ -200,9 +200,9 @@ class BatchNorm(nn.Module):
 
 
 class GroupNorm(nn.Module):
-  """Each image [H, W, C] by the statistics of a group of channels (Wu and He, 2018, 1803.08494).
+  """Group norm of each image [H, W, C] (Wu and He, 2018, 1803.08494); no running statistics.
 
-  A group has 16 channels, or their largest common divisor with 16. No running statistics.
+  A group has gcd(C, 16) channels.
   """
 
   dtype: Any = jnp.float32
@@ -216,7 +216,7 @@ class GroupNorm(nn.Module):
 
 
 class LayerNorm(nn.Module):
-  """Each position by the statistics of its own channels (Ba et al., 2016, 1607.06450)."""
+  """Layer norm of each position over its channels (Ba et al., 2016, 1607.06450)."""
 
   dtype: Any = jnp.float32
   epsilon: float = 1e-6
@@ -226,12 +226,20 @@ class LayerNorm(nn.Module):
     return _affine(self, x, _standardise(x, (-1,), self.epsilon))
 
 
-# (train, dtype, form) -> a maker of norms that takes their name
-NORMS = {
-  'batch': lambda train, dtype, form: functools.partial(BatchNorm, train, dtype=dtype, form=form),
-  'group': lambda train, dtype, form: functools.partial(GroupNorm, dtype=dtype),
-  'layer': lambda train, dtype, form: functools.partial(LayerNorm, dtype=dtype),
-}
+def _batch_norm(train, dtype, form):
+  return functools.partial(BatchNorm, train, dtype=dtype, form=form)
+
+
+def _group_norm(train, dtype, form):
+  return functools.partial(GroupNorm, dtype=dtype)
+
+
+def _layer_norm(train, dtype, form):
+  return functools.partial(LayerNorm, dtype=dtype)
+
+
+# (train, dtype, form) -> a norm that lacks its name
+NORMS = {'batch': _batch_norm, 'group': _group_norm, 'layer': _layer_norm}
 
 
 def _standardise(x, axes, epsilon):
@@ -241,7 +249,7 @@ def _standardise(x, axes, epsilon):
 
 
 def _affine(norm, x, standard):
-  """Scale and bias a channel, made by the norm that calls it, on standardised values of x."""
+  """Scale and shift standardised values of x per channel, with parameters of the calling norm."""
   per_channel = (1,) * (x.ndim - 1) + (-1,)
   scale = norm.param('scale', nn.initializers.ones, x.shape[-1:]).reshape(per_channel)
   bias = norm.param('bias', nn.initializers.zeros, x.shape[-1:]).reshape(per_channel)

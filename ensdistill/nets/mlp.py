@@ -10,7 +10,7 @@ from ensdistill.nets import stack
 
 
 class Hidden(nn.Module):
-  """Flattens the last `axes` axes; dense, activation, dropout."""
+  """Flatten the last `axes` axes, then apply a dense layer, an activation and dropout."""
 
   layers: stack.Layers
   features: int
@@ -27,9 +27,9 @@ class Hidden(nn.Module):
 
 
 def mlp(shape, *, hidden=(64, 64), dropout=0.0):
-  """Stages and pooling of an MLP with these hidden widths."""
+  """Return the network with these hidden widths."""
   if not hidden or any(width < 1 for width in hidden):
-    raise ValueError(f'hidden must be widths of one or more layers, not {tuple(hidden)}')
+    raise ValueError(f'hidden must list one or more positive widths, not {tuple(hidden)}')
   stages = tuple(
     (
       f'hidden{i}',

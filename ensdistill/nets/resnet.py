@@ -1,4 +1,4 @@
-"""ResNet v1 (He et al., 2016), for small images and for those of ImageNet's size."""
+"""ResNet v1 (He et al., 2016) for small images and for images of ImageNet's size."""
 
 import functools
 
@@ -8,7 +8,7 @@ from ensdistill.nets import stack
 
 
 class Stem(nn.Module):
-  """Convolution, norm, ReLU; a large one (7x7) halves the image twice, by stride and max pool."""
+  """Convolution, norm, ReLU. If large (7x7), stride and max pool each halve the image."""
 
   layers: stack.Layers
   features: int
@@ -23,7 +23,7 @@ class Stem(nn.Module):
 
 
 class Block(nn.Module):
-  """Two convolutions; where the shape changes the shortcut is a 1x1 projection with norm."""
+  """Two convolutions. Where the shape changes, the shortcut is a 1x1 projection with norm."""
 
   layers: stack.Layers
   features: int
@@ -40,9 +40,9 @@ class Block(nn.Module):
 
 
 class Bottleneck(nn.Module):
-  """1x1, 3x3 and 1x1 convolutions, the last to four times the features.
+  """1x1, 3x3 and 1x1 convolutions; the last one has four times the features.
 
-  The stride lies in the 3x3 one ("v1.5"; the paper has it in the first).
+  The 3x3 convolution has the stride ("v1.5"); in the paper the first convolution has it.
   """
 
   layers: stack.Layers
@@ -61,7 +61,7 @@ class Bottleneck(nn.Module):
 
 
 def _add(block, x, y):
-  """The end of a block, made by the block that calls it: ReLU(shortcut + y)."""
+  """Return ReLU(shortcut + y); the shortcut's layers belong to `block`, which calls this."""
   if x.shape[-1] != y.shape[-1] or block.stride != 1:
     x = block.layers.conv(y.shape[-1], 1, block.stride, name='shortcut')(x)
     x = block.layers.norm(name='shortcut_norm')(x)
@@ -69,7 +69,7 @@ def _add(block, x, y):
 
 
 def _network(stem, block, counts, channels, dropout, norm):
-  stages = [('stem', functools.partial(stem, features=channels))]
+  stages: list[stack.NamedStage] = [('stem', functools.partial(stem, features=channels))]
   for i, count in enumerate(counts):
     for j in range(count):
       stride = 2 if i and not j else 1
@@ -79,13 +79,13 @@ def _network(stem, block, counts, channels, dropout, norm):
 
 
 def resnet(shape, *, depth=20, dropout=0.0, norm='batch'):
-  """For small images: 6n + 2 layers, 16, 32 and 64 channels.
+  """Return the network for small images: 6n + 2 layers with 16, 32 and 64 channels.
 
-  Dropout lies before a block's last convolution.
+  Dropout precedes the last convolution of each block.
   """
   stack.want_images('resnet', shape)
   if depth < 8 or depth % 6 != 2:
-    raise ValueError(f'a resnet has depth 6n + 2 (8, 20, 32, 56, ...), not {depth}')
+    raise ValueError(f'depth of a resnet must be 6n + 2 (8, 20, 32, 56, ...), not {depth}')
   return _network(Stem, Block, (depth // 6,) * 3, 16, dropout, norm)
 
 
@@ -99,13 +99,14 @@ DEPTHS = {
 
 
 def imagenet_resnet(shape, *, depth=50, channels=64, dropout=0.0, norm='batch'):
-  """For images of about 224 pixels: a large stem, four stages that begin with `channels`.
+  """Return the network for images of about 224 pixels: a large stem and four stages.
 
-  Dropout lies before a block's last convolution.
+  The first stage has `channels` channels. Dropout precedes the last convolution of each block.
   """
   stack.want_images('imagenet_resnet', shape)
   if depth not in DEPTHS:
-    raise ValueError(f'an imagenet_resnet has depth {", ".join(map(str, DEPTHS))}, not {depth}')
+    known = ', '.join(map(str, DEPTHS))
+    raise ValueError(f'depth of an imagenet_resnet must be one of {known}, not {depth}')
   stack.want_positive('imagenet_resnet', channels=channels)
   block, counts = DEPTHS[depth]
   return _network(functools.partial(Stem, large=True), block, counts, channels, dropout, norm)

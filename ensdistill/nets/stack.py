@@ -1,9 +1,9 @@
-"""A backbone: named stages over negative axes, written once, with their layers injected.
+"""A backbone: a list of named stages whose layers are injected.
 
-A stage is a flax module `Stage(layers, ...)` that takes one array. It makes its layers by
-`layers.conv(features, kernel, stride, name=...)` and so on, and counts axes from the end, so the
-same stage serves one network ([B, ...]), the members of a batch ensemble ([B, M, ...]) and the
-heads of a multi-head network (vmapped).
+A stage is a flax module `Stage(layers, ...)` that takes one array. It creates its layers with
+`layers.conv(features, kernel, stride, name=...)` and so on, and counts axes from the end. So the
+same stage works for one network ([B, ...]), for the members of a batch ensemble ([B, M, ...]) and
+for the heads of a multi-head network (vmapped).
 """
 
 import dataclasses
@@ -16,20 +16,24 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 
-from ensdistill.nets import layers as layers_lib
+from ensdistill.nets import initial, layers
 
 
 class Layers(NamedTuple):
-  """What a stage is built of; dtype, form and train or not are bound already."""
+  """The layers that a stage builds from; dtype, form and train are already bound."""
 
   conv: Callable
   dense: Callable
   norm: Callable
-  dropout: Callable  # layers.dropout(rate)(x); needs no name, it has no parameters
+  dropout: Callable  # layers.dropout(rate)(x); takes no name, for it has no parameters
+
+
+# A name, and a partial of a stage that lacks its layers: (layers, name=...) -> module.
+NamedStage = tuple[str, Callable[..., nn.Module]]
 
 
 def global_mean(x):
-  """Mean over the image: [..., H, W, C] -> [..., C]."""
+  """Return the mean over the image: [..., H, W, C] -> [..., C]."""
   return x.mean((-3, -2))
 
 
@@ -38,18 +42,18 @@ def identity(x):
 
 
 class Network(NamedTuple):
-  """What a network's function returns; only the stages have no default."""
+  """The part of a backbone that a network's function returns; only the stages are required."""
 
-  stages: tuple[tuple[str, Callable], ...]  # (name, partial of a module that wants its layers)
-  pool: Callable = identity  # what the last stage leaves -> features [..., C] for the dense head
-  norm: str = 'batch'  # which one of layers.NORMS its stages get
+  stages: tuple[NamedStage, ...]
+  pool: Callable = identity  # output of the last stage -> features [..., C] for the dense head
+  norm: str = 'batch'  # a name in layers.NORMS
   convolutional: bool = True
 
 
 def max_pool(x, window, stride):
-  """Maximum over windows of [..., H, W, C], padded so that H becomes ceil(H / stride).
+  """Return the maximum over windows of [..., H, W, C], padded so that H becomes ceil(H / stride).
 
-  As a maximum of strided slices, because a windowed reduction's gradient is slow on CPUs.
+  It is computed from strided slices, because the gradient of a windowed reduction is slow on CPUs.
   """
   sizes = x.shape[-3:-1]
   pads = lax.padtype_to_pads(sizes, (window, window), (stride, stride), 'SAME')
@@ -67,11 +71,11 @@ def max_pool(x, window, stride):
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-  """A network's stages, what lies before them (normalisation) and after (pooling)."""
+  """A network's stages, with the normalisation before them and the pooling after them."""
 
-  stages: tuple[tuple[str, Callable], ...]  # (name, partial of a module that wants its layers)
+  stages: tuple[NamedStage, ...]
   shape: tuple[int, ...]  # of one input
-  mean: tuple[float, ...]  # per channel or feature, or one for all
+  mean: tuple[float, ...]  # one per channel or feature, or one for all
   std: tuple[float, ...]
   pool: Callable = identity
   norm: str = 'batch'
@@ -81,37 +85,43 @@ class Backbone:
 
   def normalise(self, x):
     if x.shape[1:] != self.shape:
-      raise ValueError(f'inputs have shape {x.shape[1:]}, the network was made for {self.shape}')
+      raise ValueError(
+        f'inputs have shape {x.shape[1:]}, but the network was built for {self.shape}'
+      )
     one_axis = (1,) * len(self.shape) + (-1,)
     mean, std = (jnp.asarray(v, jnp.float32).reshape(one_axis) for v in (self.mean, self.std))
     return (x - mean) / std
 
-  def run(self, x, train, stages, outputs=None, conv=layers_lib.Conv, dense=layers_lib.Dense):
-    """Runs `stages` inside the compact module that calls it; with `outputs` also the dense head.
+  def run(self, x, train, stages, outputs=None, conv=layers.Conv, dense=layers.Dense):
+    """Run `stages` inside the calling compact module; given `outputs`, add the dense head.
 
-    The head computes in float32 whatever the stages do.
+    The head computes in float32, whatever the dtype of the stages.
     """
-    layers = Layers(
+    injected = Layers(
       conv=functools.partial(conv, dtype=self.dtype, form=self.form),
       dense=functools.partial(dense, dtype=self.dtype),
-      norm=layers_lib.NORMS[self.norm](train, self.dtype, self.form),
+      norm=layers.NORMS[self.norm](train, self.dtype, self.form),
       dropout=functools.partial(nn.Dropout, deterministic=not train),
     )
     for name, stage in stages:
-      x = stage(layers, name=name)(x)
+      x = stage(injected, name=name)(x)
     if outputs is None:
       return x
     x = self.pool(x.astype(jnp.float32))
-    init = nn.initializers.lecun_normal()
-    return dense(outputs, dtype=jnp.float32, kernel_init=init, name='head')(x)
+    head = dense(outputs, dtype=jnp.float32, kernel_init=initial.lecun_normal, name='head')
+    return head(x)
 
 
 def want_images(network, shape):
+  """Raise ValueError unless the shape is that of an image."""
   if len(shape) != 3:
-    raise ValueError(f'{network} takes images (height, width, channels), not {shape}: use mlp')
+    raise ValueError(
+      f'{network} needs images (height, width, channels), not inputs of shape {shape}: use mlp'
+    )
 
 
 def want_positive(network, **settings):
+  """Raise ValueError unless every setting is at least 1."""
   for name, value in settings.items():
     if value < 1:
-      raise ValueError(f'{name} of {network} is 1 or more, not {value}')
+      raise ValueError(f'{name} of {network} must be 1 or more, not {value}')

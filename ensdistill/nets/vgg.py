@@ -1,4 +1,4 @@
-"""VGG (Simonyan and Zisserman, 2015) with norm, as EnD² trains it on small images."""
+"""VGG (Simonyan and Zisserman, 2015) with norm layers, as EnD² uses it for small images."""
 
 import functools
 
@@ -6,14 +6,14 @@ import flax.linen as nn
 
 from ensdistill.nets import mlp, stack
 
-# Convolutions in each of the five blocks, by layers with parameters (16: configuration D).
+# Depth -> number of convolutions in each of the five blocks (16: configuration D).
 DEPTHS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 leaky_relu = functools.partial(nn.leaky_relu, negative_slope=0.2)
 
 
 class Convolution(nn.Module):
-  """Convolution, norm, LeakyReLU, dropout; the last one of a block halves the image."""
+  """Convolution, norm, LeakyReLU, dropout. The last one of a block then halves the image."""
 
   layers: stack.Layers
   features: int
@@ -29,15 +29,17 @@ class Convolution(nn.Module):
 
 
 def vgg(shape, *, depth=16, channels=64, dropout=0.0, norm='batch'):
-  """Five blocks of `channels` times 1, 2, 4, 8, 8, then two dense layers of 32 times as many.
+  """Return the network: blocks of `channels` times 1, 2, 4, 8, 8, then two dense layers.
 
-  Dropout by place: its rate after a dense layer; after a convolution .3 less, but at least .2.
+  The dense layers have 32 `channels` features. `dropout` is the rate after a dense layer; the rate
+  after a convolution is lower by 0.3, but at least 0.2.
   """
   stack.want_images('vgg', shape)
   if depth not in DEPTHS:
-    raise ValueError(f'a vgg has depth {", ".join(map(str, DEPTHS))}, not {depth}')
+    known = ', '.join(map(str, DEPTHS))
+    raise ValueError(f'depth of a vgg must be one of {known}, not {depth}')
   stack.want_positive('vgg', channels=channels)
-  stages = []
+  stages: list[stack.NamedStage] = []
   for i, (factor, count) in enumerate(zip((1, 2, 4, 8, 8), DEPTHS[depth])):
     for j in range(count):
       stage = functools.partial(
@@ -47,8 +49,9 @@ def vgg(shape, *, depth=16, channels=64, dropout=0.0, norm='batch'):
         last=j == count - 1,
       )
       stages.append((f'stage{i}_conv{j}', stage))
-  dense = functools.partial(
-    mlp.Hidden, features=32 * channels, dropout=dropout, activation=leaky_relu
-  )
-  stages += [(f'dense{i}', functools.partial(dense, axes=axes)) for i, axes in enumerate((3, 1))]
+  for i, axes in enumerate((3, 1)):
+    dense = functools.partial(
+      mlp.Hidden, features=32 * channels, axes=axes, dropout=dropout, activation=leaky_relu
+    )
+    stages.append((f'dense{i}', dense))
   return stack.Network(tuple(stages), norm=norm)

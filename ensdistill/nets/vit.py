@@ -1,6 +1,6 @@
 """Vision transformer (Dosovitskiy et al., 2021) without a class token (Beyer et al., 2205.01580).
 
-Positions are fixed sines and cosines, and the mean over patches goes into the head.
+Positions are fixed sines and cosines. The head's input is the mean over patches.
 """
 
 import functools
@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill.nets import stack
+from ensdistill.nets import initial, stack
 
 
 class Patches(nn.Module):
-  """Every square of `patch` pixels a side as one vector, plus its position."""
+  """Embed each square of patch x patch pixels as one vector and add its position."""
 
   layers: stack.Layers
   features: int
@@ -28,7 +28,7 @@ class Patches(nn.Module):
 
 
 def positions(height, width, features):
-  """[H, W, C]: sines and cosines of the column, then of the row, at C / 4 frequencies."""
+  """Return [H, W, C]: sines and cosines of the column, then of the row, at C / 4 frequencies."""
   frequencies = 1 / 10_000 ** np.linspace(0, 1, features // 4)
   columns, rows = np.meshgrid(np.arange(width), np.arange(height))
   angles = [place[..., None] * frequencies for place in (columns, rows)]
@@ -36,7 +36,7 @@ def positions(height, width, features):
 
 
 class Block(nn.Module):
-  """x + attention(norm(x)), then x + MLP(norm(x)); the last one closes with the norm."""
+  """x + attention(norm(x)), then x + MLP(norm(x)); the last block ends with the norm."""
 
   layers: stack.Layers
   heads: int
@@ -47,18 +47,19 @@ class Block(nn.Module):
   def __call__(self, x):
     _, dense, norm, dropout = self.layers
     dense = functools.partial(dense, axes=3)
+    linear = functools.partial(dense, kernel_init=initial.lecun_normal)  # no ReLU follows
     features = x.shape[-1]
-    y = attend(dense(3 * features, name='qkv')(norm(name='norm1')(x)), self.heads)
-    x = x + dropout(self.dropout)(dense(features, name='out')(y))
+    y = attend(linear(3 * features, name='qkv')(norm(name='norm1')(x)), self.heads)
+    x = x + dropout(self.dropout)(linear(features, name='out')(y))
     y = nn.gelu(dense(4 * features, name='grow')(norm(name='norm2')(x)))
-    x = x + dropout(self.dropout)(dense(features, name='shrink')(y))
+    x = x + dropout(self.dropout)(linear(features, name='shrink')(y))
     return norm(name='norm_out')(x) if self.last else x
 
 
 def attend(qkv, heads):
-  """softmax(q k^T / sqrt(d)) v of each head over all positions: [..., H, W, 3 C] -> [..., H, W, C].
+  """Return softmax(q k^T / sqrt(d)) v per head over all positions: [..., H, W, C].
 
-  The softmax is computed in float32.
+  qkv is [..., H, W, 3 C]. The softmax is computed in float32.
   """
   *leading, height, width, features = qkv.shape
   split = qkv.reshape((*leading, height * width, 3, heads, features // (3 * heads)))
@@ -70,16 +71,19 @@ def attend(qkv, heads):
 
 
 def vit(shape, *, patch=4, depth=6, channels=192, heads=3, dropout=0.0, norm='layer'):
-  """`depth` blocks of `channels` features; dropout lies at the end of attention and of the MLP."""
+  """Return `depth` blocks of `channels` features; dropout follows attention and the MLP."""
   stack.want_images('vit', shape)
   stack.want_positive('vit', patch=patch, depth=depth, channels=channels, heads=heads)
   if any(size % patch for size in shape[:2]):
-    raise ValueError(f'images of {shape[0]} x {shape[1]} are no whole number of patches of {patch}')
+    raise ValueError(
+      f'patch={patch} does not divide images of {shape[0]} x {shape[1]}: choose a common divisor'
+    )
   if channels % 4 or channels % heads:
     raise ValueError(
-      f'the channels of a vit are a multiple of 4 and of heads={heads}, not {channels}'
+      f'channels of a vit must be a multiple of 4 and of heads={heads}, not {channels}'
     )
-  stages = [('patches', functools.partial(Patches, features=channels, patch=patch))]
+  patches = functools.partial(Patches, features=channels, patch=patch)
+  stages: list[stack.NamedStage] = [('patches', patches)]
   for i in range(depth):
     block = functools.partial(Block, heads=heads, dropout=dropout, last=i == depth - 1)
     stages.append((f'block{i}', block))

@@ -8,7 +8,7 @@ from ensdistill.nets import stack
 
 
 class Stem(nn.Module):
-  """A convolution alone: the first block brings the norm."""
+  """A convolution without norm: the first block begins with one."""
 
   layers: stack.Layers
   features: int
@@ -19,10 +19,10 @@ class Stem(nn.Module):
 
 
 class Block(nn.Module):
-  """Norm-ReLU-conv twice; where the shape changes the shortcut projects the raw input.
+  """Norm, ReLU, convolution, twice. Where the shape changes, the shortcut projects the raw input.
 
-  The last block of a network closes with the norm and ReLU before pooling, so that a head cut off
-  there owns them.
+  The last block of a network ends with the norm and ReLU that precede pooling. So a head that
+  begins at the last block owns them.
   """
 
   layers: stack.Layers
@@ -44,14 +44,16 @@ class Block(nn.Module):
 
 
 def wide_resnet(shape, *, depth=28, width=1, dropout=0.0, norm='batch'):
-  """Stages and pooling of WRN-depth-width; dropout lies before a block's second convolution."""
+  """Return WRN-depth-width. Dropout precedes the second convolution of each block."""
   stack.want_images('wide_resnet', shape)
   if depth < 10 or depth % 6 != 4:
-    raise ValueError(f'a wide_resnet has depth 6n + 4 (10, 16, 22, 28, 40, ...), not {depth}')
+    raise ValueError(
+      f'depth of a wide_resnet must be 6n + 4 (10, 16, 22, 28, 40, ...), not {depth}'
+    )
   if width < 1:
-    raise ValueError(f'the width of a wide_resnet is 1 or more, not {width}')
+    raise ValueError(f'width of a wide_resnet must be 1 or more, not {width}')
   blocks = depth // 6
-  stages = [('stem', functools.partial(Stem, features=16))]
+  stages: list[stack.NamedStage] = [('stem', functools.partial(Stem, features=16))]
   for i, features in enumerate((16, 32, 64)):
     for j in range(blocks):
       block = functools.partial(

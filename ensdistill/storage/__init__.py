@@ -1,1 +1,1 @@
-"""Files that survive a kill: atomic writes, checksums, checkpoints."""
+"""Files that stay valid if the process is killed: atomic writes, checksums, checkpoints."""

@@ -1,7 +1,7 @@
-"""Training checkpoints: Orbax underneath, a SHA-256 manifest of our own beside it.
+"""Training checkpoints: saved by Orbax, verified by a SHA-256 manifest beside them.
 
-Orbax loads a flipped bit without a word, so every step has a manifest, written last: a step counts
-once its manifest is there and every file agrees with it, else the one before is used.
+Orbax does not detect flipped bits. So each step has a manifest, written last. A step is valid if
+its manifest exists and every file matches it; otherwise the step before is used.
 """
 
 import contextlib
@@ -21,29 +21,30 @@ from absl import logging
 from ensdistill.storage import packing, safe
 
 
-def complain(text: str):
+def print_error(text: str):
+  """Print a line to the error stream."""
   print(text, file=sys.stderr, flush=True)
 
 
 class Checkpointer:
-  """The last `keep` states of one stage, in one folder: STEP/ by Orbax, its manifest STEP.json."""
+  """The last `keep` states of one stage in a folder: STEP/ from Orbax and a manifest STEP.json."""
 
-  def __init__(self, folder, *, keep: int = 2, log: Callable[[str], None] = complain):
+  def __init__(self, folder, *, keep: int = 2, log: Callable[[str], None] = print_error):
     if keep < 1:
-      raise ValueError(f'a checkpointer keeps at least one step, got keep={keep}')
-    import orbax.checkpoint as ocp  # .6 s: --help need not wait for it
+      raise ValueError(f'keep={keep} must be at least 1')
+    import orbax.checkpoint as ocp  # takes .6 s, so not at start-up (--help)
 
     self._ocp = ocp
     self.folder = pathlib.Path(folder).absolute()
     self._keep = keep
     self._log = log
-    self._damaged = set()
+    self._damaged: set[int] = set()
     self._first = jax.process_index() == 0
     with quiet():
       self._orbax = ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_compression=False))
 
   def save(self, step: int, state):
-    """Writes a pytree of arrays (typed keys too); returns when it is safe on disk."""
+    """Write a pytree of arrays, typed keys included; return once it is safe on disk."""
     step = int(step)
     layout, arrays = packing.pack(state)
     name = next(n for n in versions(step) if not (self.folder / n).exists())
@@ -58,8 +59,8 @@ class Checkpointer:
     synchronise()
 
   def restore(self, like):
-    """(step, state) of the newest good step, or None. Arrays take the shardings of `like`."""
-    found = self._newest_good() if self._first else None
+    """Return (step, state) of the newest valid step, or None; arrays are placed like `like`."""
+    found = self._newest_valid() if self._first else None
     if jax.process_count() > 1:
       from jax.experimental import multihost_utils
 
@@ -75,7 +76,7 @@ class Checkpointer:
     return found['step'], jax.tree.unflatten(structure, values)
 
   def remove(self):
-    """Drops every step: the stage is finished."""
+    """Remove all steps, once the stage is finished."""
     remove(self.folder)
 
   def close(self):
@@ -91,13 +92,13 @@ class Checkpointer:
     return self.folder / f'{step}.json'
 
   def _read(self, source, layout, leaves):
-    """What Orbax stored, as numpy; an array that spans processes comes placed like its leaf."""
+    """Return the stored arrays, as NumPy arrays unless they span processes."""
     ocp, names, args = self._ocp, {}, {}
     for entry, (_, leaf) in zip(layout, leaves):
       if name := entry['array']:
         sharding = getattr(leaf, 'sharding', None)
         spans = sharding is not None and not sharding.is_fully_addressable
-        names[name] = 0  # any leaf: it holds the place
+        names[name] = 0  # any leaf, as a placeholder
         if spans and 'offset' not in entry:
           args[name] = ocp.ArrayRestoreArgs(sharding=sharding)
         else:
@@ -107,8 +108,8 @@ class Checkpointer:
     with quiet():
       return self._orbax.restore(source, args=ocp.args.PyTreeRestore(names, restore_args=args))
 
-  def _newest_good(self):
-    """The manifest of the newest step whose files agree with it; the log names every other."""
+  def _newest_valid(self):
+    """Return the manifest of the newest valid step, or None; log the damaged steps."""
     for step in sorted(self._steps(), reverse=True):
       try:
         manifest = unseal(self._manifest(step).read_text())
@@ -123,13 +124,13 @@ class Checkpointer:
     return None
 
   def _steps(self):
-    """Every step of which anything but Orbax's own temporary folder is there."""
+    """Return all steps with a folder or a manifest; Orbax's temporary folders do not count."""
     entries = self.folder.iterdir() if self.folder.is_dir() else ()
     return {int(m[1]) for e in entries if (m := re.fullmatch(r'(\d+)(\.\d+|\.json)?', e.name))}
 
   def _sweep(self, step):
-    """Drops what is older than the steps to keep, later than `step`, or was left by a kill."""
-    keep = []
+    """Remove steps that are later than `step` or too old, and remains of interrupted saves."""
+    keep: list[str] = []
     for s in sorted(self._steps() - self._damaged, reverse=True):
       if s <= step and len(keep) < 2 * self._keep:
         with contextlib.suppress(ValueError, FileNotFoundError):
@@ -144,46 +145,49 @@ class Checkpointer:
 
 
 def remove(folder):
-  """Drops a folder of checkpoints, or a folder of such folders."""
+  """Remove a folder of checkpoints, or a folder of such folders."""
   synchronise()
   if jax.process_index() == 0:
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def versions(step):
-  """Folder names for a step: a step that is saved again never overwrites the one in use."""
+  """Yield folder names for a step, so that a second save never overwrites the first one."""
   return itertools.chain([str(step)], (f'{step}.{i}' for i in itertools.count(1)))
 
 
 def digests(folder) -> dict[str, str]:
+  """Return the SHA-256 of every file in a folder."""
   files = sorted(path for path in folder.rglob('*') if path.is_file())
   return {str(path.relative_to(folder)): safe.sha256(path) for path in files}
 
 
 def check_files(folder, expected):
+  """Raise ValueError unless the files have the expected digests."""
   for name, digest in expected.items():
     if safe.sha256(folder / name) != digest:
       raise ValueError(f'the content of {folder.name}/{name} has changed')
 
 
 def seal(content) -> str:
-  """JSON with the digest of itself."""
+  """Return the content as JSON, with its digest."""
   digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
   return json.dumps({'sha256': digest, 'manifest': content})
 
 
 def unseal(text) -> dict:
+  """Return the content of sealed JSON; raise ValueError if it is damaged."""
   sealed = json.loads(text)
   if not isinstance(sealed, dict) or sealed.keys() != {'sha256', 'manifest'}:
-    raise ValueError('its manifest is no manifest')
+    raise ValueError('invalid manifest')
   content = sealed['manifest']
   if hashlib.sha256(json.dumps(content).encode()).hexdigest() != sealed['sha256']:
-    raise ValueError('its manifest has changed')
+    raise ValueError('the content of its manifest has changed')
   return content
 
 
 def synchronise():
-  """Waits for every process."""
+  """Wait for all processes."""
   if jax.process_count() > 1:
     from jax.experimental import multihost_utils
 
@@ -192,7 +196,7 @@ def synchronise():
 
 @contextlib.contextmanager
 def quiet():
-  """Orbax tells of every step it takes; only its errors matter here."""
+  """Hide Orbax's log messages, except errors."""
   before = logging.get_verbosity()
   logging.set_verbosity(logging.ERROR)
   try:

@@ -1,34 +1,38 @@
-"""A pytree as a few large arrays and a layout in JSON, and back."""
+"""Convert a pytree to a few large arrays and a JSON layout, and back."""
 
 import math
+from typing import Any
 
 import jax
 import numpy as np
 
-# Orbax spends about 4 ms on every array, so arrays below this size travel together.
+# Orbax needs about 4 ms per array, so arrays below this size are joined.
 PACKED_BYTES = 1 << 20
 
 
 def named_leaves(tree):
-  """[(path, leaf)], structure."""
+  """Return [(path, leaf)] and the structure of a tree."""
   leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
-  name = lambda path: jax.tree_util.keystr(path, simple=True, separator='/')
-  return [(name(path), leaf) for path, leaf in leaves], structure
+  names = [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in leaves]
+  return [(name, leaf) for name, (_, leaf) in zip(names, leaves)], structure
 
 
 def is_key(leaf) -> bool:
+  """Return whether a leaf is an array of typed random keys."""
   return hasattr(leaf, 'dtype') and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def describe(leaf) -> dict:
-  """Shape and type of a leaf, as the manifest holds them."""
+  """Return shape and type of a leaf, as the manifest holds them."""
   leaf = leaf if hasattr(leaf, 'dtype') else np.asarray(leaf)
   return {'shape': list(leaf.shape), 'dtype': str(leaf.dtype)}
 
 
 def pack(state):
-  """(layout, arrays): one entry a leaf in order, small arrays joined to one vector a type."""
-  layout, arrays, parts = [], {}, {}
+  """Return (layout, arrays): one entry per leaf; small arrays are joined to one vector per type."""
+  layout: list[dict] = []
+  arrays: dict[str, Any] = {}
+  parts: dict[str, list[np.ndarray]] = {}
   for name, leaf in named_leaves(state)[0]:
     entry = {'name': name, 'array': None} | describe(leaf)
     if is_key(leaf):
@@ -51,7 +55,7 @@ def pack(state):
 
 
 def unpack(arrays, layout, leaves):
-  """The leaves in order, placed like `leaves`."""
+  """Return the stored leaves in order, placed like `leaves`."""
   values = []
   for entry, (_, leaf) in zip(layout, leaves):
     shape = [*entry['shape'], *entry.get('words', [])]
@@ -67,10 +71,10 @@ def unpack(arrays, layout, leaves):
 
 
 def place(data, leaf, key=None):
-  """Data as an array like `leaf`: on its devices, or numpy, or a Python number."""
+  """Return data in the form of `leaf`: on its devices, as NumPy array or as Python number."""
   if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
     return data if isinstance(leaf, np.ndarray | np.generic) else type(leaf)(data)
-  # An array that nobody placed stays free to follow the arrays it meets.
+  # An uncommitted array stays uncommitted, so it can move to the devices of other operands.
   sharding = leaf.sharding if getattr(leaf, 'committed', True) else None
   if isinstance(data, np.ndarray):
     if sharding is None or sharding.is_fully_addressable:
@@ -81,15 +85,18 @@ def place(data, leaf, key=None):
 
 
 def compare(layout, leaves, source):
-  """ValueError unless what was stored has the names, shapes and types of `leaves`."""
+  """Raise ValueError unless the layout has the names, shapes and types of `leaves`."""
   stored = {e['name']: f'{e["dtype"]}{e["shape"]}' for e in layout}
   wanted = {n: '{dtype}{shape}'.format(**describe(leaf)) for n, leaf in leaves}
   differences = [
-    f'{name!r} is {stored.get(name, "absent")} there and {wanted.get(name, "absent")} here'
+    f'{name!r} is {stored.get(name, "absent")} in the checkpoint, '
+    f'but {wanted.get(name, "absent")} in this run'
     for name in [*wanted, *(stored.keys() - wanted.keys())]
     if stored.get(name) != wanted.get(name)
   ]
   if differences:
     more = f' (and {len(differences) - 3} more)' if len(differences) > 3 else ''
-    raise ValueError(f'checkpoint {source} does not fit: {"; ".join(differences[:3])}{more}')
-  assert list(stored) == list(wanted), 'leaves in another order'
+    raise ValueError(
+      f'checkpoint {source} does not match this run: {"; ".join(differences[:3])}{more}'
+    )
+  assert list(stored) == list(wanted), 'the leaves have another order'

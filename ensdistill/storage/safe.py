@@ -1,4 +1,4 @@
-"""Files that survive a kill: written whole or not at all, checked when read, locked in use."""
+"""Atomic writes, file locks, and arrays in files with checksums."""
 
 import contextlib
 import fcntl
@@ -9,6 +9,7 @@ import pathlib
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -16,7 +17,7 @@ import safetensors.numpy
 
 
 def write_atomic(path, content: bytes | str):
-  """Writes a file that readers see whole: the old one or the new one, never a part."""
+  """Write a file atomically: readers see the old content or the new content, never a part."""
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   part = path.with_name(f'.{path.name}.{os.getpid()}-{threading.get_ident()}.part')
@@ -32,7 +33,7 @@ def write_atomic(path, content: bytes | str):
 
 
 def make_folder(path) -> pathlib.Path:
-  """Makes a folder; ValueError unless files can be written into it."""
+  """Create a folder; raise ValueError unless it is writable."""
   path = pathlib.Path(path)
   try:
     path.mkdir(parents=True, exist_ok=True)
@@ -45,16 +46,17 @@ def make_folder(path) -> pathlib.Path:
 
 
 def sha256(path) -> str:
-  """The hex digest of a file."""
+  """Return the hex digest of a file."""
   with open(path, 'rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 @contextlib.contextmanager
-def lock(path, waiting: Callable[[], None] = lambda: None):
-  """Holds an exclusive lock on a file; calls waiting() once if another process has it.
+def lock(path, waiting: Callable[[], None] | None = None):
+  """Hold an exclusive lock on a file; call waiting() once if another process holds the lock.
 
-  The kernel releases it when the holder dies. The file stays: removing it would let two in.
+  The kernel releases the lock when its holder dies. The file is never removed: otherwise two
+  processes could lock two files of the same name.
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,21 +64,22 @@ def lock(path, waiting: Callable[[], None] = lambda: None):
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-      waiting()
+      if waiting:
+        waiting()
       fcntl.flock(file, fcntl.LOCK_EX)
     yield
 
 
 def flatten(tree: Mapping) -> dict[str, np.ndarray]:
-  """A nested dict of arrays as {'params/stem/kernel': array}; empty branches vanish."""
-  import jax  # a second; what else is here needs none of it
+  """Return a nested dict of arrays as {'params/stem/kernel': array}, without empty branches."""
+  import jax  # takes a second; the other functions do not need it
 
-  flat = {}
+  flat: dict[str, Any] = {}
 
   def walk(prefix, node):
     for name, value in node.items():
       if not isinstance(name, str) or not name or '/' in name:
-        raise ValueError(f"a name in a tree is a string without '/', got {name!r} in {prefix!r}")
+        raise ValueError(f"names in a tree must be strings without '/', got {name!r} in {prefix!r}")
       if isinstance(value, Mapping):
         walk(f'{prefix}{name}/', value)
       else:
@@ -87,29 +90,31 @@ def flatten(tree: Mapping) -> dict[str, np.ndarray]:
 
 
 def unflatten(flat: Mapping) -> dict:
-  """The nested dict of {'params/stem/kernel': array}."""
-  tree = {}
+  """Return the nested dict of {'params/stem/kernel': array}."""
+  tree: dict[str, Any] = {}
   for path, value in flat.items():
     *branches, leaf = path.split('/')
     node = tree
     for name in branches:
       node = node.setdefault(name, {})
       if not isinstance(node, dict):
-        raise ValueError(f'{path!r}: {name!r} is an array and a branch at once')
+        raise ValueError(f'{path!r}: {name!r} is both an array and a branch')
     if leaf in node:
-      raise ValueError(f'{path!r} is an array and a branch at once')
+      raise ValueError(f'{path!r} is both an array and a branch')
     node[leaf] = value
   return tree
 
 
 def save_tensors(path, tensors: Mapping[str, np.ndarray], metadata: Mapping | None = None) -> str:
-  """Writes arrays (see `flatten`) and JSON metadata as safetensors; returns the SHA-256."""
-  # The serialiser takes memory as it lies, so transposed views are copied into C order first.
+  """Write arrays (see `flatten`) and JSON metadata as safetensors; return the SHA-256."""
+  # The serialiser ignores strides, so transposed views are first copied into C order.
   arrays = {name: np.asarray(array, order='C') for name, array in tensors.items()}
   for name, array in arrays.items():
     if array.dtype.kind not in 'biuf':
-      raise ValueError(f'{path}: cannot store {name!r} of type {array.dtype}')
-  # One entry: the serialiser writes several in random order, and the digest would change with it.
+      raise ValueError(
+        f'{path}: cannot store {name!r} of type {array.dtype}: use integers, floats or booleans'
+      )
+  # A single entry, because the order of several entries is random and would change the digest.
   entries = {'json': json.dumps(dict(metadata or {}), sort_keys=True)}
   content = safetensors.numpy.save(arrays, metadata=entries)
   write_atomic(path, content)
@@ -117,7 +122,7 @@ def save_tensors(path, tensors: Mapping[str, np.ndarray], metadata: Mapping | No
 
 
 def load_tensors(path, expected_sha256: str | None = None) -> dict[str, np.ndarray]:
-  """The arrays that `save_tensors` wrote; ValueError where the file is damaged."""
+  """Return the arrays that `save_tensors` wrote; raise ValueError if the file is damaged."""
   content = pathlib.Path(path).read_bytes()
   if expected_sha256 is not None and hashlib.sha256(content).hexdigest() != expected_sha256:
     raise ValueError(f'{path} is damaged: its SHA-256 is not {expected_sha256}')
@@ -128,7 +133,7 @@ def load_tensors(path, expected_sha256: str | None = None) -> dict[str, np.ndarr
 
 
 def load_metadata(path) -> dict:
-  """The metadata that `save_tensors` wrote, without reading the arrays."""
+  """Return the metadata that `save_tensors` wrote, without reading the arrays."""
   try:
     with safetensors.safe_open(path, framework='numpy') as file:
       return json.loads((file.metadata() or {}).get('json', '{}'))

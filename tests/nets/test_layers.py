@@ -29,7 +29,7 @@ def assert_close(a, b, tolerance=1e-12):
 
 
 def loop_conv(x, w, stride, pads):
-  """A convolution written as what it is."""
+  """Convolve by an explicit loop over output positions."""
   x = np.pad(x, ((0, 0), *pads, (0, 0)))
   kh, kw = w.shape[:2]
   rows = range(0, x.shape[1] - kh + 1, stride)
@@ -85,7 +85,7 @@ def test_conv_forms_agree_with_their_gradients(
 def test_batch_ensemble_forms_agree_with_their_gradients(
   float64, batch, size, members, inputs, kernel, stride, bias
 ):
-  """Also many such layers side by side."""
+  """Two layers run under vmap, to cover the batching rules."""
   conv = lambda form: layers.BatchEnsembleConv(
     4, kernel, stride, bias=bias, use_bias=True, members=members, dtype=jnp.float64, form=form
   )
@@ -224,9 +224,7 @@ def test_batch_norm_forms_agree_with_their_gradients(float64, shape):
 @pytest.mark.parametrize('size', [1, 16, 17, 48, 16 * 16 * 64 * 3])
 def test_channel_sums_of_any_size(float64, size):
   a, b = randoms(0, (size, 3), (size, 3))
-  np.testing.assert_allclose(
-    cpu.channel_sums(lambda a, b: a * b, a, b), (a * b).sum(0), rtol=1e-9, atol=1e-9
-  )
+  np.testing.assert_allclose(cpu.channel_sums(a, b), (a * b).sum(0), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize('form', FORMS)
@@ -234,8 +232,8 @@ def test_batch_norm_leaves_frozen_statistics_alone(form):
   norm = layers.BatchNorm(train=True, form=form)
   x = jnp.arange(12.0).reshape(4, 3)
   variables = norm.init(jax.random.key(0), x)
-  np.testing.assert_array_equal(variables['batch_stats']['mean'], 0)  # making it is not a step
-  assert norm.apply(variables, x).shape == x.shape  # nothing mutable, nothing moved
+  np.testing.assert_array_equal(variables['batch_stats']['mean'], 0)  # init does not update them
+  assert norm.apply(variables, x).shape == x.shape  # immutable statistics: no update, no error
 
 
 # ---- norms without running statistics
@@ -299,7 +297,7 @@ def test_bfloat16_computes_low_and_keeps_high(layer):
 
 @pytest.mark.parametrize('form', FORMS)
 def test_bfloat16_weight_gradients_add_up_in_float32(form):
-  """8,192 and many slices of 16, each of which a sum in bfloat16 would round away."""
+  """Add many slices of 16 to 8,192; a bfloat16 sum would round each slice away."""
   x = np.r_[np.float32([8192]), np.ones(40 * cpu.SLICE, np.float32)].reshape(-1, 1, 1, 1)
   x = x * np.ones((1, 2, 2, 1), np.float32)
   layer = layers.Conv(1, 2, padding=0, dtype=jnp.bfloat16, form=form)
@@ -311,7 +309,7 @@ def test_bfloat16_weight_gradients_add_up_in_float32(form):
 
 @pytest.mark.parametrize('form', FORMS)
 def test_bfloat16_batch_norm_has_float32_statistics(form):
-  # A mean of 1,024 small steps: summed in bfloat16 it would stop growing at 256.
+  # The mean of 2,048 values near 1: a bfloat16 sum would stop growing at 256.
   x = (1 + jnp.arange(4096.0).reshape(-1, 2) % 7 / 64).astype(jnp.bfloat16)
   norm = layers.BatchNorm(train=True, dtype=jnp.bfloat16, form=form)
   variables = norm.init(jax.random.key(0), x)
@@ -357,7 +355,7 @@ def test_batch_ensemble_is_one_layer_per_member(ensemble, plain, shape, kernel_s
   biases = own if bias == 'member' else s * shared[None]
   each = jax.vmap(plain.apply, (0, 1), 1)({'params': {'kernel': kernels, 'bias': biases}}, x)
   np.testing.assert_allclose(run({'params': params}, x), each, rtol=1e-4, atol=1e-4)
-  # One input for all members.
+  # All members see the same input.
   spread = run({'params': params}, x[:, :1])
   np.testing.assert_allclose(spread[:, 0], each[:, 0], rtol=1e-4, atol=1e-4)
   repeated = run({'params': params}, np.repeat(x[:, :1], MEMBERS, 1))

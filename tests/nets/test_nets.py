@@ -34,11 +34,11 @@ def test_parameters_of_an_mlp():
   assert parameters == 64 * 100 + 100 + 100 * 50 + 50 + 50 * 4 + 4
 
 
-# ---- every network against its definition, written out
+# ---- each network against its definition
 
 
 def conv(x, layer, stride=1):
-  """Padded like TensorFlow: an odd row more goes to the end."""
+  """Convolve with TensorFlow's padding: an extra row or column is added at the end."""
   w = layer['kernel']
   total = [max(w.shape[0] - (stride if n % stride == 0 else n % stride), 0) for n in x.shape[1:3]]
   pads = [(n // 2, n - n // 2) for n in total]
@@ -191,7 +191,7 @@ def test_vit_is_what_it_says():
 
   y = (x - np.float32(COLOUR['mean'])) / np.float32(COLOUR['std'])
   y = np.asarray(conv(y, p['patches']['conv'], 2)) + p['patches']['conv']['bias']
-  # One after the other: row 2, column 1 of 3 x 2 patches.
+  # Expected position of row 2, column 1 among 3 x 2 patches.
   place = [np.sin(1), np.sin(1e-4), np.cos(1), np.cos(1e-4)]
   place += [np.sin(2), np.sin(2e-4), np.cos(2), np.cos(2e-4)]
   where = vit.positions(3, 2, 8)
@@ -235,7 +235,7 @@ def test_mlp_is_what_it_says():
 
 @functools.partial(jax.jit, static_argnums=0)
 def training(module, variables, x):
-  """Outputs, new statistics, gradients to parameters and inputs."""
+  """Return outputs, new statistics, and gradients of parameters and inputs."""
 
   def loss(params, x):
     y, new = module.apply({**variables, 'params': params}, x, True, mutable=['batch_stats'])
@@ -302,7 +302,7 @@ def test_batch_statistics_may_be_absent_or_empty(name):
   assert bool(stats) == (name == 'wide_resnet')
 
 
-# ---- a backbone of one's own: dropout by place, its own pooling, dense stages
+# ---- a user's backbone: dropout by place, pooling, dense stages
 
 
 class Convolution(nn.Module):
@@ -360,20 +360,20 @@ def test_a_new_backbone_is_one_function(monkeypatch, kind):
     ('wide_resnet', {'width': 0}, 'not 0'),
     ('mlp', {'hidden': ()}, r'not \(\)'),
     ('mlp', {'hidden': (8, 0)}, r'not \(8, 0\)'),
-    ('resnet', {'shape': (2,)}, r'not \(2,\): use mlp'),
+    ('resnet', {'shape': (2,)}, r'not inputs of shape \(2,\): use mlp'),
     ('vgg', {'depth': 12}, '11, 13, 16, 19, not 12'),
-    ('vgg', {'channels': 0}, 'channels of vgg is 1 or more, not 0'),
+    ('vgg', {'channels': 0}, 'channels of vgg must be 1 or more, not 0'),
     ('imagenet_resnet', {'depth': 20}, '18, 34, 50, 101, 152, not 20'),
-    ('vit', {'patch': 3}, '8 x 8 are no whole number of patches of 3'),
+    ('vit', {'patch': 3}, 'patch=3 does not divide images of 8 x 8'),
     ('vit', {'channels': 30}, 'multiple of 4 and of heads=3, not 30'),
-    ('vit', {'shape': (2,)}, r'not \(2,\): use mlp'),
+    ('vit', {'shape': (2,)}, r'not inputs of shape \(2,\): use mlp'),
     ('resnet', {'norm': 'instance'}, "unknown norm 'instance'"),
     ('mlp', {'norm': 'layer'}, "unknown setting of mlp 'norm'"),
     ('resnet', {'dropout': 1.5}, 'not 1.5'),
     ('resnet', {'form': 'gpu'}, "unknown form 'gpu'"),
     ('resnet', {'dtype': 'float16'}, "unknown dtype 'float16'"),
     ('resnet', {'mean': (0.5, 0.5)}, 'mean has 2 values'),
-    ('resnet', {'std': (0.0,)}, 'std must be positive'),
+    ('resnet', {'std': (0.0,)}, r'every std must be positive, not \(0.0,\)'),
   ],
 )
 def test_wrong_settings_say_so(name, settings, message):
@@ -383,5 +383,7 @@ def test_wrong_settings_say_so(name, settings, message):
 
 def test_wrong_inputs_say_so():
   module, x = network('resnet', depth=8, **DIGITS), inputs((8, 8, 1))
-  with pytest.raises(ValueError, match=r'shape \(9, 8, 1\), the network was made for \(8, 8, 1\)'):
+  with pytest.raises(
+    ValueError, match=r'shape \(9, 8, 1\), but the network was built for \(8, 8, 1\)'
+  ):
     module.apply(moved(module, x), inputs((9, 8, 1)))

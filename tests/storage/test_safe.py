@@ -1,4 +1,4 @@
-"""Files: whole or not at all, checked, locked."""
+"""Atomic writes, checksums, locks."""
 
 import os
 import signal
@@ -63,13 +63,13 @@ def test_flatten_is_undone_by_unflatten():
 
 @pytest.mark.parametrize('name', ['a/b', '', 3])
 def test_flatten_refuses_names_that_could_not_be_read_back(name):
-  with pytest.raises(ValueError, match='a name in a tree'):
+  with pytest.raises(ValueError, match='names in a tree must be strings'):
     safe.flatten({'params': {name: np.zeros(1)}})
 
 
 @pytest.mark.parametrize('names', [('a', 'a/b'), ('a/b', 'a')])
 def test_unflatten_refuses_an_array_that_is_a_branch(names):
-  with pytest.raises(ValueError, match='at once'):
+  with pytest.raises(ValueError, match='both an array and a branch'):
     safe.unflatten({name: np.zeros(1) for name in names})
 
 
@@ -111,7 +111,7 @@ def test_damaged_tensors_are_named(tmp_path):
   digest = safe.save_tensors(path, {'w': np.ones(100, np.float32)}, {'a': 1})
   good = path.read_bytes()
   path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-  safe.load_tensors(path)  # a flipped bit in a number shows in the digest alone
+  safe.load_tensors(path)  # only the digest detects a flipped bit in a number
   with pytest.raises(ValueError, match='weights.safetensors is damaged'):
     safe.load_tensors(path, expected_sha256=digest)
   for content in (good[:-1], good[:20], b'', b'\xff' * 50):
