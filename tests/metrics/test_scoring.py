@@ -25,7 +25,7 @@ def predictions(seed, batch=200, classes=5, signal=1.0, scale=1.5):
 
 
 def two_classes(confidences, correct):
-  """Return predictions of class 0 with these confidences, and labels that are class 0 if correct."""
+  """Return predictions of class 0 with these confidences; the label is 0 where correct."""
   p_B = np.asarray(confidences)
   with np.errstate(divide='ignore'):
     return np.log(np.stack([p_B, 1 - p_B], -1)), 1 - np.asarray(correct, int)
