@@ -95,8 +95,8 @@ def fits_one_network(name, family, instead, *, least_members=2):
   def fits(family_name, student_kind, student_size, teacher_size):
     if family_name != family.name:
       return (
-        f'objective {name!r} is for {family.name} outputs, but this data set has {family_name} outputs: '
-        f'set objective.name={instead!r} or mean'
+        f'objective {name!r} is for {family.name} outputs, but this data set has {family_name} '
+        f'outputs: set objective.name={instead!r} or mean'
       )
     if student_size != 1:
       return (
