@@ -1,7 +1,7 @@
-"""What a network's outputs mean: logits of a categorical, or mean and log-variance of a gaussian.
+"""What a network's outputs mean: logits of a categorical, or mean and log-variance of a Gaussian.
 
-The data set decides the family. Every divergence between members lives here, so that objectives and
-perturbations are written once and serve classification and regression.
+The data set decides the family. Everything that differs between classification and regression is a
+method or a field here, so that objectives and perturbations are written once for both.
 """
 
 import math
@@ -15,26 +15,27 @@ from ensdistill.numerics import divergence_terms, log_softmax
 
 
 class Categorical:
-  """Outputs are logits [..., K]; tempered, p^(1/T) renormalised: softmax(z / T)."""
+  """Outputs are logits [..., K]. Tempered, p^(1/T) renormalised is softmax(z / T)."""
 
   name = 'categorical'
   has_classes = True
   score_names = ('nll', 'acc', 'member_acc')
 
   def width(self, n):
+    """Return the number of outputs for n classes."""
     return n
 
   def prediction(self, outputs, temperature=1.0):
-    """What a random output direction is drawn over (ODS): the probabilities."""
+    """Return the space of random output directions (ODS): the probabilities."""
     return jnp.exp(log_softmax(outputs / temperature))
 
   def kl(self, p_outputs, q_outputs, temperature=1.0):
-    """T^2 KL(softmax(p / T) || softmax(q / T)): [..., K] -> [...]."""
+    """Return T^2 KL(softmax(p / T) || softmax(q / T)): [..., K] -> [...]."""
     log_p, log_q = log_softmax(p_outputs / temperature), log_softmax(q_outputs / temperature)
     return temperature**2 * divergence_terms(log_p, log_q).sum(-1)
 
   def mixture(self, outputs_BMK, temperature=1.0):
-    """One member [B, 1, K] with the members' mean tempered probabilities."""
+    """Return one member [B, 1, K] with the members' mean tempered probabilities."""
     log_probs_BMK = log_softmax(outputs_BMK / temperature)
     log_mean_B1K = jax.nn.logsumexp(log_probs_BMK, 1, keepdims=True) - math.log(
       outputs_BMK.shape[1]
@@ -42,7 +43,7 @@ class Categorical:
     return temperature * log_mean_B1K
 
   def label_loss(self, outputs_BMK, labels_B):
-    """Negative log likelihood, mean over members; a label of -1 is no label: 0."""
+    """Return the negative log likelihood, mean over members; 0 for a missing label (-1)."""
     picked_BM1 = jnp.take_along_axis(
       log_softmax(outputs_BMK), labels_B.clip(0)[:, None, None], axis=-1
     )
@@ -71,9 +72,9 @@ class Categorical:
 
 
 class Gaussian:
-  """Outputs are mean and log-variance [..., 2 D]; tempered, p^(1/T) renormalised: N(mean, T var).
+  """Outputs are mean and log-variance [..., 2 D]. Tempered, p^(1/T) is N(mean, T var).
 
-  Log-variances are clipped at +-30, where float32 holds every ratio of two of them.
+  Log-variances are clipped at +-30, so that float32 can represent every ratio of two variances.
   """
 
   name = 'gaussian'
@@ -82,20 +83,21 @@ class Gaussian:
   limit = 30.0
 
   def width(self, n):
+    """Return the number of outputs for n targets."""
     return 2 * n
 
   def split(self, outputs):
-    """outputs [..., 2 D] -> mean, log-variance [..., D]."""
+    """Return mean and log-variance [..., D] of outputs [..., 2 D]."""
     mean, log_var = jnp.split(outputs, 2, -1)
     return mean, log_var.clip(-self.limit, self.limit)
 
   def prediction(self, outputs, temperature=1.0):
-    """What a random output direction is drawn over (ODS): mean and log-variance."""
-    del temperature  # shifts every log-variance by log T: no gradient feels it
+    """Return the space of random output directions (ODS): mean and log-variance."""
+    del temperature  # adds log T to every log-variance, which changes no gradient
     return jnp.concatenate(self.split(outputs), -1)
 
   def kl(self, p_outputs, q_outputs, temperature=1.0):
-    """T^2 KL(N(mean_p, T var_p) || N(mean_q, T var_q)), summed over D: [..., 2 D] -> [...].
+    """Return T^2 KL(N(mean_p, T var_p) || N(mean_q, T var_q)), summed over D: [..., 2 D] -> [...].
 
     At T = 1: ln(s_q / s_p) + (var_p + (mean_p - mean_q)^2) / (2 var_q) - 1/2 (Hydra, 2001.04694).
     """
@@ -105,13 +107,13 @@ class Gaussian:
     return temperature**2 * 0.5 * (gap + jnp.expm1(-gap) + distance).sum(-1)
 
   def mixture(self, outputs_BMO, temperature=1.0):
-    """One member [B, 1, 2 D] with mean and variance of the mixture of the tempered members."""
+    """Return one member [B, 1, 2 D] with the mean and variance of the tempered members' mixture."""
     mean, log_var = self.split(outputs_BMO)
     var = jnp.exp(log_var).mean(1, keepdims=True) + mean.var(1, keepdims=True) / temperature
     return jnp.concatenate([mean.mean(1, keepdims=True), jnp.log(var)], -1)
 
   def label_loss(self, outputs_BMO, y_BD):
-    """Negative log density, summed over D, mean over members; a target of NaN is no label: 0."""
+    """Return the negative log density, summed over D, mean over members; 0 for a NaN target."""
     mean, log_var = self.split(outputs_BMO)
     known_B1D = ~jnp.isnan(y_BD)[:, None]
     residual = jnp.where(known_B1D, y_BD[:, None], mean) - mean

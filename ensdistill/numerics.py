@@ -1,8 +1,8 @@
-"""Log-softmax, KL terms, Gamma and psi in forms that float32 holds where the usual ones cancel.
+"""Log-softmax, KL terms, Gamma and psi in forms that are accurate in float32.
 
-lnGamma(a) = a ln a - a + rest(a) and psi(a) = ln a + rest(a). The leading parts of a Dirichlet's
-density combine into KL divergences of means; what is left here is small, so that a concentration
-of 1e20 costs no digit.
+The usual forms cancel. Here lnGamma(a) = a ln a - a + rest(a) and psi(a) = ln a + rest(a). The
+leading parts of a Dirichlet's density combine into KL divergences of means. The rests are small, so
+that even a concentration of 1e20 loses no digit.
 """
 
 import math
@@ -12,11 +12,11 @@ import jax.numpy as jnp
 
 
 def log_softmax(z):
-  """log softmax(z) over the last axis, exact to the last digit for confident outputs too.
+  """Return log softmax(z) over the last axis, to the last digit also for confident outputs.
 
-  The largest entry's own term, exp(0) = 1, is kept out of the sum: log p_top = -log1p(sum of the
-  others) is -1e-24 where the usual form rounds to 0, and so is its gradient. Perturbations live on
-  gradients of that size, and the usual form loses the largest of their entries.
+  The largest entry's own term, exp(0) = 1, is left out of the sum. Then log p_top = -log1p(sum of
+  the others) may be -1e-24, where the usual form rounds it and its gradient to 0. Perturbations use
+  gradients of this size, and the usual form loses the largest of their entries.
   """
   is_top = jax.nn.one_hot(z.argmax(-1), z.shape[-1], dtype=bool)
   shifted = jnp.where(is_top, 0, z - jnp.where(is_top, z, 0).sum(-1, keepdims=True))
@@ -24,11 +24,11 @@ def log_softmax(z):
 
 
 def divergence_terms(log_p, log_q):
-  """Terms p (log p - log q) + q - p of a KL divergence; q - p sums to zero over classes.
+  """Return the terms p (log p - log q) + q - p of a KL divergence.
 
-  Each term is at least zero and stationary at p = q, so an error in a normaliser enters squared:
-  at a temperature of 10 and a thousand classes the plain sum of p (log p - log q) keeps only four
-  digits.
+  q - p sums to zero over classes. Each term is at least zero and stationary at p = q, so an error
+  in a normaliser enters squared. At a temperature of 10 and with a thousand classes, the plain sum
+  of p (log p - log q) keeps only four digits.
   """
   p, gap = jnp.exp(log_p), log_p - log_q
   near = jnp.abs(gap) < 0.5
@@ -36,11 +36,11 @@ def divergence_terms(log_p, log_q):
   return jnp.where(near, p * (jnp.expm1(-small) + small), jnp.exp(log_q) - p + p * gap)
 
 
-SHIFT = 4  # from here on Stirling's series below holds in float32
+SHIFT = 4  # above this value, Stirling's series below is accurate in float32
 
 
 def log_gamma_rest(log_a):
-  """lnGamma(a) - (a ln a - a), of log a: Stirling's series, reached by recurrence from below 4."""
+  """Return lnGamma(a) - (a ln a - a), given log a: Stirling's series, by recurrence below 4."""
 
   def series(log_a):
     r = jnp.exp(-log_a)
@@ -55,7 +55,7 @@ def log_gamma_rest(log_a):
 
 
 def digamma_rest(log_a):
-  """psi(a) - ln a, of log a; as `log_gamma_rest`."""
+  """Return psi(a) - ln a, given log a, in the same way as `log_gamma_rest`."""
 
   def series(log_a):
     r = jnp.exp(-log_a)
@@ -63,29 +63,29 @@ def digamma_rest(log_a):
 
   large = log_a > math.log(SHIFT)
   a, up, log_up = _shifted(log_a, large)
-  first = jnp.exp(-jnp.where(large, 0, log_a))  # 1 / a, whose own derivative squares a
+  first = jnp.exp(-jnp.where(large, 0, log_a))  # 1 / a; the derivative of 1 / a would square a
   low = series(log_up) + log_up - first - 1 / (a + 1) - 1 / (a + 2) - 1 / (a + 3) - log_a
   return jnp.where(large, series(jnp.where(large, log_a, 0)), low)
 
 
 def _shifted(log_a, large):
-  """a (1 where it is large: unused there), a + 4, log(a + 4)."""
+  """Return a, a + 4 and log(a + 4); where a is large, a is unused and set to 1."""
   a = jnp.exp(jnp.where(large, 0, log_a))
   return a, a + SHIFT, jnp.log(a + SHIFT)
 
 
 def log_total(log_a_BK):
-  """log sum_k a_k: [B, 1]."""
+  """Return log sum_k a_k: [B, 1]."""
   return jax.nn.logsumexp(log_a_BK, -1, keepdims=True)
 
 
 def dirichlet_log_means(log_a_BK):
-  """E[ln pi_k] = psi(a_k) - psi(a_0) of a Dirichlet: [B, K]."""
+  """Return E[ln pi_k] = psi(a_k) - psi(a_0) of a Dirichlet: [B, K]."""
   return log_softmax(log_a_BK) + digamma_rest(log_a_BK) - digamma_rest(log_total(log_a_BK))
 
 
 def dirichlet_entropy(log_a_BK):
-  """H[Dir(a)] = ln B(a) + (a_0 - K) psi(a_0) - sum_k (a_k - 1) psi(a_k): [B]."""
+  """Return H[Dir(a)] = ln B(a) + (a_0 - K) psi(a_0) - sum_k (a_k - 1) psi(a_k): [B]."""
   log_a0_B1 = log_total(log_a_BK)
   psi_BK = digamma_rest(log_a_BK) - digamma_rest(log_a0_B1)
   terms_BK = log_softmax(log_a_BK) + log_gamma_rest(log_a_BK) - jnp.expm1(log_a_BK) * psi_BK
@@ -93,11 +93,11 @@ def dirichlet_entropy(log_a_BK):
 
 
 def dirichlet_kl(log_a_BK, log_b_BK):
-  """KL(Dir(a) || Dir(b)): [B].
+  """Return KL(Dir(a) || Dir(b)): [B].
 
   lnGamma(a_0) - lnGamma(b_0)
     + sum_k [lnGamma(b_k) - lnGamma(a_k) + (a_k - b_k)(psi(a_k) - psi(a_0))]
-  = b_0 KL(mean b || mean a) + the same with the rests of lnGamma and psi.
+  = b_0 KL(mean b || mean a) + the same expression with the rests of lnGamma and psi.
   """
   log_a0_B1, log_b0_B1 = log_total(log_a_BK), log_total(log_b_BK)
   means_B = divergence_terms(log_softmax(log_b_BK), log_softmax(log_a_BK)).sum(-1)

@@ -1,4 +1,4 @@
-"""Regression end to end: how teachers are trained, and knowledge that grows away from the data."""
+"""Regression from end to end: training of teachers, units, and knowledge away from the data."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from ensdistill import (
   teacher,
 )
 from ensdistill.config import build, checks
-from ensdistill.evaluation import inference, sets
+from ensdistill.evaluation import sets
 from ensdistill.logs import writers
 from ensdistill.report import probes
 from ensdistill.training import step as train
@@ -50,7 +50,7 @@ def test_least_squares_moves_the_mean_by_squares_and_the_variance_by_what_is_lef
 
 
 def test_one_variance_a_member_is_the_mean_squared_residual():
-  """Its closed form, which training reaches, and which decay does not pull towards one."""
+  """Training reaches the closed form, and weight decay does not pull the variance towards one."""
   c = config(teacher__variance='scalar', teacher__loss='least_squares', teacher__steps=1500)
   c.teacher.optimizer.update(name='adamw', decay=0.3)
   toy = data.load('toy1d', size=64)
@@ -95,7 +95,7 @@ def test_settings_of_regression_are_refused_elsewhere(changes, message):
 
 
 def process(rng, x, length=0.7, noise=0.1):
-  """A draw from a Gaussian process with its noise at x [N, 1]; and its posterior variance."""
+  """Return a noisy draw from a Gaussian process at x [N, 1], and its posterior variance."""
   kernel = lambda a, b: np.exp(-((a - b.T) ** 2) / (2 * length**2))
   cov = kernel(x, x) + noise**2 * np.eye(len(x))
   y = np.linalg.cholesky(cov) @ rng.standard_normal((len(x), 1))
@@ -150,38 +150,38 @@ def test_knowledge_grows_away_from_a_gaussian_process_and_the_student_follows(tm
 
 
 def table_file(folder, name='table', scale=1.0, **changes):
-  """A table with a constant column and columns of very different scales, in one split."""
+  """Write a table with a constant column and columns of very different scales, in one split."""
   rng = np.random.default_rng(3)
   z = rng.normal(0, 1, (60, 2))
   x = np.stack([scale * z[:, 0], z[:, 1] / scale, np.full(60, 7.0)], 1)
   y = scale * (np.sin(z[:, 0]) + 0.3 * z[:, 1] + 0.1 * rng.normal(0, 1, 60))
   mask = np.zeros((1, 60), bool)
-  mask[0, :1] = True  # one row to test on
+  mask[0, :1] = True  # the test set has one row
   arrays = dict(x=x, y=y, test_mask=np.packbits(mask, axis=1), columns=['mass', 'width', 'one'])
   np.savez(folder / f'{name}.npz', **arrays | changes)
   return name
 
 
 @pytest.mark.parametrize('scale', [1e9, 1e-9])
-def test_what_is_trained_on_does_not_depend_on_units(tmp_path, scale):
-  """Standardised, the numbers of every scale are the same; the outputs return to their own."""
+def test_training_data_do_not_depend_on_units(tmp_path, scale):
+  """Standardised numbers are the same for every scale, and predictions return to their units."""
   load = lambda name: splits.standardised(data.load(name, dir=str(tmp_path)))
   one, other = load(table_file(tmp_path, 'one')), load(table_file(tmp_path, 'other', scale))
   for part in ('train', 'valid', 'test'):
     arrays = [build.arrays(getattr(d, part), d) for d in (one, other)]
     np.testing.assert_allclose(arrays[0]['x'], arrays[1]['x'], atol=1e-5)
     np.testing.assert_allclose(arrays[0]['y'], arrays[1]['y'], atol=1e-5)
-    assert not arrays[1]['x'][:, 2].any()  # the constant column says nothing, and hurts nothing
+    assert not arrays[1]['x'][:, 2].any()  # the constant column is zero
   outputs = np.zeros((1, 2, 2), np.float32)
   predictive = families.gaussian.predictive(outputs)
-  own = inference.in_units(predictive, other.target_mean, other.target_std)
+  own = predictive.in_units(other.target_mean, other.target_std)
   np.testing.assert_allclose(own.mean(), [other.target_mean], rtol=1e-6)
   np.testing.assert_allclose(np.sqrt(own.variance()), [other.target_std], rtol=1e-5)
 
 
 @pytest.mark.parametrize('mean, std', [(1e5, 1.0), (-3e8, 2.0), (0.0, 1e-20), (1e-12, 1e-18)])
-def test_an_exported_student_keeps_what_its_members_differ_by(monkeypatch, mean, std):
-  """Far from zero and in small units, where single precision ends; so do the pictures' probes."""
+def test_an_exported_student_keeps_small_differences_between_members(monkeypatch, mean, std):
+  """Float32 fails far from zero and in small units. The report's probes keep the digits, too."""
   outputs = np.random.default_rng(4).normal(0, 0.01, (5, 3, 2)).astype(np.float32)
   monkeypatch.setattr(export.Model, 'outputs', lambda self, x, batch_size: outputs)
   spec = {'family': 'gaussian', 'objective': 'mean', 'objective_settings': {}}
@@ -200,7 +200,7 @@ def test_an_exported_student_keeps_what_its_members_differ_by(monkeypatch, mean,
 
 
 def test_a_table_of_extreme_scales_and_one_test_row_runs_to_its_report(tmp_path):
-  """A test set of one example has no ranks and no rejection: null, not an error."""
+  """The rank metrics of a test set of one example are null; they are not an error."""
   table_file(tmp_path, 'nasty', 1e9)
   c = config(
     data__name='nasty',
@@ -213,14 +213,14 @@ def test_a_table_of_extreme_scales_and_one_test_row_runs_to_its_report(tmp_path)
   metrics = {row['name']: row['metrics'] for row in found['rows']}
   for name in ('member', 'ensemble-2', 'student'):
     assert all(np.isfinite(metrics[name][key]) for key in ('rmse', 'nll', 'crps', 'coverage_90'))
-    assert 1e6 < metrics[name]['rmse'] < 1e11  # in the target's own unit
+    assert 1e6 < metrics[name]['rmse'] < 1e11  # in units of the target
   assert metrics['student']['agreement_knowledge'] is None
   assert (tmp_path / 'run' / 'report.html').exists()
   assert {'pit', 'coverage'} <= set(found['pictures'])
 
 
 def test_a_column_that_was_constant_in_training_stays_where_it_is(tmp_path):
-  """No perturbation moves it, and elsewhere it is of the size of the others."""
+  """No perturbation moves the column, and its test values are scaled to those of the others."""
   rng = np.random.default_rng(0)
   x, y = rng.normal(0, 2, (60, 3)), rng.normal(0, 1, 60)
   x[:, 1] = 7.0
@@ -242,14 +242,14 @@ def test_a_column_that_was_constant_in_training_stays_where_it_is(tmp_path):
   np.testing.assert_array_equal(perturb.ascend(batch, gradient, 0.5, still), batch)
 
 
-def test_a_target_that_the_cuts_left_constant_is_refused(tmp_path):
+def test_a_target_that_is_constant_after_splitting_is_refused(tmp_path):
   x, y = np.arange(6.0)[:, None], np.array([0.0, 0, 0, 0, 5, 5])
   np.savez(tmp_path / 'set.npz', x_train=x, y_train=y, x_test=x[:2], y_test=y[:2] + [0, 1])
   with pytest.raises(data.DataError, match='column 0 is constant in its only row'):
     data.load(f'npz:{tmp_path}/set.npz', valid=5)
 
 
-def test_a_table_without_a_range_has_no_inputs_outside_of_it():
+def test_a_table_of_constant_columns_has_no_inputs_outside_of_its_range():
   toy, not_run = data.load('toy1d', size=16), {}
   still = data.Split(np.zeros_like(toy.train.x), toy.train.y)
   found = sets.inputs(tiny.replace(toy, train=still), 'outside', not_run)

@@ -1,8 +1,8 @@
-"""What is matched: a student's outputs against the outputs of the teacher's members.
+"""Objectives: what is matched between a student's outputs and those of the teacher's members.
 
-An objective owns what the student's outputs mean: how many there are, their labels' loss and the
-predictive distribution that they stand for. `mean`, `members`, ... are batch means; beneath each
-lies `..._loss`, the loss per example with its logged terms, and `OBJECTIVES` makes the objective
+An objective decides what the student's outputs mean: their number, their loss on labels and their
+predictive distribution. `mean`, `members`, ... return the mean loss of a batch. Each has a
+`..._loss`, which returns the loss per example and the logged terms. `make` returns the Objective
 that a training step uses.
 """
 
@@ -46,7 +46,7 @@ OBJECTIVES = {
 
 
 def make(name, **settings) -> Objective:
-  """The objective of that name; an unknown name or setting fails with the known ones."""
+  """Return the objective of a name; an unknown name or setting is an error with the known ones."""
   builder = names.lookup('objective', name, OBJECTIVES)
   names.settings(f'objective {name!r}', settings, inspect.signature(builder).parameters)
   return builder(**settings)

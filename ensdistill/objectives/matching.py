@@ -1,32 +1,33 @@
-"""Outputs matched as they are: mixture against mixture, or member against member.
+"""Objectives that match outputs directly: mixture with mixture, or member with member.
 
-Any family, any student: what a divergence is, the family knows.
+They work for every family, which defines the divergence, and for every student.
 """
 
 from functools import partial
 
 from ensdistill import families
-from ensdistill.objectives.objective import Objective, positive, spread
+from ensdistill.objectives.objective import Objective, check_positive, knowledge_logs
 
 
 def mean(logits_BMK, teacher_logits_BMK, temperature=1.0, *, family=families.categorical):
-  """T^2 KL(mean teacher || mean student): knowledge distillation, EnD.
+  """Return T^2 KL(mean teacher || mean student): knowledge distillation, EnD.
 
-  The means are those of the tempered members, (1/M) sum_m softmax(t_m / T), on both sides: several
-  student members are compared as the mixture that they are. The papers write the cross-entropy,
-  which differs by the teacher's entropy. EnD's code averages over B and K; we sum over K.
+  On both sides the mean is that of the tempered members, (1/M) sum_m softmax(t_m / T). Several
+  student members are therefore compared as a mixture. The papers write the cross-entropy, which
+  differs by the teacher's entropy. EnD's code averages over B and K; we sum over K.
   """
   return mean_loss(family, logits_BMK, teacher_logits_BMK, temperature)[0].mean()
 
 
 def mean_loss(family, outputs_BMO, teacher_outputs_BMO, temperature=1.0):
+  """Return the loss of `mean` per example, and the logged terms."""
   teacher_B1O = family.mixture(teacher_outputs_BMO, temperature)
   loss_B1 = family.kl(teacher_B1O, family.mixture(outputs_BMO, temperature), temperature)
-  return loss_B1[:, 0], spread(family, family.predictive(outputs_BMO), teacher_outputs_BMO)
+  return loss_B1[:, 0], knowledge_logs(family, family.predictive(outputs_BMO), teacher_outputs_BMO)
 
 
 def members(logits_BMK, teacher_logits_BMK, temperature=1.0, *, family=families.categorical):
-  """T^2 (1/M) sum_m KL(teacher m || student m): Hydra, Diversity Matters, LatentBE.
+  """Return T^2 (1/M) sum_m KL(teacher m || student m): Hydra, Diversity Matters, LatentBE.
 
   LatentBE writes the cross-entropy, which differs by the teachers' entropy.
   """
@@ -34,36 +35,43 @@ def members(logits_BMK, teacher_logits_BMK, temperature=1.0, *, family=families.
 
 
 def members_loss(family, outputs_BMO, teacher_outputs_BMO, temperature=1.0):
+  """Return the loss of `members` per example, and the logged terms."""
   size, teacher_size = outputs_BMO.shape[1], teacher_outputs_BMO.shape[1]
   if size != teacher_size:
-    raise ValueError(f'members: the student has {size}, the teacher {teacher_size}: use mean')
+    raise ValueError(
+      f'members: the student has {size}, the teacher {teacher_size}: both need the same number, or '
+      "use objective 'mean'"
+    )
   loss_B = family.kl(teacher_outputs_BMO, outputs_BMO, temperature).mean(1)
-  return loss_B, spread(family, family.predictive(outputs_BMO), teacher_outputs_BMO)
+  return loss_B, knowledge_logs(family, family.predictive(outputs_BMO), teacher_outputs_BMO)
 
 
 def make_none():
-  """Labels alone: the control without a teacher, and how a teacher itself is trained."""
+  """Return the objective that uses labels alone, for teachers and for students without one."""
   return Objective('none', None)
 
 
 def make_mean(*, temperature=1.0):
-  positive(temperature=temperature)
+  """Return the objective of `mean`."""
+  check_positive(temperature=temperature)
   return Objective('mean', partial(mean_loss, temperature=temperature))
 
 
 def make_members(*, temperature=1.0):
-  positive(temperature=temperature)
+  """Return the objective of `members`."""
+  check_positive(temperature=temperature)
   return Objective('members', partial(members_loss, temperature=temperature), fits=_one_to_one)
 
 
 def _one_to_one(family_name, student_kind, student_size, teacher_size):
   if student_kind == 'single':
     return (
-      "objective 'members' matches members one to one, and student 'single' has none: set "
+      "objective 'members' matches members one to one, but student 'single' has only one: set "
       "objective.name='mean', or student.kind='multi_head' or 'batch_ensemble'"
     )
   if student_size != teacher_size:
     return (
       f"objective 'members' matches members one to one, but the student has {student_size} and "
-      f"the teacher {teacher_size}: give both as many, or set objective.name='mean'"
+      f"the teacher {teacher_size}: set equal numbers of members, or objective.name='mean'"
     )
+  return None

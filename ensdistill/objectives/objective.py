@@ -1,4 +1,4 @@
-"""What an objective is, and what several of them share."""
+"""The Objective, and what several objectives share."""
 
 import dataclasses
 from collections.abc import Callable
@@ -6,76 +6,114 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 
+def _label_loss(family, outputs, labels):
+  return family.label_loss(outputs, labels)
+
+
+def _no_logs(family, outputs):
+  return {}
+
+
+def _width(family, n):
+  return family.width(n)
+
+
+def _predictive(family, outputs):
+  return family.predictive(outputs)
+
+
+def _always_fits(family_name, student_kind, student_size, teacher_size):
+  return None
+
+
+def _constant(progress):
+  return {}
+
+
 @dataclasses.dataclass(frozen=True)
 class Objective:
-  """One way to match a teacher; only `name` and `loss` have no default."""
+  """One way to match a teacher, as functions; by default, those of the family.
+
+  Attributes:
+    loss: (family, outputs_BMO, teacher_outputs_BMO, **schedule(progress)) -> loss_B, logs. None
+      matches nothing: the student learns from labels alone.
+    label_loss: (family, outputs_BMO, labels) -> loss_B.
+    label_logs: (family, outputs_BMO) -> values that are logged beside label_loss.
+    width: (family, number of classes or targets) -> number of outputs.
+    predictive: (family, outputs_BMO) -> predictive distribution.
+    fits: (family_name, student_kind, student_size, teacher_size) -> None, or a message that says
+      what does not fit and what to set instead.
+    schedule: progress in [0, 1] -> keyword values of loss.
+  """
 
   name: str
-  # (family, outputs_BMO, teacher_outputs_BMO, **schedule(progress)) -> loss_B, logs;
-  # None: nothing is matched, the student learns from labels alone.
   loss: Callable | None
-  label_loss: Callable = lambda family, outputs, labels: family.label_loss(outputs, labels)
-  label_logs: Callable = lambda family, outputs: {}  # logged beside label_loss
-  width: Callable = lambda family, n: family.width(n)
-  predictive: Callable = lambda family, outputs: family.predictive(outputs)
-  # (family_name, student_kind, student_size, teacher_size) -> None, or what does not fit and what
-  # to set instead
-  fits: Callable = lambda family_name, student_kind, student_size, teacher_size: None
-  schedule: Callable = lambda progress: {}  # of progress in [0, 1], for keyword values of loss
+  label_loss: Callable = _label_loss
+  label_logs: Callable = _no_logs
+  width: Callable = _width
+  predictive: Callable = _predictive
+  fits: Callable = _always_fits
+  schedule: Callable = _constant
 
 
 def only_member(outputs_B1O):
-  """The outputs [B, O] of a student that is one network."""
+  """Return the outputs [B, O] of a student of one member."""
   if outputs_B1O.shape[1] != 1:
-    raise ValueError(f'needs a student of one member, not {outputs_B1O.shape[1]}')
+    raise ValueError(f'the objective needs a student of one member, not {outputs_B1O.shape[1]}')
   return outputs_B1O[:, 0]
 
 
-def fractions(held, end):
-  """Refuses the ends of a schedule that are no fractions of a run."""
+def ramp(progress, held, end):
+  """Return 0 until `held`, then a linear rise to 1 at `end`, then 1."""
+  return jnp.clip((progress - held) / max(end - held, 1e-6), 0, 1)
+
+
+def check_ramp(held, end):
+  """Refuse a ramp whose ends are not fractions of a run."""
   if not 0 <= held <= end <= 1:
-    raise ValueError(f'held={held}, end={end}: fractions of the run, 0 <= held <= end <= 1')
+    raise ValueError(
+      f'held={held}, end={end} must be fractions of the run with 0 <= held <= end <= 1'
+    )
 
 
 def clip(values, limit):
-  """Values clipped at +-limit, and the share of them that was."""
+  """Return values clipped at +-limit, and the share of them that was clipped."""
   return values.clip(-limit, limit), (jnp.abs(values) > limit).mean(dtype=jnp.float32)
 
 
-def spread(family, student, teacher_outputs_BMO=None):
-  """Logged: knowledge uncertainty of the student and of its teacher, if there is one."""
+def knowledge_logs(family, student, teacher_outputs_BMO=None):
+  """Return the knowledge uncertainty of the student, and of its teacher if there is one."""
   if teacher_outputs_BMO is None:
     return {'knowledge': student.knowledge()}
   teacher = family.predictive(teacher_outputs_BMO)
   return {'knowledge': student.knowledge(), 'teacher_knowledge': teacher.knowledge()}
 
 
-def one_network(name, family, instead, *, least_members=2):
-  """`fits` of an objective under which one network's outputs stand for a whole ensemble."""
+def fits_one_network(name, family, instead, *, least_members=2):
+  """Return `fits` of an objective whose outputs of one network describe a whole ensemble."""
 
   def fits(family_name, student_kind, student_size, teacher_size):
-    if family_name != family:
+    if family_name != family.name:
       return (
-        f'objective {name!r} is for {family} outputs, which this data set does not have '
-        f'({family_name}): set objective.name={instead!r} or mean'
+        f'objective {name!r} is for {family.name} outputs, but this data set has {family_name} '
+        f'outputs: set objective.name={instead!r} or mean'
       )
     if student_size != 1:
       return (
-        f'objective {name!r} makes the outputs of one network a distribution over members, but '
-        f"student {student_kind!r} has {student_size}: set student.kind='single' or "
-        "objective.name='members'"
+        f'objective {name!r} needs a student of one member, but student {student_kind!r} has '
+        f"{student_size}: set student.kind='single' or objective.name='members'"
       )
     if teacher_size < least_members:
       return (
-        f"objective {name!r} is fitted to the spread of the teacher's members, of which there is "
-        f"{teacher_size}: set teacher.members to 2 or more, or objective.name='mean'"
+        f"objective {name!r} is fitted to the differences between the teacher's members, but there "
+        f"is only {teacher_size}: set teacher.members to 2 or more, or objective.name='mean'"
       )
 
   return fits
 
 
-def positive(**settings):
-  """Refuses settings that must be positive and are not."""
+def check_positive(**settings):
+  """Refuse settings that are not positive."""
   for name, value in settings.items():
     if not value > 0:
       raise ValueError(f'{name}={value} must be positive')

@@ -82,5 +82,5 @@ class Context:
 def read(predictive: Any) -> Read:
   """A predictive distribution of either family as arrays on the host."""
   if hasattr(predictive, 'log_probs'):
-    return Read(*entropies.read(predictive))
+    return Read(*entropies.log_probs_and_uncertainties(predictive))
   return Read(None, metrics.regression.uncertainties(predictive))
