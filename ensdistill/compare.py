@@ -15,12 +15,15 @@ import numpy as np
 from ensdistill import data, mesh, metrics
 from ensdistill.config import build
 from ensdistill.evaluation import cost, inference, measure, sets
+from ensdistill.evaluation.rows import AVERAGED, ENSEMBLE, MEMBER, STUDENT, name
 from ensdistill.metrics import influence
 
 
 class Model(NamedTuple):
   """A row: its repeats (members, or students of several seeds), each {set: predictive}."""
 
+  role: str
+  size: int
   name: str
   repeats: list[dict[str, Any]]
 
@@ -42,8 +45,9 @@ def compare(config, dataset, teacher, distilled, writer) -> Comparison:
   networks = _networks(section, dataset, teacher, distilled, inputs)
   predictions = sets.predicted(lambda x: _predictions(networks, x), inputs, not_run)
   repeat = lambda row, i: {name: rows[row][i] for name, rows in predictions.items()}
+  roles = _roles(teacher.size, distilled.method.student.size)
   models = [
-    Model(row, [repeat(row, i) for i in range(len(repeats))])
+    Model(*roles[row], row, [repeat(row, i) for i in range(len(repeats))])
     for row, repeats in predictions['test'].items()
   ]
   whole = models[teacher.size - 1]  # the ensemble of all members
@@ -61,11 +65,19 @@ def compare(config, dataset, teacher, distilled, writer) -> Comparison:
       measure.sets(dataset, r, **against) | measure.with_means(shifted.metrics[model.name][i])
       for i, r in enumerate(model.repeats)
     ]
-    rows.append(row(model.name, measured, costs.get(model.name, {})))
+    fields = {'role': model.role, 'size': model.size}
+    rows.append(row(model.name, measured, costs.get(model.name, {})) | fields)
     if model.name in ('member', whole.name):
       influences[model.name] = _influences(dataset, model, measured, shifted)
   _add_gaps(rows, _test_errors(influences['member'], influences[whole.name]))
   return Comparison(rows, models, not_run)
+
+
+def _roles(members: int, student_members: int) -> dict[str, tuple[str, int]]:
+  """Return {name: (role, size)} of all rows."""
+  known = [(MEMBER, 1), (STUDENT, student_members), (AVERAGED, 1)]
+  known += [(ENSEMBLE, size) for size in range(2, members + 1)]
+  return {name(*pair): pair for pair in known}
 
 
 def _networks(section, dataset, teacher, distilled, inputs) -> list[Callable]:

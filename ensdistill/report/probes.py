@@ -1,4 +1,4 @@
-"""What pictures need beyond the metrics: predictions all over a small input space, moved inputs."""
+"""Inputs of pictures beyond the metrics: predictions over a small input space, perturbed inputs."""
 
 from typing import Any, NamedTuple
 
@@ -8,36 +8,36 @@ import numpy as np
 from ensdistill import data, mesh, metrics
 from ensdistill.evaluation import inference
 
-SIDE = 90  # points of the plane along each axis
-POINTS = 300  # of a line
+SIDE = 90  # points of a plane along each axis
+POINTS = 300  # points of a line
 
 
 class Plane(NamedTuple):
-  """A grid over two-dimensional inputs, and what the ensemble and the student predict there."""
+  """A grid over two-dimensional inputs, and the predictions of ensemble and student there."""
 
   x: np.ndarray  # [SIDE, SIDE, 2]
-  predictives: dict[str, Any]  # {model: over the flattened grid}
+  predictives: dict[str, Any]  # {name of the row: predictive over the flattened grid}
 
 
 class Line(NamedTuple):
-  """Points over one-dimensional inputs, and what the ensemble and the student predict there."""
+  """Points over one-dimensional inputs, and the predictions of ensemble and student there."""
 
   x: np.ndarray  # [POINTS, 1]
-  predictives: dict[str, Any]  # {model: over the points}
+  predictives: dict[str, Any]  # {name of the row: predictive over the points}
 
 
 class Moved(NamedTuple):
-  """Test inputs and where the run's perturbation moved them, with the teacher's uncertainty."""
+  """Test inputs before and after the run's perturbation, with the teacher's uncertainty."""
 
   name: str
   clean: np.ndarray
   moved: np.ndarray
-  before: np.ndarray  # the ensemble's knowledge uncertainty [B]
-  after: np.ndarray
+  before: np.ndarray  # the ensemble's knowledge uncertainty of `clean` [B]
+  after: np.ndarray  # the same of `moved`
 
 
 class Probes(NamedTuple):
-  """None where it does not apply."""
+  """All of them; None where one does not apply."""
 
   plane: Plane | None = None
   moved: Moved | None = None
@@ -45,13 +45,13 @@ class Probes(NamedTuple):
 
 
 def collect(config, dataset, teacher, distilled) -> Probes:
-  """Runs the networks where the pictures want to look."""
+  """Run the networks on the inputs that the pictures show."""
   parts = config, dataset, teacher, distilled
   return Probes(_plane(*parts), _moved(*parts), _line(*parts))
 
 
 def grid(x_BD, side: int) -> np.ndarray:
-  """A grid [side, ..., D] over half as much again as the data span, rows from low to high."""
+  """Return a grid [side, ..., D] over 1.5 times the range of the data, from low to high."""
   low, high = x_BD.min(0), x_BD.max(0)
   middle, half = (low + high) / 2, 0.75 * (high - low)
   axes = [np.linspace(m - h, m + h, side, dtype=np.float32) for m, h in zip(middle, half)]
@@ -113,13 +113,13 @@ def _moved(config, dataset, teacher, distilled) -> Moved | None:
     return moved, *(method.family.predictive(members.outputs(at)) for at in (x, moved))
 
   moved, *predictives = jax.device_get(move(x, teacher.variables, _first(distilled.variables)))
-  unsure = [_knowledge(_on_host(p, dataset)) for p in predictives]
+  unsure = [_knowledge(method.family, _on_host(p, dataset)) for p in predictives]
   return Moved(method.perturbation.name, np.asarray(x), moved, *unsure)
 
 
-def _knowledge(predictive) -> np.ndarray:
-  """Knowledge uncertainty; of regression in float64, as a target's own units need it."""
-  if hasattr(predictive, 'log_probs'):
+def _knowledge(family, predictive) -> np.ndarray:
+  """Return the knowledge uncertainty; for regression in float64, because targets have units."""
+  if family.has_classes:
     return np.asarray(predictive.knowledge())
   return metrics.regression.uncertainties(predictive)['knowledge']
 
@@ -130,5 +130,5 @@ def _on_host(predictive, dataset):
 
 
 def _first(variables):
-  """The student of the first seed."""
+  """Return the student of the first seed."""
   return jax.tree.map(lambda leaf: leaf[0], variables)
