@@ -14,8 +14,7 @@ import numpy as np
 
 from ensdistill import data, mesh, metrics
 from ensdistill.config import build
-from ensdistill.evaluation import cost, inference, measure, sets
-from ensdistill.evaluation.rows import AVERAGED, ENSEMBLE, MEMBER, STUDENT, name
+from ensdistill.evaluation import cost, inference, measure, rows, sets
 from ensdistill.metrics import influence
 
 
@@ -75,9 +74,9 @@ def compare(config, dataset, teacher, distilled, writer) -> Comparison:
 
 def _roles(members: int, student_members: int) -> dict[str, tuple[str, int]]:
   """Return {name: (role, size)} of all rows."""
-  known = [(MEMBER, 1), (STUDENT, student_members), (AVERAGED, 1)]
-  known += [(ENSEMBLE, size) for size in range(2, members + 1)]
-  return {name(*pair): pair for pair in known}
+  known = [(rows.MEMBER, 1), (rows.STUDENT, student_members), (rows.AVERAGED, 1)]
+  known += [(rows.ENSEMBLE, size) for size in range(2, members + 1)]
+  return {rows.name(*pair): pair for pair in known}
 
 
 def _networks(section, dataset, teacher, distilled, inputs) -> list[Callable]:

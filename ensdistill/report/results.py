@@ -32,6 +32,7 @@ def write(
 ) -> dict:
   """Write the report of a finished run into its folder; return the content of results.json."""
   began, folder = time.monotonic(), pathlib.Path(folder)
+  pictured, seen = shown(config, compared, probes)
   results = strict(
     {
       'name': config.name,
@@ -40,7 +41,7 @@ def write(
       'not_run': compared.not_run,
       'timings': timings,
       'config_fingerprint': identity.fingerprint(identity.decisive(config)),
-      'pictures': draw(folder, dataset, *shown(config, compared, probes), writer),
+      'pictures': draw(folder, dataset, pictured, seen, writer),
       'versions': runtime.versions(),
       'command': command(),
     }

@@ -56,8 +56,11 @@ def _tables(context, name, y_B):
     soft_BK = metrics.apply_temperature(log_probs_BK, temperature)
     pairs['before'].append((np.exp(log_probs_BK.max(-1)), correct_B))
     pairs['after'].append((np.exp(soft_BK.max(-1)), correct_B))
-  joined = ([np.concatenate(part) for part in zip(*pair)] for pair in pairs.values())
-  return [calibration.bin_table(*pair, BINS, metrics.summary.ROUNDING) for pair in joined]
+  tables = []
+  for pair in pairs.values():
+    confidence, correct = (np.concatenate(part) for part in zip(*pair))
+    tables.append(calibration.bin_table(confidence, correct, BINS, metrics.summary.ROUNDING))
+  return tables
 
 
 def _points(axes, table, colour, marker, label, repeats):

@@ -79,15 +79,14 @@ def _short(value, _):
 
 def _place_labels(figure, ax):
   """Place each label beside its point where it covers neither a point nor another label."""
-  scale = figure.dpi / 72
-  frame = ax.get_window_extent()
+  scale, gap, frame = figure.dpi / 72, 6, ax.get_window_extent()
   points = [p for bar in ax.containers for p in ax.transData.transform(bar.lines[0].get_xydata())]
-  taken = []
+  taken: list[tuple] = []
   for text in ax.texts:
     point = ax.transData.transform(text.xy)
     box = text.get_window_extent()
     width, height = box.width / scale, box.height / scale
-    gap, best = 6, None
+    least, best = np.inf, ((0.0, 0.0), (0.0, 0.0, 0.0, 0.0))
     for dx, dy in (
       *((gap, -height / 2), (-gap - width, -height / 2), (-width / 2, gap)),
       *((-width / 2, -gap - height), (gap, gap), (gap, -gap - height)),
@@ -95,15 +94,20 @@ def _place_labels(figure, ax):
     ):
       x, y = point[0] + scale * dx, point[1] + scale * dy
       area = x, y, x + box.width, y + box.height
-      bad = sum(_overlap(area, other) for other in taken)
-      bad += sum(1e3 for p in points if _overlap(area, (*(p - 6), *(p + 6))))
-      bad += 10 * max(0, frame.x0 - area[0]) + 10 * max(0, area[2] - frame.x1)
-      bad += 10 * max(0, frame.y0 - area[1]) + 10 * max(0, area[3] - frame.y1)
-      if best is None or bad < best[0] - 1e-9:
-        best = bad, (dx, dy), area
-    _, offset, area = best
+      bad = _badness(area, taken, points, frame)
+      if bad < least - 1e-9:
+        least, best = bad, ((dx, dy), area)
+    offset, area = best
     taken.append(area)
     text.set(position=offset, anncoords='offset points')
+
+
+def _badness(area, taken, points, frame) -> float:
+  """Return how much a label in this area covers others and points, or leaves the frame."""
+  bad = sum(_overlap(area, other) for other in taken)
+  bad += sum(1e3 for p in points if _overlap(area, (*(p - 6), *(p + 6))))
+  bad += 10 * max(0, frame.x0 - area[0]) + 10 * max(0, area[2] - frame.x1)
+  return bad + 10 * max(0, frame.y0 - area[1]) + 10 * max(0, area[3] - frame.y1)
 
 
 def _overlap(a, b):
