@@ -98,6 +98,11 @@ class Dataset:
     """The shape of one input."""
     return self.train.x.shape[1:]
 
+  @property
+  def in_files(self) -> bool:
+    """Whether training images stay in their files, to be decoded batch by batch."""
+    return not isinstance(self.train.x, np.ndarray)
+
 
 def as_input(x):
   """Stored inputs as a network sees them: float32, uint8 images brought to [0, 1]."""

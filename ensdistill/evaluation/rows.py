@@ -10,6 +10,7 @@ AVERAGED = 'averaged'  # the plain network that a batch ensemble is averaged int
 STUDENTS = (STUDENT, AVERAGED)
 _NAMES = {MEMBER: 'member', STUDENT: 'student', AVERAGED: 'student-averaged'}
 _TITLES = {MEMBER: 'one member', STUDENT: 'student', AVERAGED: 'student, averaged'}
+ROLES = {text: role for role, text in _NAMES.items()}  # {name: role} of rows but ensembles
 
 
 def name(role: str, size: int | None) -> str:
@@ -42,12 +43,11 @@ def with_roles(rows: Iterable[dict]) -> list[dict]:
 
 def _role_of(text: str) -> dict:
   """Return role and size of a row from its name, the only field that older results have."""
-  for role, known in _NAMES.items():
-    if text == known:
-      return {'role': role, 'size': None if role == STUDENT else 1}
+  if text in ROLES:
+    return {'role': ROLES[text], 'size': None if ROLES[text] == STUDENT else 1}
   kind, _, size = text.partition('-')
   if kind != ENSEMBLE or not size.isdecimal():
     raise ValueError(
-      f'unknown row {text!r}: rows are {", ".join(_NAMES.values())} and ensemble-<members>'
+      f'unknown row {text!r}: rows are {", ".join(ROLES)} and ensemble-<members>'
     )
   return {'role': ENSEMBLE, 'size': int(size)}
