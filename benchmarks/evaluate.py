@@ -58,7 +58,7 @@ def everything(size=10_000, members=8, classes=100) -> float:
     ensemble=ensemble,
     ensemble_cnll=[1.0, 0.8, 0.7],
   )
-  metrics.summary.ood(test, foreign, ensemble_out=ensemble)
+  metrics.of('categorical').ood(test, foreign, ensemble=ensemble)
   return time.perf_counter() - began
 
 

@@ -1,10 +1,12 @@
-"""Metrics: functions of log-probabilities or predictive distributions, exact over their set.
+"""Metrics: functions of log-probabilities or predictive distributions, exact over a set.
 
-They run in numpy's float64 on the host, whatever comes in: nothing is compiled, nothing rounded.
-Those of regressors that share a name with a classifier's are metrics.regression.nll, .agreement.
+They compute in numpy's float64 on the host for any input; nothing is compiled. `of(family)` returns
+all metrics of a family. `metrics.nll` and `metrics.agreement` are for classifiers;
+`metrics.regression.nll` and `metrics.regression.agreement` are for regressors.
 """
 
 from ensdistill.metrics import regression, summary
+from ensdistill.metrics.by_family import of
 from ensdistill.metrics.calibration import (
   adaptive_ece,
   apply_temperature,
@@ -45,6 +47,7 @@ __all__ = [
   'fpr95',
   'member_accuracies',
   'nll',
+  'of',
   'pairwise_kl',
   'pit',
   'prr',

@@ -1,12 +1,12 @@
-"""What every metric shares: checked inputs, float64 on the host, blocks of rows, bounded memory."""
+"""What all metrics share: checked inputs, float64 on the host, blocks that bound the memory."""
 
 import numpy as np
 
-BLOCK = 1 << 20  # entries that a metric holds at a time: 8 MB in float64
+BLOCK = 1 << 20  # largest number of entries in memory at a time: 8 MB in float64
 
 
 def check(log_probs, labels_B=None):
-  """-> log_probs and labels as arrays; refuses shapes and labels that do not belong together."""
+  """Return log_probs and labels as arrays; refuse shapes and labels that do not fit."""
   log_probs = np.asarray(log_probs)
   if not len(log_probs):
     raise ValueError('no examples: a metric needs at least one')
@@ -14,39 +14,44 @@ def check(log_probs, labels_B=None):
     return log_probs
   labels_B, classes = np.asarray(labels_B), log_probs.shape[-1]
   if labels_B.shape != log_probs.shape[:1]:
-    raise ValueError(f'labels {labels_B.shape} do not fit log_probs {log_probs.shape}: one each')
+    raise ValueError(
+      f'labels of shape {labels_B.shape} do not fit log_probs of shape {log_probs.shape}: pass one '
+      'label an example'
+    )
   if labels_B.min() < 0 or labels_B.max() >= classes:
     bad = labels_B[(labels_B < 0) | (labels_B >= classes)][0]
-    raise ValueError(f'label {bad} is not a class from 0 to {classes - 1}: leave such examples out')
+    raise ValueError(f'label {bad} is not between 0 and {classes - 1}: leave such examples out')
   return log_probs, labels_B.astype(np.int64)
 
 
 def softmax(log_probs):
-  """log_probs [..., K] -> log_probs, probs in float64, renormalised.
+  """Return renormalised log_probs and probs [..., K] in float64.
 
-  Where float32 says log p = 0 for a class of probability 1 - 1e-12, the other classes still know
-  it, and the sum to one brings it back.
+  In float32 a class of probability 1 - 1e-12 has log p = 0. The other classes still hold the
+  difference, and renormalising restores it.
   """
   x = np.array(log_probs, np.float64)
   top = x.max(-1, keepdims=True)
-  with np.errstate(invalid='ignore'):  # of a row of -inf, refused below
+  with np.errstate(invalid='ignore'):  # a row of -inf is refused below
     x -= top
   probs = np.exp(x)
   total = probs.sum(-1, keepdims=True)
   if not np.abs(np.log(total) + top).max() < 0.01:  # NaN fails too
-    raise ValueError('log_probs do not sum to one, or are not finite: pass the log of a softmax')
+    raise ValueError(
+      'probabilities do not sum to one, or log_probs are not finite: pass the log of a softmax'
+    )
   x -= np.log(total)
   probs /= total
   return x, probs
 
 
 def normalized(log_probs):
-  """log_probs [..., K] in float64, renormalised."""
+  """Return renormalised log_probs [..., K] in float64."""
   return softmax(log_probs)[0]
 
 
 def in_blocks(function, *arrays):
-  """function(*arrays) -> array or tuple of arrays with the same leading axis, block by block."""
+  """Return function(*arrays), an array or a tuple of arrays [B, ...], computed block by block."""
   arrays = [np.asarray(a) for a in arrays]
   total = len(arrays[0])
   step = max(1, BLOCK // max(a[:1].size for a in arrays))
@@ -57,8 +62,8 @@ def in_blocks(function, *arrays):
 
 
 def scores(values_B):
-  """A float64 vector of scores to rank by; NaN has no rank."""
+  """Return a float64 vector of scores to rank by; refuse NaN."""
   values_B = np.asarray(values_B, np.float64).reshape(-1)
   if np.isnan(values_B).any():
-    raise ValueError('scores hold NaN: there is no order to rank by')
+    raise ValueError('scores hold NaN, which has no rank: leave such examples out')
   return values_B

@@ -1,4 +1,4 @@
-"""How members differ, what their number is worth, and how a student agrees with its ensemble."""
+"""Diversity of members, the deep-ensemble equivalent, agreement of student and ensemble."""
 
 import numpy as np
 
@@ -7,15 +7,16 @@ from ensdistill.metrics.uncertainty import rank_correlation
 
 
 def possible(log_probs):
-  """log_probs with 0 for -inf: what p log p needs, as the limit of p log p is 0."""
+  """Return log_probs with 0 in place of -inf, as the limit of p log p is 0."""
   allowed = log_probs > -np.inf
   return log_probs if allowed.all() else np.where(allowed, log_probs, 0)
 
 
 def pairwise_divergences(log_probs_BMK, probs_BMK):
-  """(1/M^2) sum_ij KL(p_i || p_j) = sum_k Cov_m(p_mk, log p_mk) of normalised members: [B].
+  """Return (1/M^2) sum_ij KL(p_i || p_j) = sum_k Cov_m(p_mk, log p_mk): [B].
 
-  inf where a member rules out a class that another one allows.
+  Members must be normalised. The result is inf where a class has zero probability for one member
+  and not for another.
   """
   log_p_BMK = possible(log_probs_BMK)
   cov_B = np.einsum('bmk,bmk->b', probs_BMK, log_p_BMK - log_p_BMK.mean(1, keepdims=True))
@@ -27,25 +28,28 @@ def pairwise_divergences(log_probs_BMK, probs_BMK):
 
 
 def pairwise_kl(log_probs_BMK):
-  """Mean KL(p_i || p_j) over i != j and examples; 0 for one member.
+  """Return the mean KL(p_i || p_j) over i != j and examples; 0 for one member.
 
-  inf where a member rules out a class that another one allows.
+  It is inf where a class has zero probability for one member and not for another.
   """
   members = np.shape(log_probs_BMK)[1]
   return epkl(log_probs_BMK) * members / (members - 1) if members > 1 else 0.0
 
 
 def epkl(log_probs_BMK):
-  """Expected pairwise KL of two independent draws of a member, so i = j included; mean."""
-  per_example = lambda x: pairwise_divergences(*softmax(x))
+  """Return the mean expected pairwise KL of two independent draws of a member (i = j included)."""
+
+  def per_example(x):
+    return pairwise_divergences(*softmax(x))
+
   return float(in_blocks(per_example, check(log_probs_BMK)).mean())
 
 
 def disagreements(log_probs_BMK):
-  """Share of pairs i != j of members whose likeliest classes differ: [B]; 0 for one member."""
+  """Return the share of pairs i != j whose likeliest classes differ: [B]; 0 for one member."""
   members = log_probs_BMK.shape[1]
   top_BM = np.sort(log_probs_BMK.argmax(-1), 1)
-  # The members of one class stand together: their number, from where each run starts and ends.
+  # Members of one class are adjacent after sorting. Count the equal pairs at each distance.
   agree_B = np.zeros(len(top_BM))
   for step in range(1, members):
     agree_B += (top_BM[:, step:] == top_BM[:, :-step]).sum(1)
@@ -53,19 +57,20 @@ def disagreements(log_probs_BMK):
 
 
 def disagreement(log_probs_BMK):
-  """Share of pairs of members, and examples, whose likeliest classes differ; 0 for one member."""
+  """Return the share of pairs whose likeliest classes differ, mean over examples."""
   return float(in_blocks(disagreements, check(log_probs_BMK)).mean())
 
 
 def dee(ensemble_cnll, cnll):
-  """Deep-ensemble equivalent: how many members give the same calibrated NLL (Ashukha et al. 2020).
+  """Return the deep-ensemble equivalent (Ashukha et al. 2020).
 
-  ensemble_cnll[i] is that of the first i + 1 members. Linear in between, clamped to [1, M]; where
-  the curve is not monotone, the smallest number at which it gets there.
+  It is the number of members with the same calibrated NLL. ensemble_cnll[i] is the calibrated NLL
+  of the first i + 1 members. The result is linear between members and clamped to [1, M]. If the
+  curve is not monotone, the smallest number is returned.
   """
   curve = np.asarray(ensemble_cnll, np.float64)
   if curve.ndim != 1 or not len(curve) or np.isnan(curve).any():
-    raise ValueError(f'ensemble_cnll {ensemble_cnll}: one number for each of 1..M members')
+    raise ValueError(f'ensemble_cnll={ensemble_cnll} must hold one number for each of 1..M members')
   if np.isnan(cnll):
     return float('nan')
   if cnll >= curve[0]:
@@ -73,23 +78,27 @@ def dee(ensemble_cnll, cnll):
   reached = curve <= cnll
   if not reached.any():
     return float(len(curve))
-  i = int(reached.argmax())  # the curve falls through cnll between i and i + 1 members
+  i = int(reached.argmax())  # the curve passes cnll between i and i + 1 members
   return float(i + (curve[i - 1] - cnll) / (curve[i - 1] - curve[i]))
 
 
 def divergences(log_probs_BK, from_log_probs_BK):
-  """KL(from || p), for normalised predictions: [B]; inf where p rules out what `from` allows."""
+  """Return KL(from || p) of normalised predictions: [B]; inf where only p has zero probability."""
   possible_BK = from_log_probs_BK > -np.inf
   gap_BK = np.where(possible_BK, from_log_probs_BK, 0) - np.where(possible_BK, log_probs_BK, 0)
   return np.einsum('bk,bk->b', np.exp(from_log_probs_BK), gap_BK)
 
 
 def agreement(log_probs_BK, ensemble_log_probs_BK, knowledge_B, ensemble_knowledge_B):
-  """How a student agrees with the ensemble that it was distilled from.
+  """Return the agreement of a student with the ensemble that it was distilled from.
 
-  -> mean KL(ensemble's mean || student's), rank correlation of their knowledge uncertainties.
+  It is the mean KL(ensemble || student) of mean predictions, and the rank correlation of their
+  knowledge uncertainties.
   """
   log_probs_BK, ensemble_log_probs_BK = check(log_probs_BK), check(ensemble_log_probs_BK)
-  per_example = lambda p, q: divergences(normalized(p), normalized(q))
+
+  def per_example(p, q):
+    return divergences(normalized(p), normalized(q))
+
   kl = float(in_blocks(per_example, log_probs_BK, ensemble_log_probs_BK).mean())
   return kl, rank_correlation(knowledge_B, ensemble_knowledge_B)

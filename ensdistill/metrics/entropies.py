@@ -1,4 +1,10 @@
-"""The uncertainties of classifiers on the host, in float64: `ensdistill.predictive` without jit."""
+"""Uncertainties of classifiers on the host, in float64, for metrics.
+
+`ensdistill.predictive` has the float32 forms that run under jit. The two stay apart because they
+compute differently. In float64 the knowledge of a mixture is simply total - data, and one
+normalisation of the members serves all quantities. In float32 this difference has no digits left,
+so each quantity has a form of its own.
+"""
 
 import numpy as np
 from scipy import special
@@ -8,24 +14,28 @@ from ensdistill.metrics.arrays import softmax
 from ensdistill.metrics.diversity import disagreements, pairwise_divergences, possible
 
 
-def read(p):
-  """A Mixture or Dirichlet -> log_probs [B, K], normalised, and a dict of uncertainties [B].
+def log_probs_and_uncertainties(p):
+  """Return normalised log_probs [B, K] of a Mixture or Dirichlet, and {uncertainty: [B]}.
 
-  total, data, knowledge, epkl, and pairwise_kl: members' mean over i != j, or a Dirichlet's
-  expectation, which is what such a mean estimates. Of a mixture also disagreement.
+  The uncertainties are total, data, knowledge, epkl (expected pairwise KL of two draws) and
+  pairwise_kl: the mean over members i != j, or the expectation of this mean for a Dirichlet.
+  A mixture also has disagreement.
   """
   if isinstance(p, predictive.Mixture):
     return _mixture(p)
   if isinstance(p, predictive.Dirichlet):
     return _dirichlet(p)
-  raise ValueError(f'{type(p).__name__} is no predictive distribution of a classifier')
+  raise ValueError(
+    f'{type(p).__name__} is not a predictive distribution of a classifier: pass a '
+    'predictive.Mixture or predictive.Dirichlet'
+  )
 
 
 def log_probs(p):
-  """read(p)'s log_probs alone."""
+  """Return the log_probs of `log_probs_and_uncertainties` alone, in less time."""
   if isinstance(p, predictive.Mixture):
     return _log_mean(*softmax(p.log_probs_BMK))
-  return read(p)[0]
+  return log_probs_and_uncertainties(p)[0]
 
 
 def _log_mean(log_probs_BMK, probs_BMK):
@@ -63,7 +73,7 @@ def _mixture(p):
 
 
 def _digamma_gap(log_x):
-  """psi(x + 1) - log x = 1/(2x) - 1/(12x^2) + ...: positive, and small for large x."""
+  """Return psi(x + 1) - log x = 1/(2x) - 1/(12x^2) + ..., positive, and small for large x."""
   r = np.exp(-np.maximum(log_x, 3))
   series = r / 2 - r**2 * (1 / 12 - r**2 * (1 / 120 - r**2 * (1 / 252 - r**2 / 240)))
   return np.where(log_x > 3, series, special.digamma(1 + np.exp(np.minimum(log_x, 3))) - log_x)
@@ -74,7 +84,7 @@ def _dirichlet(p):
   log_alpha0_B1 = special.logsumexp(log_alpha_BK, -1, keepdims=True)
   log_probs_BK, probs_BK = softmax(log_alpha_BK - log_alpha0_B1)
   total_B = _entropy(log_probs_BK)
-  # total - data, where the two would agree in all digits: see predictive.Dirichlet.knowledge.
+  # total - data would have no digits left for large alpha_0: see predictive.Dirichlet.knowledge.
   gap_BK = _digamma_gap(log_alpha_BK) - _digamma_gap(log_alpha0_B1)
   knowledge_B = np.maximum((probs_BK * gap_BK).sum(-1), 0)
   epkl_B = (log_alpha_BK.shape[1] - 1) * np.exp(-log_alpha0_B1[:, 0])

@@ -1,16 +1,17 @@
-"""How far the size of a test set leaves the difference between two models open.
+"""The standard error of the difference between two models' metrics, from the test examples.
 
-A metric is, to first order, a mean over examples of their influence on it. Two models see the same
-examples, so that the differences of their influences, example by example, give the standard error
+To first order, a metric is the mean of the examples' influences on it. Two models see the same
+examples. The differences of their influences, example by example, therefore give the standard error
 of the difference of their metrics (of an AUROC: DeLong et al., 1988). An influence is a tuple of
-arrays [B], one for each set of examples that were drawn independently; constants are left out.
+arrays [B], one for each set of examples that were drawn independently. Constants are left out.
 """
 
 import math
 
 import numpy as np
 
-from ensdistill.metrics import calibration, regression, summary
+from ensdistill.metrics import calibration, summary
+from ensdistill.metrics.regression import at_targets, squared_errors, uncertainties
 
 _MEANS = (
   *('nll', 'bs', 'cnll', 'cbs', 'total', 'data', 'knowledge', 'epkl', 'pairwise_kl'),
@@ -19,28 +20,31 @@ _MEANS = (
 
 
 def mean(influences: list[dict]) -> dict[str, tuple]:
-  """Of the mean metric of several models, such as members; of metrics that all of them have."""
+  """Return the influences on the mean metric of several models, for metrics that all have."""
   keys = set(influences[0]).intersection(*influences)
   return {key: average([found[key] for found in influences]) for key in keys}
 
 
 def average(influences: list[tuple]) -> tuple:
-  """Of the mean of several metrics over as many examples each; of fewer, where some have fewer."""
+  """Return the influence on the mean of several metrics, over the smallest number of examples."""
   return tuple(
     np.mean([array[: min(map(len, arrays))] for array in arrays], 0) for arrays in zip(*influences)
   )
 
 
 def error(ours: tuple, theirs: tuple) -> float:
-  """Standard error of the difference between two models' metric, by the examples' number."""
+  """Return the standard error of the difference between two models' metric."""
   pairs = list(zip(ours, theirs, strict=True))
   if any(len(a) < 2 for a, _ in pairs):
-    return math.inf  # one example tells nothing
+    return math.inf  # one example has no variance
   return math.sqrt(sum((a - b).var(ddof=1) / len(a) for a, b in pairs))
 
 
 def classification(p, labels_B, *, temperature=1.0) -> dict[str, tuple]:
-  """Of the metrics of summary.classification: means, calibration errors, detection of errors."""
+  """Return influences on metrics of summary.classification.
+
+  These are the means, the calibration errors, and the detection of errors.
+  """
   found = summary.all_examples(p, labels_B, temperature=temperature)
   correct_B = found['correct']
   influences = {'acc': correct_B.astype(np.float64)}
@@ -59,48 +63,47 @@ def classification(p, labels_B, *, temperature=1.0) -> dict[str, tuple]:
   return {key: (value_B,) for key, value_B in influences.items()}
 
 
-def ood(predictive_in, predictive_out) -> dict[str, tuple]:
-  """Of the metrics of summary.ood: AUROCs, and the uncertainty of what is foreign."""
-  if hasattr(predictive_in, 'log_probs'):
-    inside, outside = map(summary.all_examples, (predictive_in, predictive_out))
-  else:
-    inside, outside = map(regression.uncertainties, (predictive_in, predictive_out))
+def ood(examples_in, examples_out) -> dict[str, tuple]:
+  """Return influences on metrics of summary.ood_metrics: AUROCs and uncertainties."""
   influences = {}
   for name in summary.SCORES:
-    if name in inside and name in outside:
-      pair = summary.score(inside, name), summary.score(outside, name)
+    if name in examples_in and name in examples_out:
+      pair = summary.score(examples_in, name), summary.score(examples_out, name)
       influences[f'auroc_{name}'] = _placements(*pair)
-  return influences | {name: (outside[name],) for name in ('total', 'data', 'knowledge')}
+  return influences | {name: (examples_out[name],) for name in ('total', 'data', 'knowledge')}
 
 
-def regressed(p, y_BD) -> dict[str, tuple]:
-  """Of the metrics of summary.regression that are means, and of the RMSE."""
-  error_B = regression.squared_errors(p, y_BD)
+def regression(p, y_BD) -> dict[str, tuple]:
+  """Return influences on metrics of summary.regression: those that are means, and the RMSE."""
+  error_B = squared_errors(p, y_BD)
   influences = {
     'rmse': error_B / (2 * math.sqrt(error_B.mean()) or 1.0),
-    'nll': -regression.at_targets('log_prob', p, y_BD),
-    'crps': regression.at_targets('crps', p, y_BD).mean(-1),
-    **regression.uncertainties(p),
+    'nll': -at_targets('log_prob', p, y_BD),
+    'crps': at_targets('crps', p, y_BD).mean(-1),
+    **uncertainties(p),
   }
   return {key: (np.asarray(value_B),) for key, value_B in influences.items()}
 
 
 def _calibration(confidence_B, correct_B):
-  """The calibration error is the mean of what each example adds to the sign of its bin's gap."""
+  """Return influences on the calibration error: an example's gap, times the sign of its bin's."""
   index_B = calibration.bin_index(confidence_B, rounding=summary.ROUNDING)
   gap_B = correct_B - confidence_B
   return np.sign(np.bincount(index_B, gap_B))[index_B] * gap_B
 
 
 def _placements(scores_in, scores_out):
-  """For each example, the share of the other set on the right side of it; ties count half."""
+  """Return, for each example, the share of the other set on its right side; ties count half."""
   low, high = (np.sort(scores) for scores in (scores_in, scores_out))
-  share = lambda a, b: (np.searchsorted(a, b) + np.searchsorted(a, b, 'right')) / (2 * len(a))
+
+  def share(a, b):
+    return (np.searchsorted(a, b) + np.searchsorted(a, b, 'right')) / (2 * len(a))
+
   return 1 - share(high, scores_in), share(low, scores_out)
 
 
 def _detection(score_B, correct_B):
-  """Of the AUROC of errors: which examples are errors is drawn with them."""
+  """Return influences on the AUROC of errors, where the set of errors is random too."""
   placed_B, wrong_B = np.empty(len(score_B)), ~correct_B
   placed_B[correct_B], placed_B[wrong_B] = _placements(score_B[correct_B], score_B[wrong_B])
   share_B = np.where(correct_B, correct_B.mean(), wrong_B.mean())

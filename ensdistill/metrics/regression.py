@@ -1,59 +1,67 @@
-"""Metrics of regressors from their predictive distributions and targets y [B, D], in y's own units.
+"""Metrics of regressors from predictive distributions and targets y [B, D], in the units of y.
 
-Each takes a predictive.GaussianMixture or NormalWishart and works on it in float64.
+Each takes a predictive.GaussianMixture or NormalWishart and computes in float64.
 """
 
 import jax
 import numpy as np
 
-from ensdistill.metrics.distributions import KNOTS, NODES, host
+from ensdistill.metrics.distributions import KNOTS, NODES, Gaussians, host
 from ensdistill.metrics.uncertainty import rank_correlation
 
-BLOCK = 1 << 17  # entries of an array held at a time, few enough for a cache
+BLOCK = 1 << 17  # largest number of entries of an array at a time, so that it fits a cache
 
 
 def targets(p, y_BD):
-  """-> the distribution in float64, y in float64; refuses shapes that do not fit."""
+  """Return the distribution and y in float64; refuse shapes that do not fit."""
   p, y_BD = host(p), np.asarray(y_BD, np.float64)
   if y_BD.shape != p.mean().shape or not len(y_BD):
-    raise ValueError(f'targets {y_BD.shape} do not fit predictions {p.mean().shape}')
+    raise ValueError(
+      f'targets of shape {y_BD.shape} do not fit predictions of shape {p.mean().shape}: both are '
+      '[examples, targets], with at least one example'
+    )
   if not np.isfinite(y_BD).all():
     raise ValueError('targets hold NaN or infinity: leave such examples out')
   return p, y_BD
 
 
 def at_targets(method, p, y_BD):
-  """log_prob [B], cdf or crps [B, D] of each prediction at its own targets, in bounded memory."""
-  return _in_blocks(lambda p, y_BD: getattr(p, method)(y_BD), *targets(p, y_BD), points=1)
+  """Return log_prob [B], cdf or crps [B, D] of the predictions at their targets, block by block."""
+
+  def evaluate(p, y_BD):
+    return getattr(p, method)(y_BD)
+
+  return _in_blocks(evaluate, *targets(p, y_BD), points=1)
 
 
 def squared_errors(p, y_BD):
-  """Squared error of the mean, over targets its mean: [B]. The loss of a rejection curve."""
+  """Return the squared error of the mean prediction, averaged over targets: [B]."""
   p, y_BD = targets(p, y_BD)
   return ((p.mean() - y_BD) ** 2).mean(-1)
 
 
 def rmse(p, y_BD):
-  """Root of the mean squared error of the mean, over examples and targets."""
+  """Return the root mean squared error of the mean prediction, over examples and targets."""
   return float(np.sqrt(squared_errors(p, y_BD).mean()))
 
 
 def nll(p, y_BD):
-  """Negative log density, joint over targets, mean over examples."""
+  """Return the negative log density, joint over targets, mean over examples."""
   return float(-at_targets('log_prob', p, y_BD).mean())
 
 
 def crps(p, y_BD):
-  """Continuous ranked probability score, integral of (F(x) - 1[x >= y])^2: mean, in y's units."""
+  """Return the mean continuous ranked probability score, integral of (F(x) - 1[x >= y])^2."""
   return float(at_targets('crps', p, y_BD).mean())
 
 
 def pit(p, y_BD):
-  """Probability integral transform, F(y): [B, D], uniform where the predictions are calibrated."""
+  """Return the probability integral transform F(y), [B, D]: uniform if calibrated."""
   return at_targets('cdf', p, y_BD)
 
 
 def _check(level):
+  """Refuse levels outside of (0, 1)."""
   levels = np.ravel(level)
   wrong = ~((levels > 0) & (levels < 1))  # NaN too
   if wrong.any():
@@ -63,29 +71,33 @@ def _check(level):
 
 
 def coverage(p, y_BD, level=0.9):
-  """Share of targets within their central interval; `level` may be an array of levels."""
+  """Return the share of targets within their central interval; `level` may be an array."""
   return covered(pit(p, y_BD), level)
 
 
 def covered(pit_BD, level):
-  """coverage from the PIT: |F(y) - 1/2| <= level / 2, for each level."""
+  """Return coverage from the PIT, the share of |F(y) - 1/2| <= level / 2, for each level."""
   _check(level)
-  share = lambda level: float((np.abs(pit_BD - 0.5) <= level / 2).mean())
-  return share(level) if np.ndim(level) == 0 else np.array([share(l) for l in level])
+  if np.ndim(level):
+    return np.array([covered(pit_BD, one) for one in level])
+  return float((np.abs(pit_BD - 0.5) <= level / 2).mean())
 
 
 def sharpness(p, level=0.9):
-  """Mean width of the central interval, in y's units."""
+  """Return the mean width of the central interval, in the units of y."""
   _check(level)
-  width = lambda q: q.quantile((1 + level) / 2) - q.quantile((1 - level) / 2)
+
+  def width(p):
+    return p.quantile((1 + level) / 2) - p.quantile((1 - level) / 2)
+
   return float(_in_blocks(width, host(p), points=1).mean())
 
 
 def calibration_error(pit_BD):
-  """Mean over all levels q of |share of targets below their q-quantile - q|, between 0 and 1/2.
+  """Return the mean over levels q of |share of targets below their q-quantile - q|.
 
-  The integral of |empirical distribution of the PIT - q|, exactly: no grid of levels. 0 when
-  calibrated, 1/2 when every target lies beyond its predicted distribution.
+  It is the exact integral of |empirical distribution of the PIT - q|, without a grid of levels. It
+  is 0 if calibrated and 1/2 if every target lies outside of its predicted distribution.
   """
   u = np.sort(np.ravel(pit_BD))
   low, high = np.arange(len(u)) / len(u), np.arange(1, len(u) + 1) / len(u)
@@ -95,43 +107,51 @@ def calibration_error(pit_BD):
 
 
 def uncertainties(p):
-  """Variances, summed over targets: a dict of total, data and knowledge [B]."""
+  """Return a dict of variances, summed over targets: total, data and knowledge [B]."""
   p = host(p)
   data_B, knowledge_B = p.data().sum(-1), p.knowledge().sum(-1)
   return {'total': data_B + knowledge_B, 'data': data_B, 'knowledge': knowledge_B}
 
 
 def _in_blocks(function, *parts, points=KNOTS * NODES):
-  """function of float64 distributions or arrays [B, ...], over slices of the batch that are small.
+  """Return function(*parts) of float64 distributions or arrays [B, ...], computed block by block.
 
-  points: of each target, at which the function holds all members.
+  points: number of points a target at which the function evaluates all members at once.
   """
   leaves = jax.tree.leaves(parts)
   step = max(1, BLOCK // (points * max(a[:1].size for a in leaves)))
-  slices = [slice(i, i + step) for i in range(0, len(leaves[0]), step)]
-  return np.concatenate([function(*jax.tree.map(lambda a, s=s: a[s], parts)) for s in slices])
+
+  def of_block(start):
+    return function(*jax.tree.map(lambda a: a[start : start + step], parts))
+
+  return np.concatenate([of_block(start) for start in range(0, len(leaves[0]), step)])
 
 
 def entropies(p):
-  """Entropy-based uncertainties, summed over targets: total, data, knowledge [B] (nats).
+  """Return entropies of the marginals, summed over targets: total, data, knowledge [B] (nats).
 
-  Of the marginal of each target; knowledge is the mutual information of y and the member (or the
-  parameters of the Normal-Wishart). Mixtures by quadrature, the Student's t in closed form.
+  Knowledge is the mutual information of y and the member (or the parameters of the Normal-Wishart).
+  Mixtures are integrated by quadrature, the Student's t has a closed form.
   """
-  stacked_BD3 = _in_blocks(lambda q: np.stack(q.entropies(), -1), host(p))
+
+  def stacked(p):
+    return np.stack(p.entropies(), -1)
+
+  stacked_BD3 = _in_blocks(stacked, host(p))
   total_B, data_B, knowledge_B = stacked_BD3.sum(1).T
   return total_B, data_B, knowledge_B
 
 
 def divergences(p, ensemble):
-  """KL(ensemble || p) of the marginals, summed over targets, by quadrature: [B]."""
-  return _in_blocks(lambda a, b: a.kl(b), host(ensemble), host(p)).sum(-1)
+  """Return KL(ensemble || p) of the marginals, summed over targets, by quadrature: [B]."""
+  return _in_blocks(Gaussians.kl, host(ensemble), host(p)).sum(-1)
 
 
 def agreement(p, ensemble):
-  """How a student agrees with the GaussianMixture that it was distilled from.
+  """Return the agreement of a student with the GaussianMixture that it was distilled from.
 
-  -> mean KL(ensemble || student), rank correlation of their knowledge uncertainties (variances).
+  It is the mean KL(ensemble || student), and the rank correlation of their knowledge uncertainties
+  (variances).
   """
   knowledge_B, theirs_B = (uncertainties(q)['knowledge'] for q in (p, ensemble))
   return float(divergences(p, ensemble).mean()), rank_correlation(knowledge_B, theirs_B)

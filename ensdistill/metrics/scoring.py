@@ -1,4 +1,4 @@
-"""Accuracy and proper scores of categorical predictions, exact over the set that they are given."""
+"""Accuracy and proper scores of categorical predictions, exact over a set."""
 
 import numpy as np
 
@@ -6,41 +6,47 @@ from ensdistill.metrics.arrays import check, in_blocks, normalized
 
 
 def correct(log_probs_BK, labels_B):
-  """Is the likeliest class (of equals the first) the label? [B] bool."""
+  """Return whether the likeliest class (the first of equals) is the label: [B] bool."""
   log_probs_BK, labels_B = check(log_probs_BK, labels_B)
   return log_probs_BK.argmax(-1) == labels_B
 
 
 def accuracy(log_probs_BK, labels_B):
-  """Share of examples whose likeliest class (of equals the first) is the label."""
+  """Return the share of examples whose likeliest class (the first of equals) is the label."""
   return float(correct(log_probs_BK, labels_B).mean())
 
 
 def member_accuracies(log_probs_BMK, labels_B):
-  """Accuracy of every member alone: [M]."""
+  """Return the accuracy of every member alone: [M]."""
   log_probs_BMK, labels_B = check(log_probs_BMK, labels_B)
   return (log_probs_BMK.argmax(-1) == labels_B[:, None]).mean(0)
 
 
 def label_log_probs(log_probs_BK, labels_B):
-  """log p(label): [B]."""
+  """Return log p(label): [B]."""
   return np.take_along_axis(log_probs_BK, labels_B[:, None], -1)[:, 0]
 
 
 def squared_errors(log_probs_BK, labels_B):
-  """sum_k (p_k - 1[k = label])^2: [B]."""
+  """Return sum_k (p_k - 1[k = label])^2: [B]."""
   error_BK = np.exp(log_probs_BK)
   error_BK[np.arange(len(labels_B)), labels_B] -= 1
   return (error_BK**2).sum(-1)
 
 
 def nll(log_probs_BK, labels_B):
-  """Negative log likelihood, mean of -log p(label); inf where a label had no probability."""
-  per_example = lambda x, y: -label_log_probs(normalized(x), y)
+  """Return the negative log likelihood, mean of -log p(label); inf if a label has p = 0."""
+
+  def per_example(x, y):
+    return -label_log_probs(normalized(x), y)
+
   return float(in_blocks(per_example, *check(log_probs_BK, labels_B)).mean())
 
 
 def brier(log_probs_BK, labels_B):
-  """Brier score, mean of sum_k (p_k - 1[k = label])^2: summed over classes, between 0 and 2."""
-  per_example = lambda x, y: squared_errors(normalized(x), y)
+  """Return the Brier score, mean of sum_k (p_k - 1[k = label])^2, between 0 and 2."""
+
+  def per_example(x, y):
+    return squared_errors(normalized(x), y)
+
   return float(in_blocks(per_example, *check(log_probs_BK, labels_B)).mean())

@@ -1,6 +1,6 @@
-"""Predictive distributions: what a model says, how unsure it is, and which part is knowledge.
+"""Predictive distributions: a prediction, its uncertainty, and the part due to lack of knowledge.
 
-Each one is a pytree of arrays with a leading batch axis, made and read inside or outside of jit.
+Each class is a pytree of arrays with a leading batch axis and works inside and outside of jit.
 """
 
 from ensdistill.predictive.classification import Dirichlet, Mixture

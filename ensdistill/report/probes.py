@@ -99,12 +99,8 @@ def _moved(plan, teacher, distilled) -> Moved | None:
   moved = jax.device_get(move(x, teacher.variables, take(distilled.variables, 0)))
   settings = {'batch': len(x), 'precision': plan.config.evaluate.precision}
   predictor = inference.predictor(teacher.method, teacher.freeze, dataset, **settings)
-  unsure = [_knowledge(predictor(teacher.variables, np.asarray(at))) for at in (x, moved)]
-  return Moved(method.perturbation.name, np.asarray(x), moved, *unsure)
-
-
-def _knowledge(family, predictive) -> np.ndarray:
-  """Return the knowledge uncertainty; for regression in float64, because targets have units."""
-  if family.has_classes:
-    return np.asarray(predictive.knowledge())
-  return metrics.regression.uncertainties(predictive)['knowledge']
+  uncertainties = metrics.of(dataset.family).uncertainties
+  before, after = (
+    uncertainties(predictor(teacher.variables, np.asarray(at)))['knowledge'] for at in (x, moved)
+  )
+  return Moved(method.perturbation.name, np.asarray(x), moved, before, after)

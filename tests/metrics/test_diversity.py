@@ -38,7 +38,7 @@ def test_diversity_equals_a_double_loop(seed, size, scale):
     assert metric(log_probs_BMK[::-1, order_M]) == pytest.approx(metric(log_probs_BMK), rel=1e-9)
 
 
-def test_diversity_at_the_ends():
+def test_diversity_of_one_member_of_equal_and_of_certain_members():
   one = members(0, size=1)
   twins = np.repeat(one, 3, 1)
   for metric in metrics.pairwise_kl, metrics.disagreement, metrics.epkl:
@@ -51,17 +51,17 @@ def test_diversity_at_the_ends():
 
 
 def test_dee_equals_the_published_table():
-  """Diversity Matters, CIFAR-100 WRN-28-10: cNLL of DE-1..4, and DEE of four students."""
+  """Numbers: Diversity Matters, CIFAR-100 WRN-28-10, cNLL of DE-1..4, DEE of four students."""
   ensemble = [0.789, 0.708, 0.673, 0.655]
   for cnll, dee in ((0.750, 1.48), (0.760, 1.36), (0.682, 2.74), (0.665, 3.44)):
     assert metrics.dee(ensemble, cnll) == pytest.approx(dee, abs=0.006)
 
 
-def test_dee_at_the_ends():
+def test_dee_is_clamped_and_takes_the_smallest_number():
   ensemble = [0.8, 0.7, 0.6]
   assert [metrics.dee(ensemble, c) for c in (0.9, 0.8, 0.7, 0.6, 0.5)] == [1, 1, 2, 3, 3]
   assert metrics.dee([0.8], 0.5) == 1
-  assert metrics.dee([0.8, 0.6, 0.7, 0.5], 0.65) == pytest.approx(1.75)  # it gets there first
+  assert metrics.dee([0.8, 0.6, 0.7, 0.5], 0.65) == pytest.approx(1.75)  # the first crossing
   assert metrics.dee([0.8, 0.6, 0.7, 0.5], 0.55) == pytest.approx(3.75)
   assert metrics.dee([0.8, 0.8, 0.6], 0.7) == pytest.approx(2.5)
   assert math.isnan(metrics.dee(ensemble, float('nan')))

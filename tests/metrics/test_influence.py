@@ -1,4 +1,4 @@
-"""Influences of examples: their means are the metrics, their spread is what a bootstrap finds."""
+"""Influences of examples: their means are the metrics, their spread equals a bootstrap's."""
 
 import math
 
@@ -13,7 +13,7 @@ SIZE = 400
 
 
 def mixture(seed, members, size=SIZE, far=False):
-  """Members that share what is difficult about an example."""
+  """Return members whose predictions have a shared part, so that some examples are difficult."""
   shared = np.random.default_rng(7 + far).normal(0, 1, (size, 1, 3))
   own = np.random.default_rng(seed).normal(0, 1, (size, members, 3))
   z_BMK = shared + own
@@ -47,9 +47,11 @@ def test_means_are_the_metrics():
     assert found[key][0].mean() == pytest.approx(theirs[key], rel=1e-9), key
   assert set(found) <= set(theirs)
   outside = mixture(1, 4, 300, far=True)
-  for key, value in influence.ood(p, outside).items():
+  family = metrics.of('categorical')
+  detected = family.ood(p, outside)
+  for key, value in family.ood_influences(p, outside).items():
     for part in value:
-      assert part.mean() == pytest.approx(summary.ood(p, outside)[key], rel=1e-9), key
+      assert part.mean() == pytest.approx(detected[key], rel=1e-9), key
 
 
 def test_errors_are_those_of_a_bootstrap():
@@ -72,7 +74,8 @@ def test_errors_are_those_of_a_bootstrap():
     draws.append({key: values[0][key] - values[1][key] for key in values[0]})
   one, several = (influence.classification(p, LABELS) for p in pair)
   errors = {key: influence.error(one[key], several[key]) for key in one}
-  errors['ood'] = influence.error(*(influence.ood(*sets)['auroc_total'] for sets in zip(pair, far)))
+  foreign = [influence.ood(*sets)['auroc_total'] for sets in zip(inside, outside)]
+  errors['ood'] = influence.error(*foreign)
   for key in draws[0]:
     expected = np.std([draw[key] for draw in draws], ddof=1)
     assert errors[key] == pytest.approx(expected, rel=0.2), key
@@ -84,7 +87,7 @@ def test_errors_of_regression_are_those_of_a_bootstrap():
   random = np.random.default_rng(0)
   y, mean = random.normal(0, 1, (SIZE, 1)), random.normal(0, 0.5, (SIZE, 4, 1))
   pair = [predictive.GaussianMixture(mean[:, :m], 0 * mean[:, :m]) for m in (1, 4)]
-  one, several = (influence.regressed(p, y) for p in pair)
+  one, several = (influence.regression(p, y) for p in pair)
   squared = [(p.mean() - y)[:, 0] ** 2 for p in pair]
   draws = []
   for _ in range(500):
@@ -94,7 +97,7 @@ def test_errors_of_regression_are_those_of_a_bootstrap():
   assert {'nll', 'crps', 'knowledge'} < set(one)
 
 
-def test_what_tells_nothing():
+def test_sets_without_errors_and_of_one_example():
   p = predictive.Mixture(np.log([[[0.7, 0.3]], [[0.6, 0.4]]]))
   right = influence.classification(p, np.array([0, 0]))
   assert right['acc'][0].tolist() == [1, 1] and not any('auroc' in key for key in right)

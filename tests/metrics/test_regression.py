@@ -28,7 +28,7 @@ def wishart(seed, batch=6, targets=1, low=-2.0, high=4.0):
 
 
 def pdf(p, b, d=0):
-  """One example's marginal density, by scipy."""
+  """Return the density and the cdf of one example's target, by scipy."""
   if isinstance(p, predictive.GaussianMixture):
     parts = stats.norm(p.mean_BMD[b, :, d], np.exp(p.log_var_BMD[b, :, d] / 2))
     return lambda y: parts.pdf(y).mean(), lambda y: parts.cdf(y).mean()
@@ -64,17 +64,48 @@ def test_scores_by_integration(make):
 
 
 @BOTH
-def test_the_host_says_what_jit_says(make):
-  """Two targets, so that joint and marginal differ."""
+def test_float64_distributions_agree_with_float32(make):
+  """There are two targets, so that joint and marginal densities differ."""
   p, y_BD = make(2, targets=2), np.random.default_rng(3).normal(0, 1, (6, 2))
   h = host(p)
   close = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
   close(h.log_prob(y_BD), p.log_prob(y_BD))
-  close(h.cdf(y_BD), p.cdf(y_BD))
-  close(h.quantile(0.2), p.quantile(0.2))
   for name, value_B in regression.uncertainties(p).items():
     close(value_B, getattr(p, name)())
   close(metrics.rmse(p, y_BD), np.sqrt(((np.asarray(p.mean()) - y_BD) ** 2).mean()))
+
+
+@BOTH
+def test_cdfs_and_quantiles_of_two_targets_by_scipy(make):
+  p, y_BD = make(2, targets=2), np.random.default_rng(3).normal(0, 1, (6, 2))
+  h = host(p)
+  cdf_BD, quantile_BD = h.cdf(y_BD), h.quantile(0.2)
+  for b, d in np.ndindex(6, 2):
+    cdf = pdf(p, b, d)[1]
+    assert cdf_BD[b, d] == pytest.approx(cdf(y_BD[b, d]), abs=1e-9)
+    assert cdf(quantile_BD[b, d]) == pytest.approx(0.2, abs=1e-9)
+
+
+@pytest.mark.parametrize('q', [0.01, 0.025, 0.4, 0.5, 0.9, 0.975])
+def test_quantiles_of_a_wishart_are_scipys(q):
+  p = wishart(22, batch=16, targets=2, low=-3.0, high=3.0)
+  nu, kappa = 2 + np.exp(p.log_dof_BD), np.exp(p.log_kappa_BD)
+  scale = np.sqrt((kappa + 1) / (kappa * nu) * (nu - 2) * np.exp(p.log_var_BD))
+  np.testing.assert_allclose(host(p).quantile(q), stats.t(nu, p.mean_BD, scale).ppf(q), rtol=1e-9)
+
+
+def test_quantile_of_one_gaussian():
+  p = mixture(23, members=1, targets=2)
+  expected_BD = p.mean_BMD[:, 0] + special.ndtri(0.9) * np.exp(p.log_var_BMD[:, 0] / 2)
+  np.testing.assert_allclose(host(p).quantile(0.9), expected_BD, rtol=1e-12)
+
+
+@pytest.mark.parametrize('nu', [2.001, 2.5, 7.99, 8.0, 100.0, 1e5, 1e9])
+def test_the_cdf_of_a_students_t(nu):
+  t_BD = np.concatenate([np.linspace(-9, 9, 91), [-1e6, 1e6]])[:, None]
+  fields = [np.full_like(t_BD, v) for v in (0.0, np.log(nu / (nu - 2)), 60.0, np.log(nu - 2))]
+  found = host(predictive.NormalWishart(*fields)).cdf(t_BD)  # with scale 1
+  np.testing.assert_allclose(found, stats.t(nu).cdf(t_BD), atol=1e-9)
 
 
 @BOTH
@@ -93,7 +124,7 @@ def test_intervals(make):
 
 
 def test_quantile_between_distant_members():
-  """Half of the mass lies left of a gap without density."""
+  """Half of the probability lies on each side of a gap of zero density."""
   p = predictive.GaussianMixture(np.array([[[-1e6], [1e6]]]), np.zeros((1, 2, 1)))
   assert abs(host(p).quantile(0.5)[0, 0]) < 1e6
   np.testing.assert_allclose(host(p).quantile(0.25), -1e6, rtol=1e-12)
@@ -101,7 +132,7 @@ def test_quantile_between_distant_members():
 
 
 def test_memory_does_not_grow_with_the_set(monkeypatch):
-  """Every score is worked out on a few examples at a time, and is the same."""
+  """Every score is computed on a few examples at a time, with the same result."""
   p, y_BD = mixture(20, batch=40, targets=2), np.random.default_rng(21).normal(0, 2, (40, 2))
   scores = lambda: [
     regression.nll(p, y_BD),
@@ -123,7 +154,7 @@ def test_memory_does_not_grow_with_the_set(monkeypatch):
 
 
 def draw(p, seed):
-  """One target an example, from its predicted distribution."""
+  """Draw one target an example from its predicted distribution."""
   rng = np.random.default_rng(seed)
   if isinstance(p, predictive.GaussianMixture):
     member_B = rng.integers(0, p.mean_BMD.shape[1], len(p.mean_BMD))
@@ -181,7 +212,7 @@ def test_entropies_by_integration(make):
 
 @pytest.mark.parametrize('log_dof', [-1.0, 2.0, 3.3, 3.5, 5.0])
 def test_entropies_of_a_wishart_by_integration(log_dof):
-  """Data over the precision's Gamma, knowledge as what the whole entropy has on top."""
+  """Data is integrated over the precision's Gamma; knowledge is the rest of the entropy."""
   p = predictive.NormalWishart(*(np.full((1, 1), v) for v in (0.0, -0.5, 1.0, log_dof)))
   nu, data = 2 + np.exp(log_dof), np.exp(-0.5)
   gamma = stats.gamma(nu / 2, scale=2 / ((nu - 2) * data))
@@ -200,13 +231,13 @@ def test_entropies_of_a_wishart_by_integration(log_dof):
 @pytest.mark.parametrize('log_dof', [20.0, 30.0, 40.0, 60.0])
 @pytest.mark.parametrize('log_kappa', [0.0, 20.0, 60.0])
 def test_knowledge_of_a_wishart_that_is_nearly_normal(log_kappa, log_dof):
-  """log(1 + 1/kappa) / 2 of the mean and 1 / (2 nu) of the precision, however small."""
+  """Knowledge is log(1 + 1/kappa) / 2 of the mean plus 1 / (2 nu) of the precision."""
   p = predictive.NormalWishart(*(np.full((1, 1), v) for v in (0.0, 0.0, log_kappa, log_dof)))
   expected = np.log1p(np.exp(-log_kappa)) / 2 + np.exp(-log_dof) / 2
   np.testing.assert_allclose(regression.entropies(p)[2], expected, rtol=1e-6)
 
 
-def test_knowledge_by_entropy_at_the_ends():
+def test_knowledge_by_entropy_of_near_and_distant_members():
   mean = np.array([[[0.0], [1e-5]], [[-50.0], [50.0]], [[3.0], [3.0]]])
   p = predictive.GaussianMixture(mean, np.zeros((3, 2, 1)))
   knowledge_B = regression.entropies(p)[2]
@@ -249,7 +280,7 @@ def test_agreement_by_integration(student):
 
 @pytest.mark.parametrize('narrower', [30, 100])
 def test_agreement_with_a_student_of_narrow_members(narrower):
-  """Between them, the log of its density has kinks on a scale of its own."""
+  """Between the members, the student's log density has kinks on a smaller scale."""
   ensemble, student = (mixture(seed, batch=1, members=20, spread=0.5) for seed in (17, 18))
   log_var_BMD = student.log_var_BMD - 2 * np.log(narrower)
   student = predictive.GaussianMixture(student.mean_BMD, log_var_BMD)
@@ -267,7 +298,7 @@ def test_knowledge_of_members_far_apart():
 @BOTH
 @pytest.mark.parametrize('scale, shift', [(1e9, -1e9), (1e-9, 3e-9), (1e9, 1e12)])
 def test_units(make, scale, shift):
-  """Own units, however large, change metrics by exactly the scale."""
+  """A change of units changes the metrics by exactly the scale."""
   p, y_BD = make(14, targets=2), np.random.default_rng(15).normal(0, 1, (6, 2))
   moved, moved_y_BD = p.affine(scale, shift), y_BD * scale + shift
   for metric in metrics.rmse, metrics.crps:
@@ -279,7 +310,7 @@ def test_units(make, scale, shift):
 
 
 @pytest.mark.parametrize('log_dof', [-20.0, 10.0, 40.0, 60.0])
-def test_wishart_at_the_ends(log_dof):
+def test_extreme_wisharts(log_dof):
   p = predictive.NormalWishart(*(np.full((1, 1), v) for v in (0.0, 0.0, 60.0, log_dof)))
   y_BD = np.full((1, 1), 0.7)
   values = metrics.crps(p, y_BD), regression.nll(p, y_BD), metrics.sharpness(p, 0.9)
@@ -301,7 +332,7 @@ def test_inputs_that_are_refused():
 
 
 @pytest.mark.parametrize('level', [90, 1.0, 0.0, -0.5, np.nan, [0.5, 90]])
-def test_levels_that_are_no_shares_are_refused(level):
+def test_levels_outside_of_0_to_1_are_refused(level):
   p = mixture(19)
   for call in (
     lambda: metrics.coverage(p, np.zeros((6, 1)), level),

@@ -25,7 +25,7 @@ def predictions(seed, batch=200, classes=5, signal=1.0, scale=1.5):
 
 
 def two_classes(confidences, correct):
-  """Predictions of class 0 with these confidences; right or wrong as told."""
+  """Return predictions of class 0 with these confidences, and labels that are class 0 if correct."""
   p_B = np.asarray(confidences)
   with np.errstate(divide='ignore'):
     return np.log(np.stack([p_B, 1 - p_B], -1)), 1 - np.asarray(correct, int)
@@ -61,8 +61,8 @@ def test_member_accuracies():
   np.testing.assert_array_equal(metrics.member_accuracies(np.stack(members, 1), labels_B), expected)
 
 
-def test_float32_finds_its_digits_by_the_sum_to_one():
-  """log p = 0 in float32 where the class has 1 - 1e-9."""
+def test_renormalising_restores_the_digits_of_float32():
+  """In float32, log p = 0 for a class of probability 1 - 1e-9."""
   log_probs_BK = np.log(np.float32([[1.0, 1e-9]]))
   np.testing.assert_allclose(metrics.nll(log_probs_BK, [0]), 1e-9, rtol=1e-6)
 
@@ -73,7 +73,7 @@ def test_float32_finds_its_digits_by_the_sum_to_one():
     (np.zeros((0, 3)), [], 'no examples'),
     (np.log([[0.5, 0.5]]), [-1], 'label -1'),
     (np.log([[0.5, 0.5]]), [2], 'label 2'),
-    (np.log([[0.5, 0.5]]), [0, 1], 'one each'),
+    (np.log([[0.5, 0.5]]), [0, 1], 'one label an example'),
     (np.array([[3.0, 1.0]]), [0], 'log of a softmax'),
     (np.array([[np.nan, 0.0]]), [0], 'log of a softmax'),
     (np.array([[-np.inf, -np.inf]]), [0], 'log of a softmax'),
@@ -105,8 +105,8 @@ def test_ece_equals_a_slow_loop(bins):
 
 
 @pytest.mark.parametrize('dtype', [np.float32, np.float64])
-def test_a_confidence_on_an_edge_is_below_it(dtype):
-  """(l, u]: of 15 bins .8 closes the twelfth. 1 is in the last: there is no bin beyond."""
+def test_a_confidence_on_an_edge_is_in_the_lower_bin(dtype):
+  """Bins are (l, u]: of 15 bins, the twelfth ends at .8 and the last at 1."""
   for k in range(8, 16):
     log_probs_BK, labels_B = two_classes([k / 15], [True])
     table = metrics.reliability(log_probs_BK.astype(dtype), labels_B)
@@ -164,7 +164,7 @@ def test_temperature_is_the_optimum(scale):
   assert at(math.log(temperature)) <= best.fun + 1e-12
 
 
-def test_temperature_undoes_one():
+def test_the_fitted_temperature_inverts_an_applied_one():
   log_probs_BK, labels_B = predictions(3, 500)
   temperature = metrics.fit_temperature(log_probs_BK, labels_B)
   for factor in (0.2, 3.0):
@@ -178,7 +178,7 @@ def test_temperature_undoes_one():
 @QUICK
 @given(st.integers(0, 10**6), st.floats(0.3, 3))
 def test_temperature_is_one_on_calibrated_data(seed, scale):
-  """Labels in exactly the predicted proportions: the NLL is the entropy, at its minimum."""
+  """Labels have exactly the predicted proportions: the NLL is the entropy, its minimum."""
   rng = np.random.default_rng(seed)
   count_K = rng.integers(1, 9, 4)
   labels_B = np.repeat(np.arange(4), count_K)
@@ -189,7 +189,7 @@ def test_temperature_is_one_on_calibrated_data(seed, scale):
     assert metrics.fit_temperature(hot_BK, labels_B) == pytest.approx(1 / scale, rel=1e-6)
 
 
-def test_temperature_at_the_ends():
+def test_temperature_at_its_bounds():
   low, high = calibration.TEMPERATURES
   assert metrics.fit_temperature(*two_classes([0.6, 0.7, 0.9], [1, 1, 1])) == low
   assert metrics.fit_temperature(*two_classes([0.6], [1])) == low
@@ -211,7 +211,7 @@ def test_apply_temperature_by_hand():
 
 
 def test_conformal_by_hand():
-  """Nine calibration scores and 80 %: the eighth smallest, so classes of at least .2."""
+  """With nine scores and 80 %, the threshold is the eighth smallest: classes of at least .2."""
   p = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
   valid = np.log(np.stack([p, 1 - p], -1)), np.zeros(9, int)
   test = np.log([[0.5, 0.5], [0.85, 0.15], [0.79, 0.21]]), np.array([0, 1, 1])
@@ -222,8 +222,8 @@ def test_conformal_by_hand():
     metrics.conformal(*test, *valid, coverage=1.0)
 
 
-def test_conformal_covers():
-  """Exchangeable data are covered as often as promised, over many calibration sets."""
+def test_conformal_sets_have_the_promised_coverage():
+  """The coverage of exchangeable data is averaged over many calibration sets."""
   covered = []
   for seed in range(200):
     log_probs_BK, labels_B = predictions(seed, 80)

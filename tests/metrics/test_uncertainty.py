@@ -1,4 +1,4 @@
-"""Rejection, ROC and rank metrics against scikit-learn, scipy and slow loops; ties throughout."""
+"""Rejection, ROC and rank metrics with ties, against scikit-learn, scipy and slow loops."""
 
 import math
 
@@ -16,7 +16,7 @@ QUICK = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 def two_sets(seed, n_in, n_out, levels):
-  """Scores with few levels tie often, those with many hardly ever."""
+  """Draw two sets of scores. With few levels there are many ties, with many levels hardly any."""
   rng = np.random.default_rng(seed)
   return rng.integers(0, levels, n_in) / 7, rng.integers(levels // 3, levels + 1, n_out) / 7
 
@@ -61,7 +61,7 @@ def test_roc_metrics_of_one_class_are_not_defined(metric):
 
 
 def slow_prr(uncertainty_B, correct_B, draws=1):
-  """From the curves drawn point by point; ties by random orders."""
+  """Return the PRR from curves computed point by point, with ties in random order."""
   rng, n = np.random.default_rng(0), len(correct_B)
   wrong_B = 1 - np.asarray(correct_B, float)
 
@@ -120,7 +120,7 @@ def test_rejection_curve_by_hand():
   np.testing.assert_allclose(curve.random, [2, 1.5, 1, 0.5, 0])
   np.testing.assert_allclose(curve.oracle, [2, 1, 0.5, 0, 0])
   assert uncertainty.rejection_ratio([4, 2, 0, 2], [4, 2, 0, 2]) == pytest.approx(100)
-  with pytest.raises(ValueError, match='one each'):
+  with pytest.raises(ValueError, match='both need one an example'):
     metrics.rejection_curve([1.0], [1.0, 2.0])
 
 
@@ -140,5 +140,5 @@ def test_rank_correlation_equals_scipy(seed, batch, levels):
 def test_rank_correlation_of_a_constant_is_not_defined():
   assert math.isnan(metrics.rank_correlation([1, 1, 1], [1, 2, 3]))
   assert math.isnan(metrics.rank_correlation([1], [1]))
-  with pytest.raises(ValueError, match='one each'):
+  with pytest.raises(ValueError, match='both need one an example'):
     metrics.rank_correlation([1, 2], [1, 2, 3])

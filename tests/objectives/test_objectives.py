@@ -406,7 +406,7 @@ def test_the_proxys_alpha_is_exp_z_plus_one_at_inference_too():
   probs = alpha / alpha.sum(-1, keepdims=True)
   predicted = objective.predictive(categorical, z)
   np.testing.assert_allclose(jnp.exp(predicted.log_probs()), probs, rtol=1e-5)
-  np.testing.assert_allclose(predicted.epkl(), 9 / alpha.sum(-1), rtol=1e-5)
+  np.testing.assert_allclose(jnp.exp(predicted.log_alpha_BK), alpha, rtol=1e-5)
   expected = np.where(labels >= 0, -np.log(probs[np.arange(B), labels]), 0)
   np.testing.assert_allclose(objective.label_loss(categorical, z, labels), expected, rtol=1e-5)
 

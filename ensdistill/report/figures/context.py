@@ -83,7 +83,7 @@ class Context:
   def arrays(self, distribution) -> Predictions:
     """Return a predictive distribution as arrays on the host."""
     if self.has_classes:
-      return Predictions(*entropies.read(distribution))
+      return Predictions(*entropies.log_probs_and_uncertainties(distribution))
     return Predictions(None, metrics.regression.uncertainties(distribution))
 
   def uncertainty(self, name: str, set_name: str, kind: str) -> np.ndarray:
