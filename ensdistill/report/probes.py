@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from ensdistill import data, metrics
-from ensdistill.evaluation import inference, networks
+from ensdistill.evaluation import inference, networks, rows
 from ensdistill.members import take
 
 SIDE = 90  # points of a plane along each axis
@@ -74,10 +74,12 @@ def _line(plan, teacher, distilled) -> Line | None:
 
 
 def _predictives(plan, teacher, distilled, x) -> dict[str, Any]:
-  """Return what the ensemble and the student of the first seed predict at these inputs."""
+  """Return the predictions of the ensemble and of the student of the first seed."""
   section = plan.config.evaluate
   settings = {'batch': section.batch_size, 'precision': section.precision}
   ensemble, students = networks.of_run(plan.dataset, teacher, distilled, **settings)
+  if ensemble.size == 1:  # the rows of the comparison have no ensemble then
+    ensemble = ensemble._replace(role=rows.MEMBER)
   return {n.name: n.predict(x) for n in [ensemble, *networks.of_first_seed(students)]}
 
 
