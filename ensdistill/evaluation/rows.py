@@ -47,7 +47,5 @@ def _role_of(text: str) -> dict:
     return {'role': ROLES[text], 'size': None if ROLES[text] == STUDENT else 1}
   kind, _, size = text.partition('-')
   if kind != ENSEMBLE or not size.isdecimal():
-    raise ValueError(
-      f'unknown row {text!r}: rows are {", ".join(ROLES)} and ensemble-<members>'
-    )
+    raise ValueError(f'unknown row {text!r}: rows are {", ".join(ROLES)} and ensemble-<members>')
   return {'role': ENSEMBLE, 'size': int(size)}

@@ -89,7 +89,6 @@ COST = (
   Column(RELATIVE_TIME, 'relative time', fixed(2), 'lower'),
 )
 GAP = Column('gap_closed/nll', 'gap closed', _gap_percent, 'higher')
-TERMINAL = (*QUALITY, PARAMETERS, TIME, GAP)
 
 # Metrics in the verdict, by the names that readers know. Out-of-distribution sets are added.
 GAPS = {

@@ -26,7 +26,8 @@ class Row(NamedTuple):
 def table(results: dict) -> str:
   """Return one line per row of a run, with standard errors where there are several students."""
   rows = some_ensembles(results['rows'])
-  shown = columns.present(rows, columns.TERMINAL)
+  shown = columns.present(rows, columns.QUALITY)
+  shown += [columns.PARAMETERS, columns.TIME, columns.GAP]
   lines = [['', *(column.title for column in shown)]]
   for row in rows:
     lines.append([row['name'], *(cell(row, column) for column in shown)])

@@ -137,8 +137,8 @@ def comparison(rivals: list[tuple[str, list[dict], dict]]) -> list[str]:
   leaders: dict[str, list[str]] = {}
   for gap, label in best.values():
     if gap.closed > 0:
-      leaders.setdefault(label, []).append(f'{gap.title} ({percent(gap)} %)')
-  found = [f'{label} closes the gap best in {_listed(words)}.' for label, words in leaders.items()]
+      leaders.setdefault(label, []).append(f'{gap.title} {percent(gap)} %')
+  found = [f'{label} closes the gap best: {", ".join(words)}.' for label, words in leaders.items()]
   nowhere = [gap.title for gap, _ in best.values() if gap.closed <= 0]
   return found + ([f'No student closes any of the gap in {_listed(nowhere)}.'] if nowhere else [])
 

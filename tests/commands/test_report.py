@@ -37,7 +37,7 @@ def test_the_command_compares_runs(folders, tmp_path, capsys):
   assert out.with_suffix('.md').read_text() in printed and f'page: {out}' in printed
   assert r'\toprule' in out.with_suffix('.tex').read_text()
   text = Page(out.read_text()).text
-  assert '2 runs compared' in text and 'one closes the gap best in accuracy (90 ± 12 %)' in text
+  assert '2 runs compared' in text and 'one closes the gap best: accuracy 90 ± 12 %' in text
 
 
 def test_the_page_of_a_single_run_lies_in_its_folder(folders, tmp_path, capsys, monkeypatch):

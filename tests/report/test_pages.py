@@ -36,7 +36,7 @@ def test_pages_compare_runs(finished, tmp_path):
   assert '9.0000' in lines['other'] and r'\toprule' in out.with_suffix('.tex').read_text()
   page = Page(out.read_text())
   assert all(s.startswith('data:') for s in page.sources)
-  assert re.search('tiny closes the gap best in [^.]*NLL', page.text)
+  assert re.search('tiny closes the gap best: [^.]*NLL', page.text)
   assert page.text.count('ensemble-3') == 1 and len([t for t, _ in page.tags if t == 'img']) == 9
   assert 'is missing' in page.text  # the second run has no pictures
 

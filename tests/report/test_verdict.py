@@ -48,8 +48,8 @@ def test_the_comparison_names_the_leader_of_each_gap():
       r['metrics']['bs'] = bs
     rows[-1]['metrics']['gap_closed/bs'] = -1.0
   lines = verdict.comparison([('one', first, first[-1]), ('two', second, second[-1])])
-  assert 'one closes the gap best in accuracy (90 ± 12 %).' in lines
-  assert 'two closes the gap best in NLL (75 %).' in lines
+  assert 'one closes the gap best: accuracy 90 ± 12 %.' in lines
+  assert 'two closes the gap best: NLL 75 %.' in lines
   assert 'No student closes any of the gap in Brier score.' in lines
   almost = verdict.Gap('nll', 'NLL', -1e-9, None)
   assert verdict.percent(almost) == '0'

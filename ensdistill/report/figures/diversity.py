@@ -3,15 +3,15 @@
 import numpy as np
 
 from ensdistill import predictive
-from ensdistill.metrics import diversity as measures
 from ensdistill.metrics.arrays import softmax
+from ensdistill.metrics.diversity import possible
 from ensdistill.report.figures import style
 
 
 def pairwise(log_probs_BMK) -> np.ndarray:
   """Return the mean KL(p_i || p_j) over examples: [M, M]."""
   log_probs_BMK, probs_BMK = softmax(log_probs_BMK)
-  log_probs_BMK = measures.possible(log_probs_BMK)
+  log_probs_BMK = possible(log_probs_BMK)
   own_M = np.einsum('bmk,bmk->m', probs_BMK, log_probs_BMK)
   cross_MM = np.einsum('bik,bjk->ij', probs_BMK, log_probs_BMK)
   return np.maximum(own_M[:, None] - cross_MM, 0) / len(log_probs_BMK)
