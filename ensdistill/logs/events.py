@@ -84,13 +84,13 @@ def image(tag: str, array_HWC: np.ndarray) -> dict:
   return {'tag': tag, 'image': encoded}
 
 
-def hparams(config: Mapping, metrics: Mapping[str, float], trial: str) -> bytes:
-  """Return the event file of a row of the HPARAMS tab: a nested config and final metrics."""
+def hparams(settings: Mapping, metrics: Mapping[str, float], trial: str) -> bytes:
+  """Return the event file of a row of the HPARAMS tab: nested settings and final metrics."""
   from tensorboard.plugins.hparams import plugin_data_pb2, summary_v2
 
   buffer = io.BytesIO()
   events = Events(buffer)
-  events.summary(0, summary_v2.hparams_pb(flat(config), trial_id=trial).value)
+  events.summary(0, summary_v2.hparams_pb(flat(settings), trial_id=trial).value)
   events.summary(0, [scalar(f'final/{name}', value) for name, value in metrics.items()])
   ended = plugin_data_pb2.SessionEndInfo(status='STATUS_SUCCESS', end_time_secs=time.time())
   events.summary(0, [_session_value('session_end_info', ended)])
@@ -109,10 +109,10 @@ def _session_value(kind: str, info: Any) -> dict:
   }
 
 
-def flat(config: Mapping, prefix: str = '') -> dict[str, bool | int | float | str]:
-  """Return a nested config as {'a.b': value} of the types that the HPARAMS tab supports."""
+def flat(settings: Mapping, prefix: str = '') -> dict[str, bool | int | float | str]:
+  """Return nested settings as {'a.b': value} of the types that the HPARAMS tab supports."""
   values: dict[str, bool | int | float | str] = {}
-  for name, value in config.items():
+  for name, value in settings.items():
     if hasattr(value, 'items'):
       values |= flat(value, f'{prefix}{name}.')
     else:

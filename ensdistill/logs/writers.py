@@ -25,7 +25,7 @@ class Silent:
     """Write a text in Markdown."""
 
   def hparams(self, hparams: Mapping, metrics: Mapping):
-    """Write a nested config and the final metrics of a run."""
+    """Write nested settings and the final metrics of a run."""
 
   def progress(self, stage: str, total_steps: int, *, start: int = 0, examples_per_step: int):
     """Return the progress display of a stage."""
@@ -82,7 +82,7 @@ class Writer(Silent):
     self._run(stage).summary(int(step), [events.text(name, text)])
 
   def hparams(self, hparams: Mapping, metrics: Mapping):
-    """Write a row of TensorBoard's HPARAMS tab: a nested config and the metrics 'final/<name>'.
+    """Write a row of TensorBoard's HPARAMS tab: nested settings and the metrics 'final/<name>'.
 
     The row of an earlier evaluation of this run is replaced.
     """

@@ -38,7 +38,7 @@ def columns(x, y, dataset, title: str):
   shown = min(x.shape[1], _MOST)
   names = list(dataset.columns or map(str, range(x.shape[1])))[:shown]
   values = list(x.T[:shown])
-  has_classes = families.FAMILIES[dataset.family].has_classes
+  has_classes = y is not None and families.FAMILIES[dataset.family].has_classes
   if y is not None and not has_classes:
     names += ['target' if y.shape[1] == 1 else f'target {i}' for i in range(y.shape[1])]
     values += list(y.T)
@@ -48,7 +48,7 @@ def columns(x, y, dataset, title: str):
   )
   for ax, name, column in zip(axes.flat, names, values):
     bins = np.histogram_bin_edges(column, 30)
-    if y is not None and has_classes and dataset.targets <= len(style.CYCLE):
+    if has_classes and dataset.targets <= len(style.CYCLE):
       for label, hue in zip(range(dataset.targets), style.CYCLE):
         of_class = dataset.classes[label] if dataset.classes else f'class {label}'
         ax.hist(column[y == label], bins, histtype='step', color=hue, label=of_class)
