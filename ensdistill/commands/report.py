@@ -1,51 +1,49 @@
-"""One page and one table over finished runs: python -m ensdistill.report RUN_DIR [RUN_DIR ...].
+"""Write one page and one table over finished runs.
 
-Writes FILE (--out, an HTML page) and, beside it, the table as .md and .tex; prints the table.
+The page is FILE (--out), by default report.html in the folder of a single run, or ./comparison.html
+for several runs. The tables lie beside it as .md and .tex; the table is also printed.
 """
 
 import argparse
 import pathlib
 import sys
+from collections.abc import Sequence
+from typing import NoReturn
 
-from ensdistill.report import html, latex, tables
-from ensdistill.report import runs as runs_lib
-from ensdistill.storage import safe
+from ensdistill.report.pages import write_pages
+from ensdistill.report.runs import read_runs
 
 
-def main(argv=None) -> int:
-  parser = argparse.ArgumentParser(prog='python -m ensdistill.report', description=__doc__)
+class Parser(argparse.ArgumentParser):
+  """An argument parser with errors of one line."""
+
+  def error(self, message: str) -> NoReturn:
+    """Print the error and exit with code 2."""
+    self.exit(2, f'ensdistill: {message} (--help lists the options)\n')
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Run the command with these arguments; return its exit code."""
+  parser = Parser(prog='python -m ensdistill.report', description=__doc__, allow_abbrev=False)
   parser.add_argument('folders', nargs='+', metavar='RUN_DIR', help='folder of a finished run')
-  parser.add_argument(
-    '--out',
-    type=pathlib.Path,
-    metavar='FILE',
-    help='the page (default: report.html of a single run, ./comparison.html of several)',
-  )
+  parser.add_argument('--out', type=pathlib.Path, metavar='FILE', help='the page, an .html file')
   given = parser.parse_args(argv)
   try:
-    runs = runs_lib.read(given.folders)
-  except ValueError as error:
-    print(f'ensdistill: {error}', file=sys.stderr)
-    return 2
-  out = given.out or (
-    runs[0].folder / 'report.html' if len(runs) == 1 else pathlib.Path('comparison.html')
-  )
-  if out.suffix in ('.md', '.tex', ''):
-    print(f'ensdistill: --out={out} is the page: give it the suffix .html', file=sys.stderr)
-    return 2
-  text, tex = write(runs, out)
+    runs = read_runs(given.folders)
+    out = _page(given.out, [run.folder for run in runs])
+    text = write_pages(runs, out)
+  except (OSError, ValueError) as error:
+    print(f'ensdistill: {" ".join(str(error).split())}', file=sys.stderr)
+    return 2 if isinstance(error, ValueError) else 1
   print(text)
   print(f'page: {out}\ntables: {out.with_suffix(".md")}, {out.with_suffix(".tex")}')
   return 0
 
 
-def write(runs: list[runs_lib.Run], out: pathlib.Path) -> tuple[str, str]:
-  """Writes page and tables; -> the tables as Markdown and LaTeX, one for each data set."""
-  groups = runs_lib.by_data(runs)
-  head = len(groups) > 1
-  text = '\n'.join((f'## {n}\n\n' if head else '') + tables.markdown(g) for n, g in groups.items())
-  tex = '\n'.join(map(latex.tables, groups.values()))
-  safe.write_atomic(out, html.page(runs))
-  safe.write_atomic(out.with_suffix('.md'), text)
-  safe.write_atomic(out.with_suffix('.tex'), tex)
-  return text, tex
+def _page(out: pathlib.Path | None, folders: list[pathlib.Path]) -> pathlib.Path:
+  """Return the file of the page; `out` is the user's choice."""
+  if out is None:
+    return folders[0] / 'report.html' if len(folders) == 1 else pathlib.Path('comparison.html')
+  if out.suffix in ('.md', '.tex', ''):
+    raise ValueError(f'--out={out} is the page: give it the suffix .html')
+  return out

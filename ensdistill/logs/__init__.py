@@ -1,1 +1,1 @@
-"""Where numbers and pictures go: metrics.jsonl, TensorBoard, the terminal."""
+"""The destinations of numbers and pictures: metrics.jsonl, TensorBoard, the terminal."""

@@ -7,22 +7,26 @@ import jax
 
 
 class Trace:
-  """So many steps after the first two calls, which compile, or the stage's last ones.
+  """A profiler trace of `steps` steps.
 
-  settle() waits until nothing is in flight, so that the trace holds its steps whole and no others.
+  The trace begins after the first two calls, which compile, or early enough to end with the stage.
+  settle() waits until the device is idle, so that the trace holds exactly these steps.
   """
 
   def __init__(
     self, steps: int, folder: str, start: int, end: int, settle: Callable, say: Callable
   ):
     self.steps, self.folder = min(steps, end - start), folder
-    self.latest = end - self.steps  # when it has to begin
+    self.latest = end - self.steps  # last step at which the trace can begin
     self.settle, self.say = settle, say
-    self.begun_at = None
+    self.begun_at: int | None = None
     self.session = contextlib.ExitStack()
 
   def limit(self, at: int, count: int, calls: int) -> int:
-    """Begins or ends before step `at`, with so many calls behind -> steps of the next one."""
+    """Begin or end the trace before step `at`, after `calls` calls; return the next call's steps.
+
+    `count` is the number of steps that the next call would run without a trace.
+    """
     if not self.steps:
       return count
     if self.begun_at is None:
@@ -38,16 +42,16 @@ class Trace:
     return count
 
   def finish(self) -> None:
-    """Writes what was traced, once."""
+    """Write the trace, once."""
     if self.begun_at is None or not self.steps:
       return
     self.settle()
     self.session.close()
     self.say(
-      f'traced {self.steps} steps from {self.begun_at} on: tensorboard --logdir={self.folder}'
+      f'traced {self.steps} steps from step {self.begun_at} on: tensorboard --logdir={self.folder}'
     )
     self.steps = 0
 
   def abort(self) -> None:
-    """Ends a trace that runs."""
+    """End a running trace."""
     self.session.close()

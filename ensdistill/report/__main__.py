@@ -1,4 +1,4 @@
-"""python -m ensdistill.report RUN_DIR ...: see ensdistill.commands.report."""
+"""The command python -m ensdistill.report RUN_DIR ...: see ensdistill.commands.report."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The rest of the page: pictures, settings, versions, and the commands to repeat it all."""
+"""The last sections of the page: pictures, settings, versions, and commands to repeat the runs."""
 
 import base64
 import html
@@ -6,20 +6,23 @@ import json
 import os
 import pathlib
 import shlex
+from collections.abc import Iterable
+
+from ensdistill.report.runs import Run
 
 
-def text(value) -> str:
-  """A value as text within a page."""
+def text(value: object) -> str:
+  """Return a value as text for HTML."""
   return html.escape(str(value))
 
 
-def appendix(runs) -> str:
-  """All that follows the results."""
+def appendix(runs: list[Run]) -> str:
+  """Return the sections that follow the results."""
   return _pictures(runs) + _settings(runs) + _versions(runs) + _commands(runs)
 
 
-def _pictures(runs) -> str:
-  """Every picture of a single run as vectors; of several the bitmaps, folded away."""
+def _pictures(runs: list[Run]) -> str:
+  """Return all pictures: of a single run as SVG, of several runs as folded PNG."""
   parts = []
   for run in runs:
     figures = ''.join(
@@ -33,11 +36,12 @@ def _pictures(runs) -> str:
 
 
 def _figure(path: pathlib.Path, caption: str, vector: bool) -> str:
+  """Return one picture with its caption; `path` lacks the suffix."""
   file = path.with_suffix('.svg' if vector else '.png')
   try:
     content = base64.b64encode(file.read_bytes()).decode()
   except OSError:
-    return f'<p class="note">{text(file)} is not there.</p>'
+    return f'<p class="note">{text(file)} is missing.</p>'
   kind = 'svg+xml' if vector else 'png'
   title = text(path.name.replace('_', ' '))
   return (
@@ -46,47 +50,48 @@ def _figure(path: pathlib.Path, caption: str, vector: bool) -> str:
   )
 
 
-def _settings(runs) -> str:
+def _settings(runs: list[Run]) -> str:
   parts = ['<h2>Configuration</h2>']
   for run in runs:
-    name = 'Every setting' if len(runs) == 1 else run.label
+    name = 'All settings' if len(runs) == 1 else run.label
     settings = json.dumps(run.config, indent=2, sort_keys=True)
     parts.append(f'<details><summary>{text(name)}</summary><pre>{text(settings)}</pre></details>')
   return ''.join(parts)
 
 
-def _versions(runs) -> str:
-  """What ran it; runs of the same versions share a line."""
-  groups = {}
+def _versions(runs: list[Run]) -> str:
+  """Return the versions and hardware of the runs; runs with the same ones share a line."""
+  groups: dict[str, list[str]] = {}
   for run in runs:
     versions = ', '.join(f'{k} {v}' for k, v in run.results.get('versions', {}).items())
     groups.setdefault(versions, []).append(run.label)
-  whose = lambda labels: f'{", ".join(labels)}: ' if len(groups) > 1 else ''
-  lines = [
-    f'<p class="note">{text(whose(labels) + versions)}</p>'
-    for versions, labels in groups.items()
-    if versions
-  ]
+  lines = []
+  for versions, labels in groups.items():
+    whose = f'{", ".join(labels)}: ' if len(groups) > 1 else ''
+    if versions:
+      lines.append(f'<p class="note">{text(whose + versions)}</p>')
   return f'<h2>Versions</h2>{"".join(lines)}' if lines else ''
 
 
-def _commands(runs) -> str:
+def _commands(runs: list[Run]) -> str:
+  """Return the commands that repeat the runs and their reports."""
   folders = [shlex.quote(str(run.folder)) for run in runs]
   lines = ['# train and evaluate again (in an empty folder)']
   lines += [run.results['command'] for run in runs if run.results.get('command')]
   if len(lines) == 1:
-    lines[0] = '# the settings above, by ensdistill.run.run(ensdistill.run.prepare(config))'
-  lines += ['# this page and its tables, from finished runs']
+    lines[0] = '# the settings above: ensdistill.run.run(ensdistill.run.prepare(config))'
+  lines += ['# write this page and its tables again, from the finished runs']
   lines += [f'python -m ensdistill.report {" ".join(folders)}']
-  lines += ['# the students alone, on other data too (--data, --ood)']
+  lines += ['# evaluate the students alone, also on other data (--data, --ood)']
   lines += [
     f'python -m ensdistill.evaluate --student={shlex.quote(str(run.folder / "student"))}'
     for run in runs
   ]
   logs = folders[0] if len(folders) == 1 else shlex.quote(str(_common(runs)))
-  lines += ['# curves, pictures and hyper-parameters', f'tensorboard --logdir {logs}']
-  return f'<h2>To repeat it</h2><pre>{text(chr(10).join(lines))}</pre>'
+  lines += ['# show curves, pictures and hyper-parameters', f'tensorboard --logdir {logs}']
+  return f'<h2>Commands to repeat this</h2><pre>{text(chr(10).join(lines))}</pre>'
 
 
-def _common(runs) -> pathlib.Path:
+def _common(runs: Iterable[Run]) -> pathlib.Path:
+  """Return the deepest folder that holds all runs."""
   return pathlib.Path(os.path.commonpath([run.folder.resolve() for run in runs]))

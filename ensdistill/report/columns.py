@@ -1,7 +1,13 @@
-"""The columns of every table: which metric, its title, how it is written, which way is better."""
+"""Columns of the tables: metric, title, number format, and whether higher or lower is better.
 
-from collections.abc import Callable
+A table shows every column for which one of its rows has a value. Classification and regression
+share the lists below, because they have different metrics.
+"""
+
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
+
+from ensdistill.evaluation.rows import MEMBER, of_role
 
 
 class Column(NamedTuple):
@@ -10,122 +16,123 @@ class Column(NamedTuple):
   key: str
   title: str
   form: Callable[[float], str]
-  better: str = ''  # 'higher', 'lower', or '' where neither is
-  error: Callable[[float], str] | None = None  # how its standard error is written, if otherwise
+  better: str = ''  # 'higher', 'lower', or '' where neither is better
+  error: Callable[[float], str] | None = None  # format of the standard error; None: as the value
 
 
 def percent(digits: int) -> Callable[[float], str]:
-  return lambda value: f'{100 * value:.{digits}f}'
+  """Return the format of a share in percent with this number of decimals."""
+
+  def form(value: float) -> str:
+    return f'{100 * value:.{digits}f}'
+
+  return form
 
 
 def fixed(digits: int) -> Callable[[float], str]:
-  return lambda value: f'{value:.{digits}f}'
+  """Return the format with this number of decimals."""
+  return f'{{:.{digits}f}}'.format
 
 
-def digits(count: int) -> Callable[[float], str]:
-  """So many significant ones: for what has the target's unit."""
-  return lambda value: f'{value:.{count}g}'
+def significant(digits: int) -> Callable[[float], str]:
+  """Return the format with this number of significant digits, for values in the target's unit."""
+  return f'{{:.{digits}g}}'.format
 
 
 def short(value: float) -> str:
-  """Three or four digits with k, M, G: 77.8k."""
+  """Return three significant digits with k, M, G or T: 77.8k."""
   for size, unit in ((1e12, 'T'), (1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
     if abs(value) >= size:
       return f'{value / size:.3g}{unit}'
   return f'{value:.3g}'
 
 
-MAIN = {
-  'categorical': (
-    Column('acc', 'ACC %', percent(2), 'higher'),
-    Column('nll', 'NLL', fixed(4), 'lower'),
-    Column('bs', 'Brier', fixed(4), 'lower'),
-    Column('ece', 'ECE %', percent(2), 'lower'),
-    Column('pairwise_kl', 'div. KL', fixed(3)),
-  ),
-  'gaussian': (
-    Column('rmse', 'RMSE', digits(4), 'lower', digits(2)),
-    Column('nll', 'NLL', fixed(4), 'lower'),
-    Column('crps', 'CRPS', digits(4), 'lower', digits(2)),
-    Column('coverage_90', 'in 90 %', percent(1)),
-  ),
-}
-MORE = {
-  'categorical': (
-    Column('cnll', 'cNLL', fixed(4), 'lower'),
-    Column('cece', 'cECE %', percent(2), 'lower'),
-    Column('dee', 'DEE', fixed(2), 'higher'),
-    Column('shift/mean/3/acc', 'shifted ACC %', percent(2), 'higher'),
-    Column('shift/mean/3/ece', 'shifted ECE %', percent(2), 'lower'),
-  ),
-  'gaussian': (
-    Column('calibration_error', 'calibration', fixed(4), 'lower'),
-    Column('sharpness_90', 'width of 90 %', digits(4), '', digits(2)),
-    Column('entropy_knowledge', 'knowledge (nats)', fixed(4)),
-  ),
-}
-DOUBT = (
+def _gap_percent(value: float) -> str:
+  return f'{100 * value:.0f} %'
+
+
+QUALITY = (
+  Column('acc', 'ACC %', percent(2), 'higher'),
+  Column('rmse', 'RMSE', significant(4), 'lower', significant(2)),
+  Column('nll', 'NLL', fixed(4), 'lower'),
+  Column('bs', 'Brier', fixed(4), 'lower'),
+  Column('crps', 'CRPS', significant(4), 'lower', significant(2)),
+  Column('ece', 'ECE %', percent(2), 'lower'),
+  Column('coverage_90', 'in 90 %', percent(1)),
+  Column('pairwise_kl', 'div. KL', fixed(3)),
+)
+CALIBRATION = (
+  Column('cnll', 'cNLL', fixed(4), 'lower'),
+  Column('cece', 'cECE %', percent(2), 'lower'),
+  Column('dee', 'DEE', fixed(2), 'higher'),
+  Column('shift/mean/3/acc', 'shifted ACC %', percent(2), 'higher'),
+  Column('shift/mean/3/ece', 'shifted ECE %', percent(2), 'lower'),
+  Column('calibration_error', 'calibration', fixed(4), 'lower'),
+  Column('sharpness_90', 'width of 90 %', significant(4), '', significant(2)),
+  Column('entropy_knowledge', 'knowledge (nats)', fixed(4)),
+)
+UNCERTAINTY = (
   Column('prr', 'PRR %', fixed(1), 'higher'),
   Column('misclassification/auroc_confidence', 'errors AUROC %', percent(2), 'higher'),
   Column('agreement_kl', 'KL to ensemble', fixed(4), 'lower'),
   Column('agreement_knowledge', 'rank of knowledge', fixed(3), 'higher'),
 )
 OOD = {'total': 'total', 'knowledge': 'knowledge', 'entropy_knowledge': 'knowledge in nats'}
-TIMES = 'time_ratio'  # in a comparison of runs: to that of one member in the same run
+RELATIVE_TIME = 'time_ratio'  # where runs are compared: time relative to one member in the same run
+PARAMETERS = Column('params', 'parameters', '{:,.0f}'.format, 'lower')
+TIME = Column('ms_per_example', 'ms/example', fixed(3), 'lower')
 COST = (
-  Column('params', 'parameters', lambda v: f'{v:,.0f}', 'lower'),
+  PARAMETERS,
   Column('flops', 'FLOPs', short, 'lower'),
-  Column('ms_per_example', 'ms/example', fixed(3), 'lower'),
+  TIME,
   Column('ms_per_example/batch_1', 'ms alone', fixed(3), 'lower'),
-  Column(TIMES, 'relative time', fixed(2), 'lower'),
+  Column(RELATIVE_TIME, 'relative time', fixed(2), 'lower'),
 )
-GAP = (Column('gap_closed/nll', 'gap closed', lambda v: f'{100 * v:.0f} %', 'higher'),)
+GAP = Column('gap_closed/nll', 'gap closed', _gap_percent, 'higher')
 
-# What the verdict weighs, by the names that a reader knows; out-of-distribution sets come on top.
+# Metrics in the verdict, by the names that readers know. Out-of-distribution sets are added.
 GAPS = {
-  'categorical': {
-    'acc': 'accuracy',
-    'nll': 'NLL',
-    'cnll': 'calibrated NLL',
-    'bs': 'Brier score',
-    'ece': 'calibration (ECE)',
-    'prr': 'rejection of errors (PRR)',
-    'misclassification/auroc_confidence': 'detection of errors (AUROC)',
-    'shift/mean/3/acc': 'accuracy under shift (severity 3)',
-    'shift/mean/3/nll': 'NLL under shift (severity 3)',
-    'pairwise_kl': 'disagreement (pairwise KL)',
-  },
-  'gaussian': {
-    'rmse': 'RMSE',
-    'nll': 'NLL',
-    'crps': 'CRPS',
-    'calibration_error': 'calibration',
-    'prr': 'rejection of errors (PRR)',
-    'knowledge': 'disagreement (knowledge variance)',
-  },
+  'acc': 'accuracy',
+  'rmse': 'RMSE',
+  'nll': 'NLL',
+  'cnll': 'calibrated NLL',
+  'bs': 'Brier score',
+  'crps': 'CRPS',
+  'ece': 'calibration (ECE)',
+  'calibration_error': 'calibration',
+  'prr': 'rejection of errors (PRR)',
+  'misclassification/auroc_confidence': 'detection of errors (AUROC)',
+  'shift/mean/3/acc': 'accuracy under shift (severity 3)',
+  'shift/mean/3/nll': 'NLL under shift (severity 3)',
 }
-MATCHED = ('pairwise_kl', 'knowledge')  # as much as the ensemble has is best, not the most
+# Measures of disagreement. The verdict uses the first one that the rows have. The best value is
+# that of the ensemble, neither higher nor lower.
+MATCHED = {
+  'pairwise_kl': 'disagreement (pairwise KL)',
+  'knowledge': 'disagreement (knowledge variance)',
+}
 LOWER = ('nll', 'cnll', 'bs', 'ece', 'rmse', 'crps', 'calibration_error')
 
 
-def family(rows) -> str:
-  return 'gaussian' if any('rmse' in row['metrics'] for row in rows) else 'categorical'
+def present(rows: Iterable[dict], columns: Iterable[Column]) -> list[Column]:
+  """Return the columns for which one of the rows has a value."""
+  metrics = [row['metrics'] for row in rows]
+  return [c for c in columns if any(values.get(c.key) is not None for values in metrics)]
 
 
-def ood_sets(rows) -> list[str]:
-  """The out-of-distribution sets that the rows know, in the order of the first that has them."""
+def ood_sets(rows: Iterable[dict]) -> list[str]:
+  """Return the names of the out-of-distribution sets in these rows, in order of appearance."""
   keys = (key.split('/') for row in rows for key in row['metrics'] if key.startswith('ood/'))
   return list(dict.fromkeys(key[1] for key in keys))
 
 
-def table_columns(rows) -> list[Column]:
-  """All columns of the report's table that some row has."""
+def table_columns(rows: list[dict]) -> list[Column]:
+  """Return the columns of the report's table."""
   return [column for group in groups(rows).values() for column in group]
 
 
-def groups(rows) -> dict[str, list[Column]]:
-  """The same, by what they are about."""
-  kind = family(rows)
+def groups(rows: list[dict]) -> dict[str, list[Column]]:
+  """Return the columns of the report's table by topic."""
   ood = []
   for name in ood_sets(rows):
     for score, words in OOD.items():
@@ -133,28 +140,30 @@ def groups(rows) -> dict[str, list[Column]]:
       ood.append(Column(f'ood/{name}/auroc_{score}', title, percent(2), 'higher'))
     title = f'rank of knowledge ({name})'
     ood.append(Column(f'ood/{name}/agreement_knowledge', title, fixed(3), 'higher'))
-  found = {
-    'quality on the test set': MAIN[kind],
-    'calibration and shift': MORE[kind],
-    'errors found, and agreement with the ensemble': DOUBT,
+  topics = {
+    'quality on the test set': QUALITY,
+    'calibration and shift': CALIBRATION,
+    'detection of errors, and agreement with the ensemble': UNCERTAINTY,
     'out-of-distribution inputs': ood,
     'cost': COST,
   }
-  has = lambda column: any(row['metrics'].get(column.key) is not None for row in rows)
-  found = {about: [c for c in columns if has(c)] for about, columns in found.items()}
-  return {about: columns for about, columns in found.items() if columns}
+  found = {topic: present(rows, columns) for topic, columns in topics.items()}
+  return {topic: columns for topic, columns in found.items() if columns}
 
 
-def gap_names(rows) -> dict[str, str]:
-  """{metric: its name in words} of what the verdict weighs."""
-  names = dict(GAPS[family(rows)])
+def gap_names(rows: list[dict]) -> dict[str, str]:
+  """Return {metric: its name in words} for the metrics of the verdict."""
+  member = of_role(rows, MEMBER)[0]['metrics']
+  names = dict(GAPS)
+  names |= [(key, title) for key, title in MATCHED.items() if key in member][:1]
   for ood in ood_sets(rows):
     names[f'ood/{ood}/auroc_total'] = f'{ood} AUROC (total)'
-    # Where one network has no knowledge uncertainty, coming up from its chance is no achievement.
-    if rows[0]['metrics'].get('knowledge'):
+    # One network without knowledge uncertainty is at chance; a gap from there says nothing.
+    if member.get('knowledge'):
       names[f'ood/{ood}/auroc_knowledge'] = f'{ood} AUROC (knowledge)'
   return names
 
 
 def higher_is_better(metric: str) -> bool:
+  """Return whether a higher value of this metric is better."""
   return metric.rpartition('/')[2] not in LOWER

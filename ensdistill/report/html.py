@@ -1,24 +1,24 @@
-"""report.html: one self-contained page over one run or many, with no script and no request."""
+"""report.html: one self-contained page over one or more runs, without scripts or requests."""
 
-from ensdistill.report import appendix, page_style, tables, verdict
-from ensdistill.report import columns as columns_lib
-from ensdistill.report import runs as runs_lib
+from ensdistill.evaluation.rows import STUDENT
+from ensdistill.report import appendix, columns, page_style, tables, verdict
 from ensdistill.report.appendix import text
+from ensdistill.report.runs import Run, by_data
 
-LOW, HIGH = -0.25, 1.25  # of the gap bars
+LOW, HIGH = -0.25, 1.25  # ends of the gap bars
 _KINDS = {
   'single': 'a single network',
-  'multi_head': 'a network of many heads',
+  'multi_head': 'a network with many heads',
   'batch_ensemble': 'a batch ensemble',
 }
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def page(runs: list[runs_lib.Run]) -> str:
-  """The whole page; several runs are compared, group by group of the same data."""
+def page(runs: list[Run]) -> str:
+  """Return the whole page; several runs on the same data are compared."""
   title = runs[0].label if len(runs) == 1 else f'{len(runs)} runs compared'
   body = [f'<h1>{text(title)}</h1>']
-  for name, group in runs_lib.by_data(runs).items():
+  for name, group in by_data(runs).items():
     body.append(_one(group[0]) if len(group) == 1 else _several(name, group))
   body.append(appendix.appendix(runs))
   return (
@@ -30,19 +30,19 @@ def page(runs: list[runs_lib.Run]) -> str:
   )
 
 
-def _one(run) -> str:
-  """The verdict, the bars and the table of one run."""
+def _one(run: Run) -> str:
+  """Return the verdict, the bars and the table of one run."""
   parts = [f'<p class="note">{text(_about(run))}</p>']
   for i, row in enumerate(run.students):
-    label = 'The student' if row['name'] == 'student' else 'The averaged student'
+    label = 'The student' if row['role'] == STUDENT else 'The averaged student'
     part = f'<p class="verdict">{text(verdict.sentence(label, run.rows, row))}</p>'
     part += _bars(label, run.rows, row)
-    parts.append(_folded(f'{label}, which this run is not about', part) if i else part)
+    parts.append(_folded(f'{label} (the run was not trained for this view)', part) if i else part)
   return ''.join(parts) + _table([run])
 
 
-def _several(name, group) -> str:
-  """Which of several students on the same data closes most of which gap."""
+def _several(name: str, group: list[Run]) -> str:
+  """Return the comparison of several students on the same data."""
   rivals = [(run.named(row), run.rows, row) for run in group for row in run.students[:1]]
   found = ''.join(f'<li>{text(line)}</li>' for line in verdict.comparison(rivals))
   return (
@@ -55,12 +55,13 @@ def _folded(title: str, content: str) -> str:
   return f'<details><summary>{text(title)}</summary>{content}</details>'
 
 
-def _about(run) -> str:
+def _about(run: Run) -> str:
+  """Return a sentence about data, ensemble and method of a run."""
   c = run.config
   kind = _KINDS.get(c['student']['kind'], c['student']['kind'])
-  moved = c['perturb']['name']
+  perturbation = c['perturb']['name']
   data = c['data']['name'] + (f', auxiliary data {c["data"]["aux"]}' if c['data']['aux'] else '')
-  where = '' if moved == 'none' else f' on inputs moved by {moved}'
+  where = '' if perturbation == 'none' else f' on inputs perturbed by {perturbation}'
   objective = c['objective']['name'].replace('_', ' ')
   return (
     f'{data}: an ensemble of {c["teacher"]["members"]} distilled into {kind} '
@@ -68,8 +69,8 @@ def _about(run) -> str:
   )
 
 
-def _bars(label, rows, student) -> str:
-  """A bar for each metric: 0 is one network, 1 the ensemble."""
+def _bars(label: str, rows: list[dict], student: dict) -> str:
+  """Return a bar for each metric: 0 is one network, 1 the ensemble."""
   gaps = verdict.gaps(rows, student)
   parts = []
   if gaps.closed:
@@ -88,8 +89,8 @@ def _bars(label, rows, student) -> str:
         f'<p class="note">Whiskers: one standard error over {student["seeds"]} students.</p>'
       )
   for words, names in (
-    ('No gap between one network and the ensemble that could be told from noise', gaps.no_gap),
-    ('No better in the ensemble than in one network', gaps.worse),
+    ('No significant difference between one network and the ensemble', gaps.no_gap),
+    ('The ensemble is no better than one network', gaps.worse),
   ):
     if names:
       parts.append(f'<p class="note">{words}: {text(", ".join(names))}.</p>')
@@ -97,11 +98,12 @@ def _bars(label, rows, student) -> str:
 
 
 def _at(value: float) -> float:
-  """Where a value stands on the track, in percent of its width."""
+  """Return the position of a value on the track, in percent of its width."""
   return 100 * (min(max(value, LOW), HIGH) - LOW) / (HIGH - LOW)
 
 
-def _bar(gap) -> str:
+def _bar(gap: verdict.Gap) -> str:
+  """Return the bar of one metric."""
   start, end = sorted((_at(0), _at(gap.closed)))
   value = f'{verdict.percent(gap)} %'
   beyond = '◂ ' if gap.closed < LOW else '▸ ' if gap.closed > HIGH else ''
@@ -120,8 +122,8 @@ def _bar(gap) -> str:
   )
 
 
-def _matrix(rivals) -> str:
-  """Gap closed of every student by every metric; the fuller a cell, the more is closed."""
+def _matrix(rivals: list[tuple[str, list[dict], dict]]) -> str:
+  """Return a table of the gap closed by student and metric; the colour shows how much is closed."""
   found = {label: verdict.gaps(rows, row).closed for label, rows, row in rivals}
   titles = {gap.metric: gap.title for gaps in found.values() for gap in gaps}
   every = [gap for gaps in found.values() for gap in gaps]
@@ -137,12 +139,14 @@ def _matrix(rivals) -> str:
   return (
     '<h2>How much of the gap is closed, %</h2><div class="scroll"><table><thead><tr>'
     f'<th>student</th>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
-    '<p class="note">0 is one network, 100 the ensemble; – where the two cannot be told '
-    'apart or the ensemble is no better. Bold: the most, or of disagreement the nearest.</p>'
+    '<p class="note">0 is one network, 100 the ensemble. – means that the two do not differ '
+    'significantly, or that the ensemble is no better. Bold: the highest value, or for '
+    'disagreement the one closest to 100.</p>'
   )
 
 
-def _heat(gap, top) -> str:
+def _heat(gap: verdict.Gap | None, top: verdict.Gap) -> str:
+  """Return the cell of one gap; `top` is the best of its metric."""
   if gap is None:
     return '<td>–</td>'
   value = verdict.percent(gap)
@@ -151,7 +155,8 @@ def _heat(gap, top) -> str:
   return f'<td class="heat" style="--closed:{min(max(gap.closed, 0), 1):.2f}">{value}</td>'
 
 
-def _table(group) -> str:
+def _table(group: list[Run]) -> str:
+  """Return the table of results with its notes."""
   rows, others = tables.joined(group), tables.others(group)
   missing = {k: v for run in group for k, v in run.results.get('not_run', {}).items()}
   notes = [tables.bold_note(rows), tables.time_note(rows)]
@@ -159,25 +164,24 @@ def _table(group) -> str:
   parts = ['<h2>Results</h2>', _grid(rows)]
   parts += [f'<p class="note">{text(note)}</p>' for note in notes if note]
   if others:
-    title = (
-      'Other views: averages of students that were not trained to be averaged, and the reverse'
-    )
+    title = 'Other views of the students, for which they were not trained'
     parts.append(_folded(title, _grid(others, rank=False)))
   return ''.join(parts)
 
 
-def _grid(rows, rank: bool = True) -> str:
-  columns = columns_lib.table_columns([r.row for r in rows])
-  tops = [tables.best(rows, column) if rank else () for column in columns]
+def _grid(rows: list[tables.Row], rank: bool = True) -> str:
+  """Return the table of these rows; `rank` marks the best of each column."""
+  shown = columns.table_columns([r.row for r in rows])
+  tops = [tables.best(rows, column) if rank else set() for column in shown]
   lines = []
   for i, row in enumerate(rows):
-    cells = [text(tables.cell(row.row, column)) for column in columns]
+    cells = [text(tables.cell(row.row, column)) for column in shown]
     cells = [f'<b>{c}</b>' if i in t else c for c, t in zip(cells, tops)]
     first = ' class="first"' if row.student and i and not rows[i - 1].student else ''
     lines.append(
       f'<tr{first}><td>{text(row.label)}</td>{"".join(f"<td>{c}</td>" for c in cells)}</tr>'
     )
-  head = ''.join(f'<th>{_head(tables.arrow(column))}</th>' for column in columns)
+  head = ''.join(f'<th>{_head(tables.arrow(column))}</th>' for column in shown)
   return (
     f'<div class="scroll"><table><thead><tr><th>model</th>{head}</tr></thead>'
     f'<tbody>{"".join(lines)}</tbody></table></div>'
@@ -185,5 +189,5 @@ def _grid(rows, rank: bool = True) -> str:
 
 
 def _head(title: str) -> str:
-  """A column's title, with what stands in brackets on a line of its own."""
+  """Return the title of a column, with the part in parentheses on its own line."""
   return text(title).replace(' (', '<br>(')

@@ -1,4 +1,4 @@
-"""The look of the page: one column that fits a phone, colours for light and dark."""
+"""The style sheet of the page: one column that fits a phone, colours for light and dark mode."""
 
 CSS = """
 :root { color-scheme: light dark; --text: #1c1e21; --muted: #5b6168; --page: #ffffff;

@@ -1,4 +1,4 @@
-"""What pictures need beyond the metrics: predictions all over a small input space, moved inputs."""
+"""Inputs of pictures beyond the metrics: predictions over a small input space, perturbed inputs."""
 
 from typing import Any, NamedTuple
 
@@ -6,39 +6,39 @@ import jax
 import numpy as np
 
 from ensdistill import data, metrics
-from ensdistill.evaluation import inference, networks
+from ensdistill.evaluation import inference, networks, rows
 from ensdistill.members import take
 
-SIDE = 90  # points of the plane along each axis
-POINTS = 300  # of a line
+SIDE = 90  # points of a plane along each axis
+POINTS = 300  # points of a line
 
 
 class Plane(NamedTuple):
-  """A grid over two-dimensional inputs, and what the ensemble and the student predict there."""
+  """A grid over two-dimensional inputs, and the predictions of ensemble and student there."""
 
   x: np.ndarray  # [SIDE, SIDE, 2]
-  predictives: dict[str, Any]  # {model: over the flattened grid}
+  predictives: dict[str, Any]  # {name of the row: predictive over the flattened grid}
 
 
 class Line(NamedTuple):
-  """Points over one-dimensional inputs, and what the ensemble and the student predict there."""
+  """Points over one-dimensional inputs, and the predictions of ensemble and student there."""
 
   x: np.ndarray  # [POINTS, 1]
-  predictives: dict[str, Any]  # {model: over the points}
+  predictives: dict[str, Any]  # {name of the row: predictive over the points}
 
 
 class Moved(NamedTuple):
-  """Test inputs and where the run's perturbation moved them, with the teacher's uncertainty."""
+  """Test inputs before and after the run's perturbation, with the teacher's uncertainty."""
 
   name: str
   clean: np.ndarray
   moved: np.ndarray
-  before: np.ndarray  # the ensemble's knowledge uncertainty [B]
-  after: np.ndarray
+  before: np.ndarray  # the ensemble's knowledge uncertainty of `clean` [B]
+  after: np.ndarray  # the same of `moved`
 
 
 class Probes(NamedTuple):
-  """None where it does not apply."""
+  """All of them; None where one does not apply."""
 
   plane: Plane | None = None
   moved: Moved | None = None
@@ -52,7 +52,7 @@ def collect(plan, teacher, distilled) -> Probes:
 
 
 def grid(x_BD, side: int) -> np.ndarray:
-  """A grid [side, ..., D] over half as much again as the data span, rows from low to high."""
+  """Return a grid [side, ..., D] over 1.5 times the range of the data, from low to high."""
   low, high = x_BD.min(0), x_BD.max(0)
   middle, half = (low + high) / 2, 0.75 * (high - low)
   axes = [np.linspace(m - h, m + h, side, dtype=np.float32) for m, h in zip(middle, half)]
@@ -74,10 +74,12 @@ def _line(plan, teacher, distilled) -> Line | None:
 
 
 def _predictives(plan, teacher, distilled, x) -> dict[str, Any]:
-  """Return what the ensemble and the student of the first seed predict at these inputs."""
+  """Return the predictions of the ensemble and of the student of the first seed."""
   section = plan.config.evaluate
   settings = {'batch': section.batch_size, 'precision': section.precision}
   ensemble, students = networks.of_run(plan.dataset, teacher, distilled, **settings)
+  if ensemble.size == 1:  # the rows of the comparison have no ensemble then
+    ensemble = ensemble._replace(role=rows.MEMBER)
   return {n.name: n.predict(x) for n in [ensemble, *networks.of_first_seed(students)]}
 
 
@@ -99,12 +101,8 @@ def _moved(plan, teacher, distilled) -> Moved | None:
   moved = jax.device_get(move(x, teacher.variables, take(distilled.variables, 0)))
   settings = {'batch': len(x), 'precision': plan.config.evaluate.precision}
   predictor = inference.predictor(teacher.method, teacher.freeze, dataset, **settings)
-  unsure = [_knowledge(predictor(teacher.variables, np.asarray(at))) for at in (x, moved)]
-  return Moved(method.perturbation.name, np.asarray(x), moved, *unsure)
-
-
-def _knowledge(predictive) -> np.ndarray:
-  """Knowledge uncertainty; of regression in float64, as a target's own units need it."""
-  if hasattr(predictive, 'log_probs'):
-    return np.asarray(predictive.knowledge())
-  return metrics.regression.uncertainties(predictive)['knowledge']
+  uncertainties = metrics.of(dataset.family).uncertainties
+  before, after = (
+    uncertainties(predictor(teacher.variables, np.asarray(at)))['knowledge'] for at in (x, moved)
+  )
+  return Moved(method.perturbation.name, np.asarray(x), moved, before, after)

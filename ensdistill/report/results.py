@@ -1,6 +1,6 @@
-"""The end of a run: pictures, report.html, TensorBoard's summary, and last of all results.json.
+"""The end of a run: pictures, report.html, TensorBoard's summary, and finally results.json.
 
-results.json is strict JSON and read by every later run: where it lies, the run is finished.
+results.json is strict JSON and is written last: a folder that has one holds a finished run.
 """
 
 import json
@@ -9,37 +9,45 @@ import pathlib
 import shlex
 import sys
 import time
+from typing import Any
 
 from ensdistill import runtime
 from ensdistill.config import identity
+from ensdistill.evaluation.rows import AVERAGED, STUDENT, of_role
+from ensdistill.logs import writers
+from ensdistill.report import columns, verdict
+from ensdistill.report.pages import write_pages
+from ensdistill.report.runs import Run
 from ensdistill.storage import safe
 
 
-def write(folder: pathlib.Path, config, dataset, compared, probes, timings: dict, writer) -> dict:
-  """Draws and writes everything that a finished run shows; -> what results.json says."""
-  from ensdistill.report import html, latex, tables
-  from ensdistill.report.runs import Run
-
+def write(
+  folder: pathlib.Path,
+  config,
+  dataset,
+  compared,
+  probes,
+  timings: dict[str, float],
+  writer: writers.Silent,
+) -> dict:
+  """Write the report of a finished run into its folder; return the content of results.json."""
   began, folder = time.monotonic(), pathlib.Path(folder)
-  decisive = identity.decisive(config)
+  pictured, seen = shown(config, compared, probes)
   results = strict(
     {
       'name': config.name,
+      'family': dataset.family,
       'rows': compared.rows,
       'not_run': compared.not_run,
       'timings': timings,
-      'config_fingerprint': identity.fingerprint(decisive),
-      'pictures': draw(folder, dataset, *shown(config, compared, probes), writer),
+      'config_fingerprint': identity.fingerprint(identity.decisive(config)),
+      'pictures': draw(folder, dataset, pictured, seen, writer),
       'versions': runtime.versions(),
       'command': command(),
     }
   )
   run = Run(config.name or folder.name, folder, identity.to_json(config), results)
-  safe.write_atomic(folder / 'report.html', html.page([run]))
-  table = tables.markdown([run])
-  safe.write_atomic(folder / 'report.md', table)
-  safe.write_atomic(folder / 'report.tex', latex.tables([run]))
-  writer.text('report/table', table)
+  writer.text('report/table', write_pages([run], folder / 'report.html'))
   writer.hparams(run.config, final(results['rows'], config.student.view))
   results['timings']['report'] = time.monotonic() - began
   text = json.dumps(results, indent=2, allow_nan=False)
@@ -47,12 +55,9 @@ def write(folder: pathlib.Path, config, dataset, compared, probes, timings: dict
   return results
 
 
-def final(rows, view: str = 'members') -> dict[str, float]:
-  """The student's metrics that the table and the verdict show: columns of the HPARAMS tab."""
-  from ensdistill.report import columns, verdict
-
-  found = {row['name']: row for row in rows}
-  student = found['student-averaged' if view == 'averaged' else 'student']
+def final(rows: list[dict], view: str = 'members') -> dict[str, float]:
+  """Return the student's metrics of table and verdict: the columns of TensorBoard's HPARAMS tab."""
+  (student,) = of_role(rows, AVERAGED if view == 'averaged' else STUDENT)
   metrics = student['metrics']
   keys = [column.key for column in columns.table_columns(rows)]
   keys += [f'gap_closed/{gap.metric}' for gap in verdict.gaps(rows, student).closed]
@@ -60,33 +65,33 @@ def final(rows, view: str = 'members') -> dict[str, float]:
 
 
 def shown(config, compared, probes):
-  """What pictures show: not the average of students that were not trained to be averaged."""
+  """Return what pictures show: the averaged student only where it was trained for averaging."""
   if config.student.view == 'averaged':
     return compared, probes
-  keep = lambda name: name != 'student-averaged'
+  hidden = {row['name'] for row in of_role(compared.rows, AVERAGED)}
   compared = compared._replace(
-    rows=[row for row in compared.rows if keep(row['name'])],
-    models=[model for model in compared.models if keep(model.name)],
+    rows=[row for row in compared.rows if row['name'] not in hidden],
+    models=[model for model in compared.models if model.name not in hidden],
   )
   spaces = {'plane': probes.plane, 'line': probes.line}
   for name, space in spaces.items():
     if space is not None:
-      found = {model: p for model, p in space.predictives.items() if keep(model)}
+      found = {model: p for model, p in space.predictives.items() if model not in hidden}
       spaces[name] = space._replace(predictives=found)
   return compared, probes._replace(**spaces)
 
 
-def draw(folder: pathlib.Path, dataset, compared, probes, writer) -> dict[str, str]:
-  """Writes every picture that applies, as figures/NAME.png and .svg; -> {name: caption}."""
-  from ensdistill.report import figures
+def draw(folder: pathlib.Path, dataset, compared, probes, writer: writers.Silent) -> dict[str, str]:
+  """Write every picture that applies as figures/NAME.png and .svg; return {name: caption}."""
+  from ensdistill.report import figures  # imports matplotlib
   from ensdistill.report.figures import style
 
   context = figures.Context(dataset, compared.rows, compared.models, probes)
   drawn = {}
-  for name in figures.names(dataset.family):
+  for name in figures.FIGURES:
     try:
       figure = figures.draw(name, context)
-    except Exception as error:  # hours of training shall not be lost to a picture
+    except Exception as error:  # a failed picture must not lose hours of training
       writer.line(f'warning: the picture {name!r} could not be drawn: {error!r}')
       continue
     if figure is None:
@@ -95,34 +100,20 @@ def draw(folder: pathlib.Path, dataset, compared, probes, writer) -> dict[str, s
     safe.write_atomic(folder / 'figures' / f'{name}.png', png)
     safe.write_atomic(folder / 'figures' / f'{name}.svg', style.svg(figure))
     writer.image(f'report/{name}', style.pixels(png))
-    drawn[name] = figures.caption(name, dataset.family)
+    drawn[name] = figures.caption(name)
   return drawn
 
 
 def command() -> str | None:
-  """The command line that this run was started with; None where it was not the package's own."""
+  """Return the command line that started the run; None if another program called the package."""
   program, *arguments = sys.argv
   if pathlib.Path(program).parts[-2:] != ('ensdistill', 'main.py'):
     return None
   return shlex.join(['python', '-m', 'ensdistill.main', *arguments])
 
 
-def load(folder: pathlib.Path, decisive: dict | None = None) -> dict | None:
-  """The results of a finished run, if there are any (of these settings)."""
-  path = pathlib.Path(folder) / 'results.json'
-  if not path.exists():
-    return None
-  try:
-    results = json.loads(path.read_text())
-  except ValueError:
-    return None
-  if decisive and results.get('config_fingerprint') != identity.fingerprint(decisive):
-    return None
-  return results
-
-
-def strict(value):
-  """JSON without NaN or infinity: null in their place."""
+def strict(value: Any) -> Any:
+  """Return a value as strict JSON can hold it: null in place of NaN and infinity."""
   if isinstance(value, dict):
     return {k: strict(v) for k, v in value.items()}
   if isinstance(value, list | tuple):

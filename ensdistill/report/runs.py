@@ -2,9 +2,11 @@
 
 import json
 import pathlib
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from ensdistill.report.results import load
+from ensdistill.config import identity
+from ensdistill.evaluation.rows import AVERAGED, STUDENTS, of_role, with_roles
 
 
 class Run(NamedTuple):
@@ -17,29 +19,48 @@ class Run(NamedTuple):
 
   @property
   def rows(self) -> list[dict]:
+    """The rows of results.json."""
     return self.results['rows']
 
   @property
   def students(self) -> list[dict]:
-    """The student's rows, first the view that the run is about."""
-    found = [row for row in self.rows if row['name'].startswith('student')]
+    """The student's rows; the view that the run was trained for is the first."""
+    found = of_role(self.rows, *STUDENTS)
     return found[::-1] if self.config.get('student', {}).get('view') == 'averaged' else found
 
   @property
   def machine(self) -> str | None:
-    """What it was timed on: processor, devices and versions; None where that is not recorded."""
+    """Processor, devices and versions that timed the run; None where they are not recorded."""
     versions = self.results.get('versions', {})
     return repr(sorted(versions.items())) if 'processor' in versions else None
 
   def named(self, row: dict, name: str = '') -> str:
-    """How a student's row is called: by the run's label unless told, and its view."""
-    if row['name'] == 'student-averaged':
-      return f'{name or self.label} (averaged)'
-    return (name or self.label) + (' (members)' if row is not self.students[0] else '')
+    """Return the label of a student's row: `name`, by default the run's label, and the view."""
+    name = name or self.label
+    if row['role'] == AVERAGED:
+      return f'{name} (averaged)'
+    return name if row is self.students[0] else f'{name} (members)'
 
 
-def read(folders) -> list[Run]:
-  """The runs in these folders, each with its own label: the run's name, or else its folder's."""
+def load(folder: str | pathlib.Path, decisive: dict | None = None) -> dict | None:
+  """Return the results of a finished run; None if there are none (of these settings).
+
+  Rows of older results get their roles.
+  """
+  path = pathlib.Path(folder) / 'results.json'
+  if not path.exists():
+    return None
+  try:
+    results = json.loads(path.read_text())
+  except ValueError:
+    return None
+  if decisive and results.get('config_fingerprint') != identity.fingerprint(decisive):
+    return None
+  return results | {'rows': with_roles(results['rows'])}
+
+
+def read_runs(folders: Iterable[str | pathlib.Path]) -> list[Run]:
+  """Return the runs in these folders with distinct labels: the run's name, or its folder's."""
   runs = []
   for folder in map(pathlib.Path, folders):
     results = load(folder)
@@ -56,17 +77,24 @@ def read(folders) -> list[Run]:
 
 
 def _distinct(runs: list[Run]) -> list[Run]:
-  def clash(label):
-    return sum(run.label == label for run in runs) > 1
-
-  for choose in (lambda run: run.folder.resolve().name, lambda run: str(run.folder)):
-    runs = [run._replace(label=choose(run)) if clash(run.label) else run for run in runs]
+  """Return the runs with labels that differ: runs of one name are labelled by their folders."""
+  for label in (_folder_name, _folder_path):
+    labels = [run.label for run in runs]
+    runs = [run._replace(label=label(run)) if labels.count(run.label) > 1 else run for run in runs]
   return runs
 
 
-def by_data(runs: list[Run]) -> dict[str, list[Run]]:
-  """The runs of each data set: rows of different data do not belong into one table."""
-  groups = {}
+def _folder_name(run: Run) -> str:
+  return run.folder.resolve().name
+
+
+def _folder_path(run: Run) -> str:
+  return str(run.folder)
+
+
+def by_data(runs: Iterable[Run]) -> dict[str, list[Run]]:
+  """Return {data set: its runs}; a table holds the runs of one data set."""
+  groups: dict[str, list[Run]] = {}
   for run in runs:
     groups.setdefault(run.config['data']['name'], []).append(run)
   return groups

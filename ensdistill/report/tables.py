@@ -1,8 +1,11 @@
-"""Results as text: a table for the terminal, and one in Markdown over any number of runs."""
+"""Results as text: a table for the terminal, and a Markdown table of any number of runs."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from ensdistill.report import columns as columns_lib
+from ensdistill.evaluation.rows import ENSEMBLE, MEMBER, STUDENTS, of_role
+from ensdistill.report import columns
+from ensdistill.report.columns import Column
 from ensdistill.report.runs import Run
 
 
@@ -11,18 +14,23 @@ class Row(NamedTuple):
 
   label: str
   row: dict  # as in results.json
-  student: bool
-  machine: str | None = None  # that it was timed on, where runs are compared and it is known
+  origin: str = ''  # label of the run, where another run has another row of the same name
+  machine: str | None = None  # that timed the row, where runs are compared and it is known
+
+  @property
+  def student(self) -> bool:
+    """Whether the row is a student's."""
+    return self.row['role'] in STUDENTS
 
 
 def table(results: dict) -> str:
-  """The rows of a run, a line each, with the standard error where there are several students."""
+  """Return one line per row of a run, with standard errors where there are several students."""
   rows = some_ensembles(results['rows'])
-  kind = columns_lib.family(rows)
-  columns = columns_lib.MAIN[kind] + columns_lib.COST[0:3:2] + columns_lib.GAP
-  lines = [['', *(column.title for column in columns)]]
+  shown = columns.present(rows, columns.QUALITY)
+  shown += [columns.PARAMETERS, columns.TIME, columns.GAP]
+  lines = [['', *(column.title for column in shown)]]
   for row in rows:
-    lines.append([row['name'], *(cell(row, column) for column in columns)])
+    lines.append([row['name'], *(cell(row, column) for column in shown)])
   widths = [max(map(len, column)) for column in zip(*lines)]
   text = [
     '  '.join(_align(c, w, i) for i, (c, w) in enumerate(zip(line, widths))) for line in lines
@@ -32,19 +40,20 @@ def table(results: dict) -> str:
 
 
 def some_ensembles(rows: list[dict]) -> list[dict]:
-  """All rows, but of more than eight ensembles those of 2, 4, 8, 16... members and the largest."""
-  sizes = [int(r['name'].partition('-')[2]) for r in rows if r['name'].startswith('ensemble-')]
-  keep = {2**i for i in range(1, 20)} | {max(sizes, default=0)} if len(sizes) > 8 else set(sizes)
-  hidden = {f'ensemble-{size}' for size in sizes if size not in keep}
-  return [row for row in rows if row['name'] not in hidden]
+  """Return all rows; of more than eight ensembles only sizes 2, 4, 8, 16 ... and the largest."""
+  sizes = [row['size'] for row in of_role(rows, ENSEMBLE)]
+  if len(sizes) <= 8:
+    return rows
+  keep = {2**i for i in range(1, 20)} | {max(sizes)}
+  return [row for row in rows if row['role'] != ENSEMBLE or row['size'] in keep]
 
 
-def _align(text, width, column):
+def _align(text: str, width: int, column: int) -> str:
   return text.rjust(width) if column else text.ljust(width)
 
 
-def cell(row, column) -> str:
-  """A metric of a row as text, with its standard error if it has one; '-' where it is missing."""
+def cell(row: dict, column: Column) -> str:
+  """Return a metric of a row as text, with its standard error if there is one; '-' if missing."""
   value = row['metrics'].get(column.key)
   if value is None:
     return '-'
@@ -53,69 +62,74 @@ def cell(row, column) -> str:
   return column.form(value) + (f' ± {form(error)}' if error and row['seeds'] > 1 else '')
 
 
-def _note(results) -> str:
+def _note(results: dict) -> str:
   took = ', '.join(f'{name} {value:.0f} s' for name, value in results['timings'].items())
-  return f'gap closed: of the distance in NLL from one member to the ensemble. {took}'
+  return f'gap closed: share of the distance in NLL from one member to the ensemble. {took}'
 
 
 def joined(runs: list[Run]) -> list[Row]:
-  """Rows of several runs: what they share (their teacher's) stands there once.
+  """Return the rows of several runs; rows that the runs share (their teacher's) appear once.
 
-  Of several runs each shows one student; a second view of it is left to `others`.
+  Of several runs each shows one student; `others` returns the other views.
   """
-  rows, seen, several = [], set(), len(runs) > 1
+  if len(runs) > 1:
+    return _teachers(runs) + [_student(run, run.students[0]) for run in runs if run.students]
+  (run,) = runs
+  return _teachers(runs) + [Row(run.named(row, 'student'), row) for row in run.students]
+
+
+def _teachers(runs: list[Run]) -> list[Row]:
+  """Return the rows of members and ensembles, each once."""
+  rows: list[Row] = []
+  seen = set()
   for run in runs:
-    for row in some_ensembles(run.rows):
-      same = repr((row['name'], row['metrics'].get('nll'), row['metrics'].get('cnll')))
-      if is_student(row) or same in seen:
+    for row in some_ensembles(of_role(run.rows, MEMBER, ENSEMBLE)):
+      same = row['name'], row['metrics'].get('nll'), row['metrics'].get('cnll')
+      if same in seen:
         continue
       seen.add(same)
-      clash = any(r.row['name'] == row['name'] for r in rows)
+      clash = any(other.row['name'] == row['name'] for other in rows)
       label = f'{row["name"]} [{run.label}]' if clash else row['name']
-      rows.append(_timed(run, Row(label, row, False)) if several else Row(label, row, False))
-  if several:
-    return rows + [_student(run, run.students[0]) for run in runs if run.students]
-  (run,) = runs
-  return rows + [Row(run.named(row, 'student'), row, True) for row in run.students]
+      found = Row(label, row, run.label if clash else '')
+      rows.append(_timed(run, found) if len(runs) > 1 else found)
+  return rows
 
 
 def others(runs: list[Run]) -> list[Row]:
-  """The views that `joined` leaves out: averages of students that were not trained to be averaged,
-  members of those that were.
+  """Return the views of students that `joined` leaves out.
+
+  They are the averages of students that were not trained for averaging, and the members of students
+  that were.
   """
   return [_student(run, row) for run in runs for row in run.students[1:] if len(runs) > 1]
 
 
-def _student(run, row) -> Row:
-  return _timed(run, Row(run.named(row), row, True))
+def _student(run: Run, row: dict) -> Row:
+  return _timed(run, Row(run.named(row), row))
 
 
-def _timed(run, row: Row) -> Row:
-  """Among several runs: its time as a multiple of one member's, which was timed in the same run."""
-  metrics, key = dict(row.row['metrics']), 'ms_per_example'
-  ours, unit = metrics.get(key), run.rows[0]['metrics'].get(key)
+def _timed(run: Run, row: Row) -> Row:
+  """Return the row with its time relative to one member, which the same run has timed."""
+  metrics, key = dict(row.row['metrics']), columns.TIME.key
+  ours, unit = metrics.get(key), of_role(run.rows, MEMBER)[0]['metrics'].get(key)
   metrics = {k: v for k, v in metrics.items() if not k.startswith(key)}
   if ours and unit:
-    metrics[columns_lib.TIMES] = ours / unit
+    metrics[columns.RELATIVE_TIME] = ours / unit
   return row._replace(row=row.row | {'metrics': metrics}, machine=run.machine)
 
 
-def is_student(row) -> bool:
-  return row['name'].startswith('student')
+def best(rows: list[Row], column: Column) -> set[int]:
+  """Return the indices of the best rows of a column: of the students, or of all if there is one.
 
-
-def best(rows: list[Row], column) -> set[int]:
-  """Indices of the best rows of a column: among students, or all rows where there is one student.
-
-  Values that are written alike are equally good.
+  Values that are printed alike are ties.
   """
   if not column.better:
     return set()
-  rivals = [i for i, row in enumerate(rows) if row.student]
-  if column.key == columns_lib.TIMES and not comparable(rows):
+  if column.key == columns.RELATIVE_TIME and not comparable(rows):
     return set()
+  rivals = [i for i, row in enumerate(rows) if row.student]
   if len(rivals) < 2:
-    rivals = range(len(rows))
+    rivals = list(range(len(rows)))
   values = {i: rows[i].row['metrics'].get(column.key) for i in rivals}
   values = {i: value for i, value in values.items() if value is not None}
   if len(values) < 2:
@@ -124,51 +138,48 @@ def best(rows: list[Row], column) -> set[int]:
   return {i for i, value in values.items() if column.form(value) == column.form(top)}
 
 
-def comparable(rows: list[Row]) -> bool:
-  """Were the students of several runs timed on the same machine, with the same versions?"""
+def comparable(rows: Iterable[Row]) -> bool:
+  """Return whether the students were timed on one machine, with the same versions."""
   machines = {row.machine for row in rows if row.student}
   return len(machines) == 1 and machines != {None}
 
 
 def time_note(rows: list[Row]) -> str | None:
-  """How far the times of several runs may be compared."""
-  if not any(columns_lib.TIMES in row.row['metrics'] for row in rows):
+  """Return a note about the times of several runs; None where there are no relative times."""
+  if not any(columns.RELATIVE_TIME in row.row['metrics'] for row in rows):
     return None
-  note = 'Times are multiples of one member’s, timed in turns with it in the same run.'
+  note = 'Times are relative to one member, timed alternately with it in the same run.'
   if comparable(rows):
     return f'{note} All runs had the same machine and versions.'
   return (
-    f'{note} The runs had different machines or versions, or did not record theirs: milliseconds '
+    f'{note} The runs had different machines or versions, or did not record them: milliseconds '
     'are not compared, and no time is marked as the best.'
   )
 
 
 def bold_note(rows: list[Row]) -> str:
+  """Return the note that explains bold cells."""
   several = sum(row.student for row in rows) > 1
-  return f'Bold: the best {"student" if several else "model"} of each column, ties included.'
+  return f'Bold: the best {"student" if several else "model"} of each column, including ties.'
 
 
 def markdown(runs: list[Run]) -> str:
-  """One table over the runs in Markdown, the best of each column in bold."""
+  """Return one Markdown table over the runs, with the best of each column in bold."""
   rows = joined(runs)
-  columns = columns_lib.table_columns([r.row for r in rows])
-  tops = [best(rows, column) for column in columns]
+  shown = columns.table_columns([r.row for r in rows])
+  tops = [best(rows, column) for column in shown]
   lines = [
-    ['model', *(arrow(column) for column in columns)],
-    ['---', *('---:' for _ in columns)],
+    ['model', *(arrow(column) for column in shown)],
+    ['---', *('---:' for _ in shown)],
   ]
   for i, row in enumerate(rows):
-    cells = [cell(row.row, column) for column in columns]
-    lines.append([_pipe(row.label), *(f'**{c}**' if i in t else c for c, t in zip(cells, tops))])
+    cells = [cell(row.row, column) for column in shown]
+    label = row.label.replace('|', r'\|')
+    lines.append([label, *(f'**{c}**' if i in top else c for c, top in zip(cells, tops))])
   return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines) + '\n'
 
 
-def arrow(column, up='↑', down='↓'):
-  """A column's title and which way is better."""
-  return (
-    f'{column.title} {up if column.better == "higher" else down}' if column.better else column.title
-  )
-
-
-def _pipe(text):
-  return text.replace('|', r'\|')
+def arrow(column: Column) -> str:
+  """Return the title of a column and an arrow: whether higher or lower is better."""
+  arrows = {'higher': ' ↑', 'lower': ' ↓', '': ''}
+  return column.title + arrows[column.better]

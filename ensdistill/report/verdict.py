@@ -1,14 +1,14 @@
-"""The answer at a glance: how much of the ensemble a student keeps, and what it costs."""
+"""The verdict of a report: the share of the ensemble's gain that a student keeps, and its cost."""
 
 import math
 from typing import NamedTuple
 
+from ensdistill.evaluation.rows import MEMBER, largest_ensemble, of_role
 from ensdistill.report import columns
-from ensdistill.report.tables import is_student
 
 
 class Gap(NamedTuple):
-  """How much of the way from one member to the ensemble a student goes, by one metric."""
+  """The share of the gap between one member and the ensemble that a student closes, by a metric."""
 
   metric: str
   title: str
@@ -17,23 +17,17 @@ class Gap(NamedTuple):
 
 
 class Gaps(NamedTuple):
-  """All metrics that the verdict weighs, and why some have no bar."""
+  """The metrics of the verdict, sorted by what they can say."""
 
   closed: list[Gap]
-  no_gap: list[str]  # member and ensemble are too close to tell apart
-  worse: list[str]  # the ensemble is worse than one member: nothing to strive for
-  behind: list[str]  # the student itself is worse than one member
-
-
-def of(rows: list[dict]) -> tuple[dict, dict | None, list[dict]]:
-  """The rows of one member, of the largest ensemble (None without one), of the students."""
-  ensembles = [row for row in rows if row['name'].startswith('ensemble-')]
-  return rows[0], (ensembles[-1] if ensembles else None), [r for r in rows if is_student(r)]
+  no_gap: list[str]  # member and ensemble do not differ significantly
+  worse: list[str]  # the ensemble is worse than one member
+  behind: list[str]  # the student is worse than one member
 
 
 def gaps(rows: list[dict], student: dict) -> Gaps:
-  """The gap_closed of a student's row, sorted into what can be judged and what cannot."""
-  member, ensemble, _ = of(rows)
+  """Return the metrics of a student's row, sorted by what they can say."""
+  (member,), ensemble = of_role(rows, MEMBER), largest_ensemble(rows)
   found = Gaps([], [], [], [])
   if ensemble is None:
     return found
@@ -54,85 +48,97 @@ def gaps(rows: list[dict], student: dict) -> Gaps:
   return found
 
 
-def _behind(metric, member, student) -> bool:
-  """Is the student worse than one member, by more than two standard errors of either?"""
+def _behind(metric: str, member: dict, student: dict) -> bool:
+  """Return whether the student is worse than one member by more than two standard errors."""
   lead = student['metrics'][metric] - member['metrics'][metric]
   errors = [row['se'].get(metric) or 0.0 for row in (member, student)]
   return (lead if columns.higher_is_better(metric) else -lead) < -2 * math.hypot(*errors)
 
 
 def merit(gap: Gap) -> float:
-  """What makes a gap the better closed one: closed further, or matched more nearly."""
+  """Return a number that is higher for the better student: closed further, or matched better."""
   return -abs(gap.closed - 1) if gap.metric in columns.MATCHED else gap.closed
 
 
 def sentence(label: str, rows: list[dict], student: dict) -> str:
-  """What a student is worth, in a sentence or two."""
-  member, ensemble, _ = of(rows)
+  """Return the verdict on a student in a few sentences."""
+  ensemble = largest_ensemble(rows)
   if ensemble is None:
     return f'{label}: the teacher is one network, so there is no ensemble to compare with.'
-  size = int(ensemble['name'].partition('-')[2])
   found = gaps(rows, student)
-  closed = {gap.metric: gap for gap in found.closed}
+  parts = [
+    f'{_closes(label, found.closed, ensemble["size"])}.',
+    _equivalent(student, ensemble['size']),
+    _costs(student, ensemble),
+    f'It is worse than one network in {_listed(found.behind)}.' if found.behind else '',
+    _disagreement(student, ensemble),
+  ]
+  return ' '.join(filter(None, parts))
+
+
+def _closes(label: str, gaps: list[Gap], size: int) -> str:
+  """Return how much of the gap the student closes, by the two main metrics."""
+  closed = {gap.metric: gap for gap in gaps}
   main = [key for key in ('cnll', 'nll', 'rmse', 'acc') if key in closed][:2]
-  if 'cnll' in main and 'nll' in main:
+  if main == ['cnll', 'nll']:
     main = ['cnll', *(['acc'] if 'acc' in closed else [])]
   between = f'between one network and the ensemble of {size}'
+  if not main:
+    return f'{label}: there is no measurable gap {between}'
   won = [closed[key] for key in main if closed[key].closed > 0]
-  if won:
-    parts = [f'{percent(gap)} % of the gap in {gap.title}' for gap in won]
-    text = f'{label} closes {" and ".join(parts)} {between}'
-  elif main:
-    text = f'{label} closes none of the gap in {_listed([closed[k].title for k in main])} {between}'
-  else:
-    text = f'{label}: {between} there is no gap to measure'
-  dee = student['metrics'].get('dee')
-  if dee is not None:
-    text += f', is worth {"at least " if dee >= size else ""}{dee:.1f} of its members'
-  behind = f' It is worse than one network in {_listed(found.behind)}.' if found.behind else ''
-  return f'{text}{_costs(student, ensemble)}.{behind} {_disagreement(student, ensemble)}'.strip()
+  if not won:
+    titles = _listed([closed[key].title for key in main])
+    return f'{label} closes none of the gap in {titles} {between}'
+  parts = [f'{percent(gap)} % of the gap in {gap.title}' for gap in won]
+  return f'{label} closes {" and ".join(parts)} {between}'
 
 
 def percent(gap: Gap) -> str:
-  """The gap closed and its standard error, in percent: '55 ± 27'."""
+  """Return the gap closed and its standard error in percent: '55 ± 27'."""
   return f'{round(100 * gap.closed):d}{f" ± {100 * gap.error:.0f}" if gap.error else ""}'
 
 
-def _costs(student, ensemble) -> str:
+def _equivalent(student: dict, size: int) -> str:
+  """Return the size of the ensemble that the student equals (deep-ensemble equivalent)."""
+  dee = student['metrics'].get('dee')
+  if dee is None:
+    return ''
+  return f'It equals an ensemble of {"at least " if dee >= size else ""}{dee:.1f} members (DEE).'
+
+
+def _costs(student: dict, ensemble: dict) -> str:
   parts = []
-  for key, words in (('params', 'parameters'), ('ms_per_example', 'time')):
+  for key, words in ((columns.PARAMETERS.key, 'parameters'), (columns.TIME.key, 'time')):
     ours, theirs = student['metrics'].get(key), ensemble['metrics'].get(key)
     if ours and theirs:
-      parts.append(f'{ours / theirs:.2g} × its {words}')
-  return f', at {" and ".join(parts)}' if parts else ''
+      parts.append(f'{ours / theirs:.2g} × the ensemble’s {words}')
+  return f'It needs {" and ".join(parts)}.' if parts else ''
 
 
-def _disagreement(student, ensemble) -> str:
-  """Does the student know what it does not know?"""
+def _disagreement(student: dict, ensemble: dict) -> str:
+  """Return whether the student has knowledge uncertainty, and how much."""
   ours, theirs = student['metrics'].get('knowledge'), ensemble['metrics'].get('knowledge')
   if ours is None or not theirs:
     return ''
   if ours < 1e-6 * theirs:
-    return 'It cannot tell knowledge from data uncertainty: it is one network with one prediction.'
-  return f'Its knowledge uncertainty is {ours / theirs:.2f} × the ensemble’s on the test set.'
+    return 'It makes one prediction per input, so it cannot tell knowledge from data uncertainty.'
+  return f'On the test set its knowledge uncertainty is {ours / theirs:.2f} × the ensemble’s.'
 
 
 def comparison(rivals: list[tuple[str, list[dict], dict]]) -> list[str]:
-  """Of several students (label, rows of their run, row): which closes most of which gap."""
+  """Return which of several students (label, rows of the run, row) closes which gap best."""
   best: dict[str, tuple[Gap, str]] = {}
   for label, rows, student in rivals:
     for gap in gaps(rows, student).closed:
       if gap.metric not in best or merit(gap) > merit(best[gap.metric][0]):
         best[gap.metric] = gap, label
   if not best:
-    return ['No run has a gap between one network and the ensemble that could be measured.']
+    return ['No run has a measurable gap between one network and the ensemble.']
   leaders: dict[str, list[str]] = {}
   for gap, label in best.values():
     if gap.closed > 0:
       leaders.setdefault(label, []).append(f'{gap.title} {percent(gap)} %')
-  found = [
-    f'{label} goes furthest in {_listed(words)} of the gap.' for label, words in leaders.items()
-  ]
+  found = [f'{label} closes the gap best: {", ".join(words)}.' for label, words in leaders.items()]
   nowhere = [gap.title for gap, _ in best.values() if gap.closed <= 0]
   return found + ([f'No student closes any of the gap in {_listed(nowhere)}.'] if nowhere else [])
 

@@ -1,17 +1,17 @@
-"""The table of the digits runs, from their results.json into the README files and configs.
+"""Write the table of the digits runs, from their results.json, into the README files.
 
   python experiments/digits/collect.py [--runs=runs/digits]
 
-Replaces what stands between the marks in this folder's README.md and in the project's, and the
-measured lines at the end of each config file's docstring.
+The table replaces the text between the marks in the README.md of this folder and of the project.
 """
 
 import argparse
-import json
 import pathlib
-import re
 
 from run import METHODS
+
+from ensdistill.evaluation import rows
+from ensdistill.report.runs import load
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BEGIN, END = '<!-- digits: measured -->\n', '<!-- digits: end -->\n'
@@ -27,7 +27,8 @@ COLUMNS = (  # title, metric, factor, digits
 )
 
 
-def cell(row, metric, factor=1, digits=2) -> str:
+def cell(row: dict, metric: str, factor: float = 1, digits: int = 2) -> str:
+  """Return a metric of a row as text, with its standard error over several seeds."""
   value, error = row['metrics'].get(metric), row['se'].get(metric)
   if value is None:
     return '–'
@@ -35,77 +36,63 @@ def cell(row, metric, factor=1, digits=2) -> str:
   return f'{text} ± {factor * error:.{digits}f}' if error and row['seeds'] > 1 else text
 
 
-def shown(method, rows) -> list[tuple[str, dict]]:
-  """The student's rows by their titles: its average too where that is what the method leaves."""
-  found = [(f'`{method}`', rows['student'])]
+def students(method: str, found: list[dict]) -> list[tuple[str, dict]]:
+  """Return (title, row) of the student, and of its average if the method trains for that."""
+  shown = [(f'`{method}`', row) for row in rows.of_role(found, rows.STUDENT)]
   if method.startswith('latentbe'):
-    found.append((f'`{method}`, averaged', rows['student-averaged']))
-  return found
+    shown += [(f'`{method}`, averaged', row) for row in rows.of_role(found, rows.AVERAGED)]
+  return shown
 
 
-def better(member, student) -> bool:
-  """Whether the student's NLL is lower by more than twice the combined standard error."""
+def better(member: dict, student: dict) -> bool:
+  """Return whether the student's NLL is lower by more than two combined standard errors."""
   error = (student['se']['nll'] ** 2 + member['se']['nll'] ** 2) ** 0.5
   return member['metrics']['nll'] - student['metrics']['nll'] > 2 * error
 
 
-def table(runs: dict) -> str:
-  line = lambda title, row: (
-    f'| {title} | ' + ' | '.join(cell(row, *column[1:]) for column in COLUMNS) + ' |'
-  )
+def line(title: str, row: dict) -> str:
+  """Return a row of the table."""
+  return f'| {title} | ' + ' | '.join(cell(row, *column[1:]) for column in COLUMNS) + ' |'
+
+
+def table(runs: dict[str, list[dict]]) -> str:
+  """Return the table over {method: rows of its run}; all runs have one teacher."""
   first = next(iter(runs.values()))
-  ensemble = max((n for n in first if n.startswith('ensemble-')), key=lambda n: int(n[9:]))
+  (member,) = rows.of_role(first, rows.MEMBER)
+  ensemble = rows.largest_ensemble(first)
+  assert ensemble is not None
   lines = [
     '| model | ' + ' | '.join(title for title, *_ in COLUMNS) + ' |',
     '|---|' + '---:|' * len(COLUMNS),
-    line('one member', first['member']),
-    line(f'**ensemble of {ensemble[9:]}**', first[ensemble]),
+    line('one member', member),
+    line(f'**ensemble of {ensemble["size"]}**', ensemble),
   ]
-  lines += [line(*pair) for method, rows in runs.items() for pair in shown(method, rows)]
-  good = {m: better(rows['member'], shown(m, rows)[-1][1]) for m, rows in runs.items()}
-  name = lambda wanted: ', '.join(f'`{m}`' for m, is_good in good.items() if is_good == wanted)
+  won: dict[bool, list[str]] = {True: [], False: []}
+  for method, found in runs.items():
+    shown = students(method, found)
+    lines += [line(*pair) for pair in shown]
+    (member,) = rows.of_role(found, rows.MEMBER)
+    won[better(member, shown[-1][1])].append(f'`{method}`')
   return '\n'.join(lines) + (
-    '\n\nBetter than one member in NLL by more than twice the combined standard error: '
-    f'{name(True) or "none"}. Not so: {name(False) or "none"}.\n'
+    '\n\nBetter than one member in NLL by more than two combined standard errors: '
+    f'{", ".join(won[True]) or "none"}. Not better: {", ".join(won[False]) or "none"}.\n'
   )
 
 
 def between_marks(path: pathlib.Path, text: str) -> None:
+  """Replace the text between the marks in a file."""
   before, rest = path.read_text().split(BEGIN)
   path.write_text(before + BEGIN + '\n' + text + '\n' + END + rest.split(END)[1])
-
-
-def note_in_config(method, rows, seconds: float) -> None:
-  """Time and measured numbers as the last paragraph of the config file's docstring."""
-  path = ROOT / 'configs' / f'{method}_digits.py'
-  title, row = shown(method, rows)[-1]
-  which = 'the averaged network' if title.endswith('averaged') else 'the student'
-  note = (
-    f'Three students together on two busy CPU cores: {seconds:.0f} s. Measured (three seeds, '
-    f'{which}):\nACC {cell(row, "acc", 100)} %, NLL {cell(row, "nll", 1, 4)}; one member '
-    f'{cell(rows["member"], "nll", 1, 4)}.\n'
-  )
-  text = re.sub(r'\n\nThree students together[^"]*\n(?=""")', '\n', path.read_text(), count=1)
-  opening, docstring, code = text.split('"""', 2)
-  path.write_text(f'{opening}"""{docstring.rstrip()}\n\n{note}"""{code}')
 
 
 def main():
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--runs', type=pathlib.Path, default=pathlib.Path('runs/digits'))
   folder = parser.parse_args().runs
-  runs, seconds = {}, {}
-  for method in METHODS:
-    path = folder / method / 'results.json'
-    if path.exists():
-      results = json.loads(path.read_text())
-      runs[method] = {row['name']: row for row in results['rows']}
-      seconds[method] = results['timings']['student']
-  text = table(runs)
+  results = {method: load(folder / method) for method in METHODS}
+  text = table({method: found['rows'] for method, found in results.items() if found})
   for path in (ROOT / 'README.md', pathlib.Path(__file__).with_name('README.md')):
     between_marks(path, text)
-  for method, rows in runs.items():
-    note_in_config(method, rows, seconds[method])
   print(text)
 
 

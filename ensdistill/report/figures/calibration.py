@@ -1,4 +1,4 @@
-"""Is the confidence right, and does it find the errors?"""
+"""Calibration: whether the confidence is right, and whether it finds the errors."""
 
 import numpy as np
 
@@ -11,10 +11,12 @@ FEW = 10
 
 
 def reliability(context):
-  """Reliability before and after temperature. Each point is a bin of predictions: how often they
-  are right against how sure they are, with a 95 % interval; the diagonal is perfect. Bins of
-  fewer than ten predictions are faint. Below: how the predictions spread over the bins.
+  """Reliability before and after temperature scaling. Each point is a bin of predictions: their
+  accuracy against their mean confidence, with a 95 % interval. The diagonal is perfect. Bins of
+  fewer than ten predictions are faint. Below: the share of the predictions in each bin.
   """
+  if not context.has_classes:
+    return None
   names, y_B = context.main, context.dataset.test.y
   figure, axes = style.panels(
     2, len(names), height=1.75, sharex=True, sharey='row', height_ratios=(3, 1)
@@ -26,11 +28,11 @@ def reliability(context):
       (before, style.ORANGE, 'o', 'before temperature'),
       (after, style.BLUE, 's', 'after temperature'),
     ):
-      _points(upper, table, colour, marker, when, len(context.read(name, 'test')))
+      _points(upper, table, colour, marker, when, len(context.predictions(name, 'test')))
       share = table.count / table.count.sum()
       lower.stairs(share, np.append(table.lower, 1), color=colour, linewidth=1.2)
     first, second = (100 * context.metric(name, key) for key in ('ece', 'cece'))
-    title = f'{style.model_title(name)}\nECE {first:.2f} → {second:.2f} %'
+    title = f'{context.look(name).title}\nECE {first:.2f} → {second:.2f} %'
     upper.set(title=title, xlim=(0, 1.02), ylim=(0, 1.04))
     lower.set(xlabel='confidence', yscale='log', ylim=(1e-4, 1.5))
     style.log_axis(lower.yaxis)
@@ -42,23 +44,29 @@ def reliability(context):
 
 
 def _tables(context, name, y_B):
-  """Bins over all repeats of a model together, each repeat at its own fitted temperature."""
-  pairs = {'before': [], 'after': []}
-  for test, valid in zip(context.read(name, 'test'), context.read(name, 'valid')):
+  """Return the bins before and after temperature, over all repeats of a model together.
+
+  Each repeat has its own fitted temperature.
+  """
+  pairs: dict[str, list] = {'before': [], 'after': []}
+  for test, valid in zip(context.predictions(name, 'test'), context.predictions(name, 'valid')):
     log_probs_BK = test.log_probs_BK
     temperature = metrics.fit_temperature(valid.log_probs_BK, context.dataset.valid.y)
     correct_B = scoring.correct(log_probs_BK, y_B)
     soft_BK = metrics.apply_temperature(log_probs_BK, temperature)
     pairs['before'].append((np.exp(log_probs_BK.max(-1)), correct_B))
     pairs['after'].append((np.exp(soft_BK.max(-1)), correct_B))
-  joined = ([np.concatenate(part) for part in zip(*pair)] for pair in pairs.values())
-  return [calibration.bin_table(*pair, BINS, metrics.summary.ROUNDING) for pair in joined]
+  tables = []
+  for pair in pairs.values():
+    confidence, correct = (np.concatenate(part) for part in zip(*pair))
+    tables.append(calibration.bin_table(confidence, correct, BINS, metrics.summary.ROUNDING))
+  return tables
 
 
 def _points(axes, table, colour, marker, label, repeats):
-  """Bins with their intervals; those of few examples faint, and not joined by the line.
+  """Draw bins with their intervals; bins of few examples are faint, and the line skips them.
 
-  Repeats see the same examples, so together they count as one of them.
+  Repeats see the same examples, so all repeats together count as one.
   """
   for kept, settings in (
     (table.count >= FEW, dict(linewidth=1, label=label)),
@@ -72,7 +80,7 @@ def _points(axes, table, colour, marker, label, repeats):
 
 
 def interval(share, count, z=1.96):
-  """Wilson's 95 % interval of a share: low, high."""
+  """Return Wilson's 95 % interval of a share: low, high."""
   middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
   half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
   return middle - half, middle + half
@@ -86,9 +94,9 @@ _SCORES = {
 
 
 def rejection(context):
-  """Error that is left when the most uncertain predictions are handed to an oracle. The dashed line
-  rejects all errors first, the dotted one blindly; PRR, in percent, is how far a curve comes from
-  the dotted towards the dashed one.
+  """Error that remains after the most uncertain predictions are rejected. The dashed line rejects
+  all errors first, the dotted line rejects at random. PRR, in percent, says how far a curve lies
+  from the dotted towards the dashed line.
   """
   names = context.main
   if all(loss.min() == loss.max() for name in names for loss in context.losses(name)):
@@ -103,28 +111,27 @@ def rejection(context):
     for kind, line in (('random', ':'), ('oracle', '--')):
       y = getattr(curve, kind)
       ax.plot(100 * curve.rejected, y, line, color=style.GREY, linewidth=1, label=kind)
-    ax.set(title=f'{style.model_title(name)}\nPRR {prr}', xlabel='rejected, %')
+    ax.set(title=f'{context.look(name).title}\nPRR {prr}', xlabel='rejected, %')
   most = max(curve.random[0] for found in curves.values() for curve in found.values())
   axes[0, 0].set(xlim=(0, _end(curves)), ylim=(0, 1.05 * most))
-  regression = context.dataset.family == 'gaussian'
-  axes[0, 0].set_ylabel('squared error left' if regression else 'error left, % of all')
+  axes[0, 0].set_ylabel('error left, % of all' if context.has_classes else 'squared error left')
   style.legend_below(figure, max(axes[0], key=lambda ax: len(ax.lines)), columns=5)
   return figure
 
 
 def _rejections(context, name):
-  """{score: its rejection curve, the mean over the model's repeats}; errors in percent."""
-  scale = 1 if context.dataset.family == 'gaussian' else 100
+  """Return {score: rejection curve, the mean over the model's repeats}; 0-1 errors in percent."""
+  scale = 100 if context.has_classes else 1
   losses, found = [scale * loss for loss in context.losses(name)], {}
   for kind in _SCORES if context.knows(name) else ('total',):
-    scores = [read.uncertainties[kind] for read in context.read(name, 'test')]
+    scores = [p.uncertainties[kind] for p in context.predictions(name, 'test')]
     curves = [metrics.rejection_curve(s, l) for s, l in zip(scores, losses)]
     found[kind] = metrics.uncertainty.Rejection(*(np.mean(part, 0) for part in zip(*curves)))
   return found
 
 
 def _end(curves):
-  """Percent rejected where little is left of any error, so that its fall fills the picture."""
+  """Return the percent rejected at which little error is left, so the curves fill the picture."""
   ends = [
     curve.rejected[np.argmax(curve.model <= 0.03 * curve.model[0])]
     for found in curves.values()

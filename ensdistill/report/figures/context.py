@@ -1,18 +1,20 @@
-"""What pictures are drawn from, and the arrays that several of them read, computed once."""
+"""The data of all pictures, and the arrays that several pictures need, computed once."""
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ensdistill import metrics
+from ensdistill import families, metrics
+from ensdistill.evaluation.rows import ENSEMBLE, MEMBER, STUDENTS
 from ensdistill.metrics import entropies, scoring
-from ensdistill.report import probes as probes_lib
+from ensdistill.report.figures import style
+from ensdistill.report.probes import Probes
 
 
-class Read(NamedTuple):
+class Predictions(NamedTuple):
   """One model's predictions on one set."""
 
-  log_probs_BK: np.ndarray | None  # None for regressors
+  log_probs_BK: np.ndarray | None  # None for regression
   uncertainties: dict[str, np.ndarray]  # 'total', 'data', 'knowledge': [B]
 
 
@@ -21,66 +23,85 @@ class Context:
 
   def __init__(self, dataset, rows, models, probes=None):
     self.dataset = dataset
+    self.has_classes = families.FAMILIES[dataset.family].has_classes
     self.rows = {row['name']: row for row in rows}
-    self.models = {model.name: model.repeats for model in models}
-    self.probes = probes or probes_lib.Probes()
-    self._read: dict[tuple, list[Read]] = {}
+    self.models = {model.name: model for model in models}
+    self.probes = probes or Probes()
+    self._predictions: dict[tuple[str, str], list[Predictions]] = {}
+
+  def _of_role(self, *roles: str) -> list[str]:
+    return [name for name, model in self.models.items() if model.role in roles]
 
   @property
-  def ensembles(self) -> list[str]:
-    return [name for name in self.models if name.startswith('ensemble-')]
+  def member(self) -> str:
+    """The name of the single member."""
+    return self._of_role(MEMBER)[0]
 
   @property
   def ensemble(self) -> str | None:
     """The name of the ensemble of all members; None where the teacher is one network."""
-    return self.ensembles[-1] if self.ensembles else None
+    return max(self._of_role(ENSEMBLE), key=lambda name: self.models[name].size, default=None)
 
   @property
   def students(self) -> list[str]:
-    return [name for name in self.models if name.startswith('student')]
+    """The names of the student's views."""
+    return self._of_role(*STUDENTS)
 
   @property
   def main(self) -> list[str]:
     """The models that most pictures compare: one member, the whole ensemble, the students."""
-    return ['member', *filter(None, [self.ensemble]), *self.students]
+    return [self.member, *filter(None, [self.ensemble]), *self.students]
+
+  @property
+  def unit(self) -> str:
+    """The unit of uncertainties."""
+    return 'nats' if self.has_classes else 'variance'
+
+  def look(self, name: str) -> style.Look:
+    """Return colour, marker and title of a model."""
+    return style.look(self.models[name].role, self.models[name].size)
 
   def metric(self, name: str, key: str) -> float | None:
+    """Return a metric of a model's row."""
     return self.rows[name]['metrics'].get(key)
 
   def sets(self, prefix: str) -> list[str]:
-    return [s for s in self.models['member'][0] if s.startswith(prefix)]
+    """Return the names of the evaluated sets that start with this prefix."""
+    return [s for s in self.models[self.member].repeats[0] if s.startswith(prefix)]
 
-  def read(self, name: str, set_name: str) -> list[Read]:
-    """A model's predictions on a set, one entry for each repeat (member, or student's seed)."""
+  def distributions(self, name: str, set_name: str) -> list[Any]:
+    """Return a model's predictive distributions on a set, one per repeat (member or seed)."""
+    return [repeat[set_name] for repeat in self.models[name].repeats]
+
+  def predictions(self, name: str, set_name: str) -> list[Predictions]:
+    """Return a model's predictions on a set as arrays, one entry per repeat."""
     key = name, set_name
-    if key not in self._read:
-      self._read[key] = [read(repeat[set_name]) for repeat in self.models[name]]
-    return self._read[key]
+    if key not in self._predictions:
+      self._predictions[key] = [self.arrays(p) for p in self.distributions(name, set_name)]
+    return self._predictions[key]
+
+  def arrays(self, distribution) -> Predictions:
+    """Return a predictive distribution as arrays on the host."""
+    if self.has_classes:
+      return Predictions(*entropies.log_probs_and_uncertainties(distribution))
+    return Predictions(None, metrics.regression.uncertainties(distribution))
 
   def uncertainty(self, name: str, set_name: str, kind: str) -> np.ndarray:
-    """Of all repeats, one after the other."""
-    return np.concatenate([r.uncertainties[kind] for r in self.read(name, set_name)])
+    """Return an uncertainty on a set, all repeats one after the other."""
+    return np.concatenate([p.uncertainties[kind] for p in self.predictions(name, set_name)])
 
   def losses(self, name: str) -> list[np.ndarray]:
-    """What rejecting an example spares: its 0-1 error, or its squared error; one [B] a repeat."""
+    """Return what rejecting a test example saves, [B] per repeat: 0-1 error or squared error."""
     x, y = self.dataset.test.x, self.dataset.test.y
     assert len(x) == len(y)
-    if self.dataset.family == 'categorical':
-      return [~scoring.correct(r.log_probs_BK, y) * 1.0 for r in self.read(name, 'test')]
-    return [metrics.regression.squared_errors(r['test'], y) for r in self.models[name]]
+    if self.has_classes:
+      return [~scoring.correct(p.log_probs_BK, y) * 1.0 for p in self.predictions(name, 'test')]
+    return [metrics.regression.squared_errors(p, y) for p in self.distributions(name, 'test')]
 
   def pits(self, name: str) -> list[np.ndarray]:
-    """Of a regressor on the test set, [B, D] of each repeat."""
-    y = self.dataset.test.y
-    return [metrics.pit(repeat['test'], y) for repeat in self.models[name]]
+    """Return the PIT of a regressor on the test set, [B, D] per repeat."""
+    return [metrics.pit(p, self.dataset.test.y) for p in self.distributions(name, 'test')]
 
   def knows(self, name: str) -> bool:
-    """Does the model tell knowledge from data uncertainty at all? A single network does not."""
+    """Return whether the model has knowledge uncertainty at all; a single network has none."""
     return float(self.uncertainty(name, 'test', 'knowledge').max()) > 1e-9
-
-
-def read(predictive: Any) -> Read:
-  """A predictive distribution of either family as arrays on the host."""
-  if hasattr(predictive, 'log_probs'):
-    return Read(*entropies.log_probs_and_uncertainties(predictive))
-  return Read(None, metrics.regression.uncertainties(predictive))

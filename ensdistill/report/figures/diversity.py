@@ -1,30 +1,30 @@
-"""How the members differ, and what the student makes of it."""
+"""Disagreement of the members, in the ensemble and in the student."""
 
 import numpy as np
 
 from ensdistill import predictive
-from ensdistill.metrics import diversity as measures
 from ensdistill.metrics.arrays import softmax
+from ensdistill.metrics.diversity import possible
 from ensdistill.report.figures import style
 
 
 def pairwise(log_probs_BMK) -> np.ndarray:
-  """Mean KL(p_i || p_j) over examples: [M, M]."""
+  """Return the mean KL(p_i || p_j) over examples: [M, M]."""
   log_probs_BMK, probs_BMK = softmax(log_probs_BMK)
-  log_probs_BMK = measures.possible(log_probs_BMK)
+  log_probs_BMK = possible(log_probs_BMK)
   own_M = np.einsum('bmk,bmk->m', probs_BMK, log_probs_BMK)
   cross_MM = np.einsum('bik,bjk->ij', probs_BMK, log_probs_BMK)
   return np.maximum(own_M[:, None] - cross_MM, 0) / len(log_probs_BMK)
 
 
 def diversity(context):
-  """How much each pair of members disagrees on the test set: mean KL(i || j) in nats, row i against
-  column j, on one colour scale for all. A student whose heat map is as bright as the ensemble's
-  kept its disagreement.
+  """Disagreement of each pair of members on the test set: mean KL(i || j) in nats, row i against
+  column j, on one colour scale. If the student's heat map is as bright as the ensemble's, it has
+  kept the ensemble's disagreement.
   """
   found = {}
   for name in [context.ensemble, *context.students]:
-    p = context.models[name][0]['test'] if name else None
+    p = context.distributions(name, 'test')[0] if name else None
     if isinstance(p, predictive.Mixture) and p.log_probs_BMK.shape[1] > 1:
       found[name] = pairwise(p.log_probs_BMK)
   if not found:
@@ -35,7 +35,7 @@ def diversity(context):
     members = len(kl_MM)
     image = ax.imshow(kl_MM, vmin=0, vmax=top)
     mean = kl_MM.sum() / (members * (members - 1))
-    ax.set(title=f'{style.model_title(name)}: mean {mean:.3f}', xlabel='member j')
+    ax.set(title=f'{context.look(name).title}: mean {mean:.3f}', xlabel='member j')
     ticks = np.arange(0, members, -(-members // 12))
     ax.set(xticks=ticks, yticks=ticks, xticklabels=ticks + 1, yticklabels=ticks + 1)
     ax.spines[:].set_visible(False)
@@ -49,11 +49,11 @@ def diversity(context):
 
 
 def simplex(context):
-  """Three inputs in the simplex of the three classes: where the members put their predictions
-  (triangles) and where the student's distribution does (dots: draws from its Dirichlet, or its own
-  members). A good student is as narrow, and as wide, as the ensemble.
+  """Predictions for three inputs in the simplex of the three classes: the ensemble's members
+  (triangles) and the student's distribution (dots: draws from its Dirichlet, or its own members).
+  The dots of a good student spread as far as the triangles.
   """
-  if context.dataset.targets != 3 or not context.ensemble:
+  if not context.has_classes or context.dataset.targets != 3 or not context.ensemble:
     return None
   student = context.students[0]
   chosen = _chosen(context)
@@ -61,8 +61,8 @@ def simplex(context):
   classes = context.dataset.classes or ('class 0', 'class 1', 'class 2')
   for ax, (title, set_name, i) in zip(axes[0], chosen):
     _triangle(ax, classes)
-    theirs = np.exp(np.asarray(context.models[context.ensemble][0][set_name].log_probs_BMK)[i])
-    ours = draws(context.models[student][0][set_name], i)
+    theirs = _members(context.distributions(context.ensemble, set_name)[0], i)
+    ours = draws(context.distributions(student, set_name)[0], i)
     few = len(ours) <= len(theirs)
     ax.plot(
       *corners(ours).T,
@@ -73,7 +73,7 @@ def simplex(context):
       markeredgewidth=0,
       rasterized=True,
       zorder=3,
-      label=style.model_title(student),
+      label=context.look(student).title,
     )
     ax.plot(
       *corners(theirs).T,
@@ -90,8 +90,8 @@ def simplex(context):
 
 
 def _chosen(context):
-  """(title, set, index): a sure one, one where classes overlap, one that members disagree on."""
-  unsure = context.read(context.ensemble, 'test')[0].uncertainties
+  """Return (title, set, index) of three inputs: certain, overlapping classes, disagreement."""
+  unsure = context.predictions(context.ensemble, 'test')[0].uncertainties
   ratio = unsure['data'] - 3 * unsure['knowledge']
   found = [
     ('the surest test input', 'test', int(unsure['total'].argmin())),
@@ -99,21 +99,26 @@ def _chosen(context):
     ('most knowledge uncertainty', 'test', int(unsure['knowledge'].argmax())),
   ]
   for name in context.sets('ood/')[:1]:
-    far = context.read(context.ensemble, name)[0].uncertainties['knowledge']
+    far = context.predictions(context.ensemble, name)[0].uncertainties['knowledge']
     found[2] = ('most knowledge uncertainty, OOD', name, int(far.argmax()))
   return found
 
 
 def draws(p, i, count=600, seed=0) -> np.ndarray:
-  """Points [N, 3] of one example's distribution: a mixture's members, or draws from a Dirichlet."""
+  """Return points [N, 3] of an example's distribution: a mixture's members, or Dirichlet draws."""
   if isinstance(p, predictive.Mixture):
-    return np.exp(np.asarray(p.log_probs_BMK)[i])
+    return _members(p, i)
   alpha_K = np.exp(np.clip(np.asarray(p.log_alpha_BK, np.float64)[i], -4, 30))
   return np.random.default_rng(seed).dirichlet(alpha_K, count)
 
 
+def _members(mixture, i) -> np.ndarray:
+  """Return the members' probabilities [M, K] of one example."""
+  return np.exp(np.asarray(mixture.log_probs_BMK)[i])
+
+
 def corners(probs_N3) -> np.ndarray:
-  """Barycentric to plane coordinates: [N, 3] -> [N, 2]."""
+  """Return barycentric coordinates [N, 3] as coordinates of the plane [N, 2]."""
   return probs_N3 @ np.array([[0, 0], [1, 0], [0.5, 3**0.5 / 2]])
 
 

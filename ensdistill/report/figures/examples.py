@@ -1,15 +1,16 @@
-"""A sheet of examples: what comes out of a data set before any network has seen it."""
+"""A sheet of examples of a data set, as the network gets them."""
 
 import numpy as np
 
+from ensdistill import families
 from ensdistill.report.figures import style
 
-_MOST = 12  # columns of a table that are drawn
-_WIDTH = 5.0  # inches that a title needs
+_MOST = 12  # drawn columns of a table
+_WIDTH = 5.0  # width of a title in inches
 
 
 def images(rows, names, title: str):
-  """A row of images [N, H, W, C] in [0, 1] for each name."""
+  """Return a figure with a row of images [N, H, W, C] in [0, 1] for each name."""
   count = max(len(row) for row in rows)
   height, width = rows[0].shape[1:3]
   gap = max(width // 16, 1)
@@ -32,13 +33,13 @@ def images(rows, names, title: str):
 
 
 def columns(x, y, dataset, title: str):
-  """The distribution of every input of a table, standardised, and of its target; by class."""
+  """Return histograms of a table's standardised inputs by class, or of inputs and targets."""
   x = (x - np.asarray(dataset.mean)[None]) / np.asarray(dataset.std)[None]
   shown = min(x.shape[1], _MOST)
   names = list(dataset.columns or map(str, range(x.shape[1])))[:shown]
   values = list(x.T[:shown])
-  family = None if y is None else dataset.family
-  if family == 'gaussian':
+  has_classes = y is not None and families.FAMILIES[dataset.family].has_classes
+  if y is not None and not has_classes:
     names += ['target' if y.shape[1] == 1 else f'target {i}' for i in range(y.shape[1])]
     values += list(y.T)
   across = min(len(values), 4)
@@ -47,7 +48,7 @@ def columns(x, y, dataset, title: str):
   )
   for ax, name, column in zip(axes.flat, names, values):
     bins = np.histogram_bin_edges(column, 30)
-    if family == 'categorical' and dataset.targets <= len(style.CYCLE):
+    if has_classes and dataset.targets <= len(style.CYCLE):
       for label, hue in zip(range(dataset.targets), style.CYCLE):
         of_class = dataset.classes[label] if dataset.classes else f'class {label}'
         ax.hist(column[y == label], bins, histtype='step', color=hue, label=of_class)

@@ -1,4 +1,4 @@
-"""Inputs as the student saw them: clean, and moved by the run's perturbation."""
+"""Inputs before and after the run's perturbation."""
 
 import numpy as np
 
@@ -6,19 +6,19 @@ from ensdistill.report.figures import style
 
 
 def perturbed(context):
-  """Where the perturbation moves test inputs: clean, moved, and their difference magnified to full
-  contrast (red up, blue down). The numbers are the ensemble's knowledge uncertainty of each input.
+  """Test inputs before and after the perturbation, and their difference, magnified to full contrast
+  (red up, blue down). The numbers are the ensemble's knowledge uncertainty of each input.
   """
   probe = context.probes.moved
   if probe is None:
     return None
   shape = probe.clean.shape[1:]
   if len(shape) == 3 and shape[2] in (1, 3):
-    return _images(probe, context.dataset)
+    return _images(probe, context)
   return _arrows(probe, context.dataset) if shape == (2,) else None
 
 
-def _images(probe, dataset):
+def _images(probe, context):
   difference = (probe.moved - probe.clean).mean(-1)
   top = float(np.abs(difference).max()) or 1.0
   times = f'{1 / top:.0f} ×' if top < 0.5 else f'{1 / top:.1f} ×'
@@ -38,17 +38,18 @@ def _images(probe, dataset):
       ax.text(-0.05, -0.03, 'knowledge', ha='right', va='bottom', size=8, color=style.GREY)
     ax.set(xlim=(0, 1.1 * count - 0.1), ylim=(1, 0), aspect='equal')
     ax.spines[:].set_visible(False)
-  for i, title in enumerate(_titles(dataset, count)):
+  for i, title in enumerate(_titles(context, count)):
     axes[0, 0].text(1.1 * i + 0.5, -0.22, title, ha='center', va='bottom', size=8)
-  if dataset.family == 'categorical':
+  if context.has_classes:
     axes[0, 0].text(-0.05, -0.22, 'label', ha='right', va='bottom', size=8, color=style.GREY)
   return figure
 
 
-def _titles(dataset, count: int) -> list[str]:
-  """What the first test inputs show."""
-  if dataset.family != 'categorical':
+def _titles(context, count: int) -> list[str]:
+  """Return the labels of the first test inputs, or their numbers where there are no classes."""
+  if not context.has_classes:
     return [f'input {i + 1}' for i in range(count)]
+  dataset = context.dataset
   names = dataset.classes or [f'class {k}' for k in range(dataset.targets)]
   labels = [str(names[y]) for y in dataset.test.y[:count]]
   return [label if len(label) <= 14 else label[:13] + '…' for label in labels]

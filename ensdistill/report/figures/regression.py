@@ -1,4 +1,4 @@
-"""Regression: what is predicted along the input, and whether its intervals hold what they say."""
+"""Regression: predictions along the input, and calibration of their intervals."""
 
 import numpy as np
 
@@ -6,26 +6,26 @@ from ensdistill import metrics
 from ensdistill.metrics.distributions import host
 from ensdistill.report.figures import calibration, style
 
-TARGETS = 3  # at most so many rows of bands
+TARGETS = 3  # most rows of bands
 LEVELS = np.linspace(0.05, 0.95, 19)
-SHARP = (50, 90, 95)  # levels whose widths are among the metrics
-WIDTH = 2  # of a band, in standard deviations to either side
+SHARP = (50, 90, 95)  # levels of the metrics sharpness_<level>
+WIDTH = 2  # half the width of a band, in standard deviations
 
 
 def bands(context):
-  """Predictions along the input: the mean, and two standard deviations of data uncertainty (noise)
-  and of knowledge uncertainty (disagreement) around it, with the training points. Knowledge
-  uncertainty should be narrow at the points and open where there are none; a good student's bands
-  are the ensemble's.
+  """Predictions along the input, with the training points: the mean, and two standard deviations of
+  data uncertainty (noise) and of knowledge uncertainty (disagreement) on either side. Knowledge
+  uncertainty should be narrow near the points and wide where there are none. The bands of a good
+  student match the ensemble's.
   """
   line = context.probes.line
-  if line is None or context.dataset.family != 'gaussian':
+  if line is None or context.has_classes:
     return None
   train, found = context.dataset.train, {n: host(p) for n, p in line.predictives.items()}
   rows = min(context.dataset.targets, TARGETS)
   figure, axes = style.panels(rows, len(found), width=3.9, height=2.9, sharex=True, sharey='row')
   for column, (name, p) in zip(axes.T, found.items()):
-    column[0].set_title(style.model_title(name))
+    column[0].set_title(context.look(name).title)
     for d, ax in enumerate(column):
       _bands(ax, line.x[:, 0], p.mean()[:, d], p.data()[:, d], p.knowledge()[:, d])
       ax.plot(
@@ -51,7 +51,7 @@ def _bands(ax, x, mean, data, knowledge):
 
 
 def _span(y, found, d):
-  """Limits that show the points and the bands, but of bands that explode no more than that."""
+  """Return limits that show the points and the bands; very wide bands are cut."""
   low, high = y.min(), y.max()
   reach = high - low
   for p in found.values():
@@ -61,41 +61,47 @@ def _span(y, found, d):
 
 
 def pit(context):
-  """Where the targets fall in their predicted distributions (probability integral transform): flat
-  is calibrated, a hill means predictions too wide, a valley too narrow, a slope a bias. The grey
-  band holds 95 % of what chance does to a flat one.
+  """Position of the targets in their predicted distributions (probability integral transform). A
+  flat histogram is calibrated. A hill means that predictions are too wide, a valley that they are
+  too narrow, a slope that they are biased. The grey band covers 95 % of a flat histogram's noise.
   """
+  if context.has_classes:
+    return None
   names = context.main
   figure, axes = style.panels(1, len(names), height=2.4, sharex=True, sharey=True)
   for ax, name in zip(axes[0], names):
     values = np.concatenate([u.ravel() for u in context.pits(name)])
-    single = context.dataset.test.y.size  # repeats see the same targets: chance is that of one
+    single = context.dataset.test.y.size  # repeats see the same targets, so they count once
     bins = int(np.clip(single // 20, 5, 20))
     share = 1 / bins
     low, high = calibration.interval(np.array([share]), single)
     ax.axhspan(bins * low[0], bins * high[0], color=style.PALE, linewidth=0)
     ax.axhline(1, color=style.GREY, linewidth=0.8)
+    colour = context.look(name).colour
     density, edges = np.histogram(values, bins, (0, 1), density=True)
-    ax.stairs(density, edges, color=style.model_colour(name), fill=True, alpha=0.45)
-    ax.stairs(density, edges, color=style.model_colour(name), linewidth=1)
+    ax.stairs(density, edges, color=colour, fill=True, alpha=0.45)
+    ax.stairs(density, edges, color=colour, linewidth=1)
     error = context.metric(name, 'calibration_error')
-    ax.set(title=f'{style.model_title(name)}\ncalibration error {error:.3f}', xlim=(0, 1))
+    ax.set(title=f'{context.look(name).title}\ncalibration error {error:.3f}', xlim=(0, 1))
     ax.set(xlabel='predicted P(target ≤ y)', xticks=(0, 0.5, 1))
   axes[0, 0].set(ylabel='density', ylim=(0, None))
   return figure
 
 
 def coverage(context):
-  """How many targets their central intervals hold, against how many they should: below the diagonal
-  the model is too sure. Beside it, how wide those intervals are: of two models with the right
-  coverage the narrower one knows more.
+  """Share of the targets inside their central intervals, against the intervals' level: below the
+  diagonal the model is overconfident. Right: mean width of the intervals. Of two models with the
+  right coverage, the one with narrower intervals is better.
   """
+  if context.has_classes:
+    return None
   figure, ((left, right),) = style.panels(1, 2, width=3.5, height=2.9)
   left.plot([0, 100], [0, 100], color=style.PALE, linewidth=1, zorder=0)
   for name in context.main:
-    settings = dict(color=style.model_colour(name), marker=style.model_marker(name), markersize=3)
+    look = context.look(name)
+    settings = dict(color=look.colour, marker=look.marker, markersize=3)
     shares = [metrics.regression.covered(u, LEVELS) for u in context.pits(name)]
-    left.plot(100 * LEVELS, 100 * np.mean(shares, 0), label=style.model_title(name), **settings)
+    left.plot(100 * LEVELS, 100 * np.mean(shares, 0), label=context.look(name).title, **settings)
     right.plot(SHARP, [context.metric(name, f'sharpness_{level}') for level in SHARP], **settings)
   left.set(xlabel='interval, %', ylabel='targets within, %', xlim=(0, 100), ylim=(0, 102))
   right.set(xlabel='interval, %', ylabel='mean width', xticks=SHARP, ylim=(0, None))

@@ -1,4 +1,4 @@
-"""How unsure are the models in and out of distribution?"""
+"""Uncertainty in and out of distribution."""
 
 import numpy as np
 
@@ -10,8 +10,7 @@ BINS = 40
 
 def ood(context):
   """Knowledge and total uncertainty in and out of distribution: the ensemble upwards, the student
-  downwards, on one axis. The further apart the two colours, the better the OOD set is told from the
-  test set (AUROC).
+  downwards. The further apart the two colours, the better the model detects OOD inputs (AUROC).
   """
   sets = context.sets('ood/')
   if not sets or not context.ensemble or not context.students:
@@ -33,6 +32,7 @@ def ood(context):
 
 
 def _mirrored(ax, context, pair, kind, name):
+  """Draw the histograms of two models, the first upwards, the second downwards."""
   values = {
     (model, where): context.uncertainty(model, where, kind)
     for model in pair
@@ -51,27 +51,33 @@ def _mirrored(ax, context, pair, kind, name):
   if edges[0] > 0:
     ax.set_xscale('log')
     style.log_axis(ax.xaxis)
-  ax.set(xlabel=f'{kind} uncertainty{_unit(context)}', xlim=(edges[0], edges[-1]))
+  unit = ', nats' if context.has_classes else ' (variance)'
+  ax.set(xlabel=f'{kind} uncertainty{unit}', xlim=(edges[0], edges[-1]))
   low, high = ax.get_ylim()
   ax.set_ylim(min(low, -high / 3) * 1.3, high * 1.3)
-  ax.yaxis.set_major_formatter(lambda value, _: f'{abs(value):g}')
+  ax.yaxis.set_major_formatter(_without_sign)
   box = dict(facecolor='white', alpha=0.7, linewidth=0, pad=1)
   for model, height, align in ((pair[0], 0.97, 'top'), (pair[1], 0.03, 'bottom')):
     text = _words(context, model, kind, name)
     ax.text(0.02, height, text, transform=ax.transAxes, va=align, size=8, bbox=box)
 
 
+def _without_sign(value, _):
+  return f'{abs(value):g}'
+
+
 def _words(context, model, kind, name):
-  title = style.model_title(model)
+  """Return the title of a model and its AUROC."""
+  title = context.look(model).title
   if kind == 'knowledge' and not context.knows(model):
     return f'{title}: has no knowledge\nuncertainty (one network)'
-  pairs = zip(context.read(model, 'test'), context.read(model, name))  # of each repeat
+  pairs = zip(context.predictions(model, 'test'), context.predictions(model, name))
   aurocs = [metrics.auroc(a.uncertainties[kind], b.uncertainties[kind]) for a, b in pairs]
   return f'{title}\nAUROC {np.mean(aurocs):.3f}'
 
 
 def _edges(x):
-  """Bins on a logarithmic axis where values span orders of magnitude, else on a linear one."""
+  """Return the edges of bins, logarithmic where values span orders of magnitude."""
   low, high = np.quantile(x, [0.005, 1])
   if high <= 0:
     return np.linspace(0, 1, BINS + 1)
@@ -79,7 +85,3 @@ def _edges(x):
   if high / low > 30:
     return np.geomspace(low, high, BINS + 1)
   return np.linspace(0, high, BINS + 1)
-
-
-def _unit(context):
-  return ', nats' if context.dataset.family == 'categorical' else ' (variance)'

@@ -1,0 +1,54 @@
+"""Pictures, texts and hyper-parameters come back from TensorBoard's event files."""
+
+import io
+
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboard.plugins.hparams import metadata as hparams_metadata
+
+
+@pytest.mark.parametrize('channels', [1, 3, 4])
+def test_images_come_back(writer, tmp_path, channels, reader):
+  picture = np.random.default_rng(0).integers(0, 256, (5, 7, channels), np.uint8)
+  writer.image('inputs/clean', jnp.asarray(picture), 4)
+  (event,) = reader.events(tmp_path, 'report').Images('inputs/clean')
+  assert (event.step, event.height, event.width) == (4, 5, 7)
+  seen = np.asarray(Image.open(io.BytesIO(event.encoded_image_string)))
+  np.testing.assert_array_equal(seen.reshape(picture.shape), picture)
+
+
+@pytest.mark.parametrize(
+  'array', [np.zeros((4, 4, 3)), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 2), np.uint8)]
+)
+def test_what_is_no_picture_is_refused(writer, array):
+  with pytest.raises(ValueError, match='x is .*: a picture must be uint8'):
+    writer.image('x', array)
+
+
+def test_text_comes_back(writer, tmp_path, reader):
+  writer.text('table', '| ä | b |', stage='student')
+  (event,) = reader.events(tmp_path, 'student').Tensors('table')
+  assert event.tensor_proto.string_val[0].decode() == '| ä | b |'
+
+
+def test_hyperparameters_and_final_metrics_come_back(writer, tmp_path, reader):
+  config = ml_collections.ConfigDict(
+    {'student': {'kind': 'single', 'members': 4}, 'rate': 0.1, 'flip': False, 'shape': (8, 8)}
+  )
+  config.nothing = None
+  writer.hparams({'old': 1}, {'old': 1.0})
+  writer.hparams(config, {'student/acc': jnp.float32(0.5), 'ensemble-4/nll': 0.25, 'none': None})
+  found = reader.events(tmp_path, 'final')
+  assert found.Tags()['scalars'] == ['final/ensemble-4/nll', 'final/student/acc']
+  assert found.Scalars('final/student/acc')[0].value == 0.5
+  content = found.SummaryMetadata(hparams_metadata.SESSION_START_INFO_TAG).plugin_data.content
+  start = hparams_metadata.parse_session_start_info_plugin_data(content)
+  seen = {name: getattr(v, v.WhichOneof('kind')) for name, v in start.hparams.items()}
+  wanted = {'student.kind': 'single', 'student.members': 4, 'rate': 0.1, 'flip': False}
+  assert seen == wanted | {'shape': '(8, 8)', 'nothing': 'None'}
+  content = found.SummaryMetadata(hparams_metadata.SESSION_END_INFO_TAG).plugin_data.content
+  end = hparams_metadata.parse_session_end_info_plugin_data(content)
+  assert end.status == 1 and end.end_time_secs >= start.start_time_secs

@@ -1,0 +1,207 @@
+"""Pictures show their numbers, and only the pictures that apply are drawn."""
+
+import dataclasses
+
+import numpy as np
+from reports import SETS, comparison, context, flat_dataset, model, row_of, seen_by
+from scipy import special
+
+from ensdistill import compare, metrics, predictive
+from ensdistill.data.dataset import Split
+from ensdistill.report import columns, figures
+from ensdistill.report.figures import diversity, plane, quality, style
+
+
+def test_every_picture_is_drawn_and_not_empty(dataset, compared):
+  flat = flat_dataset(dataset)
+  seen = seen_by(dataset)
+  applies = {*figures.FIGURES} - {'bands', 'pit', 'coverage'}
+  for name in figures.FIGURES:
+    inputs = flat if name == 'input_plane' else dataset
+    figure = figures.draw(name, context(inputs, compared, seen))
+    assert (figure is not None) == (name in applies), name
+    if figure is None:
+      continue
+    drawn = [ax for ax in figure.axes if ax.get_label() != '<colorbar>']
+    assert all(ax.lines or ax.images or ax.patches or ax.collections for ax in drawn), name
+    assert len(figures.caption(name)) > 60, name
+  assert figures.draw('perturbed_inputs', context(flat, compared, seen_by(flat))).axes[0].has_data()
+
+
+def test_pictures_that_do_not_apply_are_left_out(dataset):
+  compared = comparison(dataset, 'single', shifts=False)
+  alone = compared._replace(models=[compared.models[0], compared.models[-1]])
+  no_ood = [
+    m._replace(repeats=[{k: v for k, v in r.items() if not k.startswith('ood')} for r in m.repeats])
+    for m in compared.models
+  ]
+  assert figures.draw('shift', context(dataset, compared)) is None
+  assert figures.draw('input_plane', context(dataset, compared)) is None
+  assert figures.draw('perturbed_inputs', context(dataset, compared)) is None
+  assert figures.draw('diversity', context(dataset, alone)) is None
+  assert figures.draw('simplex', context(dataset, alone)) is None
+  assert figures.draw('out_of_distribution', context(dataset, alone)) is None
+  without = compared._replace(models=no_ood)
+  assert figures.draw('out_of_distribution', context(dataset, without)) is None
+  many = dataclasses.replace(dataset, targets=4)
+  assert figures.draw('simplex', context(many, compared)) is None
+
+
+def test_reliability_shows_the_bins_of_ece(dataset, compared):
+  figure = figures.draw('reliability', context(dataset, compared))
+  ensemble = figure.axes[1]
+  p = np.asarray(compared.models[2].repeats[0]['test'].log_probs())
+  table = metrics.reliability(p, dataset.test.y)
+  x, y = ensemble.containers[0].lines[0].get_data()
+  faint = ensemble.containers[1].lines[0].get_xydata()
+  shown = np.concatenate([np.stack([x, y], 1), faint])
+  expected = np.stack([table.confidence, table.accuracy], 1)[table.count > 0]
+  np.testing.assert_allclose(shown[shown[:, 0].argsort()], expected, rtol=1e-5)
+  assert len(faint) == ((table.count > 0) & (table.count < 10)).sum() > 0
+  ece = 100 * compared.rows[2]['metrics']['ece']
+  assert f'ECE {ece:.2f} →' in ensemble.get_title()
+
+
+def test_histograms_count_every_example(dataset, compared):
+  """The ensemble has two sets upwards, the student two downwards; each sums to 100 percent."""
+  figure = figures.draw('out_of_distribution', context(dataset, compared))
+  for ax in figure.axes:
+    filled = [p.get_data().values for p in ax.patches if p.get_fill()]
+    np.testing.assert_allclose([v.sum() for v in filled], [100, 100, -100, -100], rtol=1e-9)
+  models = compared.models
+  scores = [
+    np.asarray(models[2].repeats[0][s].knowledge(), np.float64) for s in ('test', 'ood/far')
+  ]
+  assert f'AUROC {metrics.auroc(*scores):.3f}' in figure.axes[0].texts[0].get_text()
+
+
+def test_a_student_without_knowledge_is_said_to_have_none(dataset):
+  figure = figures.draw('out_of_distribution', context(dataset, comparison(dataset, 'single')))
+  assert 'no knowledge' in figure.axes[0].texts[1].get_text()
+  assert 'AUROC' in figure.axes[1].texts[1].get_text()
+
+
+def test_rejection_starts_at_the_error_and_ends_with_the_oracle_below(dataset, compared):
+  figure = figures.draw('rejection', context(dataset, compared))
+  for ax, name in zip(figure.axes, ('member', 'ensemble-3', 'student')):
+    row = next(r for r in compared.rows if r['name'] == name)
+    lines = {line.get_label(): line.get_ydata() for line in ax.lines}
+    error = 100 * (1 - row['metrics']['acc'])
+    assert all(np.isclose(lines[k][0], error) for k in ('total uncertainty', 'random', 'oracle'))
+    assert (lines['oracle'] <= lines['total uncertainty'] + 1e-9).all()
+    assert ('knowledge uncertainty' in lines) == (name != 'member')
+    top, right = ax.get_ylim()[1], ax.get_xlim()[1]
+    assert top >= error and 5 <= right <= 100
+
+
+def test_cost_labels_every_model_where_it_stands(dataset, compared):
+  figure = figures.draw('cost', context(dataset, compared))
+  params_acc = figure.axes[0]
+  texts = {text.get_text(): text.xy for text in params_acc.texts}
+  assert set(texts) == {'one member', '2', 'ensemble of 3', 'student'}
+  acc = {row['name']: 100 * row['metrics']['acc'] for row in compared.rows}
+  np.testing.assert_allclose(texts['student'], (1000, acc['student']))
+  np.testing.assert_allclose(texts['2'], (2000, acc['ensemble-2']))
+  low, high = params_acc.get_ylim()
+  assert all(low < y < high for _, y in texts.values())
+  assert len(figure.axes[1].texts) == 3  # the ensemble of 2 has no time
+
+
+def test_shift_is_the_mean_over_kinds_from_the_clean_set_on(dataset, compared):
+  accuracy, ece, kinds = figures.draw('shift', context(dataset, compared)).axes
+  line = next(line for line in accuracy.lines if line.get_label() == 'ensemble of 3')
+  row = compared.rows[2]['metrics']
+  means = [100 * row[f'shift/mean/{s}/acc'] for s in (1, 2, 3, 4, 5)]
+  np.testing.assert_allclose(line.get_ydata(), [100 * row['acc'], *means])
+  assert list(line.get_xdata()) == [0, 1, 2, 3, 4, 5] and len(ece.lines) == 3
+  assert set(quality.shifts(row)) == {'blur', 'noise'}
+  np.testing.assert_allclose(
+    kinds.lines[1].get_xdata(), [100 * row[f'shift/{k}/3/acc'] for k in ('blur', 'noise')]
+  )
+
+
+def test_diversity_is_the_mean_kl_of_each_pair(dataset):
+  compared = comparison(dataset, 'members')
+  ensemble, student, _ = figures.draw('diversity', context(dataset, compared)).axes
+  log_p = np.asarray(compared.models[2].repeats[0]['test'].log_probs_BMK, np.float64)
+  expected = [
+    [np.mean([special.rel_entr(*np.exp(x[[i, j]])).sum() for x in log_p]) for j in range(3)]
+    for i in range(3)
+  ]
+  np.testing.assert_allclose(ensemble.images[0].get_array(), expected, rtol=1e-4, atol=1e-7)
+  assert ensemble.images[0].get_clim() == student.images[0].get_clim()
+  mean = diversity.pairwise(log_p).sum() / 6
+  np.testing.assert_allclose(mean, compared.rows[2]['metrics']['pairwise_kl'], rtol=1e-4)
+
+
+def test_plane_has_a_row_a_model_and_one_scale_a_column(dataset, compared):
+  seen = seen_by(dataset)
+  figure = figures.draw('input_plane', context(flat_dataset(dataset), compared, seen))
+  on_grid = seen.plane.predictives['student']
+  shown = figure.axes[5].collections[0]
+  np.testing.assert_allclose(shown.get_array().ravel(), on_grid.knowledge(), rtol=1e-4, atol=1e-6)
+  assert figure.axes[2].collections[0].get_clim() == shown.get_clim()
+  labels = [figure.axes[i].get_ylabel() for i in (0, 3)]
+  assert labels == ['ensemble of 3\ninput 2', 'student\ninput 2']
+  assert [ax.get_xlabel() for ax in figure.axes[:6]] == [''] * 3 + ['input 1'] * 3
+  assert plane.SHOWN > 48 and sum(len(line.get_xdata()) for line in figure.axes[0].lines) == 48
+
+
+def test_simplex_shows_the_members_and_the_draws(dataset, compared):
+  for ax in figures.draw('simplex', context(dataset, compared)).axes:
+    counts = [len(line.get_xdata()) for line in ax.lines]
+    assert sorted(counts) == [3, 4, 600]  # members, the triangle, draws
+    points = np.concatenate([line.get_xydata() for line in ax.lines])
+    assert points[:, 1].min() > -1e-9 and points[:, 1].max() < 0.87
+  drawn = diversity.draws(predictive.Dirichlet(np.log([[2.0, 3.0, 5.0]])), 0, 20000)
+  np.testing.assert_allclose(drawn.mean(0), [0.2, 0.3, 0.5], atol=0.01)
+
+
+def test_perturbed_inputs_show_the_difference(dataset, compared):
+  figure = figures.draw('perturbed_inputs', context(dataset, compared, seen_by(dataset)))
+  difference = figure.axes[2].images[0]
+  probe = seen_by(dataset).moved
+  np.testing.assert_allclose(
+    difference.get_array(), (probe.moved - probe.clean)[0, ..., 0], atol=1e-7
+  )
+  assert figure.axes[2].get_ylabel() == 'difference\n100 ×'
+  assert [figure.axes[i].texts[1].get_text() for i in (0, 1)] == ['1', '2']
+  titles = [text.get_text() for text in figure.axes[0].texts[5:]]
+  assert titles == [*(f'class {y}' for y in dataset.test.y[:4]), 'label']
+  assert [len(ax.images) for ax in figure.axes] == [4, 4, 4]
+
+
+def test_regression_draws_what_applies(dataset):
+  rng = np.random.default_rng(5)
+  y = rng.normal(0, 1, (24, 2)).astype(np.float32)
+  gaussian = dataclasses.replace(
+    dataset, family='gaussian', test=Split(dataset.test.x, y), targets=2
+  )
+
+  def sets(members):
+    return {
+      name: predictive.GaussianMixture(
+        rng.normal(0, 1, (n, members, 2)), rng.normal(0, 0.3, (n, members, 2))
+      )
+      for name, n in SETS.items()
+    }
+
+  models = [
+    model('member', 1, [sets(1), sets(1)]),
+    model('ensemble', 2, [sets(2)]),
+    model('student', 2, [sets(2)]),
+  ]
+  rows = [
+    row_of(m, [metrics.summary.regression(r['test'], y) for r in m.repeats], {'params': 10 + i})
+    for i, m in enumerate(models)
+  ]
+  drawn = context(gaussian, compare.Comparison(rows, models, {}))
+  applies = {name for name in figures.FIGURES if figures.draw(name, drawn)}
+  assert applies == {'cost', 'pit', 'coverage', 'rejection', 'out_of_distribution'}
+  assert [c.key for c in columns.table_columns(rows)][:2] == ['rmse', 'nll']
+
+
+def test_a_picture_fits_its_limit():
+  figure, ((ax,),) = style.panels(1, 1)
+  ax.imshow(np.random.default_rng(0).random((300, 300)))
+  assert len(style.png(figure, dpi=200, limit=30_000)) <= 30_000

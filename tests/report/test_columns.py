@@ -1,0 +1,33 @@
+"""Columns of the tables and metrics of the verdict are those that the rows have."""
+
+from reports import row
+
+from ensdistill.report import columns
+
+
+def test_classification_and_regression_have_their_own_columns():
+  classes = row('member', acc=0.9, nll=0.3, bs=0.1, ece=0.1, pairwise_kl=0.0, cnll=None)
+  values = row('member', rmse=1.0, nll=0.3, crps=0.5, coverage_90=0.9, sharpness_90=2.0)
+  keys = [[c.key for c in columns.table_columns([r])] for r in (classes, values)]
+  assert keys == [
+    ['acc', 'nll', 'bs', 'ece', 'pairwise_kl'],
+    ['rmse', 'nll', 'crps', 'coverage_90', 'sharpness_90'],
+  ]
+
+
+def test_the_verdict_uses_one_measure_of_disagreement():
+  classes = columns.gap_names([row('member', pairwise_kl=0.0, knowledge=0.0)])
+  values = columns.gap_names([row('member', knowledge=0.0)])
+  assert 'pairwise_kl' in classes and 'knowledge' not in classes
+  assert 'knowledge' in values and 'pairwise_kl' not in values
+
+
+def test_the_verdict_has_knowledge_auroc_only_where_one_member_has_knowledge():
+  metrics = {'ood/far/auroc_total': 0.9, 'ood/far/auroc_knowledge': 0.5}
+  without = columns.gap_names([row('member', knowledge=0.0, **metrics)])
+  having = columns.gap_names([row('member', knowledge=0.1, **metrics)])
+  assert set(having) - set(without) == {'ood/far/auroc_knowledge'}
+
+
+def test_numbers_are_short():
+  assert [columns.short(v) for v in (77_800, 3.2e9, 12.0)] == ['77.8k', '3.2G', '12']

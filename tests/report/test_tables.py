@@ -1,0 +1,104 @@
+"""Tables hold every row once and mark the best."""
+
+import re
+
+from reports import row, run_of
+
+from ensdistill.report import columns, html, latex, tables
+
+COLUMNS = {column.key: column for column in columns.QUALITY}
+
+
+def joined(*rows):
+  return [tables.Row(r['name'], r) for r in rows]
+
+
+def test_best_knows_ties_directions_and_rivals():
+  acc, nll, kl = (COLUMNS[key] for key in ('acc', 'nll', 'pairwise_kl'))
+  rows = joined(
+    row('member', acc=0.99, nll=0.1, pairwise_kl=0.0),
+    row('student', acc=0.91234, nll=0.30001, pairwise_kl=0.2),
+    row('student', acc=0.91233, nll=0.29999, pairwise_kl=0.1),
+    row('student', acc=0.90, nll=None),
+  )
+  assert tables.best(rows, acc) == {1, 2}  # written alike, 91.23, and the member is no rival
+  assert tables.best(rows, nll) == {1, 2}
+  assert tables.best(rows, nll._replace(form=columns.fixed(5))) == {2}
+  assert tables.best(rows, kl) == set()
+  assert tables.best(rows[:2], acc) == {0}  # one student: against all models
+  assert tables.best(rows[:2], nll) == {0}
+  assert tables.best(rows[1:2], acc) == set()
+
+
+def test_markdown_and_latex_hold_every_row_once_with_the_best_in_bold():
+  member, ensemble = row('member', acc=0.9, nll=0.3), row('ensemble-2', acc=0.95, nll=0.2)
+  found = [
+    run_of('a_b', [member, ensemble, row('student', acc=0.92, nll=0.25)]),
+    run_of('c|d', [member, ensemble, row('student', acc=0.94, nll=0.28)]),
+  ]
+  lines = [re.split(r'(?<!\\)\|', line)[1:-1] for line in tables.markdown(found).splitlines()]
+  assert len({len(line) for line in lines}) == 1
+  names = [line[0].strip() for line in lines]
+  assert names == ['model', '---', 'member', 'ensemble-2', 'a_b', r'c\|d']
+  assert [c.strip() for c in lines[0][1:]] == ['ACC % ↑', 'NLL ↓']
+  assert [c.strip() for c in lines[4][1:]] == ['92.00', '**0.2500**']
+  assert [c.strip() for c in lines[5][1:]] == ['**94.00**', '0.2800']
+  tex = latex.booktabs(found)
+  assert r'a\_b & 92.00 & \textbf{0.2500} \\' in tex and r'ACC \%~$\uparrow$' in tex
+  assert tex.count(r'\begin{tabular}{lrr}') == 1 and tex.count(r'\midrule') == 2
+  assert 'ensemble of 2 & 95.00' in tex and r'\caption{digits: quality' in tex
+
+
+def test_of_several_runs_each_shows_the_view_that_it_is_about():
+  def rows(nll):
+    return [row('member', nll=0.3), row('student', nll=nll), row('student-averaged', nll=9)]
+
+  group = [run_of('be', rows(0.2)), run_of('latentbe', rows(0.1), 'averaged')]
+  assert [r.label for r in tables.joined(group)] == ['member', 'be', 'latentbe (averaged)']
+  assert [r.label for r in tables.others(group)] == ['be (averaged)', 'latentbe (members)']
+  alone = [r.label for r in tables.joined(group[:1])]
+  assert alone == ['member', 'student', 'student (averaged)'] and not tables.others(group[:1])
+  text = html._table(group)
+  folded = text[text.index('<details>') :]
+  assert '>be (averaged)' in folded and '>be (averaged)' not in text.replace(folded, '')
+  assert '<b>' not in folded and '<b>' in text
+
+
+def test_times_are_compared_only_where_machine_and_versions_agree():
+  def rows(ms):
+    return [row('member', nll=1.0, ms_per_example=2.0), row('student', ms_per_example=ms)]
+
+  here, there = {'processor': 'x', 'jax': '1'}, {'processor': 'y', 'jax': '1'}
+  for versions, agree in (((here, here), True), ((here, there), False), (({}, {}), False)):
+    found = [run_of(n, rows(ms), versions=v) for n, ms, v in zip('ab', (1.0, 3.0), versions)]
+    joined = tables.joined(found)
+    assert [r.row['metrics'][columns.RELATIVE_TIME] for r in joined] == [1.0, 0.5, 1.5]
+    assert not any('ms_per_example' in r.row['metrics'] for r in joined)
+    time = next(c for c in columns.COST if c.key == columns.RELATIVE_TIME)
+    assert tables.best(joined, time) == ({1} if agree else set())
+    assert ('same machine and versions' in html._table(found)) == agree
+    assert ('no time is marked' in html._table(found)) == (not agree)
+  assert 'ms/example' in tables.markdown(found[:1]) and not tables.time_note(
+    tables.joined(found[:1])
+  )
+
+
+def test_another_teacher_has_its_own_rows():
+  def rows(nll):
+    return [row('member', nll=nll), row('ensemble-2', nll=0.2), row('student', nll=0.3)]
+
+  labels = [r.label for r in tables.joined([run_of('a', rows(0.5)), run_of('b', rows(0.6))])]
+  assert labels == ['member', 'ensemble-2', 'member [b]', 'a', 'b']
+
+
+def test_many_ensembles_are_thinned():
+  rows = [row('member'), *(row(f'ensemble-{m}') for m in range(2, 101)), row('student')]
+  names = [r['name'] for r in tables.some_ensembles(rows)]
+  assert names == ['member', *(f'ensemble-{m}' for m in (2, 4, 8, 16, 32, 64, 100)), 'student']
+
+
+def test_standard_errors_are_shown_over_seeds():
+  one = row('student', nll=0.25) | {'seeds': 3, 'se': {'nll': 0.01}}
+  assert tables.cell(one, COLUMNS['nll']) == '0.2500 ± 0.0100'
+  found = [run_of('run', [row('member', nll=0.3), one])]
+  assert r'\textbf{0.2500}{\scriptsize$\pm$0.0100}' in latex.booktabs(found)

@@ -1,0 +1,55 @@
+"""The verdict on one student and the comparison of several."""
+
+from reports import gap_rows
+
+from ensdistill.report import verdict
+
+
+def test_the_verdict_says_how_much_of_the_gap_is_closed():
+  rows = gap_rows()
+  found = verdict.gaps(rows, rows[-1])
+  assert [(g.metric, g.closed, g.error) for g in found.closed] == [
+    ('acc', 0.9, 0.125),
+    ('nll', 0.5, None),
+  ]
+  assert found.no_gap == ['Brier score']
+  assert found.worse == ['calibration (ECE)']  # the ensemble's is higher: closing it is no merit
+  text = verdict.sentence('The student', rows, rows[-1])
+  assert '50 % of the gap in NLL' in text and '90 ± 12 % of the gap in accuracy' in text
+  assert 'equals an ensemble of 1.5 members' in text and '0.25 × the ensemble’s parameters' in text
+  assert 'cannot tell knowledge' in text
+  assert 'It is worse than one network in calibration (ECE).' in text
+  rows[0]['se']['ece'] = 0.03  # as far as one member from another
+  assert 'worse' not in verdict.sentence('The student', rows, rows[-1])
+
+
+def test_the_verdict_of_a_student_that_closes_nothing():
+  rows = gap_rows()
+  rows[-1]['metrics'] |= {'gap_closed/acc': -0.5, 'gap_closed/nll': -0.1}
+  text = verdict.sentence('The student', rows, rows[-1])
+  assert 'closes none of the gap in NLL and accuracy between one network' in text
+  assert '-' not in text
+  alone = verdict.sentence('The student', [rows[0], rows[-1]], rows[-1])
+  assert 'no ensemble to compare with' in alone
+
+
+def test_more_disagreement_than_the_ensemble_has_is_no_merit():
+  far, near = (verdict.Gap('pairwise_kl', 'disagreement', closed, None) for closed in (3.0, 0.8))
+  assert verdict.merit(near) > verdict.merit(far)
+  far, near = (verdict.Gap('nll', 'NLL', closed, None) for closed in (3.0, 0.8))
+  assert verdict.merit(near) < verdict.merit(far)
+
+
+def test_the_comparison_names_the_leader_of_each_gap():
+  first, second = gap_rows(), gap_rows()
+  second[-1]['metrics']['gap_closed/nll'] = 0.75
+  for rows in (first, second):
+    for r, bs in zip(rows, (0.2, 0.1, 0.3)):
+      r['metrics']['bs'] = bs
+    rows[-1]['metrics']['gap_closed/bs'] = -1.0
+  lines = verdict.comparison([('one', first, first[-1]), ('two', second, second[-1])])
+  assert 'one closes the gap best: accuracy 90 ± 12 %.' in lines
+  assert 'two closes the gap best: NLL 75 %.' in lines
+  assert 'No student closes any of the gap in Brier score.' in lines
+  almost = verdict.Gap('nll', 'NLL', -1e-9, None)
+  assert verdict.percent(almost) == '0'
