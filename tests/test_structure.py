@@ -23,8 +23,8 @@ FLOORS = (
   {'training'},
   {'evaluation'},
   {'method', 'data', 'logs', 'metrics'},
-  {'objectives', 'students', 'storage'},
-  {'families', 'nets', 'perturb', 'mesh'},
+  {'objectives', 'students', 'perturb', 'storage'},
+  {'families', 'nets', 'mesh'},
   {'predictive', 'members'},
   {'names', 'numerics', 'runtime'},
 )
