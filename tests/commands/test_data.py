@@ -17,7 +17,7 @@ def test_images_in_a_folder(tmp_path, capsys, monkeypatch):
   lines = capsys.readouterr().out.splitlines()
   said = dict((line[:12].strip(), line[12:]) for line in lines)
   assert said['training'] == '36 examples, 6.8 KiB' and said['inputs'] == '8 x 8 x 3, uint8'
-  assert said['classes'] == '3, of 7 to 21 training examples'
+  assert said['classes'] == '3, 7 to 21 training examples each'
   assert said['most'].startswith('class_0 (21)') and said['largest'].startswith('58.3 %')
   assert said['from'] == 'set' and said['stays'] == 'in its files, decoded batch by batch'
   assert said['skipped'].startswith('1 image(s), the first: set/class_0/000.png cannot be read')
@@ -53,7 +53,7 @@ def test_sets_without_labels(tmp_path, capsys):
     data_command.main([*arguments, f'--out={out}'])
     said = capsys.readouterr().out
     assert f'inputs      {shown}' in said and f'test        {count} examples, ' in said
-    assert 'it can serve as inputs, not be trained on' in said and 'mean  ' in said
+    assert 'targets     none: use it as inputs only' in said and 'mean  ' in said
     assert style.pixels(out.read_bytes()).shape[1] > 300
     out.unlink()
   assert 'skipped     1 image(s), the first: ' in said
@@ -74,9 +74,9 @@ def test_a_sample_of_images_in_files_is_called_one(tmp_path, capsys, monkeypatch
     (['digts'], 2, "did you mean 'digits'"),
     ([], 2, 'required: NAME'),
     (['digits', '--size=8'], 2, "unknown setting of data set 'digits' 'size'"),
-    (['digits', '--crop_area=0.5'], 2, 'augment.crop_area=0.5 is for images in files'),
+    (['digits', '--crop_area=0.5'], 2, 'augment.crop_area=0.5 needs images in files'),
     (['digits', '--crop=-1'], 2, 'augment.crop=-1 must not be negative'),
-    (['folder:/nowhere'], 1, '/nowhere: there is no such folder'),
+    (['folder:/nowhere'], 1, 'folder /nowhere does not exist'),
   ],
 )
 def test_errors_are_one_line(capsys, arguments, code, message):
@@ -90,7 +90,7 @@ def test_errors_are_one_line(capsys, arguments, code, message):
   'counts, name, message',
   [
     ((), 'set', 'set holds no image'),
-    ((6, 6), 'set', r'/029.png: an image of 20 x 30 pixels, others have 12 x 12: set data.size'),
+    ((6, 6), 'set', r'/029.png: the image has 20 x 30 pixels, others have 12 x 12: set data.size'),
   ],
 )
 def test_folders_that_are_no_set(tmp_path, capsys, counts, name, message):

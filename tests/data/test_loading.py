@@ -209,7 +209,7 @@ def test_npz_with_many_splits(tmp_path):
   with pytest.raises(ValueError, match=r'data.split=5: .*uci.npz has 5 split\(s\)'):
     data.load('npz:uci.npz', dir=str(tmp_path), split=5)
   np.savez(tmp_path / 'uci.npz', x=x, y=y, test_mask=mask)
-  with pytest.raises(data.DataError, match=r'test_mask has bool of shape \(5, 43\)'):
+  with pytest.raises(data.DataError, match=r'test_mask is bool of shape \(5, 43\)'):
     data.load('npz:uci.npz', dir=str(tmp_path))
 
 
@@ -239,7 +239,7 @@ def test_cifar_validates_on_its_last_images_and_has_the_published_constants(tmp_
   np.testing.assert_array_equal(cifar.valid.x, images()[0][50:])
   assert cifar.mean == (0.4914, 0.4822, 0.4465) and cifar.std == (0.2470, 0.2435, 0.2616)
   for name in ('cifar10', 'cifar100'):
-    assert sources.PREPARED[name]['valid'] == 5000
+    assert sources.BENCHMARKS[name]['valid'] == 5000
 
 
 def test_constant_channels_have_a_deviation_of_one(file):
@@ -311,7 +311,7 @@ def test_out_of_distribution_sets_of_the_digits():
 def test_every_default_is_a_known_name():
   for name, others in data.OOD_DEFAULTS.items():
     for known in (name, *others):
-      assert known in sources.SOURCES or known in sources.PREPARED
+      assert known in sources.BUILT_IN or known in sources.BENCHMARKS
 
 
 def test_as_input_is_float32_in_the_unit_interval():

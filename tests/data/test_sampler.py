@@ -117,16 +117,6 @@ def test_a_batch_that_does_not_fit_is_refused():
     sampler.steps_per_epoch(10, 0)
 
 
-@pytest.mark.parametrize('size, batch', [(1, 1), (10, 3), (9, 3), (2, 5), (997, 100)])
-def test_evaluation_blocks_cover_every_example_once(size, batch):
-  index, mask = sampler.batches(size, batch)
-  assert index.shape == mask.shape == (-(-size // batch), batch)
-  np.testing.assert_array_equal(index[mask], np.arange(size))
-  assert (index[~mask] == size - 1).all()
-  with pytest.raises(ValueError, match='at least 1'):
-    sampler.batches(size, 0)
-
-
 @pytest.mark.parametrize('size, batch', [(1, 1), (10, 3), (997, 64), (1_000_003, 500)])
 def test_the_host_draws_the_same_indices(size, batch):
   keys = jax.random.split(jax.random.key(4), 2)

@@ -1,4 +1,4 @@
-"""Folders of images: layouts, forms, parts, and files that cannot be read."""
+"""Folders of images: layouts, parts, links, refusals."""
 
 import errno
 import json
@@ -57,7 +57,7 @@ def test_parts_below_the_folder(tmp_path):
     [1, 4],
   ]
   (tmp_path / 'test' / 'class_1').rename(tmp_path / 'test' / 'class_9')
-  with pytest.raises(data.DataError, match="test: there is no class 'class_9' in the training"):
+  with pytest.raises(data.DataError, match="test holds class 'class_9', which the training folder lacks"):
     load(tmp_path)
   (tmp_path / 'test').rename(tmp_path / 'no_test')
   loaded = load(tmp_path)
@@ -77,25 +77,25 @@ def test_validation_images_without_a_class_are_refused(tmp_path, name):
   assert len(load(tmp_path).test.y) == 2  # nothing is in it
   pictures.write(tmp_path / name, pictures.colour(0))
   part = tmp_path / name.split('/')[0]
-  with pytest.raises(data.DataError, match=f"{part} holds images, but no .* as 'class_0'"):
+  with pytest.raises(data.DataError, match=f"{part} holds images, but has no .* as 'class_0'"):
     load(tmp_path)
 
 
 @pytest.mark.parametrize('name', ['test/Class_0/0.png', 'test/0.png'])
-def test_test_images_without_a_class_are_not_used_and_that_is_said(tmp_path, name):
+def test_test_images_without_a_class_are_not_used(tmp_path, name):
   pictures.folder(tmp_path / 'train', (10, 10))
   pictures.write(tmp_path / name, pictures.colour(0))
   loaded = load(tmp_path)
   assert len(loaded.test.y) == 4
   assert loaded.unused == (
-    f'{tmp_path}/test has no labels: a fifth of the training images are for testing'
+    f'{tmp_path}/test has no labels; a fifth of the training images is used for testing'
   )
   pictures.folder(tmp_path / 'val', (1, 2))
   loaded = load(tmp_path)
-  said = f'{tmp_path}/test has no labels: the validation images are for testing'
-  assert len(loaded.test.y) == 3 and loaded.unused == said
-  assert f'not used    {said}' in data_command.describe(loaded).splitlines()
-  assert run._opening(tiny.config(), loaded, tmp_path).endswith(f'; not used: {said}')
+  note = f'{tmp_path}/test has no labels; the validation images are used for testing'
+  assert len(loaded.test.y) == 3 and loaded.unused == note
+  assert f'not used    {note}' in data_command.describe(loaded).splitlines()
+  assert run._opening(tiny.config(), loaded, tmp_path).endswith(f'; not used: {note}')
   (tmp_path / name).unlink()
   assert not load(tmp_path).unused
 
@@ -110,9 +110,9 @@ def test_the_layout_of_tiny_imagenet(tmp_path):
     assert np.abs(image[8, 8].astype(int) - pictures.colour(label, 100)).max() <= 6
   file = tmp_path / 'val' / 'val_annotations.txt'
   for line, message in (
-    ('val_99.JPEG\tn00012345', "val_annotations.txt, line 7: there is no image 'val_99.JPEG'"),
-    ('val_0.JPEG\tn1', 'line 7: there is no class'),
-    ('val_0.JPEG', 'line 7: there is no class'),
+    ('val_99.JPEG\tn00012345', "val_annotations.txt, line 7: image 'val_99.JPEG' is not in"),
+    ('val_0.JPEG\tn1', "line 7: class 'n1' is not in the training folder"),
+    ('val_0.JPEG', 'line 7: the class is missing'),
   ):
     good = file.read_text()
     file.write_text(good + line + '\n')
@@ -150,7 +150,7 @@ def test_images_of_all_kinds_become_colour_of_one_size(tmp_path):
     )
   deep = PIL.Image.fromarray(np.full((20, 30), 255 * 257, np.uint16))
   deep.save(tmp_path / 'class_0' / 'sixteen.png')
-  with pytest.raises(data.DataError, match='an image of 30 x 20 pixels.* 12 x 12: set data.size'):
+  with pytest.raises(data.DataError, match='the image has 30 x 20 pixels.* 12 x 12: set data.size'):
     load(tmp_path)
   loaded = load(tmp_path, size=8)
   assert loaded.shape == (8, 8, 3)
@@ -187,7 +187,7 @@ def test_a_photograph_is_seen_upright(tmp_path, suffix):
       seen = found[:, int(down * shape[0]), int(across * shape[1])]
       assert len(seen) == 8 and np.abs(seen - [expected]).max() < 12
   files, _ = folder._listed(tmp_path, (), whole=True)
-  assert {folder._first_form(files.take(slice(i, None))) for i in range(8)} == {(80, 40, 3)}
+  assert {folder._first_shape(files.take(slice(i, None))) for i in range(8)} == {(80, 40, 3)}
 
 
 def test_a_damaged_mark_leaves_an_image_as_it_is(tmp_path):
@@ -199,9 +199,9 @@ def test_a_damaged_mark_leaves_an_image_as_it_is(tmp_path):
 @pytest.mark.parametrize(
   'kind, values, message',
   [
-    (np.float32, (0, 1), 'its pixels are floats: convert it to 8 or 16 bits'),
-    (np.int32, (7, 2**30), f'its pixels are integers from 7 to {2**30}: convert it'),
-    (np.int32, (-1, 9), 'its pixels are integers from -1 to 9: convert it'),
+    (np.float32, (0, 1), 'the pixels are floats: convert the image to 8 or 16 bits'),
+    (np.int32, (7, 2**30), f'the pixels are integers from 7 to {2**30}: convert the image'),
+    (np.int32, (-1, 9), 'the pixels are integers from -1 to 9: convert the image'),
   ],
 )
 def test_pixels_that_8_bits_do_not_hold_are_refused(tmp_path, kind, values, message):
@@ -306,7 +306,7 @@ def test_unreadable_images_are_tried_again_and_may_have_been_repaired(tmp_path, 
   monkeypatch.setattr(
     stored.Stored, 'decode', lambda x, row, *w: tried.append(row) or decode(x, row, *w)
   )
-  monkeypatch.setattr(stored, '_CHUNK', 7)
+  monkeypatch.setattr(stored, 'CHUNK', 7)
   options = {'unreadable': 'skip', 'stream': 'on'}
   loaded = load(tmp_path, **options)
   assert len(loaded.skipped) == 1 and set(tried) == set(range(18))
@@ -358,11 +358,11 @@ def test_links_that_lead_nowhere_or_round_in_circles(tmp_path):
   for place, target in (('class_0', root), ('class_1', root / 'class_1'), ('class_1', '..')):
     link = root / place / 'loop'
     link.symlink_to(target)
-    with pytest.raises(data.DataError, match=f'{link} leads back to a folder that it lies in'):
+    with pytest.raises(data.DataError, match=f'{link} is a link to a folder that contains it'):
       load(root)
     link.unlink()
   (tmp_path / 'beside' / 'class_0' / 'back').symlink_to(root / 'class_1')
-  with pytest.raises(data.DataError, match='class_1/more/back leads back'):
+  with pytest.raises(data.DataError, match='class_1/more/back is a link to a folder that contains it'):
     load(root)
 
 
@@ -370,7 +370,7 @@ def test_what_is_refused(tmp_path):
   root = pictures.folder(tmp_path / 'set', (4, 4))
   for settings, message in (
     ({'size': -1}, 'data.size=-1 must not be negative'),
-    ({'central': 0.0}, r'data.central=0.0 is a share of the shorter side, in \(0, 1\]'),
+    ({'central': 0.0}, r'data.central=0.0 must lie in \(0, 1\]'),
     ({'unreadable': 'ignore'}, "unknown data.unreadable 'ignore'"),
     ({'stream': 'yes'}, "unknown data.stream 'yes'"),
     ({'target': 'y'}, "unknown setting of data set 'folder:.*' 'target'"),
@@ -378,14 +378,14 @@ def test_what_is_refused(tmp_path):
   ):
     with pytest.raises(ValueError, match=message):
       load(root, **settings)
-  with pytest.raises(data.DataError, match='no class has 5 images, none is left for testing'):
+  with pytest.raises(data.DataError, match='no class has 5 images, so none can be held out for testing'):
     load(root)
-  with pytest.raises(data.MissingData, match='nowhere: there is no such folder, nor in /data'):
+  with pytest.raises(data.MissingData, match='folder nowhere does not exist, nor in the folder /data'):
     load('nowhere', dir='/data')
   (root / 'class_2').mkdir()
   with pytest.raises(data.DataError, match=r'class_2 holds no image \(.bmp'):
     load(root)
-  with pytest.raises(data.DataError, match='class_0 has no class folders: it can serve as inputs'):
+  with pytest.raises(data.DataError, match='class_0 has no class folders: use it as inputs only'):
     load(root / 'class_0')
   (tmp_path / 'none').mkdir()
   with pytest.raises(data.DataError, match='none holds no image'):

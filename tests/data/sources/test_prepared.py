@@ -134,7 +134,7 @@ def test_test_images_without_labels(tmp_path, splits, settings):
   loaded = data.load('held', dir=str(tmp_path), **settings)
   np.testing.assert_array_equal(loaded.test.y, validation[1])
   assert len(loaded.train.x) == 18 and len(loaded.valid.x) == 2  # of the training images
-  assert loaded.unused.endswith('its test split has no labels: the validation split is for testing')
+  assert loaded.unused.endswith('the test split has no labels; the validation split is used for testing')
   write(tmp_path, splits | unpublished)
   with pytest.raises(data.DataError, match='tiny/1.0.0 has no labels for its test split'):
     data.load('tiny', dir=str(tmp_path), **settings)
@@ -207,7 +207,7 @@ def test_the_newest_version_and_named_configs(tmp_path, splits):
   np.testing.assert_array_equal(inputs('tfds:forms/noise_1'), splits['test'][0])
   np.testing.assert_array_equal(inputs('tfds:forms:1.0.0'), splits['test'][0])  # the only one
   write(tmp_path, old, name='forms/noise_2')
-  with pytest.raises(data.MissingData, match='several forms, name one: forms/noise_1, forms/noi'):
+  with pytest.raises(data.MissingData, match='several configs, choose one: forms/noise_1, forms/noi'):
     inputs('tfds:forms')
 
 
@@ -219,7 +219,7 @@ def test_a_form_of_lsun_stops_no_evaluation(tmp_path, splits):
     found = sets.inputs(dataset, 'default', not_run := {}, dir=str(tmp_path))
     if form == 'classroom':  # the only one
       assert found['ood/lsun'].shape == (10, *dataset.shape)
-  assert 'name one: lsun/classroom, lsun/tower' in not_run['ood/lsun'] and 'ood/lsun' not in found
+  assert 'choose one: lsun/classroom, lsun/tower' in not_run['ood/lsun'] and 'ood/lsun' not in found
 
 
 def test_what_one_shape_and_many_are_seen_through(tmp_path, splits):
@@ -241,7 +241,7 @@ def test_what_one_shape_and_many_are_seen_through(tmp_path, splits):
   write(tmp_path, grey, name='grey', shape=(5, 4, 1))
   assert data.load('grey', dir=str(tmp_path), size=4).shape == (4, 4, 1)
   write(tmp_path, splits, name='wrong', shape=(4, 4, 3))
-  with pytest.raises(data.DataError, match='an image of 4 x 5 pixels, others have 4 x 4'):
+  with pytest.raises(data.DataError, match='the image has 4 x 5 pixels, others have 4 x 4'):
     data.load('wrong', dir=str(tmp_path), central=0.9)
 
 
@@ -278,7 +278,7 @@ def test_images_of_many_sizes_and_without_labels_serve_as_inputs(tmp_path):
   assert inputs.shape == (6, 2, 2, 1)
   # In grey.
   assert inputs[0].tolist() == [[[96], [96]], [[96], [96]]]
-  with pytest.raises(data.DataError, match='its images differ in size'):
+  with pytest.raises(data.DataError, match='tiny/1.0.0 holds images of different sizes'):
     data.load('tiny', dir=str(tmp_path))
   write(tmp_path, {'train': drawn(9)[:1] + (None,), 'test': drawn(9)[:1] + (None,)}, name='bare')
   assert len(data.load_inputs('bare', dir=str(tmp_path), shape=(5, 4, 3))) == 9

@@ -76,11 +76,11 @@ def test_whole_numbers_may_be_asked_for_as_regression(write):
     ({7: '1.0, NA,2.5'}, r"line 7, column 'b': the value is missing \('NA'\)"),
     ({9: 'nan,1.0,2.5'}, "line 9, column 'a': the value is missing"),
     ({3: '1.0,2.0,?'}, "line 3, column 't': the value is missing"),
-    ({41: 'red,2.0,2.5'}, "line 41, column 'a': 'red' is no finite number"),
-    ({4: 'inf,2.0,2.5'}, "line 4, column 'a': 'inf' is no finite number"),
+    ({41: 'red,2.0,2.5'}, "line 41, column 'a': 'red' is not a finite number"),
+    ({4: 'inf,2.0,2.5'}, "line 4, column 'a': 'inf' is not a finite number"),
     ({5: '1.0,2.0'}, 'line 5: 2 values for 3 columns'),
     ({1: 'a,a,t'}, "two columns named 'a'"),
-    ({1: '1,2,3'}, r'the first line \(1,2,3\) has to name the columns'),
+    ({1: '1,2,3'}, r'the first line \(1,2,3\) must name the columns'),
   ],
 )
 def test_what_is_wrong_is_named(write, changed, message):
@@ -98,9 +98,9 @@ def test_wrong_usage(write, tmp_path):
     data.load(path, target='tt')
   with pytest.raises(ValueError, match="unknown data.family 'classes'"):
     data.load(path, target='t', family='classes')
-  with pytest.raises(data.DataError, match="column 't': 'x' is no finite number"):
+  with pytest.raises(data.DataError, match="column 't': 'x' is not a finite number"):
     data.load(path, target='t', family='gaussian')
-  with pytest.raises(data.MissingData, match='no such file'):
+  with pytest.raises(data.MissingData, match='file nothing.csv does not exist'):
     data.load('csv:nothing.csv')
   (tmp_path / 'empty.csv').write_text('a,b\n')
   with pytest.raises(data.DataError, match='holds a header and 0 rows'):
