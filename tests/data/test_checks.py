@@ -51,7 +51,10 @@ def test_the_good_sets_are_good(tmp_path):
       lambda a: {'y_train': changed(a['y_train'], 7, -1)},
       r'y_train\[7\] is -1: labels count from 0; store y as floats for regression$',
     ),
-    (lambda a: {'y_test': changed(a['y_test'], 4, 3)}, r'y_test\[4\] is 3, but the largest label in y_train is 2'),
+    (
+      lambda a: {'y_test': changed(a['y_test'], 4, 3)},
+      r'y_test\[4\] is 3, but the largest label in y_train is 2',
+    ),
     (
       lambda a: {'y_test': changed(a['y_test'], 4, 3), 'classes': list('abc')},
       r'y_test\[4\] is 3, but there are 3 classes',
@@ -69,7 +72,10 @@ def test_the_good_sets_are_good(tmp_path):
     (lambda a: {'x_train': None}, 'has no train split'),
     (lambda a: {'x_test': None}, 'has no test split'),
     (lambda a: {'x_train': a['x_train'][:0], 'y_train': a['y_train'][:0]}, 'x_train is empty'),
-    (lambda a: {'x_train': a['x_train'].astype(np.int64)}, 'x_train holds int64: store images as uint8'),
+    (
+      lambda a: {'x_train': a['x_train'].astype(np.int64)},
+      'x_train holds int64: store images as uint8',
+    ),
     (
       lambda a: {'x_train': a['x_train'] / 255 * 2},
       r'x_train\[\d+\] holds .*: scale float images to',
@@ -114,7 +120,10 @@ def test_images(tmp_path, change, message):
     (lambda a: {'y_train': changed(a['y_train'], 11, np.nan)}, r'y_train\[11\].* holds nan'),
     (lambda a: {'y_train': a['y_train'] * 0 + 3}, 'y_train: column 0 is constant'),
     (lambda a: {'x_train': a['x_train'] * [1, 1e20, 1, 1]}, r'column 1 reaches .*e\+20: rescale'),
-    (lambda a: {'x_train': a['x_train'] * [1, 1, 1, 1e-40]}, 'column 3 varies by only .*e-40: rescale'),
+    (
+      lambda a: {'x_train': a['x_train'] * [1, 1, 1, 1e-40]},
+      'column 3 varies by only .*e-40: rescale',
+    ),
     (
       lambda a: {'x_train': a['x_train'] + [1e9, 0, 0, 0]},
       r'column 0 varies by .* around 1e\+09, which float32 cannot resolve',
@@ -185,7 +194,9 @@ def test_a_flipped_bit_and_a_cut_file_are_noticed(tmp_path):
 
 
 def test_a_missing_file_is_missing_data(tmp_path):
-  with pytest.raises(data.MissingData, match=r'file nowhere\.npz does not exist, nor in the folder'):
+  with pytest.raises(
+    data.MissingData, match=r'file nowhere\.npz does not exist, nor in the folder'
+  ):
     data.load('npz:nowhere.npz', dir=str(tmp_path))
   with pytest.raises(FileNotFoundError):
     data.load(f'npz:{tmp_path}/nowhere.npz')

@@ -134,7 +134,9 @@ def test_test_images_without_labels(tmp_path, splits, settings):
   loaded = data.load('held', dir=str(tmp_path), **settings)
   np.testing.assert_array_equal(loaded.test.y, validation[1])
   assert len(loaded.train.x) == 18 and len(loaded.valid.x) == 2  # of the training images
-  assert loaded.unused.endswith('the test split has no labels; the validation split is used for testing')
+  assert loaded.unused.endswith(
+    'the test split has no labels; the validation split is used for testing'
+  )
   write(tmp_path, splits | unpublished)
   with pytest.raises(data.DataError, match='tiny/1.0.0 has no labels for its test split'):
     data.load('tiny', dir=str(tmp_path), **settings)
@@ -207,7 +209,9 @@ def test_the_newest_version_and_named_configs(tmp_path, splits):
   np.testing.assert_array_equal(inputs('tfds:forms/noise_1'), splits['test'][0])
   np.testing.assert_array_equal(inputs('tfds:forms:1.0.0'), splits['test'][0])  # the only one
   write(tmp_path, old, name='forms/noise_2')
-  with pytest.raises(data.MissingData, match='several configs, choose one: forms/noise_1, forms/noi'):
+  with pytest.raises(
+    data.MissingData, match='several configs, choose one: forms/noise_1, forms/noi'
+  ):
     inputs('tfds:forms')
 
 
