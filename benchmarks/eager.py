@@ -1,7 +1,7 @@
-"""The steps of steps.py in PyTorch, eager: the same mathematics from the same variables.
+"""The steps of steps.py in eager PyTorch: the same mathematics from the same variables.
 
-Only the members that a perturbation needs are computed and differentiated, as in ours. Networks are
-functions of our own trees of parameters, with kernels [O, I, H, W] and images [B, C, H, W]; members
+As in our step, only the members that a perturbation needs are computed and differentiated. Networks
+are functions of our parameter trees, with kernels [O, I, H, W] and images [B, C, H, W]. The members
 of a batch ensemble are folded into the batch, [M B, C, H, W].
 """
 
@@ -18,7 +18,7 @@ from ensdistill import members
 
 
 class Network:
-  """A residual network of ours; call(variables, x) -> logits [M, B, K]."""
+  """Compute one of our residual networks: (variables, x) -> logits [M, B, K]."""
 
   def __init__(self, backbone, kind: str, dtype, exact: bool):
     self.stages, self.dtype = [name for name, _ in backbone.stages], dtype
@@ -27,7 +27,7 @@ class Network:
     self.exact = exact  # XLA's uneven padding of strided convolutions
 
   def __call__(self, variables, x, train=False, index=None):
-    """With an index only those members of a batch ensemble are computed."""
+    """Return the logits, of the members in `index` only if it is given."""
     params, stats = variables['params'], variables['batch_stats']
     self.train, self.index = train, index
     self.size = len(self.chosen(params['head']['r'])) if 'r' in params['head'] else 1
@@ -44,14 +44,14 @@ class Network:
     return F.relu(self.norm('norm', p, stats, x)) if 'norm' in p else x
 
   def before(self, p, stats, x, stride):
-    """A block whose norms lie before its convolutions."""
+    """Compute a block with its norms before the convolutions."""
     y = self.conv(p['conv1'], F.relu(self.norm('norm1', p, stats, x)), stride)
     y = self.conv(p['conv2'], F.relu(self.norm('norm2', p, stats, y)))
     x = y + (self.conv(p['shortcut'], x, stride) if 'shortcut' in p else x)
     return F.relu(self.norm('norm_out', p, stats, x)) if 'norm_out' in p else x
 
   def after(self, p, stats, x, stride):
-    """A block whose norms lie after them."""
+    """Compute a block with its norms after the convolutions."""
     y = F.relu(self.norm('norm1', p, stats, self.conv(p['conv1'], x, stride)))
     y = self.norm('norm2', p, stats, self.conv(p['conv2'], y))
     if 'shortcut' in p:
@@ -60,7 +60,7 @@ class Network:
 
   def norm(self, name, p, stats, x):
     p, stats = p[name], stats[name]
-    running = stats['mean'], stats['var']  # moved in place while training
+    running = stats['mean'], stats['var']  # updated in place in training
     return F.batch_norm(x, *running, p['scale'], p['bias'], self.train, 0.1, 1e-5)
 
   def conv(self, p, x, stride=1):
@@ -77,7 +77,7 @@ class Network:
     return y if own is None else (y.unflatten(0, (self.size, -1)) + own[:, None]).flatten(0, 1)
 
   def times(self, p, name, x):
-    """Each member's channels times its factors, if it has any."""
+    """Multiply the channels of each member by its factors, if there are any."""
     if name not in p:
       return x
     factors = self.chosen(p[name]).reshape(self.size, 1, -1, *[1] * (x.ndim - 2))
@@ -88,7 +88,7 @@ class Network:
 
 
 class Step:
-  """The step of one network; step(x [B, C, H, W], y) -> loss."""
+  """Train one network; step(x [B, C, H, W], y) -> loss."""
 
   def __init__(self, problem, state, teachers, device, last=False, exact=False):
     self.method, self.config, self.size = problem.method, problem.config, problem.row.members
@@ -113,7 +113,7 @@ class Step:
     self.optimizer = torch.optim.SGD(groups, lr=self.section.rate, **momentum)
 
   def __call__(self, x, y, drawn=None):
-    """`drawn`: the pair of members, or the member and its direction, that the step would draw."""
+    """Take one step. `drawn` fixes the random pair of members, or the member and its direction."""
     clean = x
     if self.method.perturbation:
       x = self.perturbed(x, drawn)
@@ -136,7 +136,7 @@ class Step:
     return loss.detach()
 
   def scale_factors(self):
-    """Factors' gradients times the members, and their decay towards one."""
+    """Scale the gradients of the factors by the number of members, and let factors decay to one."""
     for factor in self.factors:
       if self.section.factor_scale == 'members':
         factor.grad.mul_(self.size)
@@ -180,7 +180,7 @@ class Step:
 
 
 def tensors(tree, device, last=False):
-  """Our variables as tensors; `last`: kernels with channels last."""
+  """Return our variables as tensors; `last` stores kernels with channels last."""
 
   def tensor(leaf):
     value = torch.tensor(np.asarray(leaf), device=device)
@@ -193,31 +193,31 @@ def tensors(tree, device, last=False):
 
 
 def images(x, device, last=False):
-  """uint8 or float [B, H, W, C] -> float tensor [B, C, H, W]."""
+  """Convert uint8 or float images [B, H, W, C] to a float tensor [B, C, H, W]."""
   value = torch.tensor(np.asarray(x), device=device).permute(0, 3, 1, 2)
   value = value.float() / 255 if value.dtype == torch.uint8 else value
   return value.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 def contenders(problem) -> dict[str, timing.Contender]:
-  """PyTorch with either layout of images, on batches that lie ready on the device."""
+  """Return PyTorch with both layouts of images, on batches that already are on the device."""
   if not problem.member.student.module.backbone.convolutional:
     return {}
   device = 'cuda' if jax.default_backend() == 'gpu' else 'cpu'
   if device == 'cuda' and not torch.cuda.is_available():
     return {}
   torch.backends.cudnn.benchmark = True
-  torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True  # as in JAX
+  torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True  # like JAX
   unstacked = lambda tree: [members.take(tree, i) for i in range(len(jax.tree.leaves(tree)[0]))]
   states = unstacked(problem.states)
   teachers = [] if problem.teachers is None else unstacked(problem.teachers)
 
   def contender(last):
     steps = [Step(problem, state, teachers, device, last) for state in states]
-    x, size = problem.arrays['x'], problem.row.batch
+    x, size = problem.feed.arrays['x'], problem.row.batch
     batches = itertools.cycle(
       (images(x[at : at + size], device, last),
-       torch.tensor(np.asarray(problem.arrays['y'][at : at + size]), device=device).long())
+       torch.tensor(np.asarray(problem.feed.arrays['y'][at : at + size]), device=device).long())
       for at in range(0, len(x) - size + 1, size)
     )  # fmt: skip
 

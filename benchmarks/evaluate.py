@@ -1,8 +1,8 @@
-"""Speed and memory of an evaluation, by hand: python -m benchmarks.evaluate [--size=1000000]
+"""Measure speed and memory of an evaluation: python -m benchmarks.evaluate [--size=1000000]
 
-1. Every metric of 10,000 x M=8 x K=100 predictions with one out-of-distribution set; goal: 5 s.
-2. `--size` examples of M=8 members and 1,000 classes streamed from a (cheap) network through the
-   metrics; goal: less than 4 GB at a million.
+1. All metrics of 10,000 x M=8 x K=100 predictions with one out-of-distribution set; goal: 5 s.
+2. All metrics of `--size` examples with M=8 members and 1,000 classes, streamed from a small
+   network; goal: less than 4 GB for a million examples.
 """
 
 import argparse
@@ -13,18 +13,22 @@ import time
 import jax
 import numpy as np
 
-from ensdistill import mesh, metrics, predictive, runtime
+from ensdistill import metrics, predictive, runtime
 from ensdistill.evaluation import inference
+from ensdistill.members import Members
 
 
-def network(variables, features_BF):
-  """Members that agree in part: log-probabilities [B, M, K] from features, as a cheap network."""
-  logits_BMK = jax.numpy.einsum('bf,mfk->bmk', features_BF, variables)
-  return predictive.Mixture(jax.nn.log_softmax(logits_BMK))
+def freeze(variables):
+  """Return a cheap frozen network with partly equal members: features -> outputs [B, M, K]."""
+
+  def outputs(features_BF):
+    return jax.nn.log_softmax(jax.numpy.einsum('bf,mfk->bmk', features_BF, variables))
+
+  return Members(len(variables), outputs)
 
 
 def draw(size, members, classes, seed, features=16):
-  """Inputs, labels that the first of the members would often give, and the members."""
+  """Return inputs, labels (often the first member's prediction) and the members' weights."""
   random = np.random.default_rng(seed)
   shared = random.standard_normal((1, features, classes), np.float32)
   own = random.standard_normal((members, features, classes), np.float32)
@@ -40,11 +44,11 @@ def blocks(x, size=1000):
 
 
 def program(batch):
-  return inference.Program(network, batch=batch, device_mesh=mesh.make(1, batch))
+  return inference.Predictor(predictive.Mixture, freeze, batch=batch)
 
 
 def everything(size=10_000, members=8, classes=100) -> float:
-  """Seconds for all metrics of one model, its predictions at hand."""
+  """Return the seconds for all metrics of one model, given its predictions."""
   x, labels, variables = draw(size, members, classes, 0)
   run = program(1000)
   test, foreign = run(variables, x), run(variables, 3 * x[::-1])
@@ -63,7 +67,7 @@ def everything(size=10_000, members=8, classes=100) -> float:
 
 
 def stream(size, members=8, classes=1000) -> dict:
-  """All metrics of a labelled set of any size, block by block."""
+  """Compute all metrics of a labelled set of any size, block by block."""
   x, labels, variables = draw(size, members, classes, 1)
   began, at, parts = time.perf_counter(), 0, []
   for block in program(250).blocks(variables, x):
@@ -77,7 +81,7 @@ def stream(size, members=8, classes=1000) -> dict:
 
 def main():
   parser = argparse.ArgumentParser(description=__doc__)
-  parser.add_argument('--size', type=int, default=1_000_000, help='examples that are streamed')
+  parser.add_argument('--size', type=int, default=1_000_000, help='number of examples to stream')
   size = parser.parse_args().size
   runtime.prepare()
   print(json.dumps(runtime.versions()))

@@ -1,10 +1,11 @@
-"""Images a second that stream from files, by hand, and the memory that it takes:
+"""Measure how many images a second stream from files, and the memory in use:
 
   python -m benchmarks.input [--images=100000] [--size=224] [--batch=256] [--workers=N] [--small]
 
-Generated JPEG files go through random crops to batches on the device, once each. Beside that: what
-decoding alone reaches, and what a training step of the network needs. Memory is that of the process
-and its workers, shared pages counted once; it should not grow after the workers have started.
+Each generated JPEG file is decoded, cropped at random and sent to the device once. For comparison,
+the command also measures decoding alone, and the images that a training step needs. Memory is that
+of the process and its workers, with shared pages counted once. It should not grow after the workers
+have started.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import PIL.Image
-import psutil  # comes with Grain
+import psutil  # installed with Grain
 
 from benchmarks import timing
 from configs import common
@@ -26,12 +27,12 @@ from ensdistill import data
 from ensdistill.config import build
 from ensdistill.training import step as train
 
-DIFFERENT = 500  # files; the others are links to them
+DIFFERENT = 500  # distinct files; all others are links to them
 CLASSES = 100
 
 
 def generate(folder: pathlib.Path, count: int, size: int) -> None:
-  """Class folders of so many images, a quarter larger than `size`, as smooth as photographs."""
+  """Write `count` smooth images, a quarter larger than `size`, into class folders."""
   random, side = np.random.default_rng(0), size * 5 // 4
   for number in range(count):
     path = folder / f'{number % CLASSES:03d}' / f'{number:07d}.jpg'
@@ -47,7 +48,7 @@ def generate(folder: pathlib.Path, count: int, size: int) -> None:
 
 
 def decoding(x, seconds: float) -> float:
-  """Images a second that one core decodes and cuts, with nothing around it."""
+  """Return how many images a second one core decodes and crops, without any other work."""
   windows = data.windows.random_windows(x.form, 0.08, len(x), 0)
   began, count = time.perf_counter(), 0
   while time.perf_counter() - began < seconds:
@@ -57,18 +58,18 @@ def decoding(x, seconds: float) -> float:
 
 
 def memory() -> float:
-  """Gigabytes of this process and its workers."""
+  """Return the gigabytes that this process and its workers use."""
   processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
   return sum(process.memory_full_info().pss for process in processes) / 2**30
 
 
 def streaming(dataset, *, batch: int, workers: int) -> dict:
-  """An epoch onto the device: images a second after the first batches, and memory on the way."""
+  """Stream one epoch to the device; return images a second after the first batches, and memory."""
   arrays = {'x': dataset.train.x, 'y': dataset.train.y}
   steps = data.sampler.steps_per_epoch(len(dataset.train.y), batch)
   orders = jax.random.split(jax.random.key(0), 1)
   stream = data.Stream(arrays, orders, steps=steps, batch=batch, area=0.08, workers=workers)
-  first = min(2 * max(workers, 1), steps // 4)  # what the workers have begun with
+  first = min(2 * max(workers, 1), steps // 4)  # the batches that workers prepare at their start
   began, seen, held = time.perf_counter(), 0, []
   for step, placed in enumerate(data.ahead(stream.starting(0), jax.device_put)):
     seen += placed.arrays['x'].shape[1]
@@ -86,9 +87,10 @@ def streaming(dataset, *, batch: int, workers: int) -> dict:
 
 
 def need(dataset, config, batch: int, seconds: float) -> float:
-  """Images a second that a training step takes in, its batch on the device."""
-  method = build.teacher_method(config, dataset)
-  state = train.start(*train.keys(jax.random.key(0), [0]), method, jnp.zeros((1, *dataset.shape)))
+  """Return how many images a second a training step consumes, with its batch on the device."""
+  method = build.teacher_method(config, build.parts(config), dataset)
+  keys, orders = train.network_keys(jax.random.key(0), [0])
+  state = train.start(keys, orders, method, jnp.zeros((1, *dataset.shape)))
   state = jax.tree.map(lambda leaf: leaf[0], state)
   x = jnp.zeros((batch, *dataset.shape))
   step = jax.jit(
@@ -113,7 +115,9 @@ def main():
   parser.add_argument('--size', type=int, default=224)
   parser.add_argument('--batch', type=int, default=256)
   parser.add_argument('--workers', type=int, default=data.stored.cores())
-  parser.add_argument('--small', action='store_true', help="the step of ResNet-50's small variant")
+  parser.add_argument(
+    '--small', action='store_true', help="measure the step of the recipe's small variant"
+  )
   options = parser.parse_args()
   timing.prepare()
   print(f'machine: {json.dumps(timing.machine())}')
@@ -133,12 +137,12 @@ def main():
       f'{rate:,.0f} images/s ({100 * rate / (cores * alone):.0f} % of decoding alone), the first '
       f'batches after {found["first batches"]:.1f} s'
     )
-    print(f'memory on the way, GB: {" ".join(map(str, held))}', flush=True)
+    print(f'memory over the epoch, GB: {" ".join(map(str, held))}', flush=True)
     config = common.make('single', 'imagenet', 'small' if options.small else '')
     wanted = need(dataset, config, options.batch, 5)
     print(
       f'a step of one {config.network.name}-{config.network.depth}, batch {options.batch}: needs '
-      f'{wanted:,.0f} images/s; the stream brings {rate / wanted:.1f} times as many'
+      f'{wanted:,.0f} images/s; the stream delivers {rate / wanted:.1f} times this rate'
     )
 
 

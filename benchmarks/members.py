@@ -1,11 +1,11 @@
-"""M networks trained together, by each strategy: seconds a member over those of one alone.
+"""Measure M networks trained together, by each strategy: seconds per member over one alone.
 
   python -m benchmarks.members [--quick] [--json=FILE] [--minutes=25] [--only=TEXT]
 
-`vmap`, `unroll` and `loop` share one device; `shard_map` spreads the members over all of them, if
-there are several. A strategy whose program would take over two minutes to compile (M times that of
-one network; only `loop`'s does not grow) is left out. All strategies of a row take turns in one
-process. With --json a call goes on where the one before stopped.
+`vmap`, `unroll` and `loop` use one device; `shard_map` spreads the members over all devices, if
+there are several. A strategy that would compile for over two minutes is left out (the estimate is M
+times the compile time of one network; `loop` does not grow). All strategies of a row take turns in
+one process. With --json, a second call continues where the first stopped.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ ROWS = {
 
 
 def contender(row: Row, strategy: str) -> timing.Contender:
-  """The loop's program for the row's networks, on one device or (shard_map) on all."""
+  """Return the loop's program for the row's networks, on one device or (shard_map) on all."""
   everywhere = strategy == 'shard_map'
   problem = problems.problem(row, 'auto' if everywhere else strategy)
   if not everywhere:
@@ -48,7 +48,7 @@ def contender(row: Row, strategy: str) -> timing.Contender:
 
 
 def measure(row: Row, seconds: float, turn: float) -> dict:
-  """A line of the table."""
+  """Measure one row of the table."""
   who = {'one': contender(row._replace(members=1), 'unroll')}
   for strategy in ('loop', 'vmap', 'unroll', 'shard_map'):
     if strategy == 'shard_map' and jax.device_count() == 1:
@@ -72,7 +72,7 @@ def measure(row: Row, seconds: float, turn: float) -> dict:
 
 
 def _unrolls(row: Row) -> bool:
-  """Whether a vmapped convolution is one call a member."""
+  """Return whether a vmapped convolution is one call per member."""
   return row.network != 'mlp' and jax.default_backend() == 'cpu'
 
 
@@ -85,7 +85,7 @@ HEAD = (
 
 
 def table(rows: dict[str, dict]) -> str:
-  """The rows as Markdown."""
+  """Return the rows as Markdown."""
   lines = []
   for found in rows.values():
     row, who = Row(**found['row']), found['contenders']

@@ -1,7 +1,5 @@
-"""What the benchmarks train: the recipes' methods on made-up inputs, run as the loop runs them."""
+"""Training problems of the benchmarks: methods of the recipes on noise, run as the loop does."""
 
-import pathlib
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -13,9 +11,11 @@ from configs import common
 from ensdistill import data, members, mesh, nets, runtime
 from ensdistill.config import build, settings
 from ensdistill.logs import writers
+from ensdistill.method import Method
 from ensdistill.perturb import Space
 from ensdistill.training import loop
 from ensdistill.training import step as train
+from ensdistill.training.feed import OnDevice
 
 NETWORKS = {
   'mlp': dict(name='mlp', hidden=(100, 100)),
@@ -27,7 +27,7 @@ NETWORKS = {
 
 
 class Row(NamedTuple):
-  """A line of a table. The method 'teacher' trains M networks, any other a student of M of them."""
+  """A row of a table. The method 'teacher' trains M networks, any other a student of M teachers."""
 
   network: str
   members: int
@@ -40,22 +40,21 @@ class Row(NamedTuple):
 
 
 class Problem(NamedTuple):
-  """All that the step of a row needs."""
+  """Everything that the step of a row needs."""
 
   row: Row
   config: Any
-  method: train.Method
-  states: train.TrainState  # stacked: the members of a teacher, or one student
+  method: Method
+  states: train.TrainState  # stacked: a teacher's members, or one student
   loop: loop.Loop
-  member: train.Method  # of one member of the teacher
-  strategy: str  # of the teacher's members
-  teachers: Any  # their stacked variables, None where they are what is trained
-  arrays: dict  # the training set, on the device
-  augment: Callable | None
+  member: Method  # of one member of the teacher
+  strategy: str  # for the teacher's members
+  teachers: Any  # stacked variables; None if the teacher itself is trained
+  feed: OnDevice  # the training set
 
 
 def problem(row: Row, strategy: str = 'auto') -> Problem:
-  """CIFAR-10's recipe for the row's method, with the row's network and one rate, on noise."""
+  """Return CIFAR-10's recipe for the row's method and network, with one rate, on noise."""
   alone = row.method == 'teacher'
   config = common.make('single' if alone else row.method, 'cifar10')
   unset = dict.fromkeys(settings.optional(nets.NETWORKS))
@@ -64,29 +63,29 @@ def problem(row: Row, strategy: str = 'auto') -> Problem:
     config.augment.update(crop=0, flip=False)
   config.teacher.update(members=row.members, batch_size=row.batch, strategy=strategy)
   config.student.batch_size = row.batch
-  for section in (config.teacher, config.student):  # noise teaches little: gently, from step 0 on
+  for section in (config.teacher, config.student):  # a low constant rate suits noise
     section.optimizer.update(schedule='constant', warmup=0.0, rate=0.01)
   noise = dataset((16,) if row.network == 'mlp' else (32, 32, 3))
 
-  def prepared(section, method, seed, size):
-    keys = train.keys(jax.random.key(seed), range(size))
-    states = train.start(*keys, method, jnp.zeros((1, *noise.shape)))
-    return states, build.loop(config, section, method, size, writers.Silent(), pathlib.Path())
+  plan = build.plan(config, build.parts(config), noise, noise, 'unused')
 
-  member = method = build.teacher_method(config, noise)
+  def prepared(section, method, seed, size):
+    keys, orders = train.network_keys(jax.random.key(seed), range(size))
+    states = train.start(keys, orders, method, jnp.zeros((1, *noise.shape)))
+    return states, plan.loop(section, method, size, writers.Silent())
+
+  member = method = plan.teacher
   states, running = prepared(config.teacher, member, 0, row.members)
   teachers, strategy = None, running.strategy
   if not alone:
-    size, steps = build.student_size(config), build.steps(config.student, len(noise.train.x))
-    method = build.student_method(config, noise, size, config.objective.name, steps)
-    teachers = states.variables
+    method, teachers = plan.student, states.variables
     states, running = prepared(config.student, method, 1, 1)
-  arrays, augment = build.arrays(noise.train, noise), build.augmentation(config)
-  return Problem(row, config, method, states, running, member, strategy, teachers, arrays, augment)
+  feed = OnDevice(build.arrays(noise.train, noise), row.batch, plan.parts.augment.images)
+  return Problem(row, config, method, states, running, member, strategy, teachers, feed)
 
 
 def dataset(shape, size: int = 1024, classes: int = 10) -> data.Dataset:
-  """Noise: uint8 images, or rows of a table."""
+  """Return noise: uint8 images, or rows of a table."""
   random = np.random.default_rng(0)
   x = random.random((size, *shape), np.float32)
   x = (256 * x).astype(np.uint8) if len(shape) == 3 else x
@@ -109,23 +108,20 @@ def dataset(shape, size: int = 1024, classes: int = 10) -> data.Dataset:
 
 
 def ours(problem: Problem) -> timing.Contender:
-  """The loop's own program; a turn is one call of it."""
+  """Return the loop's own program; a turn is one call."""
   method, device_mesh = problem.method, problem.loop.mesh
 
   @jax.jit
   def step(state, arrays, teachers):
-    batch = train.draw(
-      arrays, state.order, state.step, batch=problem.row.batch, augment=problem.augment
-    )
-    batch = mesh.split_batch(device_mesh, batch)
+    batch = mesh.split_batch(device_mesh, problem.feed.draw(arrays, state))
     return train.train_step(state, batch, teachers and frozen(problem, teachers), method)
 
   def lift(function):
     return mesh.over_members(members.lift(function, problem.loop.strategy), device_mesh)
 
   replicated, by_member = mesh.replicated(device_mesh), mesh.by_member(device_mesh)
-  shared = mesh.place((problem.arrays, problem.teachers), replicated)
-  states = mesh.place(jax.tree.map(jnp.copy, problem.states), by_member)  # the program takes them
+  shared = mesh.place((problem.feed.arrays, problem.teachers), replicated)
+  states = mesh.place(jax.tree.map(jnp.copy, problem.states), by_member)  # donated
   blank = mesh.place(loop.blank_logs(lift(step), states, shared), by_member)
   count = lambda n: mesh.place(np.int32(n), replicated)
   program, seconds, gigabytes = timing.compiled(
@@ -141,21 +137,20 @@ def ours(problem: Problem) -> timing.Contender:
 
 
 def inputs(problem: Problem) -> timing.Contender:
-  """What comes before a step, many of them in a program, as in the loop's: batches, augmented.
+  """Return a program that draws and augments batches, many in one call, as the loop does.
 
-  All values are summed, so that the compiler leaves none out: that counts as well.
+  All values are summed so that the compiler removes none; the time of the sum is included.
   """
-  batch, augment = problem.row.batch, problem.augment
 
   def draw(state, arrays, count):
     def add(i, total):
-      drawn = train.draw(arrays, state.order, state.step + i, batch=batch, augment=augment)
+      drawn = problem.feed.draw(arrays, state._replace(step=state.step + i))
       return total + sum(values.astype(jnp.float32).sum() for values in drawn.values())
 
     return jax.lax.fori_loop(0, count, add, jnp.float32(0))
 
   lifted = members.lift(draw, problem.loop.strategy)
-  arguments = jax.device_put((problem.states, problem.arrays))
+  arguments = jax.device_put((problem.states, problem.feed.arrays))
   program, *_ = timing.compiled(jax.jit(lifted), *arguments, 1, options=runtime.options())
   return timing.Contender(lambda count: jax.block_until_ready(program(*arguments, count)))
 
@@ -165,11 +160,11 @@ def frozen(problem: Problem, teachers) -> members.Members:
 
 
 def useful_flops(problem: Problem) -> float:
-  """The least floating-point operations of a step, as passes through one member's network.
+  """Return the fewest floating-point operations of a step, counted in forward passes of one member.
 
-  A training pass counts three forward ones, a gradient by the inputs two. The perturbations need
-  the gradient of one member of each network that they look at, and where they compare two members
-  the other's outputs.
+  A training pass counts as three forward passes, a gradient by the inputs as two. A perturbation
+  needs the gradient of one member of each network that it uses and, if it compares two members,
+  the outputs of the other one.
   """
   row, method = problem.row, problem.method
   module = nets.with_form(problem.member.student.module, 'plain')

@@ -1,10 +1,11 @@
-"""Kills a run at random moments and compares it with one that was left alone, by hand:
+"""Kill a run at random moments and compare it with an uninterrupted run:
 
   python -m benchmarks.resume [--config=configs/kd_digits.py] [--kills=5] [--seed=0] [--config....]
 
-Prints the stage and step of each kill, then 'identical' or what differs (exit code 1). A kill comes
-when a random number of lines of metrics is reached, and a random part of a line's time later. The
-folders are temporary; a checkpoint is written every second unless --config.checkpoint_seconds=...
+The command prints the stage and step of each kill, then 'identical' or the differences (exit code
+1). A run is killed a random time after it has written a random number of lines of metrics. The
+folders are temporary. A checkpoint is written every second; --config.checkpoint_seconds=... changes
+this.
 """
 
 import argparse
@@ -19,11 +20,11 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-RUN = 'runs/run'  # the same name in every folder: results.json holds the command
+RUN = 'runs/run'  # the same in every folder, because results.json holds the command
 
 
 def start(folder, arguments, run: str = RUN) -> subprocess.Popen:
-  """The command, in a process of its own; what it says goes to FOLDER/log.txt."""
+  """Start the command in a new process; its output goes to FOLDER/log.txt."""
   folder.mkdir(exist_ok=True)
   with open(folder / 'log.txt', 'ab') as log:
     return subprocess.Popen(
@@ -41,7 +42,7 @@ def finish(process, folder) -> None:
 
 
 def results(folder, run: str = RUN) -> dict:
-  """results.json without what a clock measured."""
+  """Return results.json without measured times."""
   found = json.loads((folder / run / 'results.json').read_text())
   del found['timings']
   for row in found['rows']:
@@ -52,14 +53,14 @@ def results(folder, run: str = RUN) -> dict:
 
 
 def lines(folder, run: str = RUN) -> list[dict]:
-  """metrics.jsonl, whole lines only."""
+  """Return the complete lines of metrics.jsonl."""
   path = folder / run / 'metrics.jsonl'
   text = path.read_text() if path.exists() else ''
   return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith('\n')]
 
 
 def differences(a, b, where: str = '') -> list[str]:
-  """The paths at which two JSON values differ."""
+  """Return the paths at which two JSON values differ."""
   if isinstance(a, dict) and isinstance(b, dict):
     names = sorted(a.keys() | b.keys())
     return [d for n in names for d in differences(a.get(n), b.get(n), f'{where}/{n}')]
@@ -69,7 +70,7 @@ def differences(a, b, where: str = '') -> list[str]:
 
 
 def moment(folder) -> str:
-  """Where a killed run was, as its last line of metrics and its checkpoints tell."""
+  """Describe where a run was killed, by its last line of metrics and its newest checkpoint."""
   written = lines(folder)
   logged = f'{written[-1]["stage"]} step {written[-1]["step"]}' if written else 'nothing'
   manifests = folder.glob('runs/**/checkpoints/*/*.json')
@@ -79,7 +80,7 @@ def moment(folder) -> str:
 
 
 def kill_after(process, folder, count: int, delay: float) -> bool:
-  """Kills a run some time after so many lines of metrics; False where it finished before."""
+  """Kill a run `delay` seconds after `count` lines of metrics; return False if it had finished."""
   while len(lines(folder)) < count:
     if process.poll() is not None:
       finish(process, folder)
@@ -106,11 +107,11 @@ def main():
     began = time.monotonic()
     finish(start(whole, arguments), whole)
     seconds, total = time.monotonic() - began, len(lines(whole))
-    print(f'undisturbed: {seconds:.0f} s, {total} lines of metrics', flush=True)
+    print(f'uninterrupted: {seconds:.0f} s, {total} lines of metrics', flush=True)
     for count in sorted(draw.randrange(total) for _ in range(options.kills)):
       process = start(killed, arguments)
       if not kill_after(process, killed, count, draw.uniform(0, seconds / total)):
-        raise SystemExit(f'the run finished before line {count}, where it was to be killed')
+        raise SystemExit(f'the run finished before line {count}, at which it should be killed')
       print(f'killed: {moment(killed)}', flush=True)
     finish(start(killed, arguments), killed)
     found = [f'results.json{d}' for d in differences(results(whole), results(killed))]

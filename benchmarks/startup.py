@@ -1,9 +1,9 @@
-"""Seconds, memory and accuracy of what a newcomer types first, by hand:
+"""Measure seconds, memory and accuracy of the first commands of a new user:
 
   python -m benchmarks.startup [--quick] [--json=FILE] [--config=configs/kd_digits.py] [--config...]
 
-`--help`, then the demo with a cold and with a warm compilation cache, each as a process of its own
-in a fresh folder. Goals on two cores: 3 s, 90 s, 45 s, 2 GB, 98 % for the ensemble of 4.
+`--help`, then the demo with a cold and with a warm compilation cache, each in a new process and a
+new folder. Goals on two cores: 3 s, 90 s, 45 s, 2 GB, 98 % for the ensemble of 4.
 """
 
 import argparse
@@ -22,7 +22,7 @@ QUICK = ('--config.teacher.steps=4', '--config.student.steps=4', '--config.score
 
 
 def timed(arguments, folder, cache) -> dict:
-  """Runs the command -> its seconds, and the most memory that it held."""
+  """Run the command; return its seconds and its peak memory."""
   command = [sys.executable, '-m', 'ensdistill.main', *arguments]
   env = os.environ | {'PYTHONPATH': str(ROOT), 'ENSDISTILL_CACHE': str(cache)}
   began = time.perf_counter()
@@ -31,15 +31,15 @@ def timed(arguments, folder, cache) -> dict:
     _, status, usage = os.wait4(process.pid, 0)
   seconds = time.perf_counter() - began
   process.returncode = os.waitstatus_to_exitcode(status)
-  if process.returncode and '--help' not in arguments:  # absl ends with 1 after its help
+  if process.returncode and '--help' not in arguments:  # absl's --help exits with 1
     raise SystemExit((folder / 'log.txt').read_text())
-  # Linux counts in KiB, macOS in bytes.
+  # KiB on Linux, bytes on macOS.
   size = usage.ru_maxrss / (2**30 if sys.platform == 'darwin' else 2**20)
   return {'seconds': round(seconds, 2), 'gigabytes': round(size, 2)}
 
 
 def demo(config, overrides, folder, cache) -> dict:
-  """The whole command in a fresh folder -> `timed`, its stages, the accuracy of each row."""
+  """Run the command in a new folder; return `timed`, its stages and the accuracy of each row."""
   folder.mkdir()
   found = timed([f'--config={config}', '--workdir=runs/demo', *overrides], folder, cache)
   results = json.loads((folder / 'runs' / 'demo' / 'results.json').read_text())
@@ -51,8 +51,10 @@ def demo(config, overrides, folder, cache) -> dict:
 def main():
   parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
   parser.add_argument('--config', default='configs/kd_digits.py')
-  parser.add_argument('--quick', action='store_true', help='a few steps: does the benchmark work?')
-  parser.add_argument('--json', help='a file for the figures')
+  parser.add_argument(
+    '--quick', action='store_true', help='run a few steps only, to test the benchmark'
+  )
+  parser.add_argument('--json', help='file for the measurements')
   options, overrides = parser.parse_known_args()
   path, *variant = options.config.split(':', 1)
   config = ':'.join([str(pathlib.Path(path).resolve()), *variant])

@@ -1,16 +1,19 @@
-"""Training steps: ours, what the papers' public code does, and PyTorch where it is installed.
+"""Measure training steps: ours, plain JAX as in the papers' public code, and PyTorch if installed.
 
   python -m benchmarks.steps [--quick] [--json=FILE] [--minutes=25] [--only=TEXT]
 
 `ours` is the loop's own program. `plain` is the same mathematics in JAX as it is usually written:
-teachers are a list applied one after another, all M teachers and all M student members are inside
-the perturbation's gradient, convolutions and batch norm are XLA's own, compiled with the options
-that JAX comes with, images are augmented on the host, the loss is fetched after every step, and
-several teachers train one after another. `torch` is PyTorch in eager mode (see eager.py), with its
-batches ready on the device. They take turns, the others in a process of their own, whose threads
-and memory are as JAX and PyTorch come; ratios are medians over rounds, their extremes in brackets.
-The ceiling is a product of large matrices, MB is what XLA plans to hold (arguments, results and
-temporaries). With --json a call goes on where the one before stopped.
+
+- teachers are a list, applied one after another, and several teachers train one after another;
+- all M teachers and all M student members are inside the perturbation's gradient;
+- convolutions and batch norm are XLA's, compiled with JAX's default options;
+- images are augmented on the host, and the loss is fetched after every step.
+
+`torch` is eager PyTorch (see eager.py), with its batches on the device. All take turns; `plain` and
+`torch` run in a separate process with default memory and thread settings. Ratios are medians over
+rounds, with the extremes in brackets. The ceiling is a product of large matrices. MB is the memory
+that XLA plans for arguments, results and temporaries. With --json, a second call continues where
+the first stopped.
 """
 
 import jax
@@ -54,7 +57,7 @@ ROWS = {
 
 
 def plain_step(problem, state: TrainState, batch, teachers: list):
-  """The step as it is usually written -> state, loss. The same numbers as ours, to rounding."""
+  """Take a step as it is usually written; the state and loss equal ours up to rounding."""
   method, x = problem.method, batch['x']
   student = nets.with_form(method.student.module, 'plain')
   key = jax.random.split(jax.random.fold_in(state.key, state.step))[0]
@@ -91,7 +94,7 @@ def _teacher_outputs(problem, teachers, x):
 
 
 def _perturbed(problem, key, state, x, teachers):
-  """TDiv-SDiv or ConfODS with every member in the gradient."""
+  """Apply TDiv-SDiv or ConfODS with every member in the gradient."""
   method, size = problem.method, len(teachers)
   student = nets.with_form(method.student.module, 'plain')
   if method.perturbation.name == 'tdiv_sdiv':
@@ -121,8 +124,8 @@ def _perturbed(problem, key, state, x, teachers):
 
 
 def host_batches(problem):
-  """Batches augmented with numpy: padded by four pixels, cropped, mirrored; as float32."""
-  x, y = (np.asarray(problem.arrays[name]) for name in ('x', 'y'))
+  """Yield batches that NumPy has padded by four pixels, cropped and mirrored, as float32."""
+  x, y = (np.asarray(problem.feed.arrays[name]) for name in ('x', 'y'))
   random, size = np.random.default_rng(0), problem.row.batch
   while True:
     index = random.integers(0, len(x), size)
@@ -138,7 +141,7 @@ def host_batches(problem):
 
 
 def plain(problem) -> timing.Contender:
-  """One network's step, jitted; networks take turns, and the host waits for each loss."""
+  """Return the jitted step of one network; networks take turns and the host waits for each loss."""
   unstacked = lambda tree: [members.take(tree, i) for i in range(len(jax.tree.leaves(tree)[0]))]
   states = unstacked(problem.states)
   teachers = [] if problem.teachers is None else unstacked(problem.teachers)
@@ -160,18 +163,18 @@ def plain(problem) -> timing.Contender:
 
 
 def others(row: Row) -> dict[str, timing.Contender]:
-  """The plain baseline and, where it is installed, PyTorch."""
+  """Return the plain baseline and, if installed, PyTorch."""
   problem = problems.problem(row)
   found = {'plain': plain(problem)}
   try:
     from benchmarks import eager
-  except ImportError:  # no PyTorch here
+  except ImportError:  # PyTorch is not installed
     return found
   return found | eager.contenders(problem)
 
 
 def measure(row: Row, seconds: float, turn: float) -> dict:
-  """A line of the table."""
+  """Measure one row of the table."""
   problem = problems.problem(row)
   flops = problems.useful_flops(problem)
   with timing.apart(others, row) as theirs:
@@ -210,7 +213,7 @@ HEAD = [
 
 
 def table(rows: dict[str, dict]) -> str:
-  """The rows as Markdown."""
+  """Return the rows as Markdown."""
   lines = []
   for found in rows.values():
     row, who = Row(**found['row']), found['contenders']

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine, runs that take turns, a ceiling, tables that resume."""
+"""Shared tools of the benchmarks: the machine, contenders in turns, a ceiling, resumable tables."""
 
 import argparse
 import contextlib
@@ -17,22 +17,22 @@ import jax.numpy as jnp
 
 from ensdistill import runtime
 
-FORMAT = 2  # of the files of tables
+FORMAT = 2  # of the saved tables
 
 
 class Contender(NamedTuple):
-  """One way of doing a row's work."""
+  """One way to do the work of a row."""
 
-  run: Callable[[int], None]  # so many steps, and waits for the last of them
+  run: Callable[[int], None]  # runs this many steps and waits for the last one
   compile_seconds: float | None = None
-  gigabytes: float | None = None  # that its largest program holds: arguments, results, temporaries
+  gigabytes: float | None = None  # of its largest program: arguments, results, temporaries
 
 
 @contextlib.contextmanager
 def apart(make: Callable[..., dict[str, Contender]], *arguments):
-  """The contenders that make(*arguments) gives, in a process of their own.
+  """Yield the contenders of make(*arguments), which run in a separate process.
 
-  There memory and threads are as JAX and PyTorch come; in ours `runtime.prepare` has set them.
+  That process has default memory and thread settings; ours has those of `runtime.prepare`.
   """
   context = multiprocessing.get_context('spawn')
   here, there = context.Pipe()
@@ -45,14 +45,16 @@ def apart(make: Callable[..., dict[str, Contender]], *arguments):
       return here.recv()
     except (EOFError, OSError) as error:
       process.join(10)
-      raise RuntimeError(f'{what} died in its process (exit code {process.exitcode})') from error
+      raise RuntimeError(
+        f'{what} died in the separate process (exit code {process.exitcode})'
+      ) from error
 
   try:
     process.start()
-    there.close()  # so that an end of the process is an end of file here
-    device, described = answer('what makes the contenders')
+    there.close()  # so that recv fails when the process ends
+    device, described = answer('the function that makes the contenders')
     if device != _device():
-      raise RuntimeError(f'a second process gets {device}, this one has {_device()}')
+      raise RuntimeError(f'the separate process runs on {device}, this one on {_device()}')
     yield {
       name: Contender(lambda count, name=name: answer(name, (name, count)), *facts)
       for name, facts in described.items()
@@ -69,7 +71,7 @@ def _serve(pipe, make, *arguments):
   prepare(flags=False, memory=False)
   contenders = make(*arguments)
   pipe.send((_device(), {name: tuple(one[1:]) for name, one in contenders.items()}))
-  with contextlib.suppress(EOFError, OSError):  # nobody asks any more
+  with contextlib.suppress(EOFError, OSError):  # the other end is closed
     while True:
       name, count = pipe.recv()
       contenders[name].run(count)
@@ -81,13 +83,13 @@ def _device() -> str:
 
 
 def prepare(*, flags: bool = True, memory: bool = True) -> None:
-  """Before the first computation: nothing comes from a compilation cache; PyTorch finds memory."""
+  """Switch the compilation cache off and leave memory for PyTorch; call before any computation."""
   os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
   runtime.prepare('', flags=flags, memory=memory)
 
 
 def machine() -> dict:
-  """The processor, and how busy it was in the last minutes."""
+  """Return the processor and its load in the last minutes."""
   return {'processor': runtime.processor(), 'load': load()}
 
 
@@ -96,14 +98,14 @@ def load() -> list[float]:
 
 
 def compiled(function: Callable, *arguments, options=None):
-  """A jitted function's program for these arguments, the seconds it took, the GB it holds.
+  """Compile a jitted function for these arguments; return the program, its compile seconds and GB.
 
-  options: of XLA; None is what JAX comes with.
+  options: of XLA; None keeps JAX's defaults.
   """
   began = time.perf_counter()
   program = function.lower(*arguments).compile(compiler_options=options)
   seconds, memory = time.perf_counter() - began, program.memory_analysis()
-  if memory is None:  # not every back end tells
+  if memory is None:  # some back ends do not report it
     return program, seconds, None
   held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
   return program, seconds, (held + memory.temp_size_in_bytes) / 2**30
@@ -112,10 +114,11 @@ def compiled(function: Callable, *arguments, options=None):
 def take_turns(
   contenders: dict[str, Contender], *, seconds: float, turn: float, rounds: int = 5
 ) -> dict[str, list[float]]:
-  """Seconds a step of each, round by round, so that a slow minute hits all of them.
+  """Return the seconds per step of each contender in every round.
 
-  A turn is as many steps as fill `turn` seconds; `rounds` of them at least, and until `seconds` are
-  over. Whoever began a round is last in the next.
+  Contenders take turns so that a slow minute affects all of them. A turn is the number of steps
+  that fills `turn` seconds. There are at least `rounds` rounds, and more until `seconds` are over.
+  The first contender of a round is the last of the next one.
   """
   order, counts = list(contenders), {}
   for name, contender in contenders.items():
@@ -137,18 +140,18 @@ def _timed(contender, count):
 
 
 def ratio(taken: dict[str, list[float]], name: str, base: str) -> float:
-  """The median over rounds of one's seconds over another's in the same round."""
+  """Return the median over rounds of the ratio of seconds, `name` over `base`."""
   return statistics.median(a / b for a, b in zip(taken[name], taken[base]))
 
 
 def extremes(taken: dict[str, list[float]], name: str, base: str) -> tuple[float, float]:
-  """The least and the largest of the ratios of which `ratio` is the median."""
+  """Return the smallest and the largest of the ratios whose median is `ratio`."""
   ratios = [a / b for a, b in zip(taken[name], taken[base])]
   return min(ratios), max(ratios)
 
 
 def matmul(dtype: str) -> tuple[Contender, float]:
-  """A product of large square matrices, the ceiling of what runs beside it, and its FLOP."""
+  """Return a product of large square matrices, which is the ceiling, and its FLOP."""
   size = 2048 if jax.default_backend() == 'cpu' else 8192
   a, b = jax.random.normal(jax.random.key(0), (2, size, size)).astype(dtype)
   multiply = jax.jit(jnp.matmul)
@@ -162,7 +165,7 @@ def matmul(dtype: str) -> tuple[Contender, float]:
 
 
 class Table:
-  """Rows by name, saved after each, so that a later call goes on; without a path, in memory."""
+  """Rows by name, saved after each row so that a later call continues; in memory without a path."""
 
   def __init__(self, path: str | None):
     self._path = path and pathlib.Path(path)
@@ -173,7 +176,9 @@ class Table:
     if self._path and self._path.exists():
       self.saved = json.loads(self._path.read_text())
       if self._identity(self.saved) != self._identity(described):
-        raise SystemExit(f'{path} is of another machine or other versions: name another file')
+        raise SystemExit(
+          f'{path} was made on another machine or with other versions: use another file'
+        )
 
   @staticmethod
   def _identity(saved):
@@ -193,20 +198,24 @@ class Table:
 
 
 def command(doc: str, rows: dict[str, list], measure: Callable, table: Callable) -> None:
-  """The command line of a benchmark.
+  """Run the command line of a benchmark.
 
-  rows: of the modes 'quick', 'cpu' and 'gpu'; measure(row, seconds, turn) -> what is saved of a
-  row; table(saved rows) -> text.
+  rows: {'quick': ..., 'cpu': ..., 'gpu': ...}; measure(row, seconds, turn) -> the measurements to
+  save; table(saved rows) -> text.
   """
   parser = argparse.ArgumentParser(
     description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
   )
-  parser.add_argument('--quick', action='store_true', help='small rows: does the benchmark work?')
-  parser.add_argument('--json', help='a file for the figures; a second call goes on with it')
-  parser.add_argument('--minutes', type=float, default=25, help='begin no row after so many')
-  parser.add_argument('--only', default='', help='rows whose name holds this text')
+  parser.add_argument(
+    '--quick', action='store_true', help='measure small rows only, to test the benchmark'
+  )
+  parser.add_argument('--json', help='file for the measurements; a second call continues it')
+  parser.add_argument(
+    '--minutes', type=float, default=25, help='start no row after this many minutes'
+  )
+  parser.add_argument('--only', default='', help='measure only rows whose name contains this text')
   options = parser.parse_args()
-  prepare(flags=False)  # our own programs bring them, those of others are compiled as JAX comes
+  prepare(flags=False)  # our programs carry their options, the others use JAX's defaults
   mode = 'quick' if options.quick else 'cpu' if jax.default_backend() == 'cpu' else 'gpu'
   seconds, turn = {'quick': (1, 0), 'cpu': (15, 0.5), 'gpu': (4, 0.2)}[mode]
   saved, began = Table(options.json), time.monotonic()
@@ -214,7 +223,7 @@ def command(doc: str, rows: dict[str, list], measure: Callable, table: Callable)
     if options.only not in str(row) or str(row) in saved.rows:
       continue
     if time.monotonic() - began > 60 * options.minutes:
-      print(f'left for another call: {row}')
+      print(f'left for the next call: {row}')
       continue
     saved.add(str(row), measure(row, seconds, turn))
     print(f'{row}: done after {time.monotonic() - began:.0f} s', flush=True)
@@ -222,19 +231,19 @@ def command(doc: str, rows: dict[str, list], measure: Callable, table: Callable)
 
 
 def markdown(head: list[str], rows: list[list]) -> str:
-  """A table; None is a dash."""
+  """Return a Markdown table; None becomes a dash."""
   cell = lambda value: '–' if value is None else show(value)
   lines = [head, ['---'] + ['---:'] * (len(head) - 1), *[[cell(v) for v in row] for row in rows]]
   return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
 def between(median: float, ends: tuple[float, float]) -> str:
-  """1.2 (1.1–1.3)."""
+  """Return the median and the extremes as '1.2 (1.1–1.3)'."""
   return f'{show(median)} ({"–".join(map(show, ends))})'
 
 
 def show(value) -> str:
-  """Three digits of a number; text as it is."""
+  """Return a number with three significant digits, and text unchanged."""
   if isinstance(value, str):
     return value
   digits = 0 if not value else max(0, 2 - math.floor(math.log10(abs(value))))

@@ -1,28 +1,33 @@
-"""The comparison at the end of a run: a row for the member, each ensemble and the student.
+"""The comparison at the end of a run: rows for one member, each ensemble and the student.
 
-Every model is its predictive distributions over the same inputs: the test set, the validation set
+Every model is its predictive distributions on the same inputs: the test set, the validation set
 (which its temperature is fitted on), the out-of-distribution and the shifted sets.
 """
 
 import collections
-import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from ensdistill import data, mesh, metrics
-from ensdistill.config import build
-from ensdistill.evaluation import cost, inference, measure, sets
+from ensdistill import metrics
+from ensdistill.config import inputs
+from ensdistill.config.build import Plan
+from ensdistill.evaluation import cost, measure, networks, rows, sets
+from ensdistill.evaluation.networks import Network
 from ensdistill.metrics import influence
 
 
 class Model(NamedTuple):
-  """A row: its repeats (members, or students of several seeds), each {set: predictive}."""
+  """A row: its role, and the predictive distributions of its repeats on every set.
 
-  name: str
-  repeats: list[dict[str, Any]]
+  Repeats are members, or students of several seeds.
+  """
+
+  role: str  # see evaluation.rows
+  size: int  # members of the ensemble, or of the student
+  name: str  # in results.json
+  repeats: list[dict[str, Any]]  # {set: predictive}
 
 
 class Comparison(NamedTuple):
@@ -33,80 +38,83 @@ class Comparison(NamedTuple):
   not_run: dict[str, str]  # sets that were asked for and are not at hand: why
 
 
-def compare(config, dataset, teacher, distilled, writer) -> Comparison:
-  """Evaluates every model on the same inputs."""
-  section, not_run = config.evaluate, {}
-  options = {**build.reading(config.data), 'seed': config.seed}
-  inputs = sets.inputs(dataset, section.ood, not_run, **options)
-  writer.line(f'evaluation on {", ".join(f"{k} ({len(x)})" for k, x in inputs.items())}')
-  networks = _networks(section, dataset, teacher, distilled, inputs)
-  predictions = sets.predicted(lambda x: _predictions(networks, x), inputs, not_run)
-  repeat = lambda row, i: {name: rows[row][i] for name, rows in predictions.items()}
-  models = [
-    Model(row, [repeat(row, i) for i in range(len(repeats))])
-    for row, repeats in predictions['test'].items()
-  ]
+def compare(plan: Plan, teacher, distilled, writer) -> Comparison:
+  """Evaluate every model on the same inputs."""
+  config, dataset = plan.config, plan.dataset
+  section = config.evaluate
+  not_run: dict[str, str] = {}
+  reading = {**inputs.reading(config.data), 'seed': config.seed}
+  seen = sets.inputs(dataset, section.ood, not_run, **reading)
+  writer.line(f'evaluation on {", ".join(f"{name} ({len(x)})" for name, x in seen.items())}')
+  batch = min(section.batch_size, max(map(len, seen.values())))
+  settings = {'batch': batch, 'precision': section.precision}
+  ensemble, students = networks.of_run(dataset, teacher, distilled, **settings)
+
+  def predict(x):
+    return _predictions(ensemble, students, x)
+
+  models = _models(sets.predicted(predict, seen, not_run))
   whole = models[teacher.size - 1]  # the ensemble of all members
-  shifted = _shifted(section, dataset, networks, writer, not_run, options, whole.name)
+  shifted = _shifted(plan, predict, writer, not_run, reading, whole.name)
   for name, reason in not_run.items():
     writer.line(f'not run: {name}: {reason}')
-  costs = _costs(config, dataset, teacher, distilled)
-  rows, influences = [], {}
+  costs = _costs(dataset, ensemble, students)
+  found: list[dict] = []
+  influences = {}
   for model in models:
-    against = {}
-    if model.name.startswith('student'):
-      curve = [r['metrics']['cnll'] for r in rows[: teacher.size] if 'cnll' in r['metrics']]
-      against = {'ensemble': whole.repeats[0], 'curve': curve or None}
-    measured = [
-      measure.sets(dataset, r, **against) | measure.with_means(shifted.metrics[model.name][i])
-      for i, r in enumerate(model.repeats)
-    ]
-    rows.append(row(model.name, measured, costs.get(model.name, {})))
-    if model.name in ('member', whole.name):
+    measured = _measured(dataset, model, shifted, whole, _curve(found))
+    found.append(
+      row(model.name, measured, costs.get(model.name, {}), role=model.role, size=model.size)
+    )
+    if model.role == rows.MEMBER or model is whole:
       influences[model.name] = _influences(dataset, model, measured, shifted)
-  _add_gaps(rows, _test_errors(influences['member'], influences[whole.name]))
-  return Comparison(rows, models, not_run)
+  _add_gaps(found, _test_errors(influences[models[0].name], influences[whole.name]))
+  return Comparison(found, models, not_run)
 
 
-def _networks(section, dataset, teacher, distilled, inputs) -> list[Callable]:
-  """[inputs -> (row, predictive) of every row it repeats]: the teacher, then student by student."""
-  batch = min(section.batch_size, max(map(len, inputs.values())))
-  settings = {
-    'batch': batch,
-    'device_mesh': mesh.make(1, batch),
-    'precision': section.precision,
+def _predictions(ensemble: Network, students: list[Network], x) -> dict[tuple[str, int], list]:
+  """Return {(role, size): predictive of each repeat} for these inputs, in the order of the rows."""
+  every = ensemble.predict(x)
+  found: dict[tuple, list] = {
+    (rows.MEMBER, 1): [_part(every, m, m + 1) for m in range(ensemble.size)]
   }
-
-  def network(method, freeze):
-    predictive = functools.partial(method.objective.predictive, method.family)
-    program = inference.Program(lambda v, x: predictive(freeze(v).outputs(x)), **settings)
-    units = dataset.target_mean, dataset.target_std
-    return lambda variables, x: inference.in_units(program(variables, x), *units)
-
-  whole = network(teacher.method, teacher.freeze)
-
-  def ensembles(x):
-    every = whole(teacher.variables, x)
-    part = lambda start, end: jax.tree.map(lambda leaf: leaf[:, start:end], every)
-    yield from (('member', part(m, m + 1)) for m in range(teacher.size))
-    yield from ((f'ensemble-{m}', part(0, m)) for m in range(2, teacher.size + 1))
-
-  networks, programs, method = [ensembles], {}, distilled.method
-  for seed in range(jax.tree.leaves(distilled.variables)[0].shape[0]):
-    variables = jax.tree.map(lambda leaf: leaf[seed], distilled.variables)  # noqa: B023
-    for name, (student, own) in method.student.views(variables).items():
-      run = programs[name] = programs.get(name) or network(method, student.freeze)
-      networks.append(lambda x, name=name, run=run, own=own: [(name, run(own, x))])
-  return networks
+  for size in range(2, ensemble.size + 1):
+    found[rows.ENSEMBLE, size] = [_part(every, 0, size)]
+  for student in students:
+    found.setdefault((student.role, student.size), []).append(student.predict(x))
+  return found
 
 
-def _predictions(networks, x) -> dict[str, list]:
-  """{row: predictive of each of its repeats}."""
-  rows = {}
-  for network in networks:
-    for name, predictive in network(x):
-      rows.setdefault(name, []).append(predictive)
-  return rows
+def _part(predictive, start: int, end: int):
+  """Return the predictive distribution of some members of an ensemble."""
+  return jax.tree.map(lambda leaf: leaf[:, start:end], predictive)
+
+
+def _models(predictions: dict[str, dict[tuple, list]]) -> list[Model]:
+  """Return the models of {set: {(role, size): predictives}}."""
+  models = []
+  for (role, size), repeats in predictions['test'].items():
+    every = {name: found[role, size] for name, found in predictions.items()}
+    by_set = [{name: own[i] for name, own in every.items()} for i in range(len(repeats))]
+    models.append(Model(role, size, rows.name(role, size), by_set))
+  return models
+
+
+def _curve(found: list[dict]) -> list[float] | None:
+  """Return the calibrated NLL of ensembles of 1, 2, ... members, where it exists."""
+  teachers = rows.of_role(found, rows.MEMBER, rows.ENSEMBLE)
+  return [r['metrics']['cnll'] for r in teachers if 'cnll' in r['metrics']] or None
+
+
+def _measured(dataset, model: Model, shifted: '_Shifts', whole: Model, curve) -> list[dict]:
+  """Return the metrics of every repeat; students are also compared with the ensemble."""
+  against = {}
+  if model.role in rows.STUDENTS:
+    against = {'ensemble': whole.repeats[0], 'curve': curve}
+  return [
+    measure.sets(dataset, repeat, **against) | measure.with_means(shifted.metrics[model.name][i])
+    for i, repeat in enumerate(model.repeats)
+  ]
 
 
 class _Shifts(NamedTuple):
@@ -116,27 +124,31 @@ class _Shifts(NamedTuple):
   influences: dict
 
 
-def _shifted(section, dataset, networks, writer, not_run, options, whole: str) -> _Shifts:
-  """Every row on every shifted set; one set is held at a time."""
-  repeats = lambda: collections.defaultdict(lambda: collections.defaultdict(dict))
-  found, seen = _Shifts(repeats(), repeats()), set()
-  options = {name: options[name] for name in ('dir', 'seed', 'unreadable')}
+def _by_repeat() -> dict:
+  return collections.defaultdict(lambda: collections.defaultdict(dict))
+
+
+def _shifted(plan: Plan, predict, writer, not_run, reading: dict, whole: str) -> _Shifts:
+  """Measure every row on every shifted set; one set is held at a time."""
+  section, found, seen = plan.config.evaluate, _Shifts(_by_repeat(), _by_repeat()), set()
+  options = {name: reading[name] for name in ('dir', 'seed', 'unreadable')}
   options['examples'] = section.shift_examples
-  for kind, severity, x, y in sets.shifted(dataset, section.shift, not_run, **options):
+  for kind, severity, x, y in sets.shifted(plan.dataset, section.shift, not_run, **options):
     if kind not in seen:
       writer.line(f'evaluation on shift/{kind} ({len(x)})')
       seen.add(kind)
-    for row, repeats in _predictions(networks, x).items():
+    for (role, size), repeats in predict(x).items():
+      name = rows.name(role, size)
       for i, predictive in enumerate(repeats):
-        found.metrics[row][i] |= measure.shifted(kind, severity, predictive, y)
-        if row in ('member', whole):
+        found.metrics[name][i] |= measure.shifted(kind, severity, predictive, y)
+        if role == rows.MEMBER or name == whole:
           influences = measure.shifted_influences(kind, severity, predictive, y)
-          found.influences[row][i] |= influences
+          found.influences[name][i] |= influences
   return found
 
 
 def _influences(dataset, model, measured, shifted) -> dict[str, tuple]:
-  """Of the examples on a row's metrics."""
+  """Return the influence of the examples on a row's metrics."""
   return influence.mean(
     [
       measure.influences(dataset, repeat, metrics.get('temperature', 1.0))
@@ -147,68 +159,56 @@ def _influences(dataset, model, measured, shifted) -> dict[str, tuple]:
 
 
 def _test_errors(member, ensemble) -> dict[str, float]:
-  """{metric: standard error of the gap between two rows, by the number of test examples}."""
+  """Return {metric: standard error of the gap between two rows, from the test examples}."""
   return {key: influence.error(member[key], ensemble[key]) for key in member if key in ensemble}
 
 
-def row(name, repeats, costs) -> dict:
-  """Means over the repeats, and their standard errors."""
+def row(name: str, repeats: list[dict], costs: dict, **fields) -> dict:
+  """Return a row of results.json: means over the repeats, their standard errors, and `fields`."""
   means, errors = {}, {}
   for key in repeats[0]:
     values = np.array([r[key] for r in repeats], np.float64)
-    values = values[np.isfinite(values)]  # one without an error has no rejection ratio, say
+    values = values[np.isfinite(values)]  # without an error there is no rejection ratio, for one
     means[key] = float(values.mean()) if len(values) else float('nan')
     spread = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float('nan')
     errors[key] = spread if len(repeats) > 1 else None
-  return {'name': name, 'seeds': len(repeats), 'se': errors, 'metrics': means | costs}
+  return {'name': name, **fields, 'seeds': len(repeats), 'se': errors, 'metrics': means | costs}
 
 
-def _add_gaps(rows, test_errors=None) -> None:
-  """gap_closed/x = (member - student) / (member - ensemble), null where there is no gap.
+def _add_gaps(found: list[dict], test_errors=None) -> None:
+  """Add gap_closed/x = (member - student) / (member - ensemble), null where there is no gap.
 
-  test_errors: {metric: standard error of the gap by the number of test examples}, as far as known.
+  test_errors: {metric: standard error of the gap from the test examples}, as far as known.
   """
-  member, *others = rows
-  ensembles = [row for row in others if row['name'].startswith('ensemble-')]
-  for row in others:
-    if not row['name'].startswith('student') or not ensembles:
-      continue
+  (member,), ensembles = rows.of_role(found, rows.MEMBER), rows.of_role(found, rows.ENSEMBLE)
+  if not ensembles:
+    return
+  for student in rows.of_role(found, *rows.STUDENTS):
     for key, error in member['se'].items():
-      values = [r['metrics'].get(key) for r in (member, ensembles[-1], row)]
+      values = [r['metrics'].get(key) for r in (member, ensembles[-1], student)]
       errors = {'member_se': error or 0.0, 'test_se': (test_errors or {}).get(key, 0.0)}
       gap = metrics.summary.gap_closed(*values, **errors)
-      row['metrics'][f'gap_closed/{key}'] = gap
-      if gap is not None and row['se'].get(key) is not None:
-        error = metrics.summary.gap_closed_se(*values[:2], row['se'][key])
-        row['se'][f'gap_closed/{key}'] = error
+      student['metrics'][f'gap_closed/{key}'] = gap
+      if gap is not None and student['se'].get(key) is not None:
+        error = metrics.summary.gap_closed_se(values[0], values[1], student['se'][key])
+        student['se'][f'gap_closed/{key}'] = error
 
 
-def _costs(config, dataset, teacher, distilled) -> dict[str, dict]:
-  """Costs of one member, the whole ensemble and the student (and its average), in one run."""
-  models: dict[str, tuple[Callable, Any, int]] = {}
-  module, family = teacher.method.student.module, teacher.method.family
-  one = jax.tree.map(lambda leaf: leaf[0], teacher.variables)
-  count = cost.parameters(one)
-
-  def wrap(outputs):
-    return lambda variables, x: outputs(variables, data.as_input(x))
-
-  single = lambda v, x: family.predictive(module.apply(v, x))
-  models['member'] = wrap(single), one, count
-  if teacher.size > 1:
-    all_members = lambda v, x: family.predictive(teacher.freeze(v).outputs(x))
-    models[f'ensemble-{teacher.size}'] = wrap(all_members), teacher.variables, count * teacher.size
-  method = distilled.method
-  variables = jax.tree.map(lambda leaf: leaf[0], distilled.variables)
-  for name, (student, own) in method.student.views(variables).items():
-    forward = lambda v, x, student=student: method.objective.predictive(
-      family, student.module.apply(v, x)
-    )
-    models[name] = wrap(forward), own, cost.parameters(own)
+def _costs(dataset, ensemble: Network, students: list[Network]) -> dict[str, dict]:
+  """Return the costs of one member, the ensembles and the student (and its average), in one run."""
+  first = jax.tree.map(lambda leaf: leaf[:1], ensemble.variables)
+  timed = [ensemble._replace(role=rows.MEMBER, size=1, variables=first)]
+  timed += [ensemble] if ensemble.size > 1 else []
+  timed += networks.of_first_seed(students)
+  models = {
+    network.name: (network.predictor.forward, network.variables, cost.parameters(network.variables))
+    for network in timed
+  }
   costs = cost.of_models(models, dataset.train.x.shape[1:], dataset.train.x.dtype)
-  for m in range(2, teacher.size + 1):
+  member = costs[rows.name(rows.MEMBER, 1)]
+  for size in range(2, ensemble.size + 1):
     # XLA counts the body of a loop over members once, so the ensemble's operations are multiplied.
-    flops = costs['member']['flops']
-    own = {'params': count * m, 'flops': flops and flops * m}
-    costs[f'ensemble-{m}'] = costs.get(f'ensemble-{m}', {}) | own
+    own = {'params': member['params'] * size, 'flops': member['flops'] and member['flops'] * size}
+    name = rows.name(rows.ENSEMBLE, size)
+    costs[name] = costs.get(name, {}) | own
   return costs

@@ -1,7 +1,7 @@
 """The student as a product: weights, configuration and a compiled form that need no training code.
 
 student = ensdistill.load('runs/kd_digits/student')
-p = student.predict(x)          # p.probs, p.total, p.data, p.knowledge (numpy)
+p = student.predict(x)  # p.probs, p.total, p.data, p.knowledge (numpy)
 """
 
 import dataclasses
@@ -15,22 +15,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from ensdistill import data, families, metrics, nets, objectives, students
-from ensdistill.config import build
+from ensdistill.config import build, inputs
+from ensdistill.config.build import Plan
 from ensdistill.config.settings import given
-from ensdistill.evaluation import inference
+from ensdistill.evaluation.inference import Predictor
+from ensdistill.members import take
 from ensdistill.storage import safe
 
 FORMAT = 1
 
 
 class Prediction(NamedTuple):
-  """What a model says of each example, and how unsure it is."""
+  """Predictions for a batch of examples, and their uncertainty."""
 
   probs: np.ndarray | None  # [B, K]; None for regression
   mean: np.ndarray | None  # [B, D] in the target's own units; None for classification
   total: np.ndarray  # [B]
-  data: np.ndarray  # [B]: noise that more training data would not take away
-  knowledge: np.ndarray  # [B]: what the ensemble's members disagree on
+  data: np.ndarray  # [B]: noise that more training data would not remove
+  knowledge: np.ndarray  # [B]: the disagreement of the ensemble's members
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,32 +44,45 @@ class Model:
   variables: Any
 
   @functools.cached_property
-  def _forward(self):
-    return jax.jit(functools.partial(_outputs, self.student.module))
+  def family(self):
+    """What the network's outputs mean."""
+    return families.FAMILIES[self.spec['family']]
 
-  def outputs(self, x, batch_size: int = 500) -> np.ndarray:
-    """The network's raw outputs [N, M, O] for inputs as the data set holds them."""
+  @functools.cached_property
+  def objective(self) -> objectives.Objective:
+    """The objective of its training, which owns the predictive distribution."""
+    return objectives.make(self.spec['objective'], **self.spec['objective_settings'])
+
+  def predictor(self, batch: int) -> Predictor:
+    """Return the predictor of this network in blocks of `batch` examples."""
+    predictive = functools.partial(self.objective.predictive, self.family)
+    units = self.spec['target_mean'], self.spec['target_std']
+    return Predictor(predictive, self.student.freeze, units=units, batch=batch)
+
+  @functools.cached_property
+  def _predictor(self):
+    return functools.lru_cache(maxsize=8)(self.predictor)
+
+  def _for(self, x, batch_size: int) -> tuple[Predictor, np.ndarray]:
     x = np.asarray(x)
     if x.shape[1:] != tuple(self.spec['shape']):
       raise ValueError(f'inputs have shape {x.shape[1:]}, the student takes {self.spec["shape"]}')
-    blocks = [x[i : i + batch_size] for i in range(0, len(x), batch_size)]
-    return np.concatenate([np.asarray(self._forward(self.variables, block)) for block in blocks])
+    return self._predictor(max(1, min(batch_size, len(x)))), x
 
-  def distribution(self, outputs):
-    """What the objective takes the network's outputs to mean."""
-    family = families.FAMILIES[self.spec['family']]
-    objective = objectives.make(self.spec['objective'], **self.spec['objective_settings'])
-    return objective.predictive(family, outputs)
+  def outputs(self, x, batch_size: int = 500) -> np.ndarray:
+    """Return the network's raw outputs [N, M, O] for inputs as the data set stores them."""
+    predictor, x = self._for(x, batch_size)
+    return predictor.outputs(self.variables, x)
 
   def predictive(self, x, batch_size: int = 500):
-    """The predictive distribution for inputs as the data set holds them, in the target's units."""
-    predictive = jax.device_get(self.distribution(jnp.asarray(self.outputs(x, batch_size))))
-    return inference.in_units(predictive, self.spec['target_mean'], self.spec['target_std'])
+    """Return the predictive distribution, in the target's units."""
+    predictor, x = self._for(x, batch_size)
+    return predictor(self.variables, x)
 
   def predict(self, x, batch_size: int = 500) -> Prediction:
-    """Probabilities (or means) and uncertainties, as numpy arrays."""
+    """Return probabilities (or means) and uncertainties, as numpy arrays."""
     predictive = self.predictive(x, batch_size)
-    if self.spec['family'] == 'categorical':
+    if self.family.has_classes:
       probs, mean = np.exp(np.asarray(predictive.log_probs())), None
       kinds = predictive.total(), predictive.data(), predictive.knowledge()
     else:  # in float64: in single precision a large target's mean hides what members differ by
@@ -76,28 +91,35 @@ class Model:
     return Prediction(probs, mean, *(np.asarray(kind) for kind in kinds))
 
 
-def _outputs(module, variables, x):
-  return module.apply(variables, data.as_input(x))
+def save_all(plan: Plan, distilled) -> None:
+  """Store the students of a run: student/, student-averaged/, student-2/ of the second seed, ..."""
+  for seed in range(plan.config.seeds):
+    views = distilled.method.student.views(take(distilled.variables, seed))
+    for name, (student, variables) in views.items():
+      folder = plan.folder / (name if seed == 0 else f'{name}-{seed + 1}')
+      save(folder, plan, student, variables)
 
 
-def save_all(folder: pathlib.Path, config, dataset, distilled) -> None:
-  """Every student of a run: student/, student-averaged/, and student-2/ ... of further seeds."""
-  for i in range(config.seeds):
-    variables = jax.tree.map(lambda leaf: leaf[i], distilled.variables)  # noqa: B023
-    for name, (student, own) in distilled.method.student.views(variables).items():
-      target = folder / (name if i == 0 else f'{name}-{i + 1}')
-      save(target, config, dataset, distilled.method, student, own)
+def save(folder: pathlib.Path, plan: Plan, student: students.Student, variables) -> None:
+  """Store config.json, weights.safetensors and model.stablehlo of one network."""
+  spec = specification(plan, student)
+  folder.mkdir(parents=True, exist_ok=True)
+  digest = safe.save_tensors(folder / 'weights.safetensors', safe.flatten(variables))
+  safe.write_atomic(folder / 'model.stablehlo', stablehlo(spec, student, variables))
+  spec['sha256'] = digest
+  safe.write_atomic(folder / 'config.json', json.dumps(spec, indent=2) + '\n')
 
 
-def save(folder: pathlib.Path, config, dataset, method, student, variables) -> None:
-  """config.json, weights.safetensors and model.stablehlo of one network."""
+def specification(plan: Plan, student: students.Student) -> dict:
+  """Return everything that rebuilds a network and reads its outputs, as plain JSON types."""
+  config, dataset = plan.config, plan.dataset
   network, settings = build.network_settings(config.student.network, config.network)
-  kind = student.kind
-  spec = {
+  own = given(config.student, students.STUDENTS) if student.kind == config.student.kind else {}
+  return {
     'format': FORMAT,
     'name': config.name,
     'data': dataset.name,
-    'data_settings': build.data_settings(config.data) | {'seed': config.seed},
+    'data_settings': inputs.data_settings(config.data) | {'seed': config.seed},
     'shape': list(dataset.train.x.shape[1:]),
     'dtype': str(dataset.train.x.dtype),
     'classes': list(dataset.classes) if dataset.classes else None,
@@ -108,20 +130,14 @@ def save(folder: pathlib.Path, config, dataset, method, student, variables) -> N
     'mean': list(dataset.mean),
     'std': list(dataset.std),
     'network': {'name': network, 'dtype': config.network.dtype} | settings,
-    'student': {'kind': kind, 'members': student.size}
-    | (given(config.student, students.STUDENTS) if kind == config.student.kind else {}),
+    'student': {'kind': student.kind, 'members': student.size} | own,
     'objective': config.objective.name,
     'objective_settings': given(config.objective, objectives.OBJECTIVES),
   }
-  folder.mkdir(parents=True, exist_ok=True)
-  digest = safe.save_tensors(folder / 'weights.safetensors', safe.flatten(variables))
-  safe.write_atomic(folder / 'model.stablehlo', _stablehlo(spec, student, variables))
-  spec['sha256'] = digest
-  safe.write_atomic(folder / 'config.json', json.dumps(spec, indent=2) + '\n')
 
 
-def _stablehlo(spec, student, variables) -> bytes:
-  """The forward pass for any batch size, for CPU, CUDA and TPU; the weights are its arguments.
+def stablehlo(spec: dict, student: students.Student, variables) -> bytes:
+  """Return the forward pass for any batch size, on CPU, CUDA and TPU; weights are its arguments.
 
   Convolutions are plain ones, whatever suits the machine that exports.
   """
@@ -129,14 +145,16 @@ def _stablehlo(spec, student, variables) -> bytes:
 
   module = nets.with_form(student.module, 'plain')
 
+  def forward(variables, x):
+    return module.apply(variables, data.as_input(x))
+
   x = jax.ShapeDtypeStruct((*export.symbolic_shape('b'), *spec['shape']), jnp.dtype(spec['dtype']))
-  forward = jax.jit(functools.partial(_outputs, module))
-  exported = export.export(forward, platforms=('cpu', 'cuda', 'tpu'))(variables, x)
+  exported = export.export(jax.jit(forward), platforms=('cpu', 'cuda', 'tpu'))(variables, x)
   return bytes(exported.serialize())
 
 
 def load(folder) -> Model:
-  """A student that a run left in `folder`, ready to predict."""
+  """Return the student that a run left in `folder`, ready to predict."""
   folder = pathlib.Path(folder)
   try:
     spec = json.loads((folder / 'config.json').read_text())
@@ -145,7 +163,9 @@ def load(folder) -> Model:
       f'{folder} holds no student (config.json is missing): give the folder named student of a run'
     ) from None
   if spec.get('format') != FORMAT:
-    raise ValueError(f'{folder}: format {spec.get("format")!r} is not the {FORMAT} that this reads')
+    raise ValueError(
+      f'{folder}: format {spec.get("format")!r} cannot be read; this version reads format {FORMAT}'
+    )
   family = families.FAMILIES[spec['family']]
   backbone = nets.build(shape=spec['shape'], mean=spec['mean'], std=spec['std'], **spec['network'])
   objective = objectives.make(spec['objective'], **spec['objective_settings'])

@@ -59,7 +59,7 @@ def main(argv):
   logging.set_verbosity(logging.WARNING)  # JAX's notes on back ends that are not here
   from ensdistill import run
   from ensdistill.data import DataError
-  from ensdistill.training.loop import NonFinite
+  from ensdistill.training.clock import NonFinite
 
   try:
     run.run(run.prepare(_CONFIG.value, _WORKDIR.value))

@@ -1,4 +1,4 @@
-"""Many splits of one data set in one program: the ensembles of all of them, and their students.
+"""Train the ensembles and the students of many splits of one data set in one program.
 
 A network in training carries the number of its split, and its batches come from that split alone.
 So twenty ensembles of fifty members are a thousand networks side by side in the one loop, and each
@@ -6,7 +6,7 @@ of them is the network that a run of its split alone would have trained (with se
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 import jax
@@ -14,15 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from ensdistill import data, distillation, members, mesh
-from ensdistill.config import build, checks
+from ensdistill.config import build, checks, inputs
+from ensdistill.config.build import Plan
 from ensdistill.config.settings import KEPT
 from ensdistill.data.dataset import Dataset, Split
-from ensdistill.evaluation import inference, measure
-from ensdistill.evaluation import sets as sets_lib
+from ensdistill.evaluation import inference, measure, sets
+from ensdistill.method import Method
 from ensdistill.perturb import Space
-from ensdistill.storage import checkpoint
-from ensdistill.training import loop
-from ensdistill.training import step as train
+from ensdistill.training import stage
+from ensdistill.training.feed import OnDeviceValidation
+from ensdistill.training.stage import Frozen
+from ensdistill.training.step import TrainState, network_keys, start
 
 _NO_SHIFT = ('none', 'default')  # tables have none by default
 
@@ -30,28 +32,13 @@ _NO_SHIFT = ('none', 'default')  # tables have none by default
 class Trained(NamedTuple):
   """One kind of network on every split: stacked variables, and how one of them is applied."""
 
-  method: train.Method
+  method: Method
   variables: Any  # leaves [splits, ...]; of teachers [splits, members, ...]
   freeze: Callable  # variables of one split -> members.Members
 
 
-class Numbered(NamedTuple):
-  """The state or the variables of a network, with the number of its split."""
-
-  number: jax.Array
-  of: Any
-
-  @property
-  def step(self):
-    return self.of.step
-
-  @property
-  def variables(self):
-    return Numbered(self.number, self.of.variables)
-
-
 def load(config, numbers) -> list[Dataset]:
-  """These splits of the configuration's data set, as they are stored."""
+  """Return these splits of the configuration's data set, as they are stored."""
   unused = {'data.aux': config.data.aux, 'evaluate.shift': config.evaluate.shift not in _NO_SHIFT}
   unused |= {'seeds': config.seeds != 1, 'augment': any(config.augment.values())}
   for name, given in unused.items():
@@ -59,45 +46,45 @@ def load(config, numbers) -> list[Dataset]:
       raise ValueError(
         f'{name} has no effect on splits of tables that are trained together: unset it'
       )
-  checks.check(config)
-  settings = build.data_settings(config.data)
+  checks.check(config, build.parts(config))
+  settings = inputs.data_settings(config.data)
   found = []
   for number in numbers:
     own = {'split': number, 'seed': config.seed + number, 'dir': config.data.dir or None}
     found.append(data.load(config.data.name, **settings | own))
-  checks.check_fits(config, found[0].family)
   return found
 
 
 def standardised(dataset: Dataset) -> Dataset:
-  """A table whose inputs are in standard deviations from their mean, those of its training split.
+  """Return a table with inputs in standard deviations from the mean of its training split.
 
-  A network on it has nothing left to normalise, so networks of different splits are one program.
+  A network has nothing left to normalise, so networks of different splits are one program.
   """
   if len(dataset.shape) != 1:
     raise ValueError(f'{dataset.name} holds images: splits of tables are trained together')
-  parts = {
-    part: Split(_standard(x, dataset), y)
-    for part in ('train', 'valid', 'test')
-    for x, y in [getattr(dataset, part)]
-  }
+
+  def standard(split):
+    return Split(_standard(split.x, dataset), split.y)
+
   width = dataset.shape[0]
-  unit = np.asarray(dataset.space.unit / np.float32(dataset.std), np.float32)
+  unit = np.asarray(dataset.space.unit / np.asarray(dataset.std, np.float32), np.float32)
   return dataclasses.replace(
     dataset,
-    **parts,
+    train=standard(dataset.train),
+    valid=standard(dataset.valid),
+    test=standard(dataset.test),
     mean=(0.0,) * width,
     std=(1.0,) * width,
     space=Space(-np.inf, np.inf, unit),
   )
 
 
-def inputs(config, datasets, not_run: dict) -> list[dict]:
-  """{'test': inputs, 'ood/<set>': ...} of every split as it is stored, all of them standardised."""
-  found, settings = [], {'dir': config.data.dir or None}
+def evaluated(config, datasets, not_run: dict) -> list[dict]:
+  """Return {'test': inputs, 'ood/<set>': ...} of every split as stored, all standardised."""
+  found = []
   for number, dataset in enumerate(datasets):
-    settings['seed'] = config.seed + number
-    own = sets_lib.inputs(dataset, config.evaluate.ood, not_run, **settings)
+    reading = {'dir': config.data.dir or None, 'seed': config.seed + number}
+    own = sets.inputs(dataset, config.evaluate.ood, not_run, **reading)
     found.append({name: _standard(np.asarray(x), dataset) for name, x in own.items()})
   return found
 
@@ -107,141 +94,177 @@ def _standard(x, dataset) -> np.ndarray:
   return ((x - mean) / std).astype(np.float32)
 
 
-def teachers(config, datasets, folder, writer) -> Trained:
-  """The ensembles of all splits, trained together."""
-  section, size = config.teacher, config.teacher.members
-  method = build.teacher_method(config, datasets[0])
-  own = [
-    train.keys(jax.random.key(config.seed + p), range(size), section.order == 'shared')
-    for p in range(len(datasets))
-  ]
-  states = train.start(*_joined(own), method, jnp.zeros((1, *datasets[0].shape)))
-  number = np.repeat(np.arange(len(datasets), dtype=np.int32), size)
-  shared = (_stacked(datasets, 'train'),)
-  parts = 'teacher', section, method, Numbered(number, states), shared, None
-  variables, strategy = _fit(config, datasets, parts, 'student', folder, writer)
-  shape = lambda leaf: leaf.reshape(len(datasets), size, *leaf.shape[1:])
-  freeze = lambda variables: members.frozen(method.student.module.apply, variables, strategy)
-  return Trained(method, jax.tree.map(shape, variables), freeze)
-
-
-def students(config, datasets, teacher: Trained, folder, writer) -> Trained:
-  """The students of all splits, each of its own ensemble, trained together phase by phase."""
+def plan(config, datasets, folder) -> Plan:
+  """Return the plan of networks on all splits, which differ in their data alone."""
   config = config.copy_and_resolve_references()
-  checks.settle_targets(config, streams=False)
-  section, arrays, frozen = config.student, _stacked(datasets, 'train'), teacher.variables
+  parts, first = build.parts(config), datasets[0]
+  checks.settle_targets(config, parts, streams=False)
+  checks.check_fits(config, parts, first.family)
+  return build.plan(config, parts, first, first, folder)
+
+
+def teachers(plan: Plan, datasets, writer) -> Trained:
+  """Train the ensembles of all splits together."""
+  section, size, method = plan.config.teacher, plan.config.teacher.members, plan.teacher
+  seeds = [plan.config.seed + number for number in range(len(datasets))]
+  shared = section.order == 'shared'
+  every = [network_keys(jax.random.key(seed), range(size), shared) for seed in seeds]
+  keys, orders = _joined(every)
+  number = np.repeat(np.arange(len(datasets), dtype=np.int32), size)
+  states = start(keys, orders, method, jnp.zeros((1, *datasets[0].shape)), None, number)
+  feed = OfSplits(_stacked(datasets, 'train'), section.batch_size)
+  variables = _train(plan, 'teacher', section, method, states, feed, datasets, writer)
+  strategy = build.strategy(section, method)
+
+  def freeze(variables):
+    return members.frozen(method.student.module.apply, variables, strategy)
+
+  def by_split(leaf):
+    return leaf.reshape(len(datasets), size, *leaf.shape[1:])
+
+  return Trained(method, jax.tree.map(by_split, variables), freeze)
+
+
+def students(plan: Plan, datasets, teacher: Trained, writer) -> Trained:
+  """Train the students of all splits together, each from its own ensemble, phase by phase."""
+  config, section = plan.config, plan.config.student
+  arrays, frozen = _stacked(datasets, 'train'), _frozen(teacher)
   if section.targets in KEPT:
     arrays['teacher_outputs'], frozen = targets(config, datasets, teacher), None
   variables, number = None, np.arange(len(datasets), dtype=np.int32)
-  for phase_number, phase in enumerate(distillation.phases(config, datasets[0])):
+  for place, phase in enumerate(plan.phases):
     before = jax.vmap(phase.start)(variables) if phase.start else None
-    own = [distillation.keys(config.seed + p, phase_number, 1) for p in range(len(datasets))]
+    seeds = [config.seed + p for p in range(len(datasets))]
+    keys, orders = _joined([distillation.student_keys(seed, place, 1) for seed in seeds])
     example = jnp.zeros((1, *datasets[0].shape))
-    states = train.start(*_joined(own), phase.method, example, before)
-    shared = (arrays, frozen) if frozen else (arrays,)
-    parts = phase.name, section, phase.method, Numbered(number, states), shared, teacher
-    view = 'student-averaged' if section.view == 'averaged' else 'student'
-    variables, _ = _fit(config, datasets, parts, view, folder, writer)
-  return Trained(phase.method, variables, phase.method.student.freeze)
+    states = start(keys, orders, phase.method, example, before, number)
+    feed = OfSplits(arrays, section.batch_size)
+    variables = _train(
+      plan, phase.name, section, phase.method, states, feed, datasets, writer, frozen
+    )
+  return Trained(plan.student, variables, plan.student.student.freeze)
 
 
 def targets(config, datasets, teacher: Trained) -> np.ndarray:
-  """Every ensemble's outputs on its own training inputs: [splits, N, M, O]."""
-  program = _program(config, teacher, lambda outputs: outputs, config.evaluate.batch_size)
-  own = lambda number: members.take(teacher.variables, number)
-  return np.stack([program(own(p), d.train.x) for p, d in enumerate(datasets)])
+  """Return every ensemble's outputs on its own training inputs: [splits, N, M, O]."""
+  predictor = _predictor(config, datasets[0], teacher, config.evaluate.batch_size)
+  every = [
+    predictor.outputs(members.take(teacher.variables, number), dataset.train.x)
+    for number, dataset in enumerate(datasets)
+  ]
+  return np.stack(every)
+
+
+def _frozen(teacher: Trained) -> Frozen:
+  """Return the ensembles as a step sees them: each network that of its own split."""
+
+  def freeze(variables, state):
+    return teacher.freeze(members.take(variables, state.number))
+
+  return Frozen(teacher.variables, freeze)
+
+
+@dataclasses.dataclass(frozen=True)
+class OfSplits:
+  """A training feed of arrays [splits, N, ...]: a network's batches come from its own split."""
+
+  arrays: dict[str, Any]
+  batch: int
+
+  steps_per_call: int | None = None
+
+  @property
+  def shapes(self):
+    return self.arrays
+
+  def start(self, at: int, device_mesh) -> Generator[Any]:
+    """Yield the placed arrays, the same for every call."""
+    del at
+    placed = mesh.place(self.arrays, mesh.replicated(device_mesh))
+    while True:
+      yield placed
+
+  def draw(self, seen, state) -> dict[str, jax.Array]:
+    """Return the batch of a step from the network's split."""
+    size = seen['x'].shape[1]
+    index = data.sampler.indices(state.order, state.step, size=size, batch=self.batch)
+    return {name: values[state.number, index] for name, values in seen.items()}
+
+
+class _Validation(OnDeviceValidation):
+  """Validation sets [splits, N, ...]: a network is scored on that of its own split."""
+
+  def examples(self, seen, number):
+    x, y = seen
+    return x[number], y[number]
 
 
 def _joined(keys):
-  """Keys and orders of several splits, one after the other."""
+  """Return keys and orders of several splits, one after the other."""
   return [jnp.concatenate(part) for part in zip(*keys)]
 
 
 def _stacked(datasets, part: str) -> dict:
-  """A part of every split: arrays [splits, N, ...] by name, in the form that training sees."""
+  """Return a part of every split: arrays [splits, N, ...] by name, as training sees them."""
   sizes = [len(getattr(d, part).x) for d in datasets]
   if len(set(sizes)) > 1:
     raise ValueError(
-      f'{datasets[0].name}: splits differ in their {part} examples ({min(sizes)} to {max(sizes)}), '
-      'and are trained together only where they have as many: train them one by one'
+      f'{datasets[0].name}: splits differ in their {part} examples ({min(sizes)} to {max(sizes)}): '
+      'only splits of one size are trained together; train these one by one'
     )
   arrays = [build.arrays(getattr(d, part), d) for d in datasets]
   return {name: np.stack([a[name] for a in arrays]) for name in arrays[0]}
 
 
-def _fit(config, datasets, parts, view, folder, writer):
-  """Trains the networks of all splits in the one loop; a stage that is done is not done again."""
-  stage, section, method, states, shared, teacher = parts
-  running = build.loop(config, section, method, len(states.number), writer, folder)
-  size = len(datasets[0].train.x)
-
-  def step(numbered, arrays, frozen=None):
-    number, state = numbered
-    index = data.sampler.indices(state.order, state.step, size=size, batch=section.batch_size)
-    batch = {name: values[number, index] for name, values in arrays.items()}
-    batch = mesh.split_batch(running.mesh, batch)
-    if frozen is not None:
-      frozen = teacher.freeze(members.take(frozen, number))
-    state, logs = train.train_step(state, batch, frozen, method)
-    return Numbered(number, state), logs
-
-  score_one = inference.scores(
-    method, view, batch=config.evaluate.batch_size, device_mesh=running.mesh
+def _train(plan, name, section, method, states: TrainState, feed, datasets, writer, frozen=None):
+  """Train the networks of all splits through one stage; return their variables."""
+  x, y = _stacked(datasets, 'valid').values()
+  variables, _ = stage.train(
+    name=name,
+    method=method,
+    states=states,
+    feed=feed,
+    validation=_Validation(x, y, plan.config.evaluate.batch_size),
+    loop=plan.loop(section, method, len(states.step), writer),
+    folder=plan.folder / 'checkpoints' / name,
+    teacher=frozen,
   )
-  score = lambda numbered, x, y: score_one(numbered.of, x[numbered.number], y[numbered.number])
-  with checkpoint.Checkpointer(folder / 'checkpoints' / stage, log=writer.line) as checkpointer:
-    variables, _ = loop.fit(
-      stage,
-      step,
-      states,
-      shared,
-      steps=method.steps,
-      batch=section.batch_size,
-      loop=running,
-      checkpointer=checkpointer,
-      score=score,
-      score_shared=tuple(_stacked(datasets, 'valid').values()),
-      select=section.select if section.keep == 'best' else 'last',
-      select_from=train.settled(method),
-    )
-  return jax.device_get(variables.of), running.strategy
+  return jax.device_get(variables)
 
 
 def predict(config, datasets, seen: list[dict], trained: Trained) -> list[dict]:
-  """{'test': predictive, 'ood/<set>': ...} of every split's inputs, in its target's own units."""
+  """Return {'test': predictive, 'ood/<set>': ...} of every split, in the target's own units."""
   batch = min(config.evaluate.batch_size, max(len(x) for x in seen[0].values()))
-  method = trained.method
-  predictive = lambda outputs: method.objective.predictive(method.family, outputs)
-  program = _program(config, trained, predictive, batch)
+  outputs = _predictor(config, datasets[0], trained, batch)
   predictions = []
-  for number, (dataset, sets) in enumerate(zip(datasets, seen)):
-    own, units = members.take(trained.variables, number), (dataset.target_mean, dataset.target_std)
-    predictions.append({n: inference.in_units(program(own, x), *units) for n, x in sets.items()})
+  for number, (dataset, own_sets) in enumerate(zip(datasets, seen)):
+    own = members.take(trained.variables, number)
+    predictor = outputs.in_units_of(dataset)
+    predictions.append({name: predictor(own, x) for name, x in own_sets.items()})
   return predictions
 
 
-def _program(config, trained: Trained, function, batch: int) -> inference.Program:
-  """(variables of one split, x) -> function of their outputs, in blocks of inputs."""
-  return inference.Program(
-    lambda variables, x: function(trained.freeze(variables).outputs(x)),
-    batch=batch,
-    device_mesh=mesh.make(1, batch),
-    precision=config.evaluate.precision,
-  )
+def _predictor(config, dataset, trained: Trained, batch: int) -> inference.Predictor:
+  settings = {'batch': batch, 'precision': config.evaluate.precision}
+  return inference.predictor(trained.method, trained.freeze, dataset, **settings)
 
 
 def member_scores(datasets, predictions: list[dict]) -> list[dict]:
-  """{metric: mean over the members, each on its own} of every split."""
+  """Return {metric: mean over the members, each alone} of every split."""
   found = []
-  for dataset, sets in zip(datasets, predictions):
-    part = lambda m: jax.tree.map(lambda leaf: leaf[:, m : m + 1], sets)  # noqa: B023
-    every = [measure.sets(dataset, part(m)) for m in range(sets['test'].mean_BMD.shape[1])]
+  for dataset, predicted in zip(datasets, predictions):
+    size = predicted['test'].mean_BMD.shape[1]
+    every = [measure.sets(dataset, _member(predicted, m)) for m in range(size)]
     found.append({key: float(np.mean([one[key] for one in every])) for key in every[0]})
   return found
 
 
+def _member(predicted: dict, number: int) -> dict:
+  return jax.tree.map(lambda leaf: leaf[:, number : number + 1], predicted)
+
+
 def scores(datasets, predictions: list[dict], ensembles: list[dict] | None = None) -> list[dict]:
-  """{metric: value} of every split; compare.row makes a row of them."""
-  against = ensembles or [None] * len(datasets)
+  """Return {metric: value} of every split; compare.row makes a row of them."""
+  against: list[dict | None] = [*ensembles] if ensembles else [None] * len(datasets)
   parts = zip(datasets, predictions, against)
   return [measure.sets(dataset, own, ensemble=other) for dataset, own, other in parts]

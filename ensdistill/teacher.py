@@ -1,4 +1,4 @@
-"""The deep ensemble: its members trained together, stored one by one, found again by later runs."""
+"""The deep ensemble: members are trained together, stored one by one, and found by later runs."""
 
 import json
 import pathlib
@@ -11,10 +11,13 @@ import numpy as np
 
 from ensdistill import members, mesh
 from ensdistill.config import build, identity
+from ensdistill.config.build import Plan
 from ensdistill.evaluation import inference
+from ensdistill.method import Method
 from ensdistill.storage import checkpoint, safe
-from ensdistill.training import loop
-from ensdistill.training import step as train
+from ensdistill.training import stage
+from ensdistill.training.stage import Frozen
+from ensdistill.training.step import network_keys, start
 
 FORMAT = 1  # of the stored files; part of the fingerprint
 
@@ -22,7 +25,7 @@ FORMAT = 1  # of the stored files; part of the fingerprint
 class Teacher(NamedTuple):
   """Stacked variables of M trained members, and how one of them is applied."""
 
-  method: train.Method
+  method: Method
   variables: Any  # leaves [M, ...]
   fingerprint: str
   folder: pathlib.Path
@@ -33,29 +36,39 @@ class Teacher(NamedTuple):
     return jax.tree.leaves(self.variables)[0].shape[0]
 
   def freeze(self, variables) -> members.Members:
+    """Return stacked variables as frozen members."""
     return members.frozen(self.method.student.module.apply, variables, self.strategy)
 
-  def outputs_on(self, dataset, section, writer) -> np.ndarray:
-    """Outputs [N, M, O] on the clean training inputs, computed once and stored beside the members.
+  def frozen(self) -> Frozen:
+    """Return the ensemble as a training step sees it."""
 
-    The file's name holds the data's fingerprint and M; beside it lie its checksum and those of the
-    members that it came from, so that outputs of other members are noticed and made again.
+    def freeze(variables, state):
+      del state
+      return self.freeze(variables)
+
+    return Frozen(self.variables, freeze)
+
+  def outputs_on(self, dataset, section, writer) -> np.ndarray:
+    """Return outputs [N, M, O] on the clean training inputs, computed once and stored.
+
+    The file's name holds the data's fingerprint and M. The file beside it holds its checksum and
+    those of the members: outputs of other members are noticed and computed again.
     """
     name = f'outputs_{dataset.fingerprint[:16]}_{self.size}'
     facts = {'members': self.digests, 'precision': section.precision}
-    say = lambda: writer.line(f'teacher {self.fingerprint}: waiting for {self.folder}')
+
+    def say():
+      writer.line(f'teacher {self.fingerprint}: waiting for another run that uses {self.folder}')
+
     with safe.lock(self.folder / 'lock', waiting=say):
       stored = _load(self.folder, name, writer, facts)
       if stored is not None:
         writer.line(f'teacher {self.fingerprint}: outputs on the training inputs found')
         return stored['outputs']
-      outputs = inference.outputs(
-        (self.freeze, self.variables),
-        dataset.train.x,
-        batch=section.batch_size,
-        device_mesh=mesh.make(1, section.batch_size),
-        precision=section.precision,
+      predictor = inference.predictor(
+        self.method, self.freeze, dataset, batch=section.batch_size, precision=section.precision
       )
+      outputs = predictor.outputs(self.variables, dataset.train.x)
       _save(self.folder, name, {'outputs': outputs}, facts)
     return outputs
 
@@ -67,13 +80,10 @@ class Teacher(NamedTuple):
 
 
 def settings(config, dataset) -> dict:
-  """What decides a member's numbers, and therefore its fingerprint: not M, devices or folders."""
+  """Return what decides a member's numbers, and so its fingerprint: not M, devices or folders."""
   section = identity.to_json(config)
-  recipe = {
-    k: v
-    for k, v in section['teacher'].items()
-    if k not in ('dir', 'members', 'strategy', 'together')
-  }
+  elsewhere = ('dir', 'members', 'strategy', 'together')
+  recipe = {k: v for k, v in section['teacher'].items() if k not in elsewhere}
   return {
     'format': FORMAT,
     'data': dataset.fingerprint,
@@ -86,53 +96,57 @@ def settings(config, dataset) -> dict:
 
 
 def _set(section: dict) -> dict:
-  """The settings that are set: a new one that is not changes no fingerprint."""
-  inner = lambda value: _set(value) if isinstance(value, dict) else value
-  return {k: inner(v) for k, v in section.items() if v is not None}
+  """Return the settings that are set; so a new setting changes no fingerprint until it is set."""
+  inner = {k: _set(v) if isinstance(v, dict) else v for k, v in section.items()}
+  return {k: v for k, v in inner.items() if v is not None}
 
 
-def obtain(config, dataset, root: pathlib.Path, writer) -> Teacher:
-  """Finds the members that are stored, trains the ones that are missing, and stacks them all.
+def obtain(plan: Plan, writer) -> Teacher:
+  """Return the ensemble: stored members are loaded, missing ones are trained and stored.
 
-  Of several runs that want the same teacher one trains it and the others wait.
+  If several runs want the same teacher, one trains it and the others wait.
   """
-  decisive = settings(config, dataset)
+  config = plan.config
+  decisive = settings(config, plan.dataset)
   fingerprint = identity.fingerprint(decisive)
-  folder = root / fingerprint
+  folder = plan.teacher_root / fingerprint
   folder.mkdir(parents=True, exist_ok=True)
-  method = build.teacher_method(config, dataset)
   wanted = range(config.teacher.members)
-  say = lambda: writer.line(
-    f'teacher {fingerprint}: another run is training it; waiting for {folder}'
-  )
-  find = lambda: {
-    m: member for m in wanted if (member := _load(folder, _name(m), writer)) is not None
-  }
-  stored = find()
+
+  def say():
+    writer.line(f'teacher {fingerprint}: waiting for another run that trains it in {folder}')
+
+  stored = _stored(folder, wanted, writer)
   if len(stored) < len(wanted):
     with safe.lock(folder / 'lock', waiting=say):
       text = json.dumps(decisive, indent=2, sort_keys=True)
       safe.write_atomic(folder / 'teacher.json', text)
-      stored = find()  # what another run stored while this one waited
+      stored = _stored(folder, wanted, writer)  # another run may have stored some meanwhile
       missing = [m for m in wanted if m not in stored]
       _say_found(stored, wanted, folder, writer)
       for numbers in _groups(folder, missing, stored, config.teacher.together or len(wanted)):
-        trained = _train(config, dataset, method, numbers, missing, folder, writer)
+        trained = _train(plan, numbers, missing, folder, writer)
         stored |= {m: member for m, member in trained.items() if m in missing}
   else:
     _say_found(stored, wanted, folder, writer)
-    _groups(folder, [], stored, 1)  # drops what a kill after the last member left
+    _groups(folder, [], stored, 1)  # removes what a kill after the last member left
   stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *[stored[m] for m in wanted])
-  strategy = build.loop(config, config.teacher, method, len(wanted), writer, folder).strategy
-  return Teacher(method, stacked, fingerprint, folder, strategy)
+  strategy = build.strategy(config.teacher, plan.teacher)
+  return Teacher(plan.teacher, stacked, fingerprint, folder, strategy)
 
 
 def parameter_overview(stacked) -> str:
-  """The table of parameters of one of several stacked networks."""
+  """Return the table of parameters of one of several stacked networks."""
   from clu import parameter_overview as clu_overview
 
   one = jax.tree.map(lambda leaf: np.asarray(leaf)[0], stacked)
   return clu_overview.get_parameter_overview(one)
+
+
+def _stored(folder, wanted, writer) -> dict[int, Any]:
+  """Return the members that are stored: {number: variables}."""
+  found = {m: _load(folder, _name(m), writer) for m in wanted}
+  return {m: member for m, member in found.items() if member is not None}
 
 
 def _say_found(stored, wanted, folder, writer) -> None:
@@ -142,10 +156,10 @@ def _say_found(stored, wanted, folder, writer) -> None:
 
 
 def _groups(folder, missing, stored, together: int) -> list[list[int]]:
-  """Numbers of the missing members, a list for each program that trains some of them together.
+  """Return the numbers of the missing members, one list per program that trains them together.
 
-  First come the groups that a kill left, as they were begun: even a run that was killed while it
-  stored its members goes on from its last checkpoint, so that no number depends on the moment.
+  First come the groups that a kill left, as they were begun. Even a run that was killed while it
+  stored its members continues from its last checkpoint, so no number depends on the moment.
   """
   groups = []
   for path in sorted((folder / 'checkpoints').glob('members_*')):
@@ -159,52 +173,42 @@ def _groups(folder, missing, stored, together: int) -> list[list[int]]:
   return groups + [missing[at : at + together] for at in range(0, len(missing), together)]
 
 
-def _train(config, dataset, method, numbers, missing, folder, writer) -> dict[int, Any]:
-  """Trains these members in one program, stores each that is missing; -> {number: variables}."""
+def _train(plan: Plan, numbers, missing, folder, writer) -> dict[int, Any]:
+  """Train these members in one program, store the missing ones; return {number: variables}."""
+  config, method = plan.config, plan.teacher
   section = config.teacher
-  running = build.loop(config, section, method, len(numbers), writer, folder)
+  loop = plan.loop(section, method, len(numbers), writer)
   writer.line(
     f'teacher {folder.name}: training {len(numbers)} members for {method.steps} steps; '
-    f'{running.strategy} over members, {mesh.note(running.mesh, section.batch_size)}'
+    f'{loop.strategy} over members, {mesh.note(loop.mesh, section.batch_size)}'
   )
-  keys = train.keys(jax.random.key(config.seed), numbers, section.order == 'shared')
-  states = train.start(*keys, method, jnp.zeros((1, *dataset.shape)))
+  shared = section.order == 'shared'
+  keys, orders = network_keys(jax.random.key(config.seed), numbers, shared)
+  states = start(keys, orders, method, jnp.zeros((1, *plan.dataset.shape)))
   writer.text('parameters of a member', parameter_overview(states.params), stage='teacher')
-  augment = build.augmentation(config)
-  arrays = build.arrays(dataset.train, dataset)
-  feed = build.feed(config, section, dataset, arrays, states, method.steps)
-
-  def step(state, arrays):
-    batch = train.draw(arrays, state.order, state.step, batch=section.batch_size, augment=augment)
-    return train.train_step(state, mesh.split_batch(running.mesh, batch), None, method)
-
+  arrays = build.arrays(plan.dataset.train, plan.dataset)
   began = time.monotonic()
-  name = f'members_{sum(1 << m for m in numbers):x}'  # bit m stands for member m
-  stage = 'teacher' if len(numbers) == section.members else f'teacher-{numbers[0]}-{numbers[-1]}'
-  with checkpoint.Checkpointer(folder / 'checkpoints' / name, log=writer.line) as checkpointer:
-    variables, kept = loop.fit(
-      stage,
-      step,
-      states,
-      (feed,),
-      steps=method.steps,
-      batch=section.batch_size,
-      loop=running,
-      checkpointer=checkpointer,
-      score=inference.scores(
-        method, 'student', batch=config.evaluate.batch_size, device_mesh=running.mesh
-      ),
-      score_shared=build.validation(config, dataset),
-      select=section.select if section.keep == 'best' else 'last',
-    )
-    variables = jax.device_get(variables)
-    trained = {m: members.take(variables, i) for i, m in enumerate(numbers)}
-    seconds = (time.monotonic() - began) / len(numbers)
-    for i, m in enumerate(numbers):
-      if m in missing:
-        facts = {name: float(values[i]) for name, values in kept.items()}
-        _save(folder, _name(m), trained[m], facts | {'seconds': seconds})
-    checkpointer.remove()
+  checkpoints = (
+    folder / 'checkpoints' / f'members_{sum(1 << m for m in numbers):x}'
+  )  # bit m: member m
+  every = len(numbers) == section.members
+  variables, kept = stage.train(
+    name='teacher' if every else f'teacher-{numbers[0]}-{numbers[-1]}',
+    method=method,
+    states=states,
+    feed=plan.feed(section, arrays, states.order, method.steps),
+    validation=plan.validation(),
+    loop=loop,
+    folder=checkpoints,
+  )
+  variables = jax.device_get(variables)
+  trained = {m: members.take(variables, i) for i, m in enumerate(numbers)}
+  seconds = (time.monotonic() - began) / len(numbers)
+  for i, m in enumerate(numbers):
+    if m in missing:
+      facts = {name: float(values[i]) for name, values in kept.items()}
+      _save(folder, _name(m), trained[m], facts | {'seconds': seconds})
+  checkpoint.remove(checkpoints)
   return trained
 
 
@@ -220,9 +224,9 @@ def _save(folder, name, variables, facts) -> None:
 
 
 def _load(folder, name, writer, wanted=None):
-  """What was stored by that name; None where there is nothing, or (with a warning) damage.
+  """Return what is stored by a name; None where nothing is, or where it is damaged (a warning).
 
-  `wanted` are facts that must hold of it; what was made from other facts is stale.
+  `wanted` are facts that must hold; what was made from other facts is stale.
   """
   path = folder / f'{name}.safetensors'
   if not path.exists() or not path.with_suffix('.json').exists():

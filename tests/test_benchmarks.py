@@ -1,4 +1,4 @@
-"""What the benchmarks compare does the same work: from equal states come equal states."""
+"""The contenders of the benchmarks do the same work: equal states lead to equal states."""
 
 import jax
 import jax.numpy as jnp
@@ -12,16 +12,17 @@ from benchmarks import problems, steps, timing
 from ensdistill import data, members
 from ensdistill.training import loop
 from ensdistill.training import step as train
+from ensdistill.training.feed import OnDevice
 
 METHODS = ('kd', *steps.PERTURBED)
 
 
 def both(network, method, batch=8):
-  """The problem, one batch, our step's state and loss, and what it starts from."""
+  """Return the problem, the first state, one batch, and the state and logs after our step."""
   problem = problems.problem(problems.Row(network, 3, batch, method))
   state = members.take(problem.states, 0)
-  draw = jax.jit(lambda arrays: train.draw(arrays, state.order, state.step, batch=batch))
-  drawn = draw(jax.device_put(problem.arrays))
+  draw = jax.jit(lambda arrays: OnDevice(arrays, batch).draw(arrays, state))
+  drawn = draw(jax.device_put(problem.feed.arrays))
   step = lambda state, batch, teachers: train.train_step(
     state, batch, problems.frozen(problem, teachers), problem.method
   )
@@ -32,14 +33,14 @@ def both(network, method, batch=8):
   'network, method',
   [('mlp', 'kd'), ('mlp', 'be_confods'), ('wrn10-1', 'teacher'), ('wrn10-1', 'latentbe_tdiv_sdiv')],
 )
-def test_two_plain_steps_are_two_of_the_loops(network, method):
-  """A convolutional network's run through all forms of nets/cpu.py; the plain ones through none."""
+def test_two_plain_steps_equal_two_steps_of_the_loop(network, method):
+  """Our steps of a convolutional network use all forms of nets/cpu.py, the plain steps none."""
   problem = problems.problem(problems.Row(network, 3, 20, method))
-  arrays = jax.device_put(problem.arrays)
-  draw = jax.jit(lambda state: train.draw(arrays, state.order, state.step, batch=20))
+  arrays = jax.device_put(problem.feed.arrays)
+  draw = jax.jit(lambda state: OnDevice(arrays, 20).draw(arrays, state))
 
   def step(state, arrays, teachers):
-    batch = train.draw(arrays, state.order, state.step, batch=20)
+    batch = OnDevice(arrays, 20).draw(arrays, state)
     frozen = teachers and problems.frozen(problem, teachers)
     return train.train_step(state, batch, frozen, problem.method)
 
@@ -53,7 +54,7 @@ def test_two_plain_steps_are_two_of_the_loops(network, method):
   for _ in range(2):
     first, loss = plain(first, draw(first), teachers or [])
     losses.append(loss)
-  states = jax.tree.map(jnp.copy, problem.states)  # the program takes them
+  states = jax.tree.map(jnp.copy, problem.states)  # the program donates them
   states, logs = loop.program(step, lift)(states, blank, 2, *shared)
   np.testing.assert_allclose(sum(losses), logs.sums['loss'][0], rtol=1e-5)
   found = members.take(states, 0)
@@ -65,7 +66,7 @@ def test_two_plain_steps_are_two_of_the_loops(network, method):
 
 
 @pytest.mark.parametrize('method', METHODS)
-def test_the_eager_step_is_ours(method):
+def test_the_eager_step_equals_ours(method):
   torch = pytest.importorskip('torch')
   from benchmarks import eager
 
@@ -88,7 +89,7 @@ def test_the_eager_step_is_ours(method):
   assert max(float((a - b.detach()).abs().max()) for a, b in pairs) < 1e-4
 
 
-def test_a_row_of_steps_with_the_others_in_their_own_process():
+def test_a_row_of_steps_runs_the_baselines_in_a_separate_process():
   row = problems.Row('mlp', 2, 8, 'kd')
   found = steps.measure(row, seconds=0, turn=0)
   assert {'ours', 'plain'} <= set(found['contenders']) and found['rounds'] == 5
@@ -100,8 +101,9 @@ def test_a_row_of_steps_with_the_others_in_their_own_process():
   assert line.startswith('| mlp float32 | 2 | 8 | kd |') and line.endswith('| 5 |')
 
 
-def test_what_runs_apart_may_fail():
-  with pytest.raises(RuntimeError, match='what makes the contenders died .*exit code 1'):
+def test_a_failure_in_the_separate_process_is_reported():
+  message = 'the function that makes the contenders died .*exit code 1'
+  with pytest.raises(RuntimeError, match=message):
     with timing.apart(dict, 'not a pair'):
       pass
 
@@ -115,7 +117,7 @@ def test_a_row_of_members():
   assert timing.between(one['per_member_over_one'], one['between']) in line
 
 
-def test_turns_are_taken_in_another_order_each_round():
+def test_contenders_take_turns_in_a_new_order_each_round():
   seen = []
   taken = timing.take_turns(
     {name: timing.Contender(lambda n, name=name: seen.append(name)) for name in 'ab'},
@@ -128,7 +130,7 @@ def test_turns_are_taken_in_another_order_each_round():
   assert timing.ratio({'a': [2.0, 8.0, 3.0], 'b': [1.0, 2.0, 3.0]}, 'a', 'b') == 2
 
 
-def test_a_table_goes_on_and_refuses_another_machines(tmp_path, capsys):
+def test_a_table_continues_and_refuses_another_machine(tmp_path, capsys):
   path = tmp_path / 'found.json'
   timing.Table(path).add('row', {'seconds': 1.0})
   again = timing.Table(path)
@@ -144,13 +146,13 @@ def test_markdown_shows_three_digits():
   assert table.splitlines()[2:] == ['| x | 0.0123 |', '| y | – |', '| z | 12,346 |']
 
 
-def test_what_streams_is_counted_and_its_memory_seen(tmp_path, monkeypatch):
-  monkeypatch.setattr(benchmark_of_input, 'DIFFERENT', 110)  # the others are links to them
+def test_streaming_counts_images_and_measures_memory(tmp_path, monkeypatch):
+  monkeypatch.setattr(benchmark_of_input, 'DIFFERENT', 110)  # all other files are links
   for part, count in (('train', 131), ('test', benchmark_of_input.CLASSES)):
     benchmark_of_input.generate(tmp_path / part, count, 16)
   assert (tmp_path / 'train/010/0000010.jpg').samefile(tmp_path / 'train/020/0000120.jpg')
   dataset = data.load(f'folder:{tmp_path}', size=16, stream='on', valid=1)
   assert benchmark_of_input.decoding(dataset.train.x, 0.01) > 0
   found = benchmark_of_input.streaming(dataset, batch=16, workers=0)
-  assert found['images'] == 128 and found['images/s'] > 0  # the eight batches of 130
+  assert found['images'] == 128 and found['images/s'] > 0  # eight whole batches of 130 images
   assert len(found['gigabytes']) == 6 and min(found['gigabytes']) > 0

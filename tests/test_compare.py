@@ -7,24 +7,10 @@ import pictures
 import pytest
 import tiny
 
-from ensdistill import compare, data, distillation, metrics, predictive, run, teacher
-from ensdistill.config import build
-from ensdistill.evaluation import measure, sets
+from ensdistill import compare, data, metrics, predictive
+from ensdistill.config import inputs
+from ensdistill.evaluation import measure, rows, sets
 from ensdistill.logs import writers
-from ensdistill.training import step
-
-
-def untrained(config, dataset):
-  """A teacher and students with random parameters: nothing here depends on what they learnt."""
-  example = jnp.zeros((1, *dataset.shape))
-  method = build.teacher_method(config, dataset)
-  keys = step.keys(jax.random.key(0), range(config.teacher.members))
-  variables = jax.device_get(step.start(*keys, method, example).variables)
-  ensemble = teacher.Teacher(method, variables, 'fingerprint', None, 'vmap')
-  method = distillation.phases(config, dataset)[-1].method
-  keys = step.keys(jax.random.key(1), range(config.seeds))
-  variables = jax.device_get(step.start(*keys, method, example).variables)
-  return ensemble, distillation.Distilled(method, variables)
 
 
 @pytest.fixture(scope='module')
@@ -39,8 +25,9 @@ def compared():
     data__dir='/nowhere',
   )
   dataset = tiny.dataset()
-  models = untrained(config, dataset)
-  found = compare.compare(config, dataset, *models, writers.Silent())
+  plan = tiny.plan(config, dataset)
+  models = tiny.untrained(plan)
+  found = compare.compare(plan, *models, writers.Silent())
   return dataset, *models, found
 
 
@@ -160,20 +147,22 @@ def test_settings_of_reading_reach_foreign_and_auxiliary_sets(tmp_path, monkeypa
   name = damaged(tmp_path / 'photos')
   settings = {'data__name': 'digits', 'data__limit': 60, 'data__aux': name}
   with pytest.raises(data.DataError, match='2.png cannot be read'):
-    run.load_data(tiny.config(**settings))
+    inputs.load_data(tiny.config(**settings))
   settings['data__unreadable'] = 'skip'
-  joined = run.load_data(tiny.config(**settings))[1]
+  joined = inputs.load_data(tiny.config(**settings))[1]
   assert len(joined.train.x) == 60 + 7
   settings |= {'evaluate__ood': name, 'data__stream_bytes': 100}
   given = {}
   monkeypatch.setattr(sets, 'inputs', lambda *a, **options: given.update(options) or 1 / 0)
   with pytest.raises(ZeroDivisionError):
-    compare.compare(tiny.config(**settings), tiny.dataset(), None, None, writers.Silent())
+    compare.compare(
+      tiny.plan(tiny.config(**settings), tiny.dataset()), None, None, writers.Silent()
+    )
   assert (given['unreadable'], given['stream_bytes'], given['stream']) == ('skip', 100, 'auto')
 
 
 def test_a_collection_stands_for_its_prepared_forms(tmp_path):
-  from test_data_prepared import write
+  from data.sources.test_prepared import write
 
   dataset, random = tiny.dataset(), np.random.default_rng(0)
   wanted, where = 'contrast,tfds:tiny_corrupted', {'dir': str(tmp_path)}
@@ -208,7 +197,8 @@ def test_means_are_over_kinds_with_all_severities():
 
 def test_gaps_are_null_where_there_is_none():
   def row(name, se=None, **values):
-    return {'name': name, 'seeds': 3, 'se': dict.fromkeys(values, se), 'metrics': values}
+    (found,) = rows.with_roles([{'name': name}])
+    return found | {'seeds': 3, 'se': dict.fromkeys(values, se), 'metrics': values}
 
   member = row('member', 0.01, acc=0.90, nll=0.50, ece=0.1, prr=float('nan'))
   ensemble = row('ensemble-2', acc=0.95, nll=0.49, ece=0.1, prr=1.0)
@@ -224,11 +214,14 @@ def test_gaps_are_null_where_there_is_none():
 
 
 def test_a_gap_that_few_test_examples_cannot_show_is_none():
-  row = lambda name, acc: {'name': name, 'seeds': 3, 'se': {'acc': 0.001}, 'metrics': {'acc': acc}}
+  def row(name, acc):
+    (found,) = rows.with_roles([{'name': name}])
+    return found | {'seeds': 3, 'se': {'acc': 0.001}, 'metrics': {'acc': acc}}
+
   for errors, closed in (({'acc': 0.02}, 0.5), ({'acc': 0.03}, None), ({}, 0.5)):
-    rows = [row('member', 0.90), row('ensemble-2', 0.95), row('student', 0.925)]
-    compare._add_gaps(rows, errors)
-    assert rows[-1]['metrics']['gap_closed/acc'] == pytest.approx(closed)
+    found = [row('member', 0.90), row('ensemble-2', 0.95), row('student', 0.925)]
+    compare._add_gaps(found, errors)
+    assert found[-1]['metrics']['gap_closed/acc'] == pytest.approx(closed)
 
 
 def test_the_test_sets_error_is_that_of_the_same_examples(compared):
@@ -265,7 +258,8 @@ def test_regression_is_measured_in_the_targets_units():
     target_std=(6.0,),
   )
   config = tiny.config(teacher__members=2, evaluate__shift='default')
-  found = compare.compare(config, dataset, *untrained(config, dataset), writers.Silent())
+  plan = tiny.plan(config, dataset)
+  found = compare.compare(plan, *tiny.untrained(plan), writers.Silent())
   mean = np.asarray(found.models[0].repeats[0]['test'].mean())
   rmse = [np.sqrt(((p['test'].mean() - y) ** 2).mean()) for p in found.models[0].repeats]
   assert 90 < mean.mean() < 130

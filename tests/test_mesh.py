@@ -20,7 +20,7 @@ training = tiny.dataset(size=64)
 config = tiny.config(network__name='resnet', network__depth=8, network__hidden=None,
                      augment__crop=1, augment__flip=True)
 method = build.teacher_method(config, training)
-keys = train.keys(jax.random.key(0), range(4))
+keys = train.network_keys(jax.random.key(0), range(4))
 asked, on_one_device = set(), layers._on_one_device
 
 def ask():
@@ -86,13 +86,13 @@ config = tiny.config(student__kind='batch_ensemble', student__factors='normal', 
                      perturb__name='tdiv_sdiv')
 labels = build.teacher_method(config, training)
 stacked = lambda seed, size, method: train.start(
-  *train.keys(jax.random.key(seed), range(size)), method, jnp.zeros((1, 8, 8, 1)))
+  *train.network_keys(jax.random.key(seed), range(size)), method, jnp.zeros((1, 8, 8, 1)))
 teacher = stacked(0, 3, labels).variables
 method = build.student_method(config, training, 3, 'members', 20)
 where = mesh.make(1, 16)
 
 def step(state, arrays, teacher):
-  batch = train.draw(arrays, state.order, state.step, batch=16)
+  batch = OnDevice(arrays, 16).draw(arrays, state)
   frozen = members.frozen(labels.student.module.apply, teacher)
   return train.train_step(state, mesh.split_batch(where, batch), frozen, method)
 

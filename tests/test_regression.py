@@ -56,7 +56,7 @@ def test_one_variance_a_member_is_the_mean_squared_residual():
   toy = data.load('toy1d', size=64)
   method = build.teacher_method(c, toy)
   arrays = jax.tree.map(jnp.asarray, build.arrays(toy.train, toy))
-  states = train.start(*train.keys(jax.random.key(0), range(2)), method, jnp.zeros((1, 1)))
+  states = train.start(*train.network_keys(jax.random.key(0), range(2)), method, jnp.zeros((1, 1)))
   step = lambda state: train.train_step(state, arrays, None, method)[0]
   run = members.lift(lambda state: jax.lax.fori_loop(0, 1500, lambda _, s: step(s), state))
   states = jax.jit(run)(states)

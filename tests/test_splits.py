@@ -1,7 +1,5 @@
 """All splits in one program: each network is the one that a run of its split alone trains."""
 
-import pathlib
-
 import jax
 import numpy as np
 import pytest
@@ -45,13 +43,14 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def ensembles(datasets, folder):
-  return splits.teachers(config(), datasets, folder, QUIET)
+  return splits.teachers(splits.plan(config(), datasets, folder), datasets, QUIET)
 
 
 def alone(datasets, folder, **changes):
-  """The teacher of the second split, from a run of its own."""
-  own = config(seed=1, data__split=1, **changes)
-  return own, teacher.obtain(own, datasets[1], folder / 'alone', QUIET)
+  """Return the plan of a run of the second split alone, and its teacher."""
+  own = config(seed=1, data__split=1, teacher__dir=str(folder / 'alone'), **changes)
+  plan = tiny.plan(own, datasets[1], folder / 'run')
+  return plan, teacher.obtain(plan, QUIET)
 
 
 def test_inputs_are_in_standard_deviations_of_their_training_split(datasets):
@@ -70,7 +69,7 @@ def test_foreign_inputs_are_in_the_same_units(stored, tmp_path):
   x = np.random.default_rng(0).normal(100, 5, (20, 10)).astype(np.float32)
   np.savez(tmp_path / 'other.npz', x_test=x)
   settings, not_run = config(evaluate__ood='other,absent', data__dir=str(tmp_path)), {}
-  for dataset, found in zip(stored, splits.inputs(settings, stored, not_run)):
+  for dataset, found in zip(stored, splits.evaluated(settings, stored, not_run)):
     raw = sets.inputs(
       dataset, 'other', {}, dir=str(tmp_path), seed=0 if dataset is stored[0] else 1
     )
@@ -100,9 +99,11 @@ def test_teachers_equal_those_of_separate_runs(datasets, folder, ensembles):
 def test_students_equal_those_of_separate_runs(datasets, folder, ensembles, tmp_path):
   """In both phases; and on inputs that stay what they are, stored targets change nothing."""
   changes = dict(student__kind='multi_head', student__phases=2, objective__name='members')
-  found = splits.students(config(**changes), datasets, ensembles, tmp_path / 'joint', QUIET)
-  settings, own = alone(datasets, folder, student__targets='stored', **changes)
-  separate = distillation.distil(settings, datasets[1], own, tmp_path / 'alone', QUIET)
+  joint = splits.plan(config(**changes), datasets, tmp_path / 'joint')
+  found = splits.students(joint, datasets, ensembles, QUIET)
+  plan, own = alone(datasets, tmp_path, student__targets='stored', **changes)
+  separate = distillation.distil(plan, own, QUIET)
+  settings = plan.config
   together = jax.tree.map(lambda leaf: leaf[1:2], found.variables)
   assert tiny.largest_difference(together, separate.variables) < 1e-5
   other = jax.tree.map(lambda leaf: leaf[:1], found.variables)
@@ -120,14 +121,14 @@ def test_a_stage_that_is_done_is_not_done_again(datasets, folder, ensembles):
       said.append(text)
 
   said = []
-  again = splits.teachers(config(), datasets, folder, Lines())
+  again = splits.teachers(splits.plan(config(), datasets, folder), datasets, Lines())
   assert tiny.largest_difference(again.variables, ensembles.variables) == 0
-  assert said == ['teacher: finished before']
+  assert said == ['teacher: already finished']
 
 
 def test_rows_are_means_over_splits_in_the_targets_units(stored, datasets, ensembles):
   settings = config(evaluate__ood='default')
-  seen = splits.predict(settings, datasets, splits.inputs(settings, stored, {}), ensembles)
+  seen = splits.predict(settings, datasets, splits.evaluated(settings, stored, {}), ensembles)
   assert set(seen[0]) == {'valid', 'test', 'ood/outside'}
   outputs = ensembles.freeze(jax.tree.map(lambda a: a[1], ensembles.variables)).outputs(
     datasets[1].test.x
@@ -155,4 +156,5 @@ def test_what_cannot_be_trained_together_is_refused(datasets):
   shorter = datasets[1].train
   uneven = tiny.replace(datasets[1], train=data.Split(shorter.x[1:], shorter.y[1:]))
   with pytest.raises(ValueError, match=r'splits differ in their train examples \(39 to 40\)'):
-    splits.teachers(config(), [datasets[0], uneven], pathlib.Path('unused'), QUIET)
+    uneven = [datasets[0], uneven]
+    splits.teachers(splits.plan(config(), uneven, 'unused'), uneven, QUIET)

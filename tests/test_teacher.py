@@ -37,8 +37,8 @@ class Lines(writers.Silent):
 def obtain(root, dataset=DATA, **changes):
   """-> the teacher, and a writer that knows what was said."""
   writer = Lines()
-  config = tiny.config(**{'checkpoint_seconds': 1e9, **changes})
-  return teacher_lib.obtain(config, dataset, root, writer), writer
+  config = tiny.config(**{'checkpoint_seconds': 1e9, 'teacher__dir': str(root), **changes})
+  return teacher_lib.obtain(tiny.plan(config, dataset, root / 'run'), writer), writer
 
 
 @pytest.fixture(scope='module')
@@ -94,7 +94,9 @@ def test_members_differ_and_have_learned(four):
   a, b = (members.take(four.variables['params'], m) for m in (0, 1))
   assert tiny.largest_difference(a, b) > 0.01
   states = train.start(
-    *train.keys(jax.random.key(0), range(4)), four.method, np.zeros((1, 8, 8, 1), np.float32)
+    *train.network_keys(jax.random.key(0), range(4)),
+    four.method,
+    np.zeros((1, 8, 8, 1), np.float32),
   )
   assert tiny.largest_difference(four.variables['params'], states.params) > 0.01
 
@@ -137,7 +139,7 @@ def test_killed_while_members_are_stored_ends_bit_identical(four, tmp_path, monk
     obtain(tmp_path, teacher__members=4)
   assert len(list(tmp_path.glob('*/member_*.json'))) == 2
   resumed, writer = obtain(tmp_path, teacher__members=4)
-  assert writer.said('teacher: finished before') and not writer.stages
+  assert writer.said('teacher: already finished') and not writer.stages
   assert files(resumed.folder) == files(four.folder)
   assert not list((resumed.folder / 'checkpoints').iterdir())
 
@@ -203,7 +205,7 @@ def test_the_fingerprint_holds_what_decides_a_members_numbers():
 
 def test_members_share_their_batches_or_have_their_own():
   def batches(order):
-    orders = train.keys(jax.random.key(0), range(3), order == 'shared')[1]
+    orders = train.network_keys(jax.random.key(0), range(3), order == 'shared')[1]
     return [np.asarray(data.sampler.indices(o, 5, size=48, batch=16)) for o in orders]
 
   a, b, c = batches('shared')
@@ -263,7 +265,8 @@ def test_a_student_of_stored_outputs_learns_what_one_beside_its_teacher_does(cop
 
   def student(targets):
     config = tiny.config(student__targets=targets, checkpoint_seconds=1e9)
-    return distillation.distil(config, DATA, teacher, copy / targets, writer).variables
+    plan = tiny.plan(config, DATA, copy / targets)
+    return distillation.distil(plan, teacher, writer).variables
 
   online = student('online')
   assert not list(teacher.folder.glob('outputs_*'))

@@ -3,14 +3,15 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import mesh, nets
-from ensdistill.config import settings
+from ensdistill import distillation, mesh, nets, teacher
+from ensdistill.config import build, settings
 from ensdistill.data.dataset import Dataset, Split
 from ensdistill.logs import writers
 from ensdistill.perturb import Space
-from ensdistill.training import loop
+from ensdistill.training import loop, step
 
 
 def dataset(size=48, classes=3, shape=(8, 8, 1), seed=0) -> Dataset:
@@ -100,6 +101,25 @@ def leaves(tree):
     (tuple(key.key for key in path), leaf)
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
   ]
+
+
+def plan(config, dataset, folder='unused', training=None) -> build.Plan:
+  """Return the plan of a run on this data, with all of its parts."""
+  return build.plan(config, build.parts(config), dataset, training or dataset, folder)
+
+
+def untrained(plan):
+  """Return a teacher and students with random parameters, for what does not depend on training."""
+  example = jnp.zeros((1, *plan.dataset.shape))
+
+  def stacked(method, seed, size):
+    keys, orders = step.network_keys(jax.random.key(seed), range(size))
+    return jax.device_get(step.start(keys, orders, method, example).variables)
+
+  members = stacked(plan.teacher, 0, plan.config.teacher.members)
+  ensemble = teacher.Teacher(plan.teacher, members, 'fingerprint', None, 'vmap')
+  students = stacked(plan.student, 1, plan.config.seeds)
+  return ensemble, distillation.Distilled(plan.student, students)
 
 
 def running(size=1, batch=16, writer=None, **settings) -> loop.Loop:

@@ -6,10 +6,12 @@ Exit codes: 2 for wrong usage, 1 for missing or damaged data; both with one line
 
 import argparse
 import dataclasses
+import functools
 import json
 import pathlib
 import time
 
+from ensdistill.evaluation import rows
 from ensdistill.main import fail
 
 # The settings of data that another set is read with as well: what a target or an image is.
@@ -110,38 +112,48 @@ def dataset_of(model, name: str | None = None, dir: str | None = None, unreadabl
     )
   if dataset.shape == shape:
     return dataset
-  fit = lambda split: data.Split(data.stored.fit(split.x, shape), split.y)
-  train = data.Split(dataset.train.x[:1], dataset.train.y[:1])  # for its shape alone
-  parts = {'train': train, 'valid': dataset.valid, 'test': dataset.test}
-  return dataclasses.replace(dataset, **{part: fit(split) for part, split in parts.items()})
+
+  def fit(split):
+    return data.Split(data.stored.fit(split.x, shape), split.y)
+
+  train = fit(data.Split(dataset.train.x[:1], None))  # for its shape alone
+  return dataclasses.replace(
+    dataset, train=train, valid=fit(dataset.valid), test=fit(dataset.test)
+  )
 
 
 def evaluate(model, arguments) -> dict:
-  """results.json of one row; `arguments` are the command's."""
+  """Return results.json of one row; `arguments` are the command's."""
   from ensdistill import runtime
-  from ensdistill.evaluation import measure, sets
+  from ensdistill.evaluation import cost, measure, sets
   from ensdistill.report.results import strict
 
   began = time.monotonic()
-  trained, dir, not_run = model.spec['data_settings'], arguments.data_dir, {}
+  trained, dir = model.spec['data_settings'], arguments.data_dir
+  not_run: dict[str, str] = {}
   unreadable = arguments.unreadable or trained.get('unreadable', 'stop')
   dataset = dataset_of(model, arguments.data, dir, unreadable)
   reading = {'dir': dir, 'seed': trained['seed'], 'unreadable': unreadable}
   sets.check(dataset, ood=arguments.ood, shifts=arguments.shift, dir=dir)
   inputs = sets.inputs(dataset, arguments.ood, not_run, **reading)
-  predict = _network(model, min(arguments.batch_size, max(map(len, inputs.values()))))
+  predictor = model.predictor(min(arguments.batch_size, max(map(len, inputs.values()))))
+  predict = functools.partial(predictor, model.variables)
   predictions = sets.predicted(predict, inputs, not_run)
   found = measure.sets(dataset, predictions)
   shifts = {'examples': arguments.shift_examples, **reading}
-  shifted = {}
+  shifted: dict[str, float] = {}
   for kind, severity, x, y in sets.shifted(dataset, arguments.shift, not_run, **shifts):
     shifted |= measure.shifted(kind, severity, predict(x), y)
-  found |= measure.with_means(shifted) | _costs(model)
-  row = {'name': 'student', 'seeds': 1, 'se': {}, 'metrics': found}
+  name = rows.name(rows.STUDENT, model.student.size)
+  timed = {name: (predictor.forward, model.variables, cost.parameters(model.variables))}
+  costs = cost.of_models(timed, model.spec['shape'], model.spec['dtype'])[name]
+  row = {'name': name, 'role': rows.STUDENT, 'size': model.student.size, 'seeds': 1, 'se': {}}
+  row['metrics'] = found | measure.with_means(shifted) | costs
   return strict(
     {
       'name': model.spec['name'],
       'data': dataset.name,
+      'family': dataset.family,
       'examples': {name: len(inputs[name]) for name in predictions},
       'rows': [row],
       'not_run': not_run,
@@ -149,32 +161,6 @@ def evaluate(model, arguments) -> dict:
       'versions': runtime.versions(),
     }
   )
-
-
-def _network(model, batch: int):
-  """inputs -> what the student predicts, in the units of its own training targets."""
-  from ensdistill import mesh
-  from ensdistill.evaluation import inference as library
-
-  program = library.Program(
-    lambda variables, x: model.distribution(model.student.module.apply(variables, x)),
-    batch=batch,
-    device_mesh=mesh.make(1, batch),
-  )
-  units = model.spec['target_mean'], model.spec['target_std']
-  return lambda x: library.in_units(program(model.variables, x), *units)
-
-
-def _costs(model) -> dict:
-  """Parameters, operations and milliseconds of the student, for inputs as its data holds them."""
-  from ensdistill import data
-  from ensdistill.evaluation import cost
-
-  forward = lambda variables, x: model.distribution(
-    model.student.module.apply(variables, data.as_input(x))
-  )
-  student = forward, model.variables, cost.parameters(model.variables)
-  return cost.of_models({'student': student}, model.spec['shape'], model.spec['dtype'])['student']
 
 
 def table(results: dict) -> str:
@@ -192,16 +178,16 @@ def table(results: dict) -> str:
     ('ood/', ('auroc_total', 'auroc_knowledge', 'fpr95_total', 'knowledge')),
     ('shift/', ('acc', 'rmse', 'nll', 'ece', 'knowledge')),
   ):
-    rows = {}
+    lines_of: dict[str, dict] = {}
     for name, key, value in (entry for entry in split if len(entry) == 3):
       if name.startswith(prefix) and key in keys:
-        rows.setdefault(name, {})[key] = value
-    if rows:
-      keys = [key for key in keys if key in next(iter(rows.values()))]
+        lines_of.setdefault(name, {})[key] = value
+    if lines_of:
+      keys = [key for key in keys if key in next(iter(lines_of.values()))]
       lines += ['', f'{"":34}' + ''.join(f'{key:>16}' for key in keys)]
       lines += [
         f'{name:34}' + ''.join(f'{_number(row.get(key)):>16}' for key in keys)
-        for name, row in rows.items()
+        for name, row in lines_of.items()
       ]
   lines += [f'not run: {name}: {reason}' for name, reason in results['not_run'].items()]
   return '\n'.join(lines)

@@ -1,132 +1,129 @@
-"""From sections of the configuration to the parts that run: nothing below reads a ConfigDict."""
+"""From sections of the configuration to the parts that run, each built once.
 
-import jax
-import jax.numpy as jnp
-import numpy as np
+`parts` builds what needs no data, `plan` the rest; nothing below reads a ConfigDict.
+"""
 
-from ensdistill import data, mesh, nets, objectives, perturb, students
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ensdistill import data, mesh, names, nets, objectives, perturb, students
+from ensdistill.config import inputs
 from ensdistill.config.settings import TEACHER_LOSSES, given
 from ensdistill.families import FAMILIES
 from ensdistill.members import default_strategy
+from ensdistill.method import Method
+from ensdistill.objectives import Objective
+from ensdistill.perturb import Perturbation
 from ensdistill.training import optim
+from ensdistill.training.feed import Feed, Validation, training_feed, validation_set
 from ensdistill.training.loop import Loop
-from ensdistill.training.step import Method
 
 
-def network(section, dataset, dtype: str, fallback=None) -> nets.Backbone:
-  """The backbone that a section names for this data."""
-  name, settings = network_settings(section, fallback)
-  return nets.build(
-    name, shape=dataset.shape, mean=dataset.mean, std=dataset.std, dtype=dtype, **settings
+class Parts(NamedTuple):
+  """What a configuration names and no data set decides."""
+
+  objective: Objective
+  labels: Objective  # what the teacher learns from
+  perturbation: Perturbation | None
+  augment: inputs.Augmentation
+
+
+def parts(config) -> Parts:
+  """Return the objective, the perturbation and the augmentation; unknown names are refused."""
+  section = config.objective
+  perturbed = given(config.perturb, perturb.PERTURBATIONS)
+  loss = teacher_loss(config)
+  return Parts(
+    objectives.make(section.name, **given(section, objectives.OBJECTIVES)),
+    objectives.make(loss),
+    perturb.make(config.perturb.name, **perturbed),
+    inputs.augmentation(config),
   )
 
 
-def network_settings(section, fallback=None) -> tuple[str, dict]:
-  """Name and settings of a network; without a name those of the other, changed by its own."""
-  own = given(section, nets.NETWORKS)
-  if section.name or fallback is None:
-    return section.name, own
-  return fallback.name, given(fallback, nets.NETWORKS) | own
+def teacher_loss(config) -> str:
+  """Return the name of the objective that the teacher's members are trained with."""
+  loss = config.teacher.loss or 'nll'
+  return names.lookup('teacher.loss', loss, TEACHER_LOSSES)
 
 
-def student_size(config) -> int:
-  """Members of the student: one of a single network, else as many as were asked for."""
-  if config.student.kind == 'single':
-    return 1
-  return config.student.members or config.teacher.members
+@dataclasses.dataclass(frozen=True)
+class Phase:
+  """A part of a student's training: a method, and how it starts from the phase before."""
+
+  name: str
+  method: Method
+  start: Callable | None = None  # variables of the phase before -> variables of this one
 
 
-def arrays(split, dataset) -> dict:
-  """A split's arrays by name; regression targets in units of their standard deviation."""
-  y = split.y
-  if dataset.family == 'gaussian':
-    mean, std = (np.asarray(v, np.float64)[None] for v in (dataset.target_mean, dataset.target_std))
-    y = ((y - mean) / std).astype(np.float32)
-  return {'x': split.x, 'y': y}
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """A checked configuration with all of its parts, its data and its folder."""
 
+  config: Any
+  parts: Parts
+  dataset: data.Dataset
+  training: data.Dataset  # what the student learns from: with auxiliary inputs, if there are any
+  folder: pathlib.Path
+  teacher: Method  # of one member
+  phases: list[Phase]  # of the student
 
-def feed(config, section, dataset, arrays, states, length: int):
-  """What a stage's steps draw from: the training arrays, or their stream, batch by batch."""
-  if not dataset.streams:
-    return arrays
-  return data.Stream(
-    arrays,
-    states.order,
-    steps=length,
-    batch=section.batch_size,
-    area=crop_area(config),
-    workers=config.data.workers,
-  )
+  @property
+  def student(self) -> Method:
+    """The method of the finished student: that of its last phase."""
+    return self.phases[-1].method
 
+  @property
+  def teacher_root(self) -> pathlib.Path:
+    """The folder of teachers: beside the run's folder by default, and shared with other runs."""
+    return pathlib.Path(self.config.teacher.dir or self.folder.parent / 'teachers')
 
-def validation(config, dataset):
-  """x and y that score a network in training; block by block where they lie in files."""
-  x, y = arrays(dataset.valid, dataset).values()
-  return (x, y) if isinstance(x, np.ndarray) else data.Blocks(x, y, config.evaluate.batch_size)
-
-
-def data_settings(section) -> dict:
-  """What decides the examples of a data set, besides its name and a seed."""
-  common = {name: section[name] for name in ('valid', 'limit', 'split')}
-  return common | given(section, data.CONFIGURED)
-
-
-def reading(section) -> dict:
-  """How any data set is read that is looked at besides."""
-  return {
-    'dir': section.dir or None,
-    'unreadable': section.unreadable or 'stop',
-    'stream': section.stream,
-    'stream_bytes': section.stream_bytes,
-  }
-
-
-def crop_area(config) -> float:
-  """The least share of an image in a file that a training example shows; 0: it is not cut."""
-  return data.windows.crops(**given(config.augment, {'files': data.windows.crops}))
-
-
-def augmentation(config):
-  """The function that augments inputs on the device, or None."""
-  return data.augment.make(**given(config.augment, {'augment': data.augment.make}))
-
-
-def mixing(config):
-  """The function that mixes the examples of a batch, or None."""
-  return data.augment.mixing(**given(config.augment, {'batch': data.augment.mixing}))
-
-
-def check_augmentation(config, dataset) -> None:
-  """Refuses before training what these inputs do not allow."""
-  if crop_area(config) and isinstance(dataset.train.x, np.ndarray):
-    raise ValueError(
-      f'augment.crop_area={config.augment.crop_area} is for images in files, and {dataset.name} is '
-      'none of these: set augment.crop_area=0, or augment.crop'
+  def feed(self, section, arrays: dict, orders, steps: int) -> Feed:
+    """Return what the steps of a stage of networks of these orders see."""
+    return training_feed(
+      arrays,
+      orders,
+      streams=self.training.streams,
+      steps=steps,
+      batch=section.batch_size,
+      augment=self.parts.augment.images,
+      crop_area=self.parts.augment.crop_area,
+      workers=self.config.data.workers,
     )
-  augment = augmentation(config)
-  if not augment and not mixing(config):
-    return
-  if len(dataset.shape) != 3:
-    raise ValueError(
-      f'augment is for images, and {dataset.name} has inputs of shape {dataset.shape}: set '
-      '--config.augment.crop=0 --config.augment.flip=false and so on'
+
+  def validation(self) -> Validation:
+    """Return what scores networks in training."""
+    x, y = arrays(self.dataset.valid, self.dataset).values()
+    return validation_set(x, y, self.config.evaluate.batch_size)
+
+  def loop(self, section, method: Method, size: int, writer) -> Loop:
+    """Return how a stage of `size` networks runs on the devices that are here."""
+    config = self.config
+    return Loop(
+      mesh.make(size, section.batch_size),
+      strategy(section, method),
+      writer,
+      checkpoint_seconds=config.checkpoint_seconds,
+      logs=config.logs,
+      scores=config.scores,
+      steps_per_call=config.steps_per_call,
+      profile=config.profile,
+      profile_folder=str(self.folder / 'profile'),
     )
-  if augment:
-    images = jax.ShapeDtypeStruct((2, *dataset.shape), jnp.float32)
-    jax.eval_shape(lambda x: augment(jax.random.key(0), x), images)
 
 
-def steps(section, size: int) -> int:
-  """A stage's length in steps: given, or as epochs over the training set."""
-  if section.batch_size > size:
-    raise ValueError(
-      f'batch_size={section.batch_size} is larger than the training set ({size} examples): lower it'
-    )
-  return section.steps or section.epochs * data.sampler.steps_per_epoch(size, section.batch_size)
+def plan(config, parts: Parts, dataset, training, folder) -> Plan:
+  """Return the plan of a run; what does not fit the data is refused."""
+  inputs.check_augmentation(parts.augment, dataset)
+  teacher = teacher_method(config, parts, dataset)
+  phases = student_phases(config, parts, training)
+  return Plan(config, parts, dataset, training, pathlib.Path(folder), teacher, phases)
 
 
-def teacher_method(config, dataset) -> Method:
-  """How one member of the teacher is trained: a single network, on labels alone."""
+def teacher_method(config, parts: Parts, dataset) -> Method:
+  """Return how one member of the teacher is trained: a single network, on labels alone."""
   family = FAMILIES[dataset.family]
   backbone = network(config.network, dataset, config.network.dtype)
   settings = given(config.teacher, {'single': students.STUDENTS['single']})
@@ -135,34 +132,50 @@ def teacher_method(config, dataset) -> Method:
   return Method(
     student,
     family,
-    objectives.make(TEACHER_LOSSES[config.teacher.loss or 'nll']),
+    parts.labels,
     optim.make(steps=length, **optimizer_settings(config.teacher.optimizer)),
     length,
     dataset.space,
     label_weight=1.0,
-    mix=mixing(config),
+    mix=parts.augment.batch,
+    select=selected_by(config.teacher),
   )
 
 
-def optimizer_settings(section) -> dict:
-  """Those that are set; the others are left to the optimiser's defaults."""
-  return {name: value for name, value in section.items() if value is not None}
+def student_phases(config, parts: Parts, dataset) -> list[Phase]:
+  """Return one phase, or Hydra's two: one head on the ensemble's mean, then M copies of it."""
+  size, objective = student_size(config), parts.objective
+  total = steps(config.student, len(dataset.train.x))
+  if config.student.phases == 1:
+    return [Phase('student', student_method(config, parts, dataset, size, objective, total))]
+  first = max(1, round(total * config.student.first_phase))
+  temperature = config.objective.temperature
+  settings = {} if temperature is None else {'temperature': temperature}
+  mean = objectives.make('mean', **settings)
+
+  def widen(variables):
+    return students.widen(variables, size)
+
+  rest = max(1, total - first)
+  return [
+    Phase('student-one-head', student_method(config, parts, dataset, 1, mean, first)),
+    Phase('student', student_method(config, parts, dataset, size, objective, rest), widen),
+  ]
 
 
-def student_method(config, dataset, members: int, objective: str, length: int) -> Method:
-  """How a student of so many members is trained towards an objective for so many steps."""
-  family = FAMILIES[dataset.family]
-  # Settings that this objective lacks belong to the other phase's.
-  objective = objectives.make(objective, **objective_settings(config, objective))
-  backbone = network(config.student.network, dataset, config.network.dtype, config.network)
+def student_method(
+  config, parts: Parts, dataset, members: int, objective: Objective, length: int
+) -> Method:
+  """Return how a student of `members` members is trained towards an objective in `length` steps."""
+  family, section = FAMILIES[dataset.family], config.student
   student = students.make(
-    config.student.kind,
-    backbone,
+    section.kind,
+    network(section.network, dataset, config.network.dtype, config.network),
     objective.width(family, dataset.targets),
     members=members,
-    **given(config.student, students.STUDENTS),
+    **given(section, students.STUDENTS),
   )
-  optimizer = optimizer_settings(config.student.optimizer)
+  optimizer = optimizer_settings(section.optimizer)
   scale = members if optimizer.pop('factor_scale') == 'members' else 1.0
   return Method(
     student,
@@ -171,33 +184,65 @@ def student_method(config, dataset, members: int, objective: str, length: int) -
     optim.make(steps=length, group=student.group, factor_scale=scale, **optimizer),
     length,
     dataset.space,
-    perturb.make(config.perturb.name, **given(config.perturb, perturb.PERTURBATIONS)),
-    config.objective.label_weight,
-    config.objective.labels_on == 'clean',
-    mixing(config),
+    perturbation=parts.perturbation,
+    label_weight=config.objective.label_weight,
+    labels_on_clean=config.objective.labels_on == 'clean',
+    mix=parts.augment.batch,
+    select=selected_by(section),
+    view='student-averaged' if section.view == 'averaged' else 'student',
   )
 
 
-def objective_settings(config, name: str) -> dict:
-  settings = given(config.objective, objectives.OBJECTIVES)
-  if name == config.objective.name:
-    return settings
-  return {k: v for k, v in settings.items() if k == 'temperature'}
-
-
-def loop(config, section, method: Method, size: int, writer, folder) -> Loop:
-  """How a stage of `size` networks runs on the devices that are here."""
-  strategy = section.strategy
-  if strategy == 'auto':
-    strategy = default_strategy(method.student.module.backbone.convolutional)
-  return Loop(
-    mesh.make(size, section.batch_size),
-    strategy,
-    writer,
-    checkpoint_seconds=config.checkpoint_seconds,
-    logs=config.logs,
-    scores=config.scores,
-    steps_per_call=config.steps_per_call,
-    profile=config.profile,
-    profile_folder=str(folder / 'profile'),
+def network(section, dataset, dtype: str, fallback=None) -> nets.Backbone:
+  """Return the backbone that a section names for this data."""
+  name, settings = network_settings(section, fallback)
+  return nets.build(
+    name, shape=dataset.shape, mean=dataset.mean, std=dataset.std, dtype=dtype, **settings
   )
+
+
+def network_settings(section, fallback=None) -> tuple[str, dict]:
+  """Return name and settings of a network; without a name, those of `fallback` with its changes."""
+  own = given(section, nets.NETWORKS)
+  if section.name or fallback is None:
+    return section.name, own
+  return fallback.name, given(fallback, nets.NETWORKS) | own
+
+
+def student_size(config) -> int:
+  """Return the number of members of the student."""
+  if config.student.kind == 'single':
+    return 1
+  return config.student.members or config.teacher.members
+
+
+def selected_by(section) -> str:
+  """Return the validation score that chooses a stage's checkpoint, or 'last'."""
+  return section.select if section.keep == 'best' else 'last'
+
+
+def strategy(section, method: Method) -> str:
+  """Return how stacked networks of a method are computed."""
+  if section.strategy != 'auto':
+    return section.strategy
+  return default_strategy(method.student.module.backbone.convolutional)
+
+
+def arrays(split, dataset) -> dict:
+  """Return a split's arrays by name, with targets as training sees them."""
+  units = dataset.target_mean, dataset.target_std
+  return {'x': split.x, 'y': FAMILIES[dataset.family].standardise(split.y, *units)}
+
+
+def steps(section, size: int) -> int:
+  """Return a stage's length in steps: given, or as epochs over the training set."""
+  if section.batch_size > size:
+    raise ValueError(
+      f'batch_size={section.batch_size} is larger than the training set ({size} examples): lower it'
+    )
+  return section.steps or section.epochs * data.sampler.steps_per_epoch(size, section.batch_size)
+
+
+def optimizer_settings(section) -> dict:
+  """Return the settings that are set; the others keep the optimiser's defaults."""
+  return {name: value for name, value in section.items() if value is not None}

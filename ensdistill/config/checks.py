@@ -1,73 +1,54 @@
-"""Checks of a configuration before anything compiles."""
+"""Checks of a configuration before anything compiles: one line that says what to set instead."""
 
-from ensdistill import data, names, nets, objectives, perturb, students
+from ensdistill import data, names, nets, objectives, students
 from ensdistill.config import settings
+from ensdistill.config.build import Parts, student_size
 from ensdistill.config.identity import flatten, to_json
+from ensdistill.families import FAMILIES
 from ensdistill.members import STRATEGIES
 from ensdistill.training import optim
 
-
-def settle_targets(config, streams: bool) -> None:
-  """targets='auto': kept where nothing changes the inputs of a set in memory, else online."""
-  if config.student.targets == 'auto':
-    changed = config.perturb.name != 'none' or any(
-      settings.given(config.augment, settings.AUGMENT).values()
-    )
-    online = changed or streams or _objective(config).loss is None
-    config.student.targets = 'online' if online else 'stored'
-
-
-def check(config) -> None:
-  """Everything that can be refused without data: one line, with the nearest known name."""
-  _check_names(config)
-  for stage in ('teacher', 'student'):
-    section = config[stage]
-    if bool(section.steps) == bool(section.epochs):
-      raise ValueError(
-        f'{stage}.steps={section.steps} and {stage}.epochs={section.epochs}: '
-        'set exactly one of them'
-      )
-    for field in ('steps', 'epochs', 'batch_size'):
-      if section[field] < 0 or (field == 'batch_size' and section[field] < 1):
-        raise ValueError(f'{stage}.{field}={section[field]} must be positive')
-    if section.optimizer.rate <= 0:
-      raise ValueError(f'{stage}.optimizer.rate={section.optimizer.rate} must be positive')
-    if not 0 <= section.optimizer.warmup < 1:
-      raise ValueError(
-        f'{stage}.optimizer.warmup={section.optimizer.warmup} is a fraction of the run, in [0, 1)'
-      )
-  for field, least in (('seeds', 1), ('logs', 1), ('scores', 1), ('profile', 0)):
-    if config[field] < least:
-      raise ValueError(f'{field}={config[field]} must be at least {least}')
-  if config.data.workers is not None and config.data.workers < 0:
-    raise ValueError(
-      f'data.workers={config.data.workers} must be at least 0 (which decodes in threads)'
-    )
-  for field in ('batch_size', 'shift_examples'):
-    if config.evaluate[field] < 1:
-      raise ValueError(f'evaluate.{field}={config.evaluate[field]} must be at least 1')
-  if config.teacher.members < 1:
-    raise ValueError(f'teacher.members={config.teacher.members} must be at least 1')
-  if not 0 <= config.objective.label_weight <= 1:
-    raise ValueError(f'objective.label_weight={config.objective.label_weight} must be in [0, 1]')
+# The least value of each number that has one.
+AT_LEAST = {
+  'seed': 0,
+  'seeds': 1,
+  'logs': 1,
+  'scores': 1,
+  'profile': 0,
+  'steps_per_call': 0,
+  'checkpoint_seconds': 0,
+  'data.limit': 0,
+  'evaluate.batch_size': 1,
+  'evaluate.shift_examples': 1,
+  'teacher.members': 1,
+  'teacher.together': 0,
+  'student.members': 0,
+  'student.optimizer.factor_rate': 0,
+} | {
+  f'{stage}.{field}': least
+  for stage in ('teacher', 'student')
   for field, least in (
-    ('seed', 0), ('steps_per_call', 0), ('checkpoint_seconds', 0), ('teacher.together', 0),
-    ('student.members', 0), ('data.limit', 0), ('teacher.optimizer.decay', 0),
-    ('student.optimizer.decay', 0), ('teacher.optimizer.clip', 0), ('student.optimizer.clip', 0),
-    ('student.optimizer.factor_rate', 0),
-  ):  # fmt: skip
-    value = flatten(to_json(config))[field]
-    if value < least:
-      raise ValueError(f'{field}={value} must be at least {least}')
-  _check_combination(config)
+    ('steps', 0),
+    ('epochs', 0),
+    ('batch_size', 1),
+    ('optimizer.decay', 0),
+    ('optimizer.clip', 0),
+  )
+}
 
 
-def one_of(kind: str, name: str, known) -> None:
-  """Refuses a name that is not known."""
-  names.lookup(kind, name, dict.fromkeys(known))
+def check(config, parts: Parts) -> None:
+  """Refuse everything that can be refused without data."""
+  check_names(config)
+  check_numbers(config)
+  check_student(config)
+  check_optimizers(config)
+  check_objective(config, parts.objective)
+  check_targets(config, parts)
 
 
-def _check_names(config):
+def check_names(config) -> None:
+  """Refuse unknown names, with the nearest known one."""
   for stage in ('teacher', 'student'):
     section = config[stage]
     one_of(f'{stage}.optimizer.name', section.optimizer.name, optim.OPTIMIZERS)
@@ -85,129 +66,168 @@ def _check_names(config):
   one_of('factor_decay', config.student.optimizer.factor_decay, optim.FACTOR_DECAY)
   one_of('factor_scale', config.student.optimizer.factor_scale, ('one', 'members'))
   one_of('teacher.order', config.teacher.order, ('own', 'shared'))
-  one_of('teacher.loss', config.teacher.loss or 'nll', settings.TEACHER_LOSSES)
   one_of('objective.labels_on', config.objective.labels_on, ('clean', 'perturbed'))
   one_of('evaluate.precision', config.evaluate.precision, ('default', 'high', 'highest'))
-  _objective(config)
-  perturb.make(config.perturb.name, **settings.given(config.perturb, perturb.PERTURBATIONS))
 
 
-def _objective(config) -> objectives.Objective:
-  section = config.objective
-  return objectives.make(section.name, **settings.given(section, objectives.OBJECTIVES))
+def one_of(kind: str, name: str, known) -> None:
+  """Refuse a name that is not known."""
+  names.lookup(kind, name, dict.fromkeys(known))
 
 
-def _check_combination(config):
-  """Points that the axes do not have, with what to set instead."""
-  student, objective, moved = config.student, config.objective, config.perturb.name
-  augments = settings.given(config.augment, settings.AUGMENT)
+def check_numbers(config) -> None:
+  """Refuse numbers out of their bounds."""
+  flat = flatten(to_json(config))
+  for field, least in AT_LEAST.items():
+    if flat[field] < least:
+      raise ValueError(f'{field}={flat[field]} must be at least {least}')
+  for stage in ('teacher', 'student'):
+    section = config[stage]
+    if bool(section.steps) == bool(section.epochs):
+      raise ValueError(
+        f'{stage}.steps={section.steps} and {stage}.epochs={section.epochs}: '
+        'set exactly one of them'
+      )
+    if section.optimizer.rate <= 0:
+      raise ValueError(f'{stage}.optimizer.rate={section.optimizer.rate} must be positive')
+    if not 0 <= section.optimizer.warmup < 1:
+      raise ValueError(
+        f'{stage}.optimizer.warmup={section.optimizer.warmup} is a fraction of the run, in [0, 1)'
+      )
+  if config.data.workers is not None and config.data.workers < 0:
+    raise ValueError(
+      f'data.workers={config.data.workers} must be at least 0 (0 decodes in threads)'
+    )
+  if not 0 <= config.objective.label_weight <= 1:
+    raise ValueError(f'objective.label_weight={config.objective.label_weight} must be in [0, 1]')
+  if not 0 < config.student.first_phase < 1:
+    raise ValueError(
+      f'student.first_phase={config.student.first_phase} is a fraction of the run, in (0, 1)'
+    )
+
+
+def check_student(config) -> None:
+  """Refuse settings that the kind of student lacks."""
+  student = config.student
   if student.phases not in (1, 2) or (student.phases == 2 and student.kind != 'multi_head'):
     raise ValueError(
       f'student.phases={student.phases} for {student.kind!r}: two phases (one head, then all) are '
       "for student.kind='multi_head'; set student.phases=1"
-    )
-  if not 0 < student.first_phase < 1:
-    raise ValueError(
-      f'student.first_phase={student.first_phase} is a fraction of the run, in (0, 1)'
-    )
-  if student.targets in settings.KEPT and moved != 'none':
-    raise ValueError(
-      f'perturb.name={moved!r} needs the teacher on the perturbed inputs, but '
-      f'student.targets={student.targets!r} keeps its outputs on the clean ones: '
-      "set student.targets='online'"
-    )
-  if augments.get('crop_area') and config.data.stream == 'off':
-    raise ValueError(
-      f'augment.crop_area={config.augment.crop_area} cuts images out of their files at every step, '
-      "but data.stream='off' keeps them in memory: set data.stream='auto'"
-    )
-  if student.targets == 'stored' and any(augments.values()):
-    raise ValueError(
-      "student.targets='stored' is exact only where nothing changes the inputs, but augment is set "
-      f'({", ".join(k for k, v in augments.items() if v)}): '
-      "set student.targets='clean_cache' or 'online'"
-    )
-  if student.targets == 'clean_cache' and augments.get('mixup'):
-    raise ValueError(
-      f'augment.mixup={augments["mixup"]} shows the student mixtures, but student.targets='
-      "'clean_cache' keeps the teacher's outputs on single images: set student.targets='online' or "
-      'augment.mixup=0'
     )
   if student.view == 'averaged' and student.kind != 'batch_ensemble':
     raise ValueError(
       f"student.view='averaged' is for student.kind='batch_ensemble', not {student.kind!r}: set "
       "student.view='members'"
     )
+  unused = {'factor_rate': 1.0, 'factor_decay': 'none', 'factor_scale': 'one'}
+  for name, neutral in unused.items():
+    if student.kind != 'batch_ensemble' and student.optimizer[name] != neutral:
+      raise ValueError(
+        f'student.optimizer.{name}={student.optimizer[name]!r} has no effect: {student.kind!r} has '
+        f'no factors; set student.optimizer.{name}={neutral}'
+      )
+
+
+def check_optimizers(config) -> None:
+  """Refuse a warm-up of a schedule that has its own."""
   for stage in ('teacher', 'student'):
     optimizer = config[stage].optimizer
     if optimizer.schedule == 'one_cycle' and optimizer.warmup:
       raise ValueError(
-        f'{stage}.optimizer.warmup={optimizer.warmup} has no effect: one_cycle rises by itself: '
-        f'set {stage}.optimizer.warmup=0'
+        f'{stage}.optimizer.warmup={optimizer.warmup} has no effect: one_cycle has a rise of its '
+        f'own; set {stage}.optimizer.warmup=0'
       )
-  optimizer = student.optimizer
-  unused = {'factor_rate': 1.0, 'factor_decay': 'none', 'factor_scale': 'one'}
-  for name, neutral in unused.items():
-    if student.kind != 'batch_ensemble' and optimizer[name] != neutral:
-      raise ValueError(
-        f'student.optimizer.{name}={optimizer[name]!r} has no effect: {student.kind!r} has no '
-        f'factors; set student.optimizer.{name}={neutral}'
-      )
-  labels_only = _objective(config).loss is None
-  if not labels_only and objective.label_weight == 1:
+
+
+def check_objective(config, objective: objectives.Objective) -> None:
+  """Refuse weights of labels, and places for them, that leave nothing to train on."""
+  section, perturbed = config.objective, config.perturb.name != 'none'
+  labels_only = objective.loss is None
+  if not labels_only and section.label_weight == 1:
     raise ValueError(
-      f'objective.label_weight=1 leaves nothing of objective.name={objective.name!r}: lower it, '
+      f'objective.label_weight=1 leaves nothing of objective.name={section.name!r}: lower it, '
       "or set objective.name='none'"
     )
-  if moved == 'none' and objective.labels_on == 'perturbed':
+  if labels_only and section.label_weight != 1:
+    raise ValueError(
+      f'objective.name={section.name!r} learns from labels alone: set objective.label_weight=1'
+    )
+  if not perturbed and section.labels_on == 'perturbed':
     raise ValueError(
       "objective.labels_on='perturbed' needs perturbed inputs: set perturb.name, or "
       "objective.labels_on='clean'"
     )
-  if labels_only and moved != 'none' and objective.labels_on == 'clean':
+  if labels_only and perturbed and section.labels_on == 'clean':
     raise ValueError(
-      f'perturb.name={moved!r} would have no effect: objective.name={objective.name!r} learns from '
-      "labels alone, on clean inputs; set objective.labels_on='perturbed'"
+      f'perturb.name={config.perturb.name!r} would have no effect: objective.name={section.name!r} '
+      "learns from labels alone, on clean inputs; set objective.labels_on='perturbed'"
     )
-  if labels_only and student.targets in settings.KEPT:
+
+
+def check_targets(config, parts: Parts) -> None:
+  """Refuse stored targets of inputs that change."""
+  targets, augment = config.student.targets, parts.augment
+  set_augment = settings.given(config.augment, settings.AUGMENT)
+  if augment.crop_area and config.data.stream == 'off':
     raise ValueError(
-      f'student.targets={student.targets!r}: objective.name={objective.name!r} has no targets; set '
+      f'augment.crop_area={augment.crop_area} cuts images out of their files at every step, '
+      "but data.stream='off' keeps them in memory: set data.stream='auto'"
+    )
+  if targets not in settings.KEPT:
+    return
+  if config.perturb.name != 'none':
+    raise ValueError(
+      f'perturb.name={config.perturb.name!r} needs the teacher on the perturbed inputs, but '
+      f'student.targets={targets!r} keeps its outputs on the clean ones: '
+      "set student.targets='online'"
+    )
+  if targets == 'stored' and any(set_augment.values()):
+    raise ValueError(
+      "student.targets='stored' is exact only for inputs that do not change, but augment is set "
+      f'({", ".join(k for k, v in set_augment.items() if v)}): '
+      "set student.targets='clean_cache' or 'online'"
+    )
+  if targets == 'clean_cache' and augment.batch:
+    raise ValueError(
+      f'augment.mixup={config.augment.mixup} shows the student mixtures, but student.targets='
+      "'clean_cache' keeps the teacher's outputs on single images: set student.targets='online' or "
+      'augment.mixup=0'
+    )
+  if parts.objective.loss is None:
+    raise ValueError(
+      f'student.targets={targets!r}: objective.name={config.objective.name!r} has no targets; set '
       "student.targets='online'"
     )
-  if labels_only and objective.label_weight != 1:
-    raise ValueError(
-      f'objective.name={objective.name!r} learns from labels alone: set objective.label_weight=1'
-    )
 
 
-def check_fits(config, family: str) -> None:
-  """The axes' own reasons, which need to know what the data set's outputs mean."""
-  from ensdistill.config import build
-  from ensdistill.evaluation import inference
+def settle_targets(config, parts: Parts, streams: bool) -> None:
+  """Replace targets='auto': 'stored' for inputs in memory that do not change, else 'online'."""
+  if config.student.targets == 'auto':
+    changed = parts.perturbation or any(settings.given(config.augment, settings.AUGMENT).values())
+    online = changed or streams or parts.objective.loss is None
+    config.student.targets = 'online' if online else 'stored'
 
-  size = build.student_size(config)
+
+def check_fits(config, parts: Parts, family_name: str) -> None:
+  """Refuse what does not fit the meaning of the data set's outputs, with the axes' own reasons."""
+  size, teacher_size = student_size(config), config.teacher.members
+  family = FAMILIES[family_name]
   for stage in ('teacher', 'student'):
-    one_of(
-      f'{stage}.select for {family} data', config[stage].select, inference.SCORES[family].names
-    )
-    if config[stage].variance not in (None, 'input') and family != 'gaussian':
+    one_of(f'{stage}.select for {family.name} data', config[stage].select, family.score_names)
+    if config[stage].variance not in (None, 'input') and family.has_classes:
       raise ValueError(
         f'{stage}.variance={config[stage].variance!r} is for regression, and this data set has '
-        f"{family} outputs: set {stage}.variance='input'"
+        f"{family.name} outputs: set {stage}.variance='input'"
       )
-  objective = _objective(config)
-  labels = objectives.make(settings.TEACHER_LOSSES[config.teacher.loss or 'nll'])
-  perturbation = perturb.make(
-    config.perturb.name, **settings.given(config.perturb, perturb.PERTURBATIONS)
-  )
+  perturbation = parts.perturbation
   for reason in (
-    labels.fits(family, 'single', 1, 1),
-    objective.fits(family, config.student.kind, size, config.teacher.members),
-    perturbation and perturbation.fits(family, size, config.teacher.members),
+    parts.labels.fits(family.name, 'single', 1, 1),
+    parts.objective.fits(family.name, config.student.kind, size, teacher_size),
+    perturbation and perturbation.fits(family.name, size, teacher_size),
   ):
     if reason:
       raise ValueError(reason)
   if config.student.phases == 2 and perturbation:
-    reason = perturbation.fits(family, 1, config.teacher.members)
+    reason = perturbation.fits(family.name, 1, teacher_size)
     if reason:
       raise ValueError(f'the first phase trains one head: {reason}; or set student.phases=1')

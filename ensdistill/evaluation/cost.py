@@ -1,5 +1,6 @@
-"""What a network costs: parameters, floating-point operations, milliseconds an example."""
+"""What a network costs: parameters, floating-point operations, milliseconds per example."""
 
+import contextlib
 import statistics
 import time
 from collections.abc import Callable
@@ -10,34 +11,33 @@ import jax.numpy as jnp
 import numpy as np
 
 
-class Program(NamedTuple):
+class Timed(NamedTuple):
   """A compiled forward pass and its arguments."""
 
   call: Callable
   arguments: tuple
   batch: int
-  flops: float | None  # an example
+  flops: float | None  # per example
 
 
-def parameters(variables, divide: int = 1) -> int:
-  """Trainable parameters; `divide` for stacked networks of which one is meant."""
-  return sum(leaf.size for leaf in jax.tree.leaves(variables['params'])) // divide
+def parameters(variables) -> int:
+  """Return the number of trainable parameters."""
+  return sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
 
 
-def compiled(function: Callable, variables: Any, shape, dtype, batch: int) -> Program:
-  """function(variables, x) for a batch of inputs, compiled."""
+def compiled(function: Callable, variables: Any, shape, dtype, batch: int) -> Timed:
+  """Return function(variables, x) compiled for a batch of inputs."""
   x = jnp.zeros((batch, *shape), dtype)
   program = jax.jit(function).lower(variables, x).compile()
-  try:
-    flops = program.cost_analysis()['flops'] / batch
-  except (KeyError, TypeError, NotImplementedError):  # not every back end tells
-    flops = None
-  return Program(program, (variables, x), batch, flops)
+  flops = None
+  with contextlib.suppress(KeyError, TypeError, NotImplementedError):  # some back ends do not tell
+    flops = (program.cost_analysis() or {})['flops'] / batch
+  return Timed(program, (variables, x), batch, flops)
 
 
-def milliseconds(programs: dict[str, Program], repeats: int = 15) -> dict[str, float]:
-  """Median milliseconds an example; the programs take turns, so that a slow minute hits all."""
-  taken = {name: [] for name in programs}
+def milliseconds(programs: dict[Any, Timed], repeats: int = 15) -> dict[Any, float]:
+  """Return median milliseconds per example; programs take turns, so a slow minute hits all."""
+  taken: dict[Any, list[float]] = {name: [] for name in programs}
   for program in programs.values():
     jax.block_until_ready(program.call(*program.arguments))
   for _ in range(repeats):
@@ -49,7 +49,7 @@ def milliseconds(programs: dict[str, Program], repeats: int = 15) -> dict[str, f
 
 
 def of_models(models: dict[str, tuple[Callable, Any, int]], shape, dtype) -> dict[str, dict]:
-  """Costs of {name: (forward(variables, x), variables, parameters)} at batch 1 and 128."""
+  """Return the costs of {name: (forward, variables, parameters)} at batch 1 and 128."""
   programs = {
     (name, batch): compiled(forward, variables, shape, np.dtype(dtype), batch)
     for name, (forward, variables, _) in models.items()

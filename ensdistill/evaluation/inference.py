@@ -1,7 +1,13 @@
-"""A network over a whole data set: its outputs, and the scores that choose a checkpoint."""
+"""The only place that applies a network for evaluation.
 
-from collections.abc import Callable
-from typing import NamedTuple
+A `Predictor` gives predictive distributions over sets of any size, in the target's units; `scores`
+measures a network on a validation set inside the training program.
+"""
+
+import copy
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,11 +15,113 @@ import numpy as np
 
 from ensdistill import data, mesh
 from ensdistill.data.images import sizes
-from ensdistill.predictive import Mixture
+from ensdistill.members import Members
+from ensdistill.method import Method
 
 
-def over(function, x, *, batch: int, device_mesh) -> jax.Array:
-  """function(x [batch, ...]) over a set of any size, in a compiled program: [N, ...] -> [N, ...].
+class Predictor:
+  """The predictions of a network, or of an ensemble, over sets of any size.
+
+  A set goes through in blocks of `batch` examples: its size costs no device memory, and every set
+  runs the same compiled program. The last block is padded with copies of its last example, whose
+  results are dropped.
+
+  Args:
+    predictive: outputs [B, M, O] -> predictive distribution of standardised targets.
+    freeze: variables -> Members.
+    units: mean and deviation of the targets; (0, 1) for classes.
+    batch: examples of a block.
+    device_mesh: the devices that share a block; None: as many as divide it.
+    precision: of matrix products ('default', 'high', 'highest').
+  """
+
+  def __init__(
+    self,
+    predictive: Callable,
+    freeze: Callable[[Any], Members],
+    *,
+    units=(0.0, 1.0),
+    batch: int,
+    device_mesh=None,
+    precision: str = 'highest',
+  ):
+    self._predictive, self._freeze, self._units = predictive, freeze, units
+    self._mesh = device_mesh or mesh.make(1, batch)
+    self._batch, self._precision = batch, precision
+    self._predict = self._compiled(self._predictive_of)
+    self._output = self._compiled(self._outputs_of)
+
+  def __call__(self, variables, x):
+    """Return the predictive distribution of a whole set, on the host, in the target's units."""
+    return joined(self.blocks(variables, x))
+
+  def blocks(self, variables, x) -> Iterator[Any]:
+    """Yield the predictive distributions of one block of a set after the other."""
+    for block in self._over(self._predict, variables, x):
+      yield block.in_units(*self._units)
+
+  def in_units_of(self, dataset) -> 'Predictor':
+    """Return the same predictor, with its compiled programs, for the units of another data set."""
+    other = copy.copy(self)
+    other._units = dataset.target_mean, dataset.target_std
+    return other
+
+  def outputs(self, variables, x) -> np.ndarray:
+    """Return the outputs [N, M, O] over a whole set, on the host."""
+    return joined(self._over(self._output, variables, x))
+
+  def forward(self, variables, x):
+    """Return the predictive distribution of one batch as a data set stores it; can be traced."""
+    return self._predictive_of(variables, data.as_input(x))
+
+  def _predictive_of(self, variables, x):
+    return self._predictive(self._outputs_of(variables, x))
+
+  def _outputs_of(self, variables, x):
+    return self._freeze(variables).outputs(x)
+
+  def _compiled(self, function: Callable) -> Callable:
+    def split(variables, x):
+      return function(variables, mesh.split_batch(self._mesh, x))
+
+    return jax.jit(split, out_shardings=mesh.replicated(self._mesh))
+
+  def _over(self, program: Callable, variables, x) -> Iterator[Any]:
+    """Yield the results of one block of x, an array or images in files, after the other."""
+    variables = mesh.place(variables, mesh.replicated(self._mesh))
+    waiting = []
+    for block in data.blocks(x, self._batch):
+      waiting.append((self._start(program, variables, block), len(block)))
+      if len(waiting) == 2:  # the device has the next block before the host looks at this one
+        yield _on_host(*waiting.pop(0))
+    for result in waiting:
+      yield _on_host(*result)
+
+  def _start(self, program: Callable, variables, block):
+    padding = [(0, self._batch - len(block))] + [(0, 0)] * (block.ndim - 1)
+    padded = np.pad(sizes.as_dtype(block, np.float32), padding, 'edge')
+    with jax.default_matmul_precision(self._precision):
+      return program(variables, mesh.place(padded, mesh.replicated(self._mesh)))
+
+
+def predictor(method: Method, freeze: Callable, dataset, **settings) -> Predictor:
+  """Return the predictor of networks that a method trained on a data set."""
+  predictive = functools.partial(method.objective.predictive, method.family)
+  units = dataset.target_mean, dataset.target_std
+  return Predictor(predictive, freeze, units=units, **settings)
+
+
+def joined(blocks):
+  """Return the results of several blocks as those of one."""
+  return jax.tree.map(lambda *parts: np.concatenate(parts), *blocks)
+
+
+def _on_host(result, size: int):
+  return jax.tree.map(lambda leaf: np.asarray(leaf)[:size], result)
+
+
+def over(function: Callable, x, *, batch: int, device_mesh) -> jax.Array:
+  """Apply function(x [batch, ...]) to a set of any size inside a program: [N, ...] -> [N, ...].
 
   Every example is computed exactly once; the padding of the last block is cut.
   """
@@ -29,107 +137,16 @@ def over(function, x, *, batch: int, device_mesh) -> jax.Array:
   return y.reshape(blocks * batch, *y.shape[2:])[:size]
 
 
-def scores(method, view: str, *, batch: int, device_mesh):
-  """score(variables, x, y) of one network on a validation set, for `loop.fit`."""
+def scores(method: Method, *, batch: int, device_mesh) -> Callable:
+  """Return score(variables, x, y) -> {name: scalar} of one network, for the training loop."""
 
   def score(variables, x, y):
-    student, variables = method.student.views(variables)[view]
-    outputs = over(
-      lambda x: student.module.apply(variables, x), x, batch=batch, device_mesh=device_mesh
-    )
-    predictive = method.objective.predictive(method.family, outputs)
-    return SCORES[method.family.name].function(predictive, y)
+    student, own = method.student.views(variables)[method.view]
+
+    def outputs_of(x):
+      return student.module.apply(own, x)
+
+    outputs = over(outputs_of, x, batch=batch, device_mesh=device_mesh)
+    return method.family.scores(method.objective.predictive(method.family, outputs), y)
 
   return score
-
-
-def _categorical_scores(predictive, labels_B):
-  log_probs_BK = predictive.log_probs()
-  known_B = labels_B >= 0  # what fills up a block has no label
-  picked_B = jnp.take_along_axis(log_probs_BK, labels_B[:, None], axis=-1)[:, 0]
-  acc = (log_probs_BK.argmax(-1) == labels_B).mean(where=known_B)
-  of_members = acc
-  if isinstance(predictive, Mixture):
-    right_BM = predictive.log_probs_BMK.argmax(-1) == labels_B[:, None]
-    of_members = right_BM.mean(where=known_B[:, None])
-  return {'nll': -picked_B.mean(where=known_B), 'acc': acc, 'member_acc': of_members}
-
-
-def _gaussian_scores(predictive, y_BD):
-  error_BD = predictive.mean() - y_BD
-  return {'nll': -predictive.log_prob(y_BD).mean(), 'rmse': jnp.sqrt((error_BD**2).mean())}
-
-
-class Scores(NamedTuple):
-  """What a validation measures: function(predictive, targets) -> {name: scalar}."""
-
-  names: tuple[str, ...]
-  function: Callable
-
-
-SCORES = {
-  'categorical': Scores(('nll', 'acc', 'member_acc'), _categorical_scores),
-  'gaussian': Scores(('nll', 'rmse'), _gaussian_scores),
-}
-
-
-class Program:
-  """function(variables, x) over sets of any size, compiled once.
-
-  A set goes through in blocks of `batch` examples, so that its size costs no device memory and
-  every set runs the same program. The last block is filled up with copies of its last example,
-  and what comes of them is cut: no example counts twice.
-  """
-
-  def __init__(self, function, *, batch: int, device_mesh, precision: str = 'highest'):
-    self._batch, self._mesh, self._precision = batch, device_mesh, precision
-    self._call = jax.jit(
-      lambda variables, x: function(variables, mesh.split_batch(device_mesh, x)),
-      out_shardings=mesh.replicated(device_mesh),
-    )
-
-  def blocks(self, variables, x):
-    """Results of one stretch of x, an array or images in files, after the other, on the host."""
-    variables = mesh.place(variables, mesh.replicated(self._mesh))
-    waiting = []
-    for block in data.blocks(x, self._batch):
-      waiting.append(self._start(variables, block))
-      if len(waiting) == 2:  # the device has the next block before the host looks at this one
-        yield _on_host(*waiting.pop(0))
-    for result in waiting:
-      yield _on_host(*result)
-
-  def _start(self, variables, block):
-    padding = [(0, self._batch - len(block))] + [(0, 0)] * (block.ndim - 1)
-    padded = np.pad(sizes.as_dtype(block, np.float32), padding, 'edge')
-    with jax.default_matmul_precision(self._precision):
-      placed = mesh.place(padded, mesh.replicated(self._mesh))
-      return self._call(variables, placed), len(block)
-
-  def __call__(self, variables, x):
-    """Results of the whole set, on the host."""
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *self.blocks(variables, x))
-
-
-def _on_host(result, size: int):
-  return jax.tree.map(lambda leaf: np.asarray(leaf)[:size], result)
-
-
-def in_units(predictive, mean, std):
-  """Predictions of regression in the target's own units; of classification as they are."""
-  return predictive.affine(std, mean) if hasattr(predictive, 'affine') else predictive
-
-
-def outputs(frozen, x: np.ndarray, *, batch: int, device_mesh, precision: str = 'highest'):
-  """Outputs [N, M, O] of `frozen(variables) -> Members` over a set, on the host in float32.
-
-  `frozen` is (function, variables): the variables are arguments of the compiled program.
-  """
-  members_of, variables = frozen
-  program = Program(
-    lambda variables, x: members_of(variables).outputs(x),
-    batch=batch,
-    device_mesh=device_mesh,
-    precision=precision,
-  )
-  return program(variables, x)

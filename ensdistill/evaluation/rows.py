@@ -9,6 +9,7 @@ AVERAGED = 'averaged'  # the plain network that a batch ensemble is averaged int
 
 STUDENTS = (STUDENT, AVERAGED)
 _NAMES = {MEMBER: 'member', STUDENT: 'student', AVERAGED: 'student-averaged'}
+ROLES = {text: role for role, text in _NAMES.items()}  # of a student's views, among others
 
 
 def name(role: str, size: int) -> str:
@@ -23,13 +24,12 @@ def of_role(rows: Iterable[dict], *roles: str) -> list[dict]:
 
 def with_roles(rows: Iterable[dict]) -> list[dict]:
   """Return rows with their fields 'role' and 'size'; results of older versions have names alone."""
-  by_name = {text: role for role, text in _NAMES.items()}
   found = []
   for row in rows:
     if 'role' not in row:
       kind, _, size = row['name'].partition('-')
-      is_ensemble = row['name'] not in by_name and kind == 'ensemble'
-      role = ENSEMBLE if is_ensemble else by_name[row['name']]
+      is_ensemble = row['name'] not in ROLES and kind == 'ensemble'
+      role = ENSEMBLE if is_ensemble else ROLES[row['name']]
       row = row | {'role': role, 'size': int(size) if is_ensemble else 1}
     found.append(row)
   return found

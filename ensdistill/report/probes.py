@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ensdistill import data, mesh, metrics
-from ensdistill.evaluation import inference
+from ensdistill import data, metrics
+from ensdistill.evaluation import inference, networks
+from ensdistill.members import take
 
 SIDE = 90  # points of the plane along each axis
 POINTS = 300  # of a line
@@ -44,9 +45,9 @@ class Probes(NamedTuple):
   line: Line | None = None
 
 
-def collect(config, dataset, teacher, distilled) -> Probes:
-  """Runs the networks where the pictures want to look."""
-  parts = config, dataset, teacher, distilled
+def collect(plan, teacher, distilled) -> Probes:
+  """Run the networks on the inputs that the pictures need."""
+  parts = plan, teacher, distilled
   return Probes(_plane(*parts), _moved(*parts), _line(*parts))
 
 
@@ -58,41 +59,31 @@ def grid(x_BD, side: int) -> np.ndarray:
   return np.stack(np.meshgrid(*axes), -1)
 
 
-def _plane(config, dataset, teacher, distilled) -> Plane | None:
-  if dataset.shape != (2,):
+def _plane(plan, teacher, distilled) -> Plane | None:
+  if plan.dataset.shape != (2,):
     return None
-  x = grid(dataset.train.x, SIDE)
-  return Plane(x, _predictives(config, dataset, teacher, distilled, x.reshape(-1, 2)))
+  x = grid(plan.dataset.train.x, SIDE)
+  return Plane(x, _predictives(plan, teacher, distilled, x.reshape(-1, 2)))
 
 
-def _line(config, dataset, teacher, distilled) -> Line | None:
-  if dataset.shape != (1,):
+def _line(plan, teacher, distilled) -> Line | None:
+  if plan.dataset.shape != (1,):
     return None
-  x = grid(dataset.train.x, POINTS)
-  return Line(x, _predictives(config, dataset, teacher, distilled, x))
+  x = grid(plan.dataset.train.x, POINTS)
+  return Line(x, _predictives(plan, teacher, distilled, x))
 
 
-def _predictives(config, dataset, teacher, distilled, x) -> dict[str, Any]:
-  """What the ensemble and the student of the first seed predict at these inputs."""
-  section, method = config.evaluate, distilled.method
-  settings = dict(batch=section.batch_size, precision=section.precision)
-  settings |= dict(device_mesh=mesh.make(1, section.batch_size))
-  outputs = lambda *frozen: inference.outputs(frozen, x, **settings)
-  own = teacher.method
-  predictives = {
-    f'ensemble-{teacher.size}': own.objective.predictive(
-      own.family, outputs(teacher.freeze, teacher.variables)
-    )
-  }
-  for name, (student, variables) in method.student.views(_first(distilled.variables)).items():
-    predictives[name] = method.objective.predictive(
-      method.family, outputs(student.freeze, variables)
-    )
-  return {name: _on_host(p, dataset) for name, p in predictives.items()}
+def _predictives(plan, teacher, distilled, x) -> dict[str, Any]:
+  """Return what the ensemble and the student of the first seed predict at these inputs."""
+  section = plan.config.evaluate
+  settings = {'batch': section.batch_size, 'precision': section.precision}
+  ensemble, students = networks.of_run(plan.dataset, teacher, distilled, **settings)
+  return {n.name: n.predict(x) for n in [ensemble, *networks.of_first_seed(students)]}
 
 
-def _moved(config, dataset, teacher, distilled) -> Moved | None:
-  method = distilled.method
+def _moved(plan, teacher, distilled) -> Moved | None:
+  """Return test inputs before and after the run's perturbation; None where it has none."""
+  method, dataset = distilled.method, plan.dataset
   if method.perturbation is None:
     return None
   test = dataset.test.x
@@ -101,19 +92,14 @@ def _moved(config, dataset, teacher, distilled) -> Moved | None:
 
   @jax.jit
   def move(x, frozen, variables):
-    members = teacher.freeze(frozen)
-    moved = method.perturbation.apply(
-      jax.random.key(config.seed),
-      x,
-      members,
-      method.student.freeze(variables),
-      method.family,
-      method.space,
-    )
-    return moved, *(method.family.predictive(members.outputs(at)) for at in (x, moved))
+    members, student = teacher.freeze(frozen), method.student.freeze(variables)
+    key = jax.random.key(plan.config.seed)
+    return method.perturbation.apply(key, x, members, student, method.family, method.space)
 
-  moved, *predictives = jax.device_get(move(x, teacher.variables, _first(distilled.variables)))
-  unsure = [_knowledge(_on_host(p, dataset)) for p in predictives]
+  moved = jax.device_get(move(x, teacher.variables, take(distilled.variables, 0)))
+  settings = {'batch': len(x), 'precision': plan.config.evaluate.precision}
+  predictor = inference.predictor(teacher.method, teacher.freeze, dataset, **settings)
+  unsure = [_knowledge(predictor(teacher.variables, np.asarray(at))) for at in (x, moved)]
   return Moved(method.perturbation.name, np.asarray(x), moved, *unsure)
 
 
@@ -122,13 +108,3 @@ def _knowledge(predictive) -> np.ndarray:
   if hasattr(predictive, 'log_probs'):
     return np.asarray(predictive.knowledge())
   return metrics.regression.uncertainties(predictive)['knowledge']
-
-
-def _on_host(predictive, dataset):
-  """A predictive distribution in the target's own units."""
-  return inference.in_units(jax.device_get(predictive), dataset.target_mean, dataset.target_std)
-
-
-def _first(variables):
-  """The student of the first seed."""
-  return jax.tree.map(lambda leaf: leaf[0], variables)

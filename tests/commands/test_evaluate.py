@@ -10,17 +10,21 @@ import numpy as np
 import pictures
 import pytest
 import tiny
-from test_compare import untrained
 
-from ensdistill import compare, data, export, mesh, nets, students
+from ensdistill import compare, data, export, members, mesh, nets, students
 from ensdistill.commands import evaluate as evaluate_command
-from ensdistill.config import build
 from ensdistill.evaluation import inference
 from ensdistill.logs import writers
+from ensdistill.predictive import GaussianMixture
 
 
-def program(function, batch=8, **settings):
-  return inference.Program(function, batch=batch, device_mesh=mesh.make(1, batch), **settings)
+def applying(function, batch=8) -> inference.Predictor:
+  """Return what applies function(variables, x) to whole sets."""
+
+  def freeze(variables):
+    return members.Members(1, lambda x: function(variables, x))
+
+  return inference.Predictor(None, freeze, batch=batch)
 
 
 @pytest.mark.parametrize('size', [1, 7, 8, 9, 24, 27])
@@ -31,16 +35,31 @@ def test_every_example_exactly_once(size):
     traced.append(x.shape)
     return {'twice': 2 * x + variables, 'sum': x.sum(1)}
 
-  run = program(function)
+  predictor = applying(function)
   x = np.arange(size * 3, dtype=np.float32).reshape(size, 3)
   for offset in (1.0, 2.0):
-    found = run(jnp.float32(offset), x)
+    found = predictor.outputs(jnp.float32(offset), x)
     np.testing.assert_array_equal(found['twice'], 2 * x + np.float32(offset))
     np.testing.assert_array_equal(found['sum'], x.sum(1))
   assert traced == [(8, 3)]  # one program, whatever the size
-  parts = list(run.blocks(jnp.float32(0), x))
-  assert [len(p['sum']) for p in parts] == [min(8, size - i) for i in range(0, size, 8)]
-  assert all(isinstance(p['sum'], np.ndarray) for p in parts)
+  assert all(isinstance(part, np.ndarray) for part in found.values())
+
+
+def test_predictions_come_block_by_block_in_the_targets_units():
+  def predictive(outputs_BMO):
+    mean, log_var = jnp.split(outputs_BMO, 2, -1)
+    return GaussianMixture(mean, log_var)
+
+  def freeze(variables):
+    return members.Members(1, lambda x: variables * x[:, None, :2])
+
+  x = np.arange(39, dtype=np.float32).reshape(13, 3)
+  predictor = inference.Predictor(predictive, freeze, units=((10.0,), (2.0,)), batch=8)
+  blocks = list(predictor.blocks(jnp.float32(1), x))
+  assert [len(block.mean_BMD) for block in blocks] == [8, 5]
+  whole = predictor(jnp.float32(1), x)
+  np.testing.assert_array_equal(np.concatenate([b.mean_BMD for b in blocks]), whole.mean_BMD)
+  np.testing.assert_allclose(whole.mean_BMD[:, 0, 0], 10 + 2 * x[:, 0], rtol=1e-6)
 
 
 def network(name, **settings):
@@ -52,11 +71,11 @@ def network(name, **settings):
 def test_padding_changes_no_number():
   student, variables = network('resnet', depth=8)
   x = tiny.dataset().train.x[:13]
-  run = program(student.module.apply)
-  whole = run(variables, x)
+  predictor = inference.Predictor(None, student.freeze, batch=8)
+  whole = predictor.outputs(variables, x)
   assert whole.shape == (13, 1, 3) and whole.dtype == np.float32
   for size in (1, 5, 8, 12):
-    np.testing.assert_array_equal(run(variables, x[:size]), whole[:size])
+    np.testing.assert_array_equal(predictor.outputs(variables, x[:size]), whole[:size])
 
 
 def test_all_ways_over_a_set_agree():
@@ -64,7 +83,7 @@ def test_all_ways_over_a_set_agree():
   x = tiny.dataset().train.x[:13]
   settings = {'batch': 4, 'device_mesh': mesh.make(1, 4)}
   expected = student.module.apply(variables, x)
-  found = inference.outputs((student.freeze, variables), x, **settings)
+  found = inference.Predictor(None, student.freeze, **settings).outputs(variables, x)
   np.testing.assert_allclose(found, expected, atol=1e-5)
   within = inference.over(lambda x: student.module.apply(variables, x), jnp.asarray(x), **settings)
   np.testing.assert_allclose(within, expected, atol=1e-5)
@@ -72,7 +91,7 @@ def test_all_ways_over_a_set_agree():
 
 def test_stored_bytes_reach_the_network_as_fractions():
   x = np.array([[[[0]]], [[[255]]], [[[51]]]], np.uint8)
-  found = program(lambda variables, x: x[:, 0, 0, 0])((), x)
+  found = applying(lambda variables, x: x[:, 0, 0, 0]).outputs((), x)
   np.testing.assert_allclose(found, [0, 1, 0.2], rtol=1e-6)
 
 
@@ -88,9 +107,10 @@ def run(tmp_path_factory):
     evaluate__shift_examples=30,
   )
   dataset = data.load('digits', limit=60)
-  teacher, distilled = untrained(config, dataset)
-  compared = compare.compare(config, dataset, teacher, distilled, writers.Silent())
-  export.save_all(folder, config, dataset, distilled)
+  plan = tiny.plan(config, dataset, folder)
+  teacher, distilled = tiny.untrained(plan)
+  compared = compare.compare(plan, teacher, distilled, writers.Silent())
+  export.save_all(plan, distilled)
   return folder, compared.rows[-1]
 
 
@@ -99,12 +119,12 @@ def test_what_is_exported_has_the_forms_of_no_machine():
   network = dict(network__name='resnet', network__hidden=None, network__depth=8)
   config = tiny.config(student__kind='batch_ensemble', **network)
   dataset = data.load('digits', limit=20)
-  student = build.student_method(config, dataset, 2, config.objective.name, 1).student
+  student = tiny.plan(config, dataset).student.student
   variables = tiny.moved(student.module, jnp.zeros((1, 8, 8, 1)))
   spec = {'shape': [8, 8, 1], 'dtype': 'float32'}
-  exported = jax.export.deserialize(bytearray(export._stablehlo(spec, student, variables)))
+  exported = jax.export.deserialize(bytearray(export.stablehlo(spec, student, variables)))
   plain = dataclasses.replace(student, module=nets.with_form(student.module, 'plain'))
-  expected = export._stablehlo(spec, plain, variables)
+  expected = export.stablehlo(spec, plain, variables)
   convolutions = lambda exported: exported.mlir_module().count('stablehlo.convolution')
   assert convolutions(exported) == convolutions(jax.export.deserialize(bytearray(expected))) > 5
   x = np.random.default_rng(0).random((2, 8, 8, 1), np.float32)

@@ -1,6 +1,7 @@
 """Batches that stream: those of the device, each example once, whoever decodes them."""
 
 import dataclasses
+import functools
 import pathlib
 
 import jax
@@ -11,13 +12,13 @@ import PIL.Image
 import pytest
 import tiny
 
-from ensdistill import data, mesh
-from ensdistill.config import build
+from ensdistill import data, members
+from ensdistill.config import build, inputs
 from ensdistill.data.images import stored
 from ensdistill.evaluation import inference
-from ensdistill.storage import checkpoint
-from ensdistill.training import loop
+from ensdistill.training import feed, stage
 from ensdistill.training import step as train
+from ensdistill.training.step import TrainState
 
 BATCH = 8
 
@@ -74,19 +75,23 @@ def test_on_and_off_are_the_same_data(folder):
 @pytest.mark.parametrize('shared', [False, True])
 def test_a_stream_has_the_batches_of_the_device(folder, shared):
   """With the same augmentation, for networks of their own orders or of one."""
-  keys = train.keys(jax.random.key(3), range(3), shared)[1]
+  keys = train.network_keys(jax.random.key(3), range(3), shared)[1]
   augment = data.augment.make(crop=1, flip=True)
   streamed = stream(load(folder), keys)
   resident = build.arrays(load(folder, stream='off').train, tiny.dataset())
   assert len(streamed[0].orders) == (1 if shared else 3)
 
-  @jax.jit
-  def draw(arrays, step):
-    drawn = lambda order: train.draw(arrays, order, step, batch=BATCH, augment=augment)
-    return jax.vmap(drawn)(keys)
+  def drawn(feed, seen, step):
+    def of_order(order):
+      return feed.draw(seen, TrainState(step, None, None, None, None, order))
 
+    return jax.vmap(of_order)(keys)
+
+  by_step = feed.Streamed(streamed, BATCH, augment)
+  whole = feed.OnDevice(resident, BATCH, augment)
   for step, batch in zip((5, 6, 7, 8), streamed.starting(5)):
-    found, expected = draw(batch, step), draw(resident, step)
+    found = jax.jit(functools.partial(drawn, by_step))(batch, step)
+    expected = jax.jit(functools.partial(drawn, whole))(resident, step)
     for name in ('x', 'y'):
       np.testing.assert_array_equal(found[name], expected[name])
 
@@ -210,14 +215,19 @@ def test_images_that_measure_are_tried_before_anything_trains(tmp_path, monkeypa
 
 
 def test_random_crops_are_for_images_in_files(folder):
-  config = tiny.config(augment__crop_area=0.1)
-  build.check_augmentation(config, load(folder))
-  with pytest.raises(ValueError, match='crop_area=0.1 is for images in files, and tiny is none'):
-    build.check_augmentation(config, tiny.dataset())
+  augment = inputs.augmentation(tiny.config(augment__crop_area=0.1))
+  inputs.check_augmentation(augment, load(folder))
+  with pytest.raises(ValueError, match='crop_area=0.1 is for images in files, and tiny has none'):
+    inputs.check_augmentation(augment, tiny.dataset())
   with pytest.raises(
     ValueError, match=r'augment.crop_area=2.0 must lie in \[0, 1\]'
   ):
-    build.crop_area(tiny.config(augment__crop_area=2.0))
+    inputs.augmentation(tiny.config(augment__crop_area=2.0))
+
+
+def scaled_sums(scale):
+  """Return a frozen network whose outputs are sums over images."""
+  return members.Members(1, lambda x: scale * x.sum((1, 2, 3)))
 
 
 def test_blocks_cover_every_example_once(folder):
@@ -229,11 +239,10 @@ def test_blocks_cover_every_example_once(folder):
       min(8, size - i) for i in range(0, size, 8)
     ]
     np.testing.assert_array_equal(np.concatenate(list(data.blocks(few, 8))), whole[:size])
-    program = inference.Program(
-      lambda scale, x: scale * x.sum((1, 2, 3)), batch=8, device_mesh=mesh.make(1, 8)
-    )
+    predictor = inference.Predictor(None, scaled_sums, batch=8)
+    scale = jnp.float32(2)
     np.testing.assert_array_equal(
-      program(jnp.float32(2), few), program(jnp.float32(2), whole[:size])
+      predictor.outputs(scale, few), predictor.outputs(scale, whole[:size])
     )
   padded = list(data.Blocks(x.take(np.arange(10)), np.arange(10), 4))
   assert [size for _, size in padded] == [4, 4, 2]
@@ -241,33 +250,24 @@ def test_blocks_cover_every_example_once(folder):
   assert all(len(block) == 4 for (block, _), _ in padded)
 
 
-CONFIG = tiny.config(data__workers=0)
+CONFIG = tiny.config(data__workers=0, evaluate__batch_size=4)
 
 
 def fit(dataset, folder):
   """Trains two networks, each of its own order, with validation; saves after every call."""
-  method = build.teacher_method(CONFIG, dataset)
-  states = train.start(*train.keys(jax.random.key(0), range(2)), method, jnp.zeros((1, 8, 8, 3)))
+  plan = tiny.plan(CONFIG, dataset)
+  keys, orders = train.network_keys(jax.random.key(0), range(2))
+  states = train.start(keys, orders, plan.teacher, jnp.zeros((1, 8, 8, 3)))
   arrays = build.arrays(dataset.train, dataset)
-
-  def step(state, arrays):
-    batch = train.draw(arrays, state.order, state.step, batch=16)
-    return train.train_step(state, batch, None, method)
-
-  with checkpoint.Checkpointer(folder) as checkpointer:
-    return loop.fit(
-      'stage',
-      step,
-      states,
-      (build.feed(CONFIG, CONFIG.teacher, dataset, arrays, states, method.steps),),
-      steps=method.steps,
-      batch=16,
-      loop=tiny.running(2, checkpoint_seconds=0.0),
-      checkpointer=checkpointer,
-      score=inference.scores(method, 'student', batch=4, device_mesh=mesh.make(1, 4)),
-      score_shared=build.validation(CONFIG, dataset),
-      select='nll',
-    )
+  return stage.train(
+    name='stage',
+    method=plan.teacher,
+    states=states,
+    feed=plan.feed(CONFIG.teacher, arrays, orders, plan.teacher.steps),
+    validation=plan.validation(),
+    loop=tiny.running(2, checkpoint_seconds=0.0),
+    folder=folder,
+  )
 
 
 def test_training_is_the_same_resident_streamed_and_resumed(folder, tmp_path, monkeypatch):

@@ -102,7 +102,7 @@ def test_probes_of_one_dimension_are_the_networks_in_the_targets_units(toy, monk
   toy = dataclasses.replace(toy, target_mean=(100.0,), target_std=(10.0,))
   config = tiny.config(teacher__members=2, evaluate__batch_size=7)
   method = build.teacher_method(config, toy)
-  keys = step.keys(jax.random.key(0), range(2))
+  keys = step.network_keys(jax.random.key(0), range(2))
   variables = step.start(*keys, method, jnp.zeros((1, 1))).variables
   ensemble = teacher.Teacher(method, variables, '', None, 'vmap')
   one = jax.tree.map(lambda leaf: leaf[:1], variables)

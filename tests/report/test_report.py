@@ -559,7 +559,7 @@ def networks(config, dataset):
   """An untrained teacher of three members and an untrained student."""
   make = build.teacher_method(config, dataset)
   start = lambda method, n: train.start(
-    *train.keys(jax.random.key(n), range(n)), method, jnp.zeros((1, *dataset.shape))
+    *train.network_keys(jax.random.key(n), range(n)), method, jnp.zeros((1, *dataset.shape))
   )
   variables = lambda method, n: jax.device_get(start(method, n).variables)
   method = distillation.phases(config, dataset)[-1].method

@@ -1,7 +1,7 @@
 """One golden step for each point of the three axes.
 
 If you did not mean to change what a step computes, you have found a bug. If you did, write the new
-values with: python tests/test_golden.py
+values with: PYTHONPATH=tests:. python tests/training/test_golden.py
 """
 
 import itertools
@@ -16,6 +16,7 @@ import pytest
 import tiny
 
 from ensdistill import families, members, nets, objectives, perturb, students
+from ensdistill.method import Method
 from ensdistill.training import optim
 from ensdistill.training import step as train
 
@@ -55,7 +56,7 @@ def measure(kind, objective, move, network='mlp') -> dict[str, float]:
     objective = objectives.make(objective)
     student = build(kind, objective)
     optimizer = optim.make(name='sgd', rate=0.1, steps=STEPS, decay=1e-3, group=student.group)
-    return train.Method(
+    return Method(
       student,
       family,
       objective,
@@ -67,7 +68,7 @@ def measure(kind, objective, move, network='mlp') -> dict[str, float]:
     )
 
   def states(method, seed, size):
-    keys = train.keys(jax.random.key(seed), range(size))
+    keys = train.network_keys(jax.random.key(seed), range(size))
     return train.start(*keys, method, jnp.zeros((1, *shape)))
 
   teacher = method('single', 'none', 'none', 1.0)

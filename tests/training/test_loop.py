@@ -14,42 +14,53 @@ from ensdistill import members, nets
 from ensdistill.config import build
 from ensdistill.logs import trace, writers
 from ensdistill.storage import checkpoint
-from ensdistill.training import loop
+from ensdistill.training import clock, loop
 from ensdistill.training import step as train
+from ensdistill.training.feed import OnDevice, OnDeviceValidation
 
 CONFIG = tiny.config(teacher__steps=12)
 DATA = tiny.dataset()
 
 
+FEED = OnDevice(build.arrays(DATA.train, DATA), 16)
+
+
 @functools.cache
 def method():
-  return build.teacher_method(CONFIG, DATA)
+  return tiny.plan(CONFIG, DATA).teacher
 
 
-def step(state, arrays):
-  batch = train.draw(arrays, state.order, state.step, batch=16)
-  return train.train_step(state, batch, None, method())
+def step(state, seen):
+  return train.train_step(state, FEED.draw(seen, state), None, method())
 
 
-def score(variables, x):
-  return {'nll': (variables['params']['head']['bias'] ** 2).sum(), 'acc': x.mean()}
+def score(network, seen):
+  variables, number = network
+  assert number is None
+  return {'nll': (variables['params']['head']['bias'] ** 2).sum(), 'acc': seen[0].mean()}
+
+
+def scoring(score, loop):
+  """Return what scores stacked networks, on inputs that are all one."""
+  validation = OnDeviceValidation(np.ones(3, np.float32), np.zeros(3, np.int32), 3)
+  return validation.scorer(jax.jit(loop.lift(score)), loop.mesh)
 
 
 def fit(folder, *, size=2, steps=12, writer=None, one_step=step, **settings):
-  keys = train.keys(jax.random.key(0), range(size))
-  fit_settings = {k: settings.pop(k) for k in ('select', 'score') if k in settings}
+  keys = train.network_keys(jax.random.key(0), range(size))
+  score, select = settings.pop('score', None), settings.pop('select', 'last')
+  running = tiny.running(size, writer=writer, logs=4, **settings)
   with checkpoint.Checkpointer(folder) as checkpointer:
     return loop.fit(
       'stage',
       one_step,
       train.start(*keys, method(), jnp.zeros((1, 8, 8, 1))),
-      (build.arrays(DATA.train, DATA),),
+      FEED,
       steps=steps,
-      batch=16,
-      loop=tiny.running(size, writer=writer, logs=4, **settings),
+      loop=running,
       checkpointer=checkpointer,
-      score_shared=(jnp.ones(3),),
-      **fit_settings,
+      scoring=scoring(score, running) if score else None,
+      select=select,
     )
 
 
@@ -187,12 +198,13 @@ def test_steps_per_call_changes_nothing(tmp_path, steps_per_call):
 def test_each_network_keeps_its_own_best(tmp_path, select_from, best):
   """The score is best at step 6 for one network and at step 12 for the other."""
 
-  keys = train.keys(jax.random.key(0), range(2))
+  keys = train.network_keys(jax.random.key(0), range(2))
   states = train.start(*keys, method(), jnp.zeros((1, 8, 8, 1)))
   scores = np.array([[0.2, 0.9, 0.3, 0.1], [0.1, 0.2, 0.3, 0.4]])
 
-  def by_number(variables, x):
-    del x
+  def by_number(network, seen):
+    del seen
+    variables, _ = network
     number = variables['params']['number']
     point = variables['params']['step'] // 3 - 1
     return {'acc': jnp.asarray(scores)[number.astype(int), point.astype(int)]}
@@ -206,18 +218,17 @@ def test_each_network_keeps_its_own_best(tmp_path, select_from, best):
   states = states._replace(
     params={**states.params, 'number': jnp.arange(2.0), 'step': jnp.zeros(2)}
   )
+  running = tiny.running(2, logs=4, scores=4)
   with checkpoint.Checkpointer(tmp_path) as checkpointer:
     variables, kept = loop.fit(
       'stage',
       counting,
       states,
-      (build.arrays(DATA.train, DATA),),
+      FEED,
       steps=12,
-      batch=16,
-      loop=tiny.running(2, logs=4, scores=4),
+      loop=running,
       checkpointer=checkpointer,
-      score=by_number,
-      score_shared=(jnp.ones(3),),
+      scoring=scoring(by_number, running),
       select='acc',
       select_from=select_from,
     )
@@ -231,7 +242,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_and_terms(tmp_path):
     state, logs = step(state, arrays)
     return state, logs | {'loss': jnp.where(state.step == 6, jnp.nan, logs['loss'])}
 
-  with pytest.raises(loop.NonFinite, match=r'stage: .* at step 5: .*loss nan.*optimizer.rate'):
+  with pytest.raises(clock.NonFinite, match=r'stage: .* at step 5: .*loss nan.*optimizer.rate'):
     fit(tmp_path, one_step=diverges, checkpoint_seconds=0.0)
   saved = sorted(int(path.stem) for path in tmp_path.glob('*.json'))
   assert saved and max(saved) <= 5  # a state that is not finite is never saved

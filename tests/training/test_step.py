@@ -1,7 +1,5 @@
 """The one step: alone and together, on its points, and against hand-computed updates."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,9 +8,11 @@ import pytest
 import tiny
 
 from ensdistill import data, families, members, nets, objectives, perturb, students
-from ensdistill.config import build
+from ensdistill.method import Method
 from ensdistill.training import optim
 from ensdistill.training import step as train
+from ensdistill.training.feed import OnDevice
+from ensdistill.training.step import TrainState
 
 
 def method(kind='single', objective='none', moved='none', classes=3, network='resnet', **settings):
@@ -24,7 +24,7 @@ def method(kind='single', objective='none', moved='none', classes=3, network='re
     **({'depth': 8} if network == 'resnet' else {'hidden': (8,)}),
   )
   student = students.make(kind, backbone, classes, members=settings.pop('members', 3))
-  return train.Method(
+  return Method(
     student,
     families.categorical,
     objectives.make(objective),
@@ -39,7 +39,7 @@ def method(kind='single', objective='none', moved='none', classes=3, network='re
 def start(m, seed=0, size=1):
   """Fresh states, one or (stacked) several, and the arrays to train on."""
   data = tiny.dataset().train
-  keys = train.keys(jax.random.key(seed), range(size))
+  keys = train.network_keys(jax.random.key(seed), range(size))
   states = train.start(*keys, m, jnp.zeros((1, 8, 8, 1)))
   states = states if size > 1 else members.take(states, 0)
   return states, {'x': jnp.asarray(data.x), 'y': jnp.asarray(data.y)}
@@ -59,7 +59,7 @@ def test_members_together_equal_members_alone(network, strategy):
   together, arrays = start(m, size=3)
 
   def step(state, arrays):
-    return train.train_step(state, train.draw(arrays, state.order, state.step, batch=16), None, m)
+    return train.train_step(state, OnDevice(arrays, 16).draw(arrays, state), None, m)
 
   lifted, alone = jax.jit(members.lift(step, strategy)), jax.jit(step)
   one = members.take(together, 1)
@@ -132,7 +132,7 @@ def test_a_latentbe_step_by_hand():
     dict(rate=0.1, schedule='constant', momentum=0.0, nesterov=False, decay=0.01)
     | dict(factor_scale='members', factor_decay='one')
   )
-  m = build.student_method(config, tiny.dataset(), 2, 'members', 6)
+  m = tiny.plan(config, tiny.dataset()).student
   state, arrays = start(m)
   targets = np.random.default_rng(0).normal(size=(8, 2, 3)).astype(np.float32)
   batch = {'x': arrays['x'][:8], 'y': arrays['y'][:8], 'teacher_outputs': targets}
@@ -230,7 +230,7 @@ def test_stored_outputs_take_the_place_of_the_teacher():
   stored = {**arrays, 'teacher_outputs': jax.jit(teacher.outputs)(arrays['x'])}
 
   def step(arrays, teacher):
-    draw = lambda: train.draw(arrays, state.order, state.step, batch=8)
+    draw = lambda: OnDevice(arrays, 8).draw(arrays, state)
     return jax.jit(lambda: train.train_step(state, draw(), teacher, m))()
 
   (online, _), (cached, _) = step(arrays, teacher), step(stored, None)
@@ -258,7 +258,7 @@ def test_a_step_on_mixtures(objective):
   step = jax.jit(lambda batch: train.train_step(state, batch, teacher, m)[1])
   logs = step({'x': arrays['x'][:8], 'y': y})
 
-  key = train.of_step(state.order, train.MIXING, 0)
+  key = train.key_of_step(state.order, train.MIXING, 0)
   share = float(jax.random.beta(key, 0.7, 0.7))
   x = np.asarray(arrays['x'][:8])
   mixed = np.stack([share * x[i] + (1 - share) * x[i - 1] for i in range(8)])
@@ -282,7 +282,7 @@ def test_networks_that_share_an_order_see_the_same_mixtures():
   step = jax.jit(lambda s: train.train_step(s, batch, None, m)[1]['loss'])
 
   def losses(shared):
-    keys, orders = train.keys(jax.random.key(0), range(2), shared)
+    keys, orders = train.network_keys(jax.random.key(0), range(2), shared)
     states = train.start(keys, orders, m, jnp.zeros((1, 8, 8, 1)))
     first = members.take(states, 0)
     return [step(first._replace(order=order)) for order in states.order]
@@ -294,7 +294,12 @@ def test_networks_that_share_an_order_see_the_same_mixtures():
 def test_draw_is_a_pure_function_of_order_and_step():
   arrays = start(method(network='mlp'))[1]
   order = jax.random.key(3)
-  draw = jax.jit(functools.partial(train.draw, batch=16))
+
+  @jax.jit
+  def draw(arrays, order, step):
+    state = TrainState(step, None, None, None, None, order)
+    return OnDevice(arrays, 16).draw(arrays, state)
+
   a, b, c = draw(arrays, order, 2), draw(arrays, order, 2), draw(arrays, order, 3)
   assert tiny.largest_difference(a, b) == 0
   assert tiny.largest_difference(a['x'], c['x']) > 0
@@ -306,10 +311,10 @@ def test_draw_is_a_pure_function_of_order_and_step():
 
 def test_a_schedule_is_settled_where_it_holds_its_last_values():
   m = tiny.replace(method('single', 'dirichlet', network='mlp'), steps=90)
-  assert train.settled(m) == 60
-  assert train.settled(tiny.replace(m, objective=objectives.make('mean', temperature=4.0))) == 0
+  assert m.settled() == 60
+  assert tiny.replace(m, objective=objectives.make('mean', temperature=4.0)).settled() == 0
   constant = objectives.make('dirichlet', temperature=1.0)
-  assert train.settled(tiny.replace(m, objective=constant)) == 0
+  assert tiny.replace(m, objective=constant).settled() == 0
 
 
 def test_what_happens_to_a_batch_has_keys_of_its_own():
@@ -322,7 +327,7 @@ def test_what_happens_to_a_batch_has_keys_of_its_own():
 
   @jax.jit
   def of_this_step():
-    batch = train.draw(arrays, state.order, state.step, batch=8, augment=note)
+    batch = OnDevice(arrays, 8, note).draw(arrays, state)
     train.train_step(state, batch, None, m)
     return keys
 
@@ -349,7 +354,7 @@ def test_a_new_objective_and_a_new_perturbation_need_no_other_file(monkeypatch):
   monkeypatch.setitem(objectives.OBJECTIVES, 'squared', squared)
   monkeypatch.setitem(perturb.PERTURBATIONS, 'mirror', mirror)
   config = tiny.config(objective__name='squared', objective__power=1.0, perturb__name='mirror')
-  m = build.student_method(config, tiny.dataset(), 1, 'squared', 6)
+  m = tiny.plan(config, tiny.dataset()).student
   state, arrays = start(m)
   teacher = teacher_of(method(network='mlp'))
   _, logs = jax.jit(lambda: train.train_step(state, arrays, teacher, m))()

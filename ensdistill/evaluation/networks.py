@@ -1,0 +1,50 @@
+"""The networks of a run, ready to predict: the ensemble, and the views of every student."""
+
+from typing import Any, NamedTuple
+
+import jax
+
+from ensdistill.evaluation import inference, rows
+from ensdistill.evaluation.inference import Predictor
+from ensdistill.members import take
+
+
+class Network(NamedTuple):
+  """A network with its role, its predictor and its variables."""
+
+  role: str
+  size: int
+  predictor: Predictor
+  variables: Any
+
+  @property
+  def name(self) -> str:
+    """The name of its row in results.json."""
+    return rows.name(self.role, self.size)
+
+  def predict(self, x):
+    """Return the predictive distribution of a whole set, in the target's units."""
+    return self.predictor(self.variables, x)
+
+
+def of_run(dataset, teacher, distilled, **settings) -> tuple[Network, list[Network]]:
+  """Return the ensemble, and the views of every student seed by seed, which share programs.
+
+  `settings` are those of a predictor: batch and precision.
+  """
+  whole = inference.predictor(teacher.method, teacher.freeze, dataset, **settings)
+  ensemble = Network(rows.ENSEMBLE, teacher.size, whole, teacher.variables)
+  method, students = distilled.method, []
+  predictors: dict[str, Predictor] = {}
+  for seed in range(jax.tree.leaves(distilled.variables)[0].shape[0]):
+    views = method.student.views(take(distilled.variables, seed))
+    for name, (student, variables) in views.items():
+      if name not in predictors:
+        predictors[name] = inference.predictor(method, student.freeze, dataset, **settings)
+      students.append(Network(rows.ROLES[name], student.size, predictors[name], variables))
+  return ensemble, students
+
+
+def of_first_seed(students: list[Network]) -> list[Network]:
+  """Return the views of the first student."""
+  return list({student.role: student for student in reversed(students)}.values())[::-1]

@@ -1,0 +1,42 @@
+"""A method: a point on the three axes, and how it is trained."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import optax
+
+from ensdistill.objectives import Objective
+from ensdistill.perturb import Perturbation, Space
+from ensdistill.students import Student
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+  """What a step trains, and towards what: a point on the three axes and the weight of labels."""
+
+  student: Student
+  family: Any
+  objective: Objective
+  optimizer: optax.GradientTransformation
+  steps: int
+  space: Space
+  perturbation: Perturbation | None = None
+  label_weight: float = 0.0
+  labels_on_clean: bool = True
+  mix: Callable | None = None  # (key, batch) -> batch
+  select: str = 'last'  # the validation score that chooses the checkpoint, or 'last'
+  view: str = 'student'  # which of the student's views is scored
+
+  def settled(self) -> int:
+    """Return the steps after which the objective's schedule holds its last values.
+
+    Only later checkpoints are candidates: EnD² ends at T = 1, and scores at the higher temperatures
+    before belong to another loss.
+    """
+    values = self.objective.schedule(np.arange(self.steps + 1) / self.steps)
+    values = [np.broadcast_to(value, self.steps + 1) for value in values.values()]
+    return max(
+      [int(np.flatnonzero(value != value[-1]).max(initial=-1)) + 1 for value in values] or [0]
+    )

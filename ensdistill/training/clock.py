@@ -1,0 +1,159 @@
+"""The loop's clock: when to log, validate and save, throughput, the stop at non-finite losses."""
+
+import collections
+import functools
+import time
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from ensdistill.logs import trace
+
+
+class NonFinite(ArithmeticError):
+  """A loss that is not finite, with its step and its terms."""
+
+
+class Logs(NamedTuple):
+  """Sums of the logged terms since the last line, and the terms of the first non-finite step."""
+
+  sums: dict
+  bad: jax.Array | np.ndarray  # its step, or -1
+  bad_terms: dict
+
+
+class Clock:
+  """Decide when a stage logs, validates and saves, and report what was measured.
+
+  Metrics are fetched one call late, so that the host never waits for a step that it has just sent
+  off. On CPUs each call is waited for before the next: more than one in flight aborts collectives
+  over several CPU devices.
+  """
+
+  def __init__(self, stage: str, at: int, steps: int, feed, size: int, loop):
+    self.stage, self.loop, self.size, self.steps = stage, loop, size, steps
+    self.log_points, self.score_points = _spread(loop.logs, steps), _spread(loop.scores, steps)
+    self.events = sorted(self.log_points | self.score_points)
+    self.in_flight = 0 if jax.default_backend() == 'cpu' else 1
+    self.pending: collections.deque = collections.deque()
+    self.last_log = max((point for point in self.log_points if point <= at), default=0)
+    self.seconds_per_step: float | None = None
+    self.calls, self.last_count = 0, 0
+    self.latest: dict[str, float] = {}
+    self.saved_at = self.collected_at = time.monotonic()
+    settle = functools.partial(self.collect, everything=True)
+    self.trace = trace.Trace(loop.profile, loop.profile_folder, at, steps, settle, self.say)
+    self.at, self.feed = at, feed
+
+  def __enter__(self):
+    if self.at:
+      resumed = self.at < self.steps
+      self.say(f'continues at step {self.at} of {self.steps}' if resumed else 'already finished')
+    if self.at < self.steps:
+      self.loop.writer.resume(self.stage, self.at)
+    self.progress = self.loop.writer.progress(
+      self.stage, self.steps, start=self.at, examples_per_step=self.feed.batch * self.size
+    )
+    return self
+
+  def __exit__(self, *error):
+    try:
+      if error[0] is None:
+        self.collect(everything=True)
+        self.trace.finish()
+    finally:
+      self.trace.abort()
+      self.progress.close()
+
+  def say(self, text: str) -> None:
+    self.loop.writer.line(f'{self.stage}: {text}')
+
+  def next_count(self, at: int) -> int:
+    """Return the steps of the next call: up to the next event, and about a quarter of a second."""
+    count = self.loop.steps_per_call or (20 if jax.process_count() > 1 else self._affordable())
+    count = min(count, next(event for event in self.events if event > at) - at)
+    return min(self.trace.limit(at, count, self.calls), self.feed.steps_per_call or count)
+
+  def _affordable(self) -> int:
+    if self.seconds_per_step is None:
+      return 1
+    return max(1, min(int(0.25 / self.seconds_per_step), 4 * self.last_count))
+
+  def dispatched(self, at: int, logs: Logs) -> None:
+    """Note a call that was sent off."""
+    self.last_count, self.at = at - self.at, at
+    self.pending.append(('steps', at, self.last_count, logs))
+
+  def scored(self, at: int, scores) -> None:
+    """Note a validation that was sent off."""
+    self.pending.append(('scores', at, 0, scores))
+
+  def is_log(self, at: int) -> bool:
+    return at in self.log_points
+
+  def is_score(self, at: int) -> bool:
+    return at in self.score_points
+
+  def is_save(self) -> bool:
+    """Return whether a checkpoint is due, by the clock of the first process."""
+    due = time.monotonic() - self.saved_at >= self.loop.checkpoint_seconds
+    if jax.process_count() > 1:
+      from jax.experimental import multihost_utils
+
+      due = bool(multihost_utils.broadcast_one_to_all(np.asarray(due)))
+    if due:
+      self.saved_at = time.monotonic()
+    return due
+
+  def collect(self, everything: bool = False) -> None:
+    """Fetch what finished calls measured; the calls that may still be in flight stay."""
+    calls = sum(kind == 'steps' for kind, *_ in self.pending)
+    everything |= self.in_flight == 0
+    while self.pending and (everything or calls > self.in_flight):
+      kind, at, count, values = self.pending.popleft()
+      if kind == 'steps':
+        calls -= 1
+        self._stop_at_non_finite(values)
+        self._measure_time(count)
+        if self.is_log(at):
+          steps, self.last_log = at - self.last_log, at
+          sums = jax.device_get(values.sums)
+          self._write(at, {name: float(np.mean(v)) / steps for name, v in sums.items()})
+      else:
+        scores = jax.device_get(values)
+        self._write(at, {f'valid_{name}': float(np.mean(v)) for name, v in scores.items()})
+      self.progress.update(at, self.latest)
+
+  def _write(self, at: int, values: dict[str, float]) -> None:
+    values = dict(sorted(values.items(), key=lambda item: item[0] != 'loss'))  # the loss leads
+    self.latest |= values
+    self.loop.writer.scalars(at, values, stage=self.stage)
+
+  def _stop_at_non_finite(self, logs: Logs) -> None:
+    bad = jax.device_get(logs.bad)
+    if (bad < 0).all():
+      return
+    network = int(np.flatnonzero(bad >= 0)[0])
+    terms = {name: float(value[network]) for name, value in jax.device_get(logs.bad_terms).items()}
+    which = f' of network {network}' if self.size > 1 else ''
+    shown = ', '.join(f'{name} {value:.4g}' for name, value in terms.items())
+    raise NonFinite(
+      f'{self.stage}: the loss{which} is not finite at step {int(bad[network])}: {shown}. Lower '
+      'the learning rate (optimizer.rate) or clip its gradient (optimizer.clip)'
+    )
+
+  def _measure_time(self, steps: int) -> None:
+    """Update the seconds per step; the first call compiles and does not count."""
+    now = time.monotonic()
+    self.calls += 1
+    if self.calls > 1:
+      elapsed = max(now - self.collected_at, 1e-6) / steps
+      self.seconds_per_step = 0.5 * (self.seconds_per_step or elapsed) + 0.5 * elapsed
+    self.collected_at = now
+
+
+def _spread(count: int, steps: int) -> set[int]:
+  """Return `count` steps spread evenly over a stage, the last among them."""
+  count = min(count, steps)
+  return {round(steps * (i + 1) / count) for i in range(count)}

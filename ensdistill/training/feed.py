@@ -1,0 +1,202 @@
+"""What training steps and validations see, whether it lies on the device or streams from the host.
+
+A feed has three methods. `start(at, mesh)` places what is needed on the devices and yields what
+each call of the loop sees from step `at` on; `draw(seen, state)` picks the batch of a step inside
+the compiled program; `shapes` describes what `start` yields. A validation set has `scorer`. Only
+`training_feed` and `validation_set` know which kind they make.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Generator
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ensdistill import data, mesh
+from ensdistill.data import sampler
+from ensdistill.training.step import AUGMENTATION, key_of_step
+
+
+class Feed(Protocol):
+  """The batches of a stage."""
+
+  @property
+  def batch(self) -> int:
+    """Examples of a step."""
+
+  @property
+  def steps_per_call(self) -> int | None:
+    """Steps in one call of the loop; None: any number."""
+
+  @property
+  def shapes(self) -> Any:
+    """What `start` yields, as arrays or their shapes."""
+
+  def start(self, at: int, device_mesh) -> Generator[Any]:
+    """Place what is needed on the devices; yield what each call sees from step `at` on."""
+
+  def draw(self, seen, state) -> dict[str, jax.Array]:
+    """Return the batch of a step inside the compiled program."""
+    raise NotImplementedError
+
+
+class Validation(Protocol):
+  """The examples that score networks in training."""
+
+  @property
+  def batch(self) -> int:
+    """Examples of one block."""
+
+  def examples(self, seen, number) -> tuple[jax.Array, jax.Array]:
+    """Return x and y inside the compiled program, for the network of this number."""
+    raise NotImplementedError
+
+  def scorer(self, score: Callable, device_mesh) -> Callable:
+    """Return a function from stacked networks to {name: [S]}; score(networks, seen) is compiled."""
+    raise NotImplementedError
+
+
+def training_feed(
+  arrays: dict[str, Any],
+  orders: jax.Array,
+  *,
+  streams: bool,
+  steps: int,
+  batch: int,
+  augment: Callable | None = None,
+  crop_area: float = 0.0,
+  workers: int | None = None,
+) -> Feed:
+  """Return the feed of a stage of `steps` steps over named arrays, for networks of these orders."""
+  if not streams:
+    return OnDevice(arrays, batch, augment)
+  stream = data.Stream(arrays, orders, steps=steps, batch=batch, area=crop_area, workers=workers)
+  return Streamed(stream, batch, augment)
+
+
+def validation_set(x, y, batch: int) -> Validation:
+  """Return what scores networks in training; images in files are scored block by block."""
+  return OnDeviceValidation(x, y, batch) if isinstance(x, np.ndarray) else InBlocks(x, y, batch)
+
+
+@dataclasses.dataclass(frozen=True)
+class OnDevice:
+  """A training set that lies on the device as a whole; batches are gathered inside the step."""
+
+  arrays: dict[str, Any]
+  batch: int
+  augment: Callable | None = None
+
+  steps_per_call: int | None = None
+
+  @property
+  def shapes(self):
+    return self.arrays
+
+  def start(self, at: int, device_mesh) -> Generator[Any]:
+    """Yield the placed arrays, the same for every call."""
+    del at
+    placed = mesh.place(self.arrays, mesh.replicated(device_mesh))
+    yield from itertools.repeat(placed)
+
+  def draw(self, seen, state) -> dict[str, jax.Array]:
+    """Return the batch of a step: a pure function of the network's order and the step."""
+    size = seen['x'].shape[0]
+    index = sampler.indices(state.order, state.step, size=size, batch=self.batch)
+    drawn = {name: jnp.take(values, index, axis=0) for name, values in seen.items()}
+    return as_inputs(drawn, state, self.augment)
+
+
+@dataclasses.dataclass(frozen=True)
+class Streamed:
+  """A training set that comes to the device batch by batch."""
+
+  stream: data.Stream
+  batch: int
+  augment: Callable | None = None
+
+  steps_per_call: int | None = 1
+
+  @property
+  def shapes(self):
+    return self.stream.shapes
+
+  def start(self, at: int, device_mesh) -> Generator[data.Batch]:
+    """Yield one placed batch a step, read ahead."""
+    by_example, replicated = mesh.by_example(device_mesh), mesh.replicated(device_mesh)
+
+    def place(batch):
+      arrays = mesh.place(batch.arrays, by_example)
+      return data.Batch(arrays, mesh.place(batch.orders, replicated))
+
+    yield from data.ahead(self.stream.starting(at), place)
+
+  def draw(self, seen: data.Batch, state) -> dict[str, jax.Array]:
+    """Return the part of a streamed batch that belongs to the network's order."""
+    own = (seen.orders == jax.random.key_data(state.order)[None]).all(-1).argmax()
+    drawn = {name: values[own] for name, values in seen.arrays.items()}
+    return as_inputs(drawn, state, self.augment)
+
+
+def as_inputs(drawn: dict, state, augment: Callable | None = None) -> dict[str, jax.Array]:
+  """Return a batch with its inputs as networks see them: float32 in the input space, augmented."""
+  x = data.as_input(drawn['x'])
+  if augment:
+    x = augment(key_of_step(state.order, AUGMENTATION, state.step), x)
+  return {**drawn, 'x': x}
+
+
+@dataclasses.dataclass(frozen=True)
+class OnDeviceValidation:
+  """A validation set that lies on the device as a whole."""
+
+  x: Any
+  y: Any
+  batch: int
+
+  def examples(self, seen, number):
+    """Return x and y inside the compiled program."""
+    del number
+    return seen
+
+  def scorer(self, score: Callable, device_mesh) -> Callable:
+    """Return a function from stacked networks to {name: [S]}; score(networks, seen) is compiled."""
+    placed = mesh.place((self.x, self.y), mesh.replicated(device_mesh))
+    return lambda networks: score(networks, placed)
+
+
+@dataclasses.dataclass(frozen=True)
+class InBlocks:
+  """A validation set in files, scored block by block."""
+
+  x: Any
+  y: Any
+  batch: int
+
+  def examples(self, seen, number):
+    """Return x and y of a block inside the compiled program."""
+    del number
+    return seen
+
+  def scorer(self, score: Callable, device_mesh) -> Callable:
+    """Return a function from stacked networks to {name: [S]}: means over the examples of blocks."""
+    replicated = mesh.replicated(device_mesh)
+
+    def place(block):
+      return mesh.place(block[0], replicated), block[1]
+
+    def scored(networks):
+      blocks = data.ahead(iter(data.Blocks(self.x, self.y, self.batch)), place)
+      found = [(jax.device_get(score(networks, seen)), size) for seen, size in blocks]
+      sizes = np.array([size for _, size in found], np.float32)
+
+      def mean(*values):
+        return np.average(np.stack(values), axis=0, weights=sizes)
+
+      means = jax.tree.map(mean, *[values for values, _ in found])
+      return mesh.place(means, mesh.by_member(device_mesh))
+
+    return scored

@@ -1,0 +1,64 @@
+"""One training stage, for a teacher's members, a phase of the students, and many splits."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from ensdistill import mesh
+from ensdistill.evaluation import inference
+from ensdistill.method import Method
+from ensdistill.storage import checkpoint
+from ensdistill.training.feed import Feed, Validation
+from ensdistill.training.loop import Loop, fit
+from ensdistill.training.step import TrainState, train_step
+
+
+class Frozen(NamedTuple):
+  """A trained ensemble as a training step sees it."""
+
+  variables: Any  # an argument of the compiled program
+  freeze: Callable  # (variables, state of the student) -> Members
+
+
+def train(
+  *,
+  name: str,
+  method: Method,
+  states: TrainState,
+  feed: Feed,
+  validation: Validation,
+  loop: Loop,
+  folder,
+  teacher: Frozen | None = None,
+):
+  """Train stacked networks through one stage; return their variables and what chose them.
+
+  Resumes from the checkpoints in `folder`; a stage that was finished returns at once.
+  """
+
+  def step(state, seen, *frozen):
+    batch = mesh.split_batch(loop.mesh, feed.draw(seen, state))
+    ensemble = teacher.freeze(*frozen, state) if teacher else None
+    return train_step(state, batch, ensemble, method)
+
+  score_one = inference.scores(method, batch=validation.batch, device_mesh=loop.mesh)
+
+  def score(network, seen):
+    variables, number = network
+    return score_one(variables, *validation.examples(seen, number))
+
+  with checkpoint.Checkpointer(folder, log=loop.writer.line) as checkpointer:
+    return fit(
+      name,
+      step,
+      states,
+      feed,
+      (teacher.variables,) if teacher else (),
+      steps=method.steps,
+      loop=loop,
+      checkpointer=checkpointer,
+      scoring=validation.scorer(jax.jit(loop.lift(score)), loop.mesh),
+      select=method.select,
+      select_from=method.settled(),
+    )
