@@ -1,4 +1,4 @@
-"""python -m ensdistill.data: what it prints, what it draws, how it fails."""
+"""The command python -m ensdistill.data: its text, its picture, its errors."""
 
 import numpy as np
 import pictures
@@ -24,7 +24,7 @@ def test_images_in_a_folder(tmp_path, capsys, monkeypatch):
   assert said['examples'] == 'folder_set.png'
   sheet = style.pixels((tmp_path / 'folder_set.png').read_bytes()).reshape(-1, 3)
   assert len(sheet) > 10_000
-  for label in range(3):  # every class is on it, in its own colour
+  for label in range(3):  # the sheet shows every class in its own colour
     near = np.abs(sheet[:, :2].astype(int) - pictures.colour(label)[:2]).max(1) < 3
     assert near.sum() > 1000
 
@@ -59,7 +59,7 @@ def test_sets_without_labels(tmp_path, capsys):
   assert 'skipped     1 image(s), the first: ' in said
 
 
-def test_a_sample_of_images_in_files_is_called_one(tmp_path, capsys, monkeypatch):
+def test_estimates_from_a_sample_are_marked(tmp_path, capsys, monkeypatch):
   pictures.folder(tmp_path / 'set', (30, 10))
   monkeypatch.chdir(tmp_path)
   for examples, said in ((1000, False), (12, True)):
@@ -93,7 +93,7 @@ def test_errors_are_one_line(capsys, arguments, code, message):
     ((6, 6), 'set', r'/029.png: the image has 20 x 30 pixels, others have 12 x 12: set data.size'),
   ],
 )
-def test_folders_that_are_no_set(tmp_path, capsys, counts, name, message):
+def test_folders_that_are_not_a_data_set(tmp_path, capsys, counts, name, message):
   root = pictures.folder(tmp_path / 'set', counts)
   root.mkdir(exist_ok=True)
   if len(counts) > 1:

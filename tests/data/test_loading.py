@@ -1,4 +1,4 @@
-"""Data sets by name: what they hold, how they are cut, and what is refused."""
+"""Data sets by name: their content, their parts, and refused settings."""
 
 import dataclasses
 import subprocess
@@ -14,7 +14,7 @@ from ensdistill.data import sources
 
 
 def images(size=60, shape=(6, 6, 3), classes=3, seed=0):
-  """x, y with every class alike."""
+  """Return x, y with balanced classes."""
   random = np.random.RandomState(seed)
   x = random.randint(0, 256, (size, *shape), dtype=np.uint8)
   return x, np.arange(size) % classes
@@ -22,7 +22,7 @@ def images(size=60, shape=(6, 6, 3), classes=3, seed=0):
 
 @pytest.fixture
 def file(tmp_path):
-  """Writes an .npz of 60 training and 20 test images, some of its arrays replaced or left out."""
+  """Write an .npz of 60 training and 20 test images, with some arrays replaced or left out."""
 
   def write(name='set.npz', **changes):
     (x_train, y_train), (x_test, y_test) = images(), images(20, seed=1)
@@ -47,7 +47,7 @@ def test_digits():
   np.testing.assert_allclose(digits.std, digits.train.x.std((0, 1, 2)), rtol=1e-5)
   assert tuple(digits.space) == (0, 1, 1 / 255)
   assert (digits.target_mean, digits.target_std) == ((0.0,), (1.0,))
-  # Whatever the seed: members of other seeds are compared on the same examples.
+  # The seed changes nothing: members of all seeds are compared on the same examples.
   assert data.load('digits', seed=5).fingerprint == digits.fingerprint
   more = data.load('digits', valid=100)
   assert [len(more.train.x), len(more.valid.x)] == [700, 100]
@@ -159,7 +159,7 @@ def test_npz_images_are_cut_into_a_seeded_tenth(file):
   assert loaded.train.x.dtype == np.uint8 and loaded.targets == 3
   pool = [*map(bytes, loaded.train.x), *map(bytes, loaded.valid.x)]
   assert sorted(pool) == sorted(map(bytes, x_train))
-  # Labels went with their images.
+  # Images keep their labels.
   label = dict(zip(map(bytes, x_train), y_train))
   assert [label[bytes(x)] for x in loaded.valid.x] == loaded.valid.y.tolist()
   as_seen = loaded.train.x / 255
@@ -301,7 +301,7 @@ def test_out_of_distribution_sets_of_the_digits():
   assert crops.shape == (1000, 8, 8, 1) and crops.dtype == np.uint8
   assert len(np.unique(crops.reshape(1000, -1), axis=0)) > 990
   assert data.load_inputs('photographs', shape=(32, 32, 3), limit=10).shape == (10, 32, 32, 3)
-  # Auxiliary inputs come from another photograph than those that measure.
+  # Auxiliary inputs come from another photograph than test inputs.
   train = data.load_inputs('photographs', shape=digits.shape, part='train')
   assert not set(map(bytes, crops)) & set(map(bytes, train))
   for inputs in loaded.values():

@@ -42,7 +42,7 @@ def test_an_unreadable_image_stops_or_is_skipped_and_counted(tmp_path):
   assert len(load(tmp_path, unreadable='skip').skipped) == 1
 
 
-def test_a_class_that_was_skipped_is_named_with_the_reason(tmp_path):
+def test_an_error_names_a_class_whose_images_were_skipped(tmp_path):
   pictures.folder(tmp_path, (6, 6, 1))
   pictures.damage(tmp_path / 'class_2' / '000.png')
   message = "class 2 of 3, 'class_2', has no training example .1 image.* the first: .*2/000.png can"
@@ -55,11 +55,14 @@ def test_unreadable_images_are_tried_again_and_may_have_been_repaired(tmp_path, 
   bad = tmp_path / 'class_1' / '002.png'
   good = bad.read_bytes()
   bad.write_bytes(b'0' * len(good))
-  tried = []
+  tried: list[int] = []
   decode = stored.Stored.decode
-  monkeypatch.setattr(
-    stored.Stored, 'decode', lambda x, row, *w: tried.append(row) or decode(x, row, *w)
-  )
+
+  def recorded(images, row, *window):
+    tried.append(row)
+    return decode(images, row, *window)
+
+  monkeypatch.setattr(stored.Stored, 'decode', recorded)
   monkeypatch.setattr(stored, 'CHUNK', 7)
   options = {'unreadable': 'skip', 'stream': 'on'}
   loaded = load(tmp_path, **options)
@@ -75,7 +78,7 @@ def test_unreadable_images_are_tried_again_and_may_have_been_repaired(tmp_path, 
 @pytest.mark.parametrize(
   'error', [OSError(errno.EIO, 'Input/output error'), PermissionError(errno.EACCES, 'Denied')]
 )
-def test_errors_of_the_system_are_no_unreadable_images(tmp_path, monkeypatch, error):
+def test_errors_of_the_system_are_not_unreadable_images(tmp_path, monkeypatch, error):
   pictures.folder(tmp_path, (6, 6))
 
   def read(files, row):

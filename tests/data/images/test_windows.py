@@ -37,9 +37,14 @@ def test_random_windows_lie_within_and_have_their_shares():
     if size[0] > 100:  # most shares fit
       assert abs(np.mean(areas) - 0.45) < 0.08
       assert 0.7 < min(ratios) < 0.8 and 1.25 < max(ratios) < 1.4
-  # Where nothing fits the central window is taken.
+  # If no random window fits, the central one is taken.
   assert windows.random_window((10, 1000), (32, 32, 3), 0.9, np.full((4, 10), 0.5)) == (
     windows.central_window((10, 1000), (32, 32, 3))
   )
-  draw = lambda seed: [w((90, 60)) for w in windows.random_windows((8, 8, 3), 0.1, 5, seed)]
+
+
+def test_the_seed_decides_random_windows():
+  def draw(seed):
+    return [window((90, 60)) for window in windows.random_windows((8, 8, 3), 0.1, 5, seed)]
+
   assert draw([1, 2]) == draw([1, 2]) != draw([1, 3])

@@ -18,7 +18,7 @@ def load(root, **settings):
 
 
 def colours(x) -> np.ndarray:
-  """Of images that have one each."""
+  """Return the colour of every image; each image has only one."""
   assert (x == x[:, :1, :1]).all()
   return x[:, 0, 0].astype(int)
 
@@ -27,7 +27,7 @@ def test_class_folders_are_cut_by_class_and_split(tmp_path):
   loaded = load(pictures.folder(tmp_path, (10, 5, 1)))
   assert loaded.classes == ('class_0', 'class_1', 'class_2') and loaded.targets == 3
   assert loaded.shape == (12, 12, 3) and loaded.train.x.dtype == np.uint8
-  # A fifth of every class, rounded down: the only image of the third is for training.
+  # A fifth of every class, rounded down, is for testing; the third class has one image only.
   assert np.bincount(loaded.test.y, minlength=3).tolist() == [2, 1, 0]
   assert 2 in loaded.train.y and len(loaded.train.y) + len(loaded.valid.y) == 13
   seen = set()

@@ -1,4 +1,4 @@
-"""Sets prepared by TFDS, read without TensorFlow: the folder is written here byte by byte."""
+"""Sets prepared by TFDS, read without TensorFlow; the tests write the folders themselves."""
 
 import dataclasses
 import io
@@ -29,7 +29,7 @@ def png(image):
 
 
 def write(folder, splits, *, name='tiny', version='1.0.0', ids=None, shape=(5, 4, 3), classes=2):
-  """A TFDS folder of {split: (images, labels or None)} with two shards a split."""
+  """Write a TFDS folder of {split: (images, labels or None)} with two shards per split."""
   from array_record.python.array_record_module import ArrayRecordWriter
   from tensorflow_datasets.proto import tf_example_pb2
 
@@ -157,7 +157,12 @@ def test_the_order_of_ids_is_restored(tmp_path, splits):
 def test_decodes_once_and_again_when_anything_changed(tmp_path, splits, monkeypatch):
   folder = write(tmp_path, splits)
   calls, decode = [], records._decode
-  monkeypatch.setattr(records, '_decode', lambda *a: calls.append(a[1]) or decode(*a))
+
+  def recorded(folder, split):
+    calls.append(split)
+    return decode(folder, split)
+
+  monkeypatch.setattr(records, '_decode', recorded)
   first = data.load('tiny', dir=str(tmp_path))
   assert sorted(calls) == ['test', 'train']
   assert data.load('tiny', dir=str(tmp_path)).fingerprint == first.fingerprint
@@ -203,7 +208,10 @@ def test_the_newest_version_and_named_configs(tmp_path, splits):
   write(tmp_path, old, version='2.0.0')
   write(tmp_path, splits, version='10.0.0')
   write(tmp_path, splits, name='forms/noise_1')
-  inputs = lambda name: data.load_inputs(name, dir=str(tmp_path), shape=(5, 4, 3))
+
+  def inputs(name):
+    return data.load_inputs(name, dir=str(tmp_path), shape=(5, 4, 3))
+
   np.testing.assert_array_equal(inputs('tfds:tiny'), splits['test'][0])
   np.testing.assert_array_equal(inputs('tfds:tiny:2.0.0'), old['test'][0])
   np.testing.assert_array_equal(inputs('tfds:forms/noise_1'), splits['test'][0])

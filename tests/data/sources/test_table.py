@@ -1,4 +1,4 @@
-"""Tables in text files: targets, splits, and what is missing."""
+"""Tables in text files: targets, splits, and missing values."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from ensdistill import data
 
 @pytest.fixture
 def write(tmp_path):
-  """Writes 40 rows of two inputs and these targets, lines changed by number (the header is 1)."""
+  """Write 40 rows of two inputs and these targets; `changed` replaces lines (header: 1)."""
 
   def write(targets, *, header='a,b,t', changed=None, separator=','):
     random = np.random.RandomState(0)
@@ -57,7 +57,7 @@ def test_numbers_are_regression(write):
     ).fingerprint == (loaded.fingerprint)
 
 
-def test_whole_numbers_may_be_asked_for_as_regression(write):
+def test_a_setting_makes_whole_numbers_regression_targets(write):
   path = write(range(40))
   with pytest.raises(ValueError, match="'t' holds 40 different whole numbers in 40 rows: set "):
     data.load(path, target='t')
@@ -83,7 +83,7 @@ def test_whole_numbers_may_be_asked_for_as_regression(write):
     ({1: '1,2,3'}, r'the first line \(1,2,3\) must name the columns'),
   ],
 )
-def test_what_is_wrong_is_named(write, changed, message):
+def test_errors_name_line_and_column(write, changed, message):
   path = write(np.linspace(0.5, 1, 40), changed=changed)
   with pytest.raises(data.DataError, match=message) as caught:
     data.load(path, target='t')
