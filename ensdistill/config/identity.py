@@ -1,9 +1,9 @@
-"""What makes two configurations the same run: the settings that decide numbers, their hash."""
+"""What makes two configurations the same run: the settings that decide numbers, and their hash."""
 
 import hashlib
 import json
 
-# What may differ between two runs that must give the same numbers.
+# Settings that may differ between runs that give the same numbers.
 NOT_FINGERPRINTED = (
   'workdir',
   'profile',
@@ -22,22 +22,23 @@ NOT_FINGERPRINTED = (
 
 
 def to_json(config) -> dict:
-  """The resolved configuration as plain JSON types."""
+  """Return the resolved configuration as plain JSON types."""
   return json.loads(json.dumps(config.to_dict(), sort_keys=True))
 
 
 def decisive(config) -> dict:
-  """Flat 'a.b' -> value of all that decides a run's numbers."""
+  """Return {'a.b': value} of everything that decides a run's numbers."""
   return {k: v for k, v in flatten(to_json(config)).items() if decides(k, v)}
 
 
 def decides(name: str, value) -> bool:
-  """Whether a setting decides numbers: one that is not set does not, so that new ones may come."""
+  """Return whether a setting decides numbers; an unset one does not, so that new ones may come."""
   return value is not None and name not in NOT_FINGERPRINTED
 
 
 def flatten(tree: dict, prefix: str = '') -> dict:
-  flat = {}
+  """Return a nested dict as {'a.b': value}."""
+  flat: dict = {}
   for name, value in tree.items():
     flat |= (
       flatten(value, f'{prefix}{name}.') if isinstance(value, dict) else {prefix + name: value}
@@ -46,13 +47,13 @@ def flatten(tree: dict, prefix: str = '') -> dict:
 
 
 def fingerprint(value) -> str:
-  """A short hash of anything that JSON holds."""
+  """Return a short hash of any JSON value."""
   text = json.dumps(value, sort_keys=True, separators=(',', ':'), allow_nan=False)
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def differences(old: dict, new: dict) -> list[str]:
-  """'field: old -> new' for every decisive field that differs."""
+  """Return 'field: old -> new' for every decisive field that differs."""
   return [
     f'{k}: {old.get(k)!r} -> {new.get(k)!r}'
     for k in sorted(old.keys() | new.keys())

@@ -10,37 +10,32 @@ import optax
 from ensdistill import names
 
 
-def schedule(name: str, *, peak: float, steps: int, warmup: float = 0.0) -> optax.Schedule:
-  """The learning rate over a run; `warmup` is the fraction of it spent rising to the peak."""
-  return names.lookup('schedule', name, SCHEDULES)(peak, steps, warmup)
-
-
 def _constant(peak, steps, warmup):
   return _warm(optax.constant_schedule(peak), peak, steps, warmup)
 
 
 def _cosine(peak, steps, warmup):
-  """0 to the peak, then a half cosine to 0 (LatentBE)."""
+  """Return a rise from 0 to the peak, then a half cosine to 0 (LatentBE)."""
   rising = round(warmup * steps)
   return _warm(optax.cosine_decay_schedule(peak, max(steps - rising, 1)), peak, steps, warmup)
 
 
 def _step_linear(peak, steps, warmup):
-  """Flat to half of the run, linear to a hundredth at nine tenths, flat (Diversity Matters)."""
+  """Return a flat half, a linear fall to a hundredth at nine tenths, flat (Diversity Matters)."""
   half, late = steps // 2, max(steps * 9 // 10, steps // 2 + 1)
   falling = optax.linear_schedule(peak, peak / 100, late - half)
-  return _join(
+  return optax.join_schedules(
     (_warm(optax.constant_schedule(peak), peak, steps, warmup, start=0.01), falling), (half,)
   )
 
 
 def _one_cycle(peak, steps, warmup):
-  """From a tenth of the peak up and back over two thirds, then to a ten-thousandth of it (EnD²)."""
+  """Return a tenth of the peak, up and back over two thirds, then to a ten-thousandth (EnD²)."""
   third, two = max(steps // 3, 1), max(2 * steps // 3, 2)
   up = optax.linear_schedule(peak / 10, peak, third)
   down = optax.linear_schedule(peak, peak / 10, two - third)
   last = optax.linear_schedule(peak / 10, peak / 10000, max(steps - two, 1))
-  return _join((up, down, last), (third, two))
+  return optax.join_schedules((up, down, last), (third, two))
 
 
 SCHEDULES = {
@@ -52,15 +47,11 @@ SCHEDULES = {
 
 
 def _warm(after, peak, steps, warmup, start=0.0):
-  """A linear rise from `start` times the peak over the first part of the run."""
+  """Return `after` behind a linear rise from `start` times the peak."""
   rising = round(warmup * steps)
   if not rising:
     return after
-  return _join((optax.linear_schedule(start * peak, peak, rising), after), (rising,))
-
-
-def _join(schedules, boundaries):
-  return optax.join_schedules(schedules, boundaries)
+  return optax.join_schedules((optax.linear_schedule(start * peak, peak, rising), after), (rising,))
 
 
 def _sgd(*, momentum=0.9, nesterov=True):
@@ -74,7 +65,7 @@ def _adam():
 OPTIMIZERS = {'sgd': _sgd, 'adam': _adam, 'adamw': _adam}
 DECAY_ON = ('all', 'kernels')
 FACTOR_DECAY = ('none', 'zero', 'one')
-VARIANCE = 'log_var'  # the parameter of a member whose variance is no output of its network
+VARIANCE = 'log_var'  # the parameter of a member with one variance for all inputs
 
 
 def make(
@@ -87,34 +78,37 @@ def make(
   decay: float = 0.0,
   decay_on: str = 'all',
   clip: float = 0.0,
-  group: Callable[[tuple[str, ...]], str] = lambda path: 'shared',
+  group: Callable[[tuple[str, ...]], str] | None = None,
   factor_rate: float = 1.0,
   factor_decay: str = 'none',
   factor_scale: float = 1.0,
   **settings,
 ) -> optax.GradientTransformation:
-  """The chain: clip, scale the factors' gradients, decay, momentum or Adam, learning rates.
+  """Return the chain: clip, scale the factors' gradients, decay, momentum or Adam, learning rates.
 
   Decay is the L2 penalty's gradient, before the momentum, for 'sgd' and 'adam', and decoupled for
-  'adamw'. `group(path)` tells BatchEnsemble's rank-one 'factors' from 'shared' parameters. Factors
-  have a rate of their own (`factor_rate` times the shared one), decay to zero, to one or not at
-  all, and a gradient multiplied by `factor_scale`. LatentBE: its penalty on a factor r is
-  (1/M) decay/2 (1 - r)^2 and the whole gradient of r is then multiplied by M, which leaves
-  M * grad + decay * (r - 1): `factor_scale` = M, `factor_decay` = 'one'. Settings: sgd:
-  momentum=.9, nesterov=True.
+  'adamw'. `group(path)` tells BatchEnsemble's rank-one 'factors' from 'shared' parameters; without
+  it all parameters are shared. Factors have a rate of their own (`factor_rate` times the shared
+  one), decay to zero, to one or not at all, and a gradient multiplied by `factor_scale`. LatentBE
+  has the penalty (1/M) decay/2 (1 - r)^2 on a factor r and multiplies the whole gradient of r by M,
+  which gives M * grad + decay * (r - 1): `factor_scale` = M, `factor_decay` = 'one'. Settings of
+  sgd: momentum=.9, nesterov=True.
   """
   scale = names.lookup('optimizer', name, OPTIMIZERS)
   names.settings(f'optimizer {name!r}', settings, inspect.signature(scale).parameters)
   names.lookup('decay_on', decay_on, dict.fromkeys(DECAY_ON))
   names.lookup('factor_decay', factor_decay, dict.fromkeys(FACTOR_DECAY))
-  is_factor = _mask(lambda path, leaf: group(path) == 'factors')
-  decays = _mask(
-    lambda path, leaf: (
-      group(path) != 'factors'
-      and path[-1] != VARIANCE  # which decay would pull towards one
-      and (decay_on == 'all' or path[-1] == 'kernel')
-    )
-  )
+  rates = names.lookup('schedule', schedule, SCHEDULES)(rate, steps, warmup)
+
+  def in_factors(path):
+    return group is not None and group(path) == 'factors'
+
+  def in_decayed(path):
+    if in_factors(path) or path[-1] == VARIANCE:  # decay would pull a variance towards one
+      return False
+    return decay_on == 'all' or path[-1] == 'kernel'
+
+  is_factor, decays = _mask(in_factors), _mask(in_decayed)
   decayed = optax.chain(
     optax.add_decayed_weights(decay, mask=decays) if decay else optax.identity(),
     optax.masked(_pull(decay, {'zero': 0.0, 'one': 1.0}[factor_decay]), is_factor)
@@ -128,27 +122,27 @@ def make(
     scale(**settings),
     decayed if name == 'adamw' else optax.identity(),
     optax.masked(optax.scale(factor_rate), is_factor) if factor_rate != 1 else optax.identity(),
-    optax.scale_by_learning_rate(_rate(schedule, rate, steps, warmup)),
+    optax.scale_by_learning_rate(rates),
   )
-
-
-_rate = lambda name, peak, steps, warmup: schedule(name, peak=peak, steps=steps, warmup=warmup)
 
 
 def _pull(strength: float, towards: float) -> optax.GradientTransformation:
-  """Adds strength * (parameter - towards)."""
-  add = lambda g, p: jax.tree.map(
-    lambda g, p: g + strength * (p - jnp.asarray(towards, p.dtype)), g, p
-  )
-  return optax.stateless(add)
+  """Return the transformation that adds strength * (parameter - towards) to a gradient."""
+
+  def add(gradient, parameter):
+    return gradient + strength * (parameter - jnp.asarray(towards, parameter.dtype))
+
+  return optax.stateless(lambda gradients, parameters: jax.tree.map(add, gradients, parameters))
 
 
 def _mask(wanted: Callable) -> Callable:
-  """A tree of booleans from wanted(path of names, leaf)."""
+  """Return the function from a tree to a tree of booleans wanted(path of names)."""
+
+  def of_leaf(path, leaf):
+    del leaf
+    return wanted(tuple(key.key for key in path))
 
   def mask(tree):
-    return jax.tree_util.tree_map_with_path(
-      lambda path, leaf: wanted(tuple(key.key for key in path), leaf), tree
-    )
+    return jax.tree_util.tree_map_with_path(of_leaf, tree)
 
   return mask
