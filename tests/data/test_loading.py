@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ensdistill import data
-from ensdistill.config import build, settings
+from ensdistill.config import inputs, settings
 from ensdistill.data import sources
 
 
@@ -128,11 +128,11 @@ def test_toy1d_has_a_gap_and_its_function():
 def test_toy1d_of_another_function_from_a_configuration(function, f):
   section = settings.default().data
   section.update(name='toy1d', function=function, noise=0.0, size=50)
-  x, y = data.load(section.name, **build.data_settings(section)).train
+  x, y = data.load(section.name, **inputs.data_settings(section)).train
   assert x.shape == (50, 1)
   np.testing.assert_allclose(y, f(x), rtol=1e-5)
   with pytest.raises(ValueError, match="unknown setting of data set 'digits'"):
-    data.load('digits', **build.data_settings(section))
+    data.load('digits', **inputs.data_settings(section))
 
 
 def test_diabetes_has_twenty_splits_in_their_own_units():
@@ -304,8 +304,8 @@ def test_out_of_distribution_sets_of_the_digits():
   # Auxiliary inputs come from another photograph than test inputs.
   train = data.load_inputs('photographs', shape=digits.shape, part='train')
   assert not set(map(bytes, crops)) & set(map(bytes, train))
-  for inputs in loaded.values():
-    assert data.join(digits, inputs).train.x.dtype == np.float32
+  for found in loaded.values():
+    assert data.join(digits, found).train.x.dtype == np.float32
 
 
 def test_every_default_is_a_known_name():

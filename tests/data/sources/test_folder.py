@@ -92,7 +92,7 @@ def test_test_images_without_a_class_are_not_used(tmp_path, name):
   note = f'{tmp_path}/test has no labels; the validation images are used for testing'
   assert len(loaded.test.y) == 3 and loaded.unused == note
   assert f'not used    {note}' in data_command.describe(loaded).splitlines()
-  assert run._opening(tiny.config(), loaded, tmp_path).endswith(f'; not used: {note}')
+  assert run._opening(tiny.plan(tiny.config(), loaded)).endswith(f'; not used: {note}')
   (tmp_path / name).unlink()
   assert not load(tmp_path).unused
 
@@ -128,8 +128,8 @@ def test_the_config_of_tiny_imagenet_trains_from_its_folder(tmp_path):
   config.evaluate.batch_size = 6
   plan = run.prepare(config, str(tmp_path / 'run'))
   assert plan.training.shape == (64, 64, 3) and len(plan.training.train.x) == 54
-  found = teacher.obtain(config, plan.dataset, tmp_path / 'teachers', writers.Silent())
-  student = distillation.distil(config, plan.training, found, plan.folder, writers.Silent())
+  found = teacher.obtain(plan, writers.Silent())
+  student = distillation.distil(plan, found, writers.Silent())
   assert found.size == 2
   for trained in (found, student):
     for statistics in jax.tree.leaves(trained.variables['batch_stats']):
