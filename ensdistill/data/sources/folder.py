@@ -49,23 +49,10 @@ def image_folder(
 
   @functools.cache
   def read(part: str) -> Examples:
-    files, y = _listed(folders[part], classes, whole=part == 'train')
-    images = stored.Stored(files, shape or _first_shape(files), central, exact=shape is None)
-    if unreadable == 'skip':
-      images, rows = damaged.skip(images, folders[part] / f'.unreadable-{part}.json')
-      y = None if y is None else y[rows]
-    return Examples(images, y)
+    return _read(folders[part], part, classes, shape, central, unreadable)
 
   def read_fifth(part: str) -> Examples:
-    whole = read('train')
-    assert whole.y is not None  # there are classes
-    kept, held = cuts.held_out(whole.y, _TEST_SHARE, request.split)
-    if not len(held):
-      raise DataError(
-        f'{root}: no class has {round(1 / _TEST_SHARE)} images, so none can be held out for '
-        f'testing: add images, or put them into {root}/train and {root}/test'
-      )
-    return cuts.take(whole, held if part == 'test' else kept)
+    return _fifth(read('train'), part, root, request.split)
 
   def read_no_labels() -> Examples:
     read('train')  # if it holds no image, this error comes first
@@ -77,22 +64,50 @@ def image_folder(
   if not classes:
     inputs = {'train': read_no_labels, 'test': lambda: read('train')}
     return Source(request.name, inputs, str(root))
-  labelled = {part for part, folder in folders.items() if _has_labels(folder, classes)}
-  unused = {p: f for p, f in folders.items() if p not in labelled and any(_images(f))}
-  if 'valid' in unused:
-    raise DataError(
-      f'{unused["valid"]} holds images, but has no folder named after a class of '
-      f'{folders["train"]}, such as {classes[0]!r}: put the images of each class into such a folder'
-    )
-  parts = {part: functools.partial(read, part) for part in folders if part in labelled}
+  labelled, unlabelled_test = _labelled(folders, classes)
+  parts = {part: functools.partial(read, part) for part in labelled}
   instead, splits = '', 1
   if 'test' not in parts and 'valid' in parts:
     parts['test'], instead = parts.pop('valid'), 'the validation images are'
   elif 'test' not in parts:
     parts = {part: functools.partial(read_fifth, part) for part in ('train', 'test')}
     instead, splits = 'a fifth of the training images is', _SPLITS
-  note = f'{unused["test"]} has no labels; {instead} used for testing' if unused else ''
-  return Source(request.name, parts, str(root), classes=classes, splits=splits, unused=note)
+  unused = f'{unlabelled_test} has no labels; {instead} used for testing' if unlabelled_test else ''
+  return Source(request.name, parts, str(root), classes=classes, splits=splits, unused=unused)
+
+
+def _labelled(folders, classes) -> tuple[list[str], pathlib.Path | None]:
+  """Return the parts with labels, and the folder of a test part with images but no labels."""
+  labelled = [part for part, folder in folders.items() if _has_labels(folder, classes)]
+  unused = {p: f for p, f in folders.items() if p not in labelled and any(_images(f))}
+  if 'valid' in unused:
+    raise DataError(
+      f'{unused["valid"]} holds images, but has no folder named after a class of '
+      f'{folders["train"]}, such as {classes[0]!r}: put the images of each class into such a folder'
+    )
+  return labelled, unused.get('test')
+
+
+def _read(folder, part: str, classes, shape, central: float, unreadable: str) -> Examples:
+  """Return the images of a part and their labels."""
+  files, y = _listed(folder, classes, whole=part == 'train')
+  images = stored.Stored(files, shape or _first_shape(files), central, exact=shape is None)
+  if unreadable == 'skip':
+    images, rows = damaged.skip(images, folder / f'.unreadable-{part}.json')
+    y = None if y is None else y[rows]
+  return Examples(images, y)
+
+
+def _fifth(whole: Examples, part: str, root: pathlib.Path, split: int) -> Examples:
+  """Return a fifth of every class for testing, or the rest for training."""
+  assert whole.y is not None  # there are classes
+  kept, held = cuts.held_out(whole.y, _TEST_SHARE, split)
+  if not len(held):
+    raise DataError(
+      f'{root}: no class has {round(1 / _TEST_SHARE)} images, so none can be held out for testing: '
+      f'add images, or put them into {root}/train and {root}/test'
+    )
+  return cuts.take(whole, held if part == 'test' else kept)
 
 
 def find_folder(path: str, data_folder: str | None) -> pathlib.Path:
