@@ -219,9 +219,7 @@ def test_random_crops_are_for_images_in_files(folder):
   inputs.check_augmentation(augment, load(folder))
   with pytest.raises(ValueError, match='crop_area=0.1 is for images in files, and tiny has none'):
     inputs.check_augmentation(augment, tiny.dataset())
-  with pytest.raises(
-    ValueError, match=r'augment.crop_area=2.0 must lie in \[0, 1\]'
-  ):
+  with pytest.raises(ValueError, match=r'augment.crop_area=2.0 must lie in \[0, 1\]'):
     inputs.augmentation(tiny.config(augment__crop_area=2.0))
 
 
