@@ -1,4 +1,4 @@
-"""Image files for tests: a class has its colour, an example its own shade of it."""
+"""Image files for tests: a colour per class, a shade of it per example."""
 
 import pathlib
 
@@ -7,19 +7,19 @@ import PIL.Image
 
 
 def colour(label: int, number: int = 0) -> np.ndarray:
-  """Far apart for different labels; neighbouring numbers differ by two steps of 255."""
+  """Return a colour: far apart for different labels, two steps of 255 between numbers."""
   return np.array([(60 + 90 * label) % 256, (200 - 70 * label) % 256, (2 * number) % 256])
 
 
 def write(path: pathlib.Path, value, size=(12, 12), mode: str = 'RGB') -> None:
-  """An image of one colour; size is (width, height)."""
+  """Write an image of one colour; size is (width, height)."""
   path.parent.mkdir(parents=True, exist_ok=True)
   image = PIL.Image.new('RGB', size, tuple(int(v) for v in value)).convert(mode)
   image.save(path, **({'quality': 95} if path.suffix.lower() in ('.jpg', '.jpeg') else {}))
 
 
 def folder(root: pathlib.Path, counts, size=(12, 12), suffix: str = '.png') -> pathlib.Path:
-  """ROOT/CLASS/NUMBER.png, so many of each class."""
+  """Write ROOT/CLASS/NUMBER.png with `counts` images of each class."""
   for label, count in enumerate(counts):
     for number in range(count):
       path = root / f'class_{label}' / f'{number:03d}{suffix}'
@@ -28,7 +28,7 @@ def folder(root: pathlib.Path, counts, size=(12, 12), suffix: str = '.png') -> p
 
 
 def tiny_imagenet(root: pathlib.Path, classes: int = 3, train: int = 20, val: int = 6) -> None:
-  """The layout of Tiny ImageNet: boxes beside the images, annotations, a test set unlabelled."""
+  """Write the layout of Tiny ImageNet: boxes, annotations, and a test part without labels."""
   lines, names = [], [f'n{12345 + label:08d}' for label in range(classes)]
   for label, name in enumerate(names):
     for number in range(train):
@@ -45,6 +45,6 @@ def tiny_imagenet(root: pathlib.Path, classes: int = 3, train: int = 20, val: in
 
 
 def damage(path: pathlib.Path) -> None:
-  """Cuts a file in half."""
+  """Cut a file in half."""
   content = path.read_bytes()
   path.write_bytes(content[: len(content) // 2])

@@ -116,7 +116,7 @@ def test_stored_shifted_sets(tmp_path):
   assert (found.kind, found.severity, found.x.shape) == ('fog', 3, (5, 8, 8, 1))
   assert len(found.y) == 5
   (reason,) = not_run.values()
-  assert 'has label 3, tiny 3 classes' in reason
+  assert 'has label 3, but tiny has 3 classes' in reason
 
 
 def damaged(root, size=8):

@@ -1,15 +1,16 @@
-"""python -m ensdistill.data NAME: what a data set is, and a sheet of examples as networks see them.
+"""Describe a data set and draw a sheet of its examples as networks see them.
 
   python -m ensdistill.data cifar10 --crop=4 --flip
   python -m ensdistill.data folder:tiny-imagenet-200 --dir=~/data --size=64
   python -m ensdistill.data csv:wine.csv --target=quality --out=wine.png
 
-Flags are the settings of the configuration's `data` and `augment` sections. Exit codes: 2 for wrong
-usage, 1 for missing or damaged data; both with one line that says why.
+Flags are settings of the configuration's `data` and `augment` sections. Exit codes: 2 for wrong
+usage, 1 for missing or damaged data, each with one line that says why.
 """
 
 import inspect
 import re
+from typing import Any
 
 import numpy as np
 
@@ -20,40 +21,20 @@ _PARTS = {'train': 'training', 'valid': 'validation', 'test': 'test'}
 _ROWS, _COLUMNS = 10, 8  # of the sheet: classes, and examples of each
 
 
-def main(argv=None):
-  import matplotlib
-
+def main(argv=None) -> None:
   from ensdistill import data, runtime
-  from ensdistill.report.figures import examples, style
   from ensdistill.storage import safe
 
   arguments = _parse(argv)
-  own = lambda *builders: {name: getattr(arguments, name) for name in _settings(builders)}
-  given = lambda *builders: {k: v for k, v in own(*builders).items() if v is not None}
   runtime.prepare()
   try:
-    augment = data.augment.make(**given(data.augment.make))
-    area = data.windows.crops(**given(data.windows.crops))
-    common = {name: getattr(arguments, name) for name in ('dir', 'valid', 'limit', 'split', 'seed')}
-    where = {'stream': arguments.stream, 'crops': bool(area)}
-    settings = given(*data.CONFIGURED.values())
-    try:
-      dataset = data.load(arguments.name, **where, **common, **settings)
-    except data.InputsOnly:
-      common = {name: common[name] for name in ('dir', 'split', 'seed')}
-      dataset = data.loading.every_input(arguments.name, crops=bool(area), **common, **settings)
-    labelled = isinstance(dataset, data.Dataset)
-    print(describe(dataset) if labelled else describe_inputs(dataset))
-    with matplotlib.rc_context(style.SETTINGS):
-      if len(dataset.shape) == 3:
-        choice = _choice(dataset, arguments.seed) if labelled else _any(dataset, arguments.seed)
-        seen = _seen(*choice, augment, area, arguments.seed)
-        figure = examples.images(*seen, _title(dataset))
-      else:
-        x, y = dataset.train if labelled else (next(iter(dataset.parts.values())), None)
-        figure = examples.columns(x, y, dataset, _title(dataset))
+    augment = data.augment.make(**_given(arguments, data.augment.make))
+    area = data.windows.crops(**_given(arguments, data.windows.crops))
+    dataset = _load(arguments, crops=bool(area))
+    print(describe(dataset) if isinstance(dataset, data.Dataset) else describe_inputs(dataset))
+    sheet = _sheet(dataset, augment, area, arguments.seed)
     out = arguments.out or re.sub(r'\W+', '_', arguments.name).strip('_') + '.png'
-    safe.write_atomic(out, style.png(figure, limit=3_000_000))
+    safe.write_atomic(out, sheet)
   except ValueError as error:
     fail(2, str(error))
   except (data.DataError, OSError) as error:
@@ -64,26 +45,25 @@ def main(argv=None):
 def _parse(argv):
   from ensdistill import data
 
-  parser = Parser(
-    prog='python -m ensdistill.data', description=__doc__.split('\n')[0], allow_abbrev=False
-  )
+  description = (__doc__ or '').split('\n')[0]
+  parser = Parser(prog='python -m ensdistill.data', description=description, allow_abbrev=False)
   parser.add_argument('name', metavar='NAME', help='digits, cifar10, folder:DIR, csv:FILE, ...')
 
   def add(name, help, **settings):
     parser.add_argument(f'--{name}', help=help, **settings)
 
   add('dir', 'the folder of data sets', metavar='DIR')
-  add('out', 'the PNG file to write (default: by the name)', metavar='FILE')
-  add('valid', 'training examples kept for validation', metavar='N', type=int)
-  add('limit', 'at most so many examples of each part', metavar='N', type=int, default=0)
-  add('split', 'which way of cutting it', metavar='N', type=int, default=0)
-  add('seed', 'of all that is drawn', metavar='N', type=int, default=0)
+  add('out', 'the PNG file to write (default: made from the name)', metavar='FILE')
+  add('valid', 'number of training examples for validation', metavar='N', type=int)
+  add('limit', 'largest number of examples of each part', metavar='N', type=int, default=0)
+  add('split', "which of the set's own ways to split it", metavar='N', type=int, default=0)
+  add('seed', 'the seed of all random numbers', metavar='N', type=int, default=0)
   add('stream', 'auto, on or off', default='auto')
   for section, builders in (
-    ('data', data.CONFIGURED.values()),
+    ('data', tuple(data.CONFIGURED.values())),
     ('augment', (data.augment.make, data.windows.crops)),
   ):
-    for name, default in _settings(builders).items():
+    for name, default in _settings(*builders).items():
       kind = {'action': 'store_const', 'const': True}
       if not isinstance(default, bool):
         kind = {'type': type(default), 'metavar': type(default).__name__.upper()}
@@ -91,85 +71,120 @@ def _parse(argv):
   return parser.parse_args(argv)
 
 
-def _settings(builders) -> dict:
-  """The keyword settings of all builders, with their defaults."""
+def _settings(*builders) -> dict:
+  """Return the keyword settings of all builders, with their defaults."""
   parameters = [p for b in builders for p in inspect.signature(b).parameters.values()]
   return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
+def _given(arguments, *builders) -> dict:
+  """Return the builders' settings that are set on the command line."""
+  values = {name: getattr(arguments, name) for name in _settings(*builders)}
+  return {name: value for name, value in values.items() if value is not None}
+
+
+def _load(arguments, *, crops: bool):
+  """Return the data set, or its inputs if it cannot be trained on."""
+  from ensdistill import data
+
+  settings = _given(arguments, *data.CONFIGURED.values())
+  settings |= {'dir': arguments.dir, 'seed': arguments.seed, 'split': arguments.split}
+  try:
+    return data.load(
+      arguments.name,
+      valid=arguments.valid,
+      limit=arguments.limit,
+      stream=arguments.stream,
+      crops=crops,
+      **settings,
+    )
+  except data.InputsOnly:
+    return data.load_unlabelled(arguments.name, crops=crops, **settings)
+
+
 def describe(dataset) -> str:
-  """Counts, shapes, balance of the classes, constants, and where it lies."""
-  lines = [dataset.name, '-' * len(dataset.name)]
-  add = lambda title, text: lines.append(f'{title:12}{text}')
+  """Return counts, shapes, balance of the classes, constants, and the place of a data set."""
+  from ensdistill import families
+
+  lines = [*_heading(dataset.name)]
   for part, title in _PARTS.items():
     x = getattr(dataset, part).x
-    add(title, f'{len(x):,} examples, {_bytes(x.nbytes)}')
-  add('inputs', f'{_shape(dataset)}, {dataset.train.x.dtype}')
-  if dataset.family == 'categorical':
-    _add_classes(add, dataset)
+    lines.append(_line(title, f'{len(x):,} examples, {_bytes(x.nbytes)}'))
+  lines.append(_line('inputs', f'{_shape(dataset)}, {dataset.train.x.dtype}'))
+  if families.FAMILIES[dataset.family].has_classes:
+    lines += _classes(dataset)
   else:
-    add('targets', f'{dataset.targets}, mean {_numbers(dataset.target_mean)}, deviation '
-        f'{_numbers(dataset.target_std)}')  # fmt: skip
-  _add_moments(add, dataset)
+    of = f'mean {_numbers(dataset.target_mean)}, deviation {_numbers(dataset.target_std)}'
+    lines.append(_line('targets', f'{dataset.targets}, {of}'))
+  lines += _moments(dataset)
   stays = 'in memory, as a whole on the device'
-  if not isinstance(dataset.train.x, np.ndarray):
+  if dataset.in_files:
     stays = 'in its files, decoded batch by batch'
   elif dataset.streams:
     stays = 'in memory, on the device batch by batch'
-  add('from', dataset.where)
-  add('stays', stays)
-  add('fingerprint', dataset.fingerprint[:16])
+  lines.append(_line('from', dataset.where))
+  lines.append(_line('stays', stays))
+  lines.append(_line('fingerprint', dataset.fingerprint[:16]))
   if dataset.unused:
-    add('not used', dataset.unused)
-  if dataset.skipped:
-    add('skipped', f'{len(dataset.skipped)} image(s), the first: {dataset.skipped[0]}')
-  return '\n'.join(lines)
+    lines.append(_line('not used', dataset.unused))
+  return '\n'.join(lines + _skipped(dataset.skipped))
 
 
 def describe_inputs(inputs) -> str:
-  """The same of a set without labels."""
-  lines = [inputs.name, '-' * len(inputs.name)]
-  add = lambda title, text: lines.append(f'{title:12}{text}')
+  """Return the description of a data set without labels."""
+  from ensdistill.data import stored
+
+  lines = [*_heading(inputs.name)]
   for part, x in inputs.parts.items():
-    add(_PARTS[part], f'{len(x):,} examples, {_bytes(x.nbytes)}')
-  add('inputs', f'{_shape(inputs)}, {next(iter(inputs.parts.values())).dtype}')
-  add('targets', 'none: it can serve as inputs, not be trained on')
-  _add_moments(add, inputs)
-  add('from', inputs.where)
-  skipped = [reason for x in inputs.parts.values() for reason in getattr(x, 'skipped', ())]
-  if skipped:
-    add('skipped', f'{len(skipped)} image(s), the first: {skipped[0]}')
-  return '\n'.join(lines)
+    lines.append(_line(_PARTS[part], f'{len(x):,} examples, {_bytes(x.nbytes)}'))
+  lines.append(_line('inputs', f'{_shape(inputs)}, {inputs.first.dtype}'))
+  lines.append(_line('targets', 'none: use it as inputs only'))
+  lines += _moments(inputs)
+  lines.append(_line('from', inputs.where))
+  return '\n'.join(lines + _skipped(stored.skipped(inputs.parts.values())))
 
 
-def _add_moments(add, dataset) -> None:
-  """Mean and deviation, and which examples they are of."""
+def _heading(name: str) -> list[str]:
+  return [name, '-' * len(name)]
+
+
+def _line(title: str, text: str) -> str:
+  return f'{title:12}{text}'
+
+
+def _skipped(reasons) -> list[str]:
+  return [_line('skipped', f'{len(reasons)} image(s), the first: {reasons[0]}')] if reasons else []
+
+
+def _moments(dataset) -> list[str]:
+  """Return mean and deviation, and the number of examples if they are estimated."""
   of = f' (of {dataset.sampled:,} examples)' if dataset.sampled else ''
-  add('mean', _numbers(dataset.mean) + of)
-  add('deviation', _numbers(dataset.std) + of)
+  return [
+    _line('mean', _numbers(dataset.mean) + of),
+    _line('deviation', _numbers(dataset.std) + of),
+  ]
 
 
-def _add_classes(add, dataset) -> None:
-  """How many classes, and those with the fewest and the most training examples."""
+def _classes(dataset) -> list[str]:
+  """Return the number of classes, and those with the fewest and the most training examples."""
   counts = np.bincount(dataset.train.y, minlength=dataset.targets)
   order = np.argsort(counts, kind='stable')
-  name = lambda k: f'{dataset.classes[k] if dataset.classes else k} ({counts[k]:,})'
+  names = [
+    f'{dataset.classes[k] if dataset.classes else k} ({count:,})' for k, count in enumerate(counts)
+  ]
   if counts.min() == counts.max():
-    add('classes', f'{dataset.targets}, of {counts.min():,} training examples each')
+    lines = [_line('classes', f'{dataset.targets}, {counts.min():,} training examples each')]
   else:
-    add('classes', f'{dataset.targets}, of {counts.min():,} to {counts.max():,} training examples')
-    add('  fewest', ', '.join(map(name, order[:4])))
-    add('  most', ', '.join(map(name, order[::-1][:4])))
-  largest = counts.max() / counts.sum()
-  add('  largest', f'{100 * largest:.1f} % of the training examples')
-
-
-def _title(dataset) -> str:
-  """Above the sheet."""
-  name = dataset.name if len(dataset.name) <= 40 else '…' + dataset.name[-39:]
-  if len(dataset.shape) == 3:
-    return f'{name}: {_shape(dataset)}, in [0, 1]'
-  return f'{name}: mean 0, deviation 1'
+    lines = [
+      _line(
+        'classes',
+        f'{dataset.targets}, {counts.min():,} to {counts.max():,} training examples each',
+      ),
+      _line('  fewest', ', '.join(names[k] for k in order[:4])),
+      _line('  most', ', '.join(names[k] for k in order[::-1][:4])),
+    ]
+  share = 100 * counts.max() / counts.sum()
+  return [*lines, _line('  largest', f'{share:.1f} % of the training examples')]
 
 
 def _shape(dataset) -> str:
@@ -182,14 +197,38 @@ def _numbers(values, most: int = 8) -> str:
 
 
 def _bytes(size: int) -> str:
-  for unit in ('bytes', 'KiB', 'MiB', 'GiB'):
-    if size < 1024 or unit == 'GiB':
-      return f'{size:,.0f} {unit}' if unit == 'bytes' else f'{size:,.1f} {unit}'
-    size /= 1024
+  if size < 1024:
+    return f'{size:,} bytes'
+  scaled, unit = size / 1024, 'KiB'
+  for larger in ('MiB', 'GiB'):
+    if scaled >= 1024:
+      scaled, unit = scaled / 1024, larger
+  return f'{scaled:,.1f} {unit}'
 
 
-def _choice(dataset, seed: int):
-  """Training images, which rows of them are shown, one row of the sheet a class, and its title."""
+def _sheet(dataset, augment, area: float, seed: int) -> bytes:
+  """Return a PNG picture: images by class, or the distribution of every column of a table."""
+  import matplotlib
+
+  from ensdistill import data
+  from ensdistill.report.figures import examples, style
+
+  labelled = isinstance(dataset, data.Dataset)
+  settings: Any = style.SETTINGS
+  name = dataset.name if len(dataset.name) <= 40 else '…' + dataset.name[-39:]
+  with matplotlib.rc_context(settings):
+    if len(dataset.shape) == 3:
+      x, rows, titles = _by_class(dataset, seed) if labelled else _in_rows(dataset, seed)
+      images = _seen(x, rows, augment, area, seed)
+      figure = examples.images(images, titles, f'{name}: {_shape(dataset)}, in [0, 1]')
+    else:
+      x, y = dataset.train if labelled else (dataset.first, None)
+      figure = examples.columns(x, y, dataset, f'{name}: mean 0, deviation 1')
+    return style.png(figure, limit=3_000_000)
+
+
+def _by_class(dataset, seed: int):
+  """Return training images, the rows shown of each class, and the names of these classes."""
   x, y = dataset.train
   order = np.random.RandomState(seed).permutation(len(y))
   chosen = np.linspace(0, dataset.targets - 1, min(_ROWS, dataset.targets)).round().astype(int)
@@ -197,23 +236,23 @@ def _choice(dataset, seed: int):
   return x, of_class, [dataset.classes[k] if dataset.classes else str(k) for k in chosen]
 
 
-def _any(inputs, seed: int):
-  """The same of a set without classes: its test images as they come."""
-  x = next(iter(inputs.parts.values()))
+def _in_rows(inputs, seed: int):
+  """Return the images of a set without classes, seeded rows to show, and empty titles."""
+  x = inputs.first
   order = np.random.RandomState(seed).permutation(len(x))[: _ROWS // 2 * _COLUMNS]
   rows = [order[i : i + _COLUMNS] for i in range(0, len(order), _COLUMNS)]
   return x, rows, [''] * len(rows)
 
 
-def _seen(x, rows, titles, augment, area: float, seed: int):
-  """Rows of images in [0, 1], augmented, and their titles."""
+def _seen(x, rows, augment, area: float, seed: int) -> list[np.ndarray]:
+  """Return rows of images in [0, 1], cropped and augmented as in training."""
   import jax
 
   from ensdistill import data
 
   every = np.concatenate(rows)
-  if area and isinstance(x, np.ndarray):
-    raise ValueError(f'augment.crop_area={area} is for images in files: set augment.crop_area=0')
+  if area and not data.stored.in_files(x):
+    raise ValueError(f'augment.crop_area={area} needs images in files: set augment.crop_area=0')
   if area:
     images = x.read(every, data.windows.random_windows(x.form, area, len(every), seed))
   else:
@@ -221,4 +260,4 @@ def _seen(x, rows, titles, augment, area: float, seed: int):
   images = data.as_input(images)
   if augment:
     images = augment(jax.random.key(seed), images)
-  return np.split(np.asarray(images), np.cumsum([len(row) for row in rows])[:-1]), titles
+  return np.split(np.asarray(images), np.cumsum([len(row) for row in rows])[:-1])

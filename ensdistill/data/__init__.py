@@ -2,25 +2,22 @@
 
 from ensdistill.data import augment, sampler
 from ensdistill.data.dataset import (
-  DataError,
   Dataset,
-  InputsOnly,
-  MissingData,
   Split,
+  Unlabelled,
   as_input,
   fingerprint,
   join,
 )
+from ensdistill.data.errors import DataError, InputsOnly, MissingData
 from ensdistill.data.images import stored, windows
-from ensdistill.data.loading import load, load_inputs
-from ensdistill.data.sources import CONFIGURED, OOD_DEFAULTS, PREPARED, SOURCES
+from ensdistill.data.loading import load, load_inputs, load_unlabelled
+from ensdistill.data.sources import CONFIGURED, OOD_DEFAULTS
 from ensdistill.data.stream import Batch, Blocks, Stream, ahead, blocks
 
 __all__ = [
   'CONFIGURED',
   'OOD_DEFAULTS',
-  'PREPARED',
-  'SOURCES',
   'Batch',
   'Blocks',
   'DataError',
@@ -29,6 +26,7 @@ __all__ = [
   'MissingData',
   'Split',
   'Stream',
+  'Unlabelled',
   'ahead',
   'as_input',
   'augment',
@@ -37,6 +35,7 @@ __all__ = [
   'join',
   'load',
   'load_inputs',
+  'load_unlabelled',
   'sampler',
   'stored',
   'windows',

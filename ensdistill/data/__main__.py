@@ -1,4 +1,4 @@
-"""python -m ensdistill.data NAME: see ensdistill.commands.data."""
+"""Run `python -m ensdistill.data NAME`; see ensdistill.commands.data."""
 
 from ensdistill.commands import data
 

@@ -1,4 +1,4 @@
-"""Augmentation of a batch on the device: pure functions of a key and the batch."""
+"""Augmentation on the device: pure functions of a key and a batch."""
 
 import jax
 import jax.numpy as jnp
@@ -16,15 +16,15 @@ def make(
   cutout: int = 0,
   rotate: float = 0.0,
 ):
-  """(key, x_BHWC) -> x_BHWC that shifts, rotates, mirrors and cuts out; None when nothing is asked.
+  """Return augment(key, x_BHWC) -> x_BHWC, or None if all settings are off.
 
   Args:
-    crop: pad by so many pixels on every side and crop the old size at a uniform position.
-    pad: what lies outside the image, for crop and rotate: 'zero' or 'reflect' (edge not repeated).
+    crop: pad by this many pixels on every side and crop the old size at a uniform position.
+    pad: pixels outside the image, for crop and rotate: 'zero' or 'reflect' (edge not repeated).
     flip: mirror left and right with probability 1/2.
-    cutout: a square of so many pixels a side is set to zero; its centre is uniform over the image,
-      so that it may reach over the border (DeVries and Taylor, arXiv 1708.04552).
-    rotate: turn by an angle that is uniform within +- so many degrees, bilinear.
+    cutout: set a square with sides of this many pixels to zero. Its centre is uniform over the
+      image, so the square may cross the border (DeVries and Taylor, arXiv 1708.04552).
+    rotate: rotate by a uniform angle of at most this many degrees either way, bilinear.
   """
   names.lookup('augment.pad', pad, dict.fromkeys(PADS))
   for name, value in (('crop', crop), ('cutout', cutout), ('rotate', rotate)):
@@ -40,7 +40,8 @@ def make(
       )
     keys = jax.random.split(key, 4)
     if crop:
-      x_BHWC = shift(x_BHWC, *_offsets(keys[0], x_BHWC.shape[0], crop), pad=pad)
+      down_B, right_B = _offsets(keys[0], x_BHWC.shape[0], crop)
+      x_BHWC = shift(x_BHWC, down_B, right_B, pad=pad)
     if rotate:
       angle_B = jax.random.uniform(keys[1], x_BHWC.shape[:1], minval=-rotate, maxval=rotate)
       x_BHWC = turn(x_BHWC, jnp.deg2rad(angle_B), pad=pad)
@@ -48,21 +49,22 @@ def make(
       mirrored_B = jax.random.bernoulli(keys[2], shape=x_BHWC.shape[:1])
       x_BHWC = jnp.where(mirrored_B[:, None, None, None], x_BHWC[:, :, ::-1], x_BHWC)
     if cutout:
-      x_BHWC = cut_out(x_BHWC, *_centres(keys[3], x_BHWC.shape), cutout)
+      row_B, column_B = _centres(keys[3], x_BHWC.shape)
+      x_BHWC = cut_out(x_BHWC, row_B, column_B, cutout)
     return x_BHWC
 
   return augment
 
 
 def mixing(*, mixup: float = 0.0):
-  """(key, batch) -> batch with every example mixed with another one; None when nothing is asked.
+  """Return mix(key, batch) -> batch, which mixes every example with another; None if off.
 
-  x <- share x + (1 - share) x', and the labels' loss is mixed likewise: `share` [B] and the other's
-  labels `y_other` join the batch (mixup: Zhang et al., ICLR 2018). An example's partner is the one
-  before it, because batches come in random order.
+  x <- share x + (1 - share) x' (mixup: Zhang et al., ICLR 2018). The losses of both labels are
+  mixed in the same way, so the batch gets `share` [B] and the other example's labels `y_other`. The
+  other example is the previous one in the batch, whose order is random.
 
   Args:
-    mixup: share ~ Beta(mixup, mixup), one for all of the batch.
+    mixup: share ~ Beta(mixup, mixup), one for the whole batch; 0: off.
   """
   if mixup < 0:
     raise ValueError(f'augment.mixup={mixup} must not be negative')
@@ -79,11 +81,12 @@ def mixing(*, mixup: float = 0.0):
 
 
 def _offsets(key, size, crop):
-  """Vertical and horizontal shifts, each uniform over -crop .. crop."""
+  """Draw vertical and horizontal shifts, each uniform over -crop .. crop."""
   return jax.random.randint(key, (2, size), -crop, crop + 1)
 
 
 def _centres(key, shape):
+  """Draw a pixel of every image, uniform."""
   rows, columns = jax.random.split(key)
   return (
     jax.random.randint(rows, shape[:1], 0, shape[1]),
@@ -92,7 +95,7 @@ def _centres(key, shape):
 
 
 def shift(x_BHWC, down_B, right_B, *, pad: str):
-  """Pixel (i, j) of the result is pixel (i + down, j + right) of the image."""
+  """Shift images: pixel (i, j) becomes pixel (i + down, j + right) of the input."""
   _, height, width, _ = x_BHWC.shape
   rows_BH = jnp.arange(height)[None] + down_B[:, None]
   columns_BW = jnp.arange(width)[None] + right_B[:, None]
@@ -100,7 +103,7 @@ def shift(x_BHWC, down_B, right_B, *, pad: str):
 
 
 def turn(x_BHWC, angle_B, *, pad: str):
-  """Turned anticlockwise about its centre by an angle in radians, bilinear."""
+  """Rotate images anticlockwise about the centre by angles in radians, bilinear."""
   _, height, width, _ = x_BHWC.shape
   y_HW = (jnp.arange(height) - (height - 1) / 2)[:, None]
   x_HW = (jnp.arange(width) - (width - 1) / 2)[None]
@@ -122,18 +125,19 @@ def turn(x_BHWC, angle_B, *, pad: str):
 
 
 def cut_out(x_BHWC, row_B, column_B, size: int):
-  """The square of `size` pixels a side around each centre set to zero."""
-  inside = lambda centre_B, length: (
-    (jnp.arange(length)[None] >= centre_B[:, None] - size // 2)
-    & (jnp.arange(length)[None] < centre_B[:, None] - size // 2 + size)
-  )
+  """Set the square with sides of `size` pixels around each centre to zero."""
+
+  def inside(centre_B, length: int):
+    low_B1, index_1L = centre_B[:, None] - size // 2, jnp.arange(length)[None]
+    return (index_1L >= low_B1) & (index_1L < low_B1 + size)
+
   rows_BH, columns_BW = inside(row_B, x_BHWC.shape[1]), inside(column_B, x_BHWC.shape[2])
   hole_BHW = rows_BH[:, :, None] & columns_BW[:, None, :]
   return jnp.where(hole_BHW[..., None], 0, x_BHWC)
 
 
 def _pick(x_BHWC, rows, columns, pad: str):
-  """Pixels at integer coordinates, [B, H, W] once broadcast, also outside the image."""
+  """Return the pixels at integer coordinates, broadcast to [B, H, W], also outside the image."""
   size, height, width, _ = x_BHWC.shape
   rows_BHW, columns_BHW = jnp.broadcast_arrays(rows, columns)
   examples_BHW = jnp.broadcast_to(jnp.arange(size)[:, None, None], rows_BHW.shape)
@@ -146,7 +150,7 @@ def _pick(x_BHWC, rows, columns, pad: str):
 
 
 def _reflect(index, length: int):
-  """Mirrored at the outermost pixels, which are not repeated, as often as needed."""
+  """Mirror an index at the outermost pixels, which are not repeated, as often as needed."""
   period = max(2 * (length - 1), 1)
   index = index % period
   return jnp.minimum(index, period - index) if length > 1 else index * 0

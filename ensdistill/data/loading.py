@@ -1,22 +1,23 @@
-"""Data sets by name: checked, cut into training, validation and test, with constants."""
+"""Data sets by name: checked, split into training, validation and test parts, with constants."""
 
 import contextlib
 import dataclasses
 
 import numpy as np
 
-from ensdistill import names
+from ensdistill import families, names
 from ensdistill.data import checks, cuts, moments, sources
 from ensdistill.data.dataset import (
-  DataError,
   Dataset,
+  Examples,
   Inputs,
-  InputsOnly,
   Source,
   Split,
+  Unlabelled,
   fingerprint,
 )
-from ensdistill.data.images import sizes, stored
+from ensdistill.data.errors import DataError, InputsOnly
+from ensdistill.data.images import damaged, sizes, stored
 from ensdistill.perturb import Space
 
 STREAM = ('auto', 'on', 'off')
@@ -37,80 +38,98 @@ def load(
   unreadable: str = 'stop',
   **settings,
 ) -> Dataset:
-  """A data set by name, checked.
+  """Return a data set by name, checked.
 
   Args:
-    name: a name of SOURCES or PREPARED, any other set in `dir`, 'folder:DIR', 'csv:FILE',
-      'npz:FILE', 'tfds:NAME'.
-    dir: the folder of prepared sets and .npz files; None is TFDS's own.
-    valid: how many training examples are kept for validation; None: the last 5,000 of CIFAR, what
-      comes with the set, or else a seeded tenth.
-    limit: at most so many training, validation and test examples, seeded, classes balanced; 0: all.
-    seed: of all that is drawn here: validation, `limit`, the points of toy sets.
-    split: which of the ways of cutting it that come with the set.
-    stream: 'on' brings the training examples to the device batch by batch, and leaves in their
-      files what is in files; 'off' never does; 'auto' where a part is larger than `stream_bytes`.
+    name: a name of sources.BUILT_IN or sources.BENCHMARKS, any other set in `dir`, 'folder:DIR',
+      'csv:FILE', 'npz:FILE' or 'tfds:NAME'.
+    dir: the folder of prepared sets and .npz files; None: the folder of TFDS.
+    valid: number of training examples for validation; None: the last 5,000 of CIFAR, the set's own
+      validation part, or else a seeded tenth.
+    limit: largest number of training, validation and test examples each, seeded and with balanced
+      classes; 0: all.
+    seed: the seed of validation, `limit` and the points of toy sets.
+    split: which of the set's own ways to split it.
+    stream: 'on' sends training examples to the device batch by batch, and leaves images in their
+      files; 'off' never does; 'auto' does if a part is larger than `stream_bytes`.
     stream_bytes: see stream.
-    crops: training images are cut out of their files at random: they stay there, and stream.
-    unreadable: what is done about images in files that cannot be read: 'stop' or 'skip' them.
-    **settings: what the source has, say `noise` of spirals or `size` of a folder's images.
+    crops: training images are cut out of their files at random, so they stay there and stream.
+    unreadable: 'stop' at images that cannot be read, or 'skip' them.
+    **settings: the source's own settings, such as `noise` of spirals or `size` of a folder.
   """
   names.lookup('data.stream', stream, dict.fromkeys(STREAM))
+  stored.check_settings(unreadable)
   stream = 'on' if crops else stream
-  stored.check(0, 1.0, unreadable)
-  request = sources.Request(name, dir or None, seed, split, files=crops)
-  source, where = sources.find(request, settings, {'unreadable': unreadable})
-  source, parts = _checked(source, where)
-  skipped = [reason for split in parts.values() for reason in getattr(split.x, 'skipped', ())]
-  skipped = tuple(dict.fromkeys(skipped))
-  categorical = parts['train'].y.dtype.kind == 'i'
-  stated = len(source.classes) if source.classes else source.targets
+  request = sources.Request(name, dir or None, seed, split, in_files=crops)
+  source = sources.source_of(request, settings, optional={'unreadable': unreadable})
+  source, parts = _labelled_parts(source)
+  skipped = stored.skipped(split.x for split in parts.values())
+  has_classes = families.of_targets(parts['train'].y).has_classes
   targets = parts['train'].y.shape[-1]
-  if categorical:
-    targets = checks.labels(parts, where, stated, source.classes, skipped)
-  parts = cuts.with_validation(parts, source, where, valid, seed)
-  if categorical:
-    checks.still_there(parts, where, targets)
-  dataset = _finish(source, where, parts, targets, limit, seed)
-  dataset = dataclasses.replace(dataset, where=where, skipped=skipped)
-  largest = max(getattr(dataset, part).x.nbytes for part in parts)
+  if has_classes:
+    targets = checks.class_count(parts, source, skipped)
+  parts = cuts.with_validation(parts, source, valid, seed)
+  if has_classes:
+    checks.check_every_class_is_left(parts, source.where, targets)
+  dataset = _with_constants(source, _limited(parts, limit, seed), targets, skipped)
+  largest = max(split.x.nbytes for split in (dataset.train, dataset.valid, dataset.test))
   if stream == 'on' or (stream == 'auto' and largest > stream_bytes):
-    for part in ('valid', 'test'):  # training is long, and they are read at its end
-      stored.try_all(getattr(dataset, part), part)
+    # Training takes long, and validation and test images are first read at its end.
+    damaged.refuse(dataset.valid.x, 'valid')
+    damaged.refuse(dataset.test.x, 'test')
     return dataclasses.replace(dataset, streams=True)
-  in_memory = lambda split: Split(np.asarray(split.x), split.y)
-  return dataclasses.replace(dataset, **{p: in_memory(getattr(dataset, p)) for p in parts})
+  return dataclasses.replace(
+    dataset,
+    train=_in_memory(dataset.train),
+    valid=_in_memory(dataset.valid),
+    test=_in_memory(dataset.test),
+  )
 
 
-def _checked(source, where) -> tuple[Source, dict[str, Split]]:
-  """The parts of a source, of one shape and with labels of one kind.
+def _in_memory(split: Split) -> Split:
+  return Split(np.asarray(split.x), split.y)
 
-  Where test examples have no labels those of validation are for testing, and the source says so.
+
+def _labelled_parts(source: Source) -> tuple[Source, dict[str, Split]]:
+  """Return the checked parts of a source, all of one shape and one kind of labels.
+
+  If the test part has no labels, the validation part replaces it, and `source.unused` says so.
   """
-  parts = {
-    part: checks.checked(read(), where, part, source.columns) for part, read in source.parts.items()
-  }
+  where = source.where
+  found = {part: _read(source, part) for part in source.parts}
   for part in ('train', 'test'):
-    if part not in parts:
-      raise InputsOnly(f'{where} has no {part} split: it can serve as inputs, not be trained on')
-  if parts['test'].y is None and 'valid' in parts:
-    parts['test'] = parts.pop('valid')
-    unused = f'{where}: its test split has no labels: the validation split is for testing'
+    if part not in found:
+      raise InputsOnly(f'{where} has no {part} split: use it as inputs only, or add the split')
+  if found['test'].y is None and 'valid' in found:
+    found['test'] = found.pop('valid')
+    unused = f'{where}: the test split has no labels; the validation split is used for testing'
     source = dataclasses.replace(source, unused=unused)
-  for part, (x, y) in parts.items():
+  parts: dict[str, Split] = {}
+  for part, (x, y) in found.items():
     if y is None:
-      raise InputsOnly(f'{where} has no labels for its {part} split')
-    if x.shape[1:] != parts['train'].x.shape[1:]:
+      raise InputsOnly(f'{where} has no labels for its {part} split: use it as inputs only')
+    parts[part] = Split(x, y)
+  x, y = parts['train']
+  for part, split in parts.items():
+    if split.x.shape[1:] != x.shape[1:]:
       raise DataError(
-        f'{where}: examples of x_{part} have shape {x.shape[1:]}, of x_train '
-        f'{parts["train"].x.shape[1:]}'
+        f'{where}: examples of x_{part} have shape {split.x.shape[1:]}, those of x_train '
+        f'{x.shape[1:]}: store them in one shape'
       )
-    if y.dtype != parts['train'].y.dtype or y.shape[1:] != parts['train'].y.shape[1:]:
+    if split.y.dtype != y.dtype or split.y.shape[1:] != y.shape[1:]:
       raise DataError(
-        f'{where}: y_{part} ({y.dtype}, {y.shape}) and y_train ({parts["train"].y.dtype}, '
-        f'{parts["train"].y.shape}) differ in kind'
+        f'{where}: y_{part} ({split.y.dtype}, {split.y.shape}) and y_train ({y.dtype}, {y.shape}) '
+        'differ in kind: store both as labels, or both as regression targets'
       )
   return source, parts
+
+
+def _read(source: Source, part: str, *, labels: bool = True) -> Examples:
+  """Return one part of a source, checked; without its labels if they are not wanted."""
+  examples = source.parts[part]()
+  if not labels:
+    examples = Examples(examples.x, None)
+  return checks.checked(examples, source.where, part, source.columns)
 
 
 def load_inputs(
@@ -126,40 +145,40 @@ def load_inputs(
   stream: str = 'auto',
   stream_bytes: int = STREAM_BYTES,
   **settings,
-) -> np.ndarray:
-  """Inputs of any set in another set's form: for out-of-distribution and auxiliary data.
+) -> Inputs:
+  """Return inputs of a set in another set's shape, for out-of-distribution or auxiliary data.
 
-  Images become grey or colour and are resized to `shape`, and keep their dtype unless `dtype` is
-  given. Test inputs unless part='train' is asked for, which auxiliary data want where the same set
-  also measures detection. What is in files stays there where `stream` is 'on', or 'auto' and it is
-  larger than `stream_bytes`; `unreadable` is what is done about images that cannot be read.
+  Args:
+    name: as in `load`; the arguments that are not listed here are those of `load`, too.
+    shape: the shape of one input; images become grey or colour and are resized.
+    part: 'train', 'valid' or 'test'. Auxiliary inputs come from 'train', so that the test part can
+      still measure detection.
+    dtype: uint8 or float32; None: the set's own.
+    stream: 'on' leaves images in their files, 'auto' does if they are larger than `stream_bytes`.
   """
   names.lookup('part', part, dict.fromkeys(('train', 'valid', 'test')))
-  stored.check(0, 1.0, unreadable)
-  request = sources.Request(name, dir or None, seed, shape=tuple(shape))
-  source, where = sources.find(request, settings, {'unreadable': unreadable})
+  stored.check_settings(unreadable)
+  shape = tuple(shape)
+  request = sources.Request(name, dir or None, seed, shape=shape)
+  source = sources.source_of(request, settings, optional={'unreadable': unreadable})
   if part not in source.parts:
-    raise DataError(f'{where} has no {part} split, only {", ".join(source.parts)}')
-  x, _ = checks.checked(Split(source.parts[part]().x, None), where, part, source.columns)
-  rows = cuts.subset(None, len(x), limit, seed)
-  if isinstance(x, stored.Stored):
-    x = x.take(rows)
-    stays = stream == 'on' or (stream == 'auto' and x.nbytes > stream_bytes)
-    if stays and np.dtype(dtype or x.dtype) == x.dtype:
-      return x
-    return sizes.as_dtype(np.asarray(x), dtype or x.dtype)
-  x = x[rows]
-  if x.ndim == 4 and len(shape) == 3:
-    x = sizes.fit(x, tuple(shape))
-    return sizes.as_dtype(x, dtype or x.dtype)
-  if x.shape[1:] != tuple(shape):
-    raise ValueError(
-      f'{name!r} has inputs of shape {x.shape[1:]}, which cannot be brought to {shape}'
+    raise DataError(
+      f'{source.where} has no {part} split: choose from {", ".join(sorted(source.parts))}'
     )
-  return x.astype(dtype or x.dtype)
+  x = _read(source, part, labels=False).x
+  x = stored.take(x, cuts.subset(None, len(x), limit, seed))
+  dtype = np.dtype(dtype or x.dtype)
+  if stored.in_files(x):
+    stays = stream == 'on' or (stream == 'auto' and x.nbytes > stream_bytes)
+    return x if stays and dtype == x.dtype else sizes.as_dtype(np.asarray(x), dtype)
+  if x.ndim == 4 and len(shape) == 3:
+    return sizes.as_dtype(sizes.fit(x, shape), dtype)
+  if x.shape[1:] != shape:
+    raise ValueError(f'{name!r} has inputs of shape {x.shape[1:]}, which do not fit {shape}')
+  return x.astype(dtype)
 
 
-def every_input(
+def load_unlabelled(
   name: str,
   *,
   dir: str | None = None,
@@ -168,51 +187,66 @@ def every_input(
   crops: bool = False,
   unreadable: str = 'stop',
   **settings,
-) -> Inputs:
-  """The inputs of all parts of a set as they are, the test part's first; see `load`."""
-  request = sources.Request(name, dir or None, seed, split, files=crops)
-  source, where = sources.find(request, settings, {'unreadable': unreadable})
+) -> Unlabelled:
+  """Return the inputs of all parts of a set, the test part first; for the arguments see `load`."""
+  request = sources.Request(name, dir or None, seed, split, in_files=crops)
+  source = sources.source_of(request, settings, optional={'unreadable': unreadable})
   parts = {}
   for part in sorted(source.parts):
-    with contextlib.suppress(InputsOnly):  # of a folder that has no training part
-      x = source.parts[part]().x
-      parts[part] = checks.checked(Split(x, None), where, part, source.columns).x
+    with contextlib.suppress(InputsOnly):  # of a folder without a training part
+      parts[part] = _read(source, part, labels=False).x
   x = next(iter(parts.values()))
-  return Inputs(source.name, parts, *moments.moments(x), moments.sampled(x), source.columns, where)
+  mean, std = moments.mean_and_deviation(x)
+  sampled = moments.sample_size(x)
+  return Unlabelled(source.name, parts, mean, std, sampled, source.columns, source.where)
 
 
-def _finish(source, where, parts, targets, limit, seed) -> Dataset:
-  """The limit, and the constants of the training split."""
+def _limited(parts: dict[str, Split], limit: int, seed: int) -> dict[str, Split]:
+  """Return at most `limit` examples of each part."""
   if limit < 0:
     raise ValueError(f'data.limit={limit} must not be negative; 0 keeps everything')
-  categorical = parts['train'].y.dtype.kind == 'i'
-  parts = {k: cuts.take(v, cuts.subset(v.y, len(v.x), limit, seed)) for k, v in parts.items()}
+  return {
+    part: cuts.take(split, cuts.subset(split.y, len(split.x), limit, seed))
+    for part, split in parts.items()
+  }
+
+
+def _with_constants(source: Source, parts: dict[str, Split], targets: int, skipped) -> Dataset:
+  """Return the data set with the constants of its training part."""
   x, y = parts['train']
-  published = source.mean and len(source.mean) == x.shape[-1]
-  mean, std = (source.mean, source.std) if published else moments.moments(x)
+  family = families.of_targets(y)
+  if source.mean and source.std and len(source.mean) == x.shape[-1]:  # published
+    mean, std, sampled = source.mean, source.std, 0
+  else:
+    (mean, std), sampled = moments.mean_and_deviation(x), moments.sample_size(x)
   space = Space(0.0, 1.0, 1 / 255)
   if x.ndim == 2:
-    still = checks.constant(x)  # here a network has learned nothing: no perturbation moves it
+    # Networks learn nothing about a constant column, so perturbations must not move it.
+    still = checks.constant_columns(x)
     std = tuple(np.where(still, np.maximum(std, moments.farthest(parts, mean)), std).tolist())
     space = Space(-np.inf, np.inf, np.where(still, 0, std).astype(np.float32))
   target_mean, target_std = (0.0,), (1.0,)
-  if not categorical:
-    checks.vary(y, f'{where}: y_train')
-    target_mean, target_std = moments.moments(y)
+  if not family.has_classes:
+    checks.check_targets_vary(y, f'{source.where}: y_train')
+    target_mean, target_std = moments.mean_and_deviation(y)
   dataset = Dataset(
-    source.name,
-    *(parts[part] for part in ('train', 'valid', 'test')),
-    targets,
-    'categorical' if categorical else 'gaussian',
-    mean,
-    std,
-    space,
-    target_mean,
-    target_std,
-    source.classes,
+    name=source.name,
+    train=parts['train'],
+    valid=parts['valid'],
+    test=parts['test'],
+    targets=targets,
+    family=family.name,
+    mean=mean,
+    std=std,
+    space=space,
+    target_mean=target_mean,
+    target_std=target_std,
+    classes=source.classes,
     fingerprint='',
     columns=source.columns,
-    sampled=0 if published else moments.sampled(x),
+    where=source.where,
+    skipped=skipped,
+    sampled=sampled,
     unused=source.unused,
   )
   return dataclasses.replace(dataset, fingerprint=fingerprint(dataset))

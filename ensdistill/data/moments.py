@@ -5,27 +5,31 @@ import numpy as np
 from ensdistill.data import checks
 from ensdistill.data.images import stored
 
-_SAMPLE = 1000  # images in files that they are estimated from
+_SAMPLE = 1000  # images in files that mean and deviation are estimated from
+_BLOCK = 2**20  # rows that are summed together
 
 
-def farthest(parts, mean) -> np.ndarray:
-  """How far each column of a table goes from its mean in any part."""
-  return np.max([np.abs(split.x - np.float64(mean)).max(0) for split in parts.values()], 0)
+def mean_and_deviation(x) -> tuple[tuple[float, ...], tuple[float, ...]]:
+  """Return mean and deviation per channel or column; a constant one has the deviation 1.
 
-
-def sampled(x) -> int:
-  """How many examples are a sample of all; 0 where all are looked at."""
-  return _SAMPLE if isinstance(x, stored.Stored) and len(x) > _SAMPLE else 0
-
-
-def moments(x) -> tuple[tuple[float, ...], tuple[float, ...]]:
-  """Mean and deviation per channel or column as a network sees them; a constant one has 1."""
-  if isinstance(x, stored.Stored):  # of a sample, always the same
+  Those of images in files are estimated from a sample, which is always the same.
+  """
+  if stored.in_files(x):
     x = x[np.sort(np.random.RandomState(0).permutation(len(x))[:_SAMPLE])]
   scale = 255 if x.dtype == np.uint8 else 1
   rows = x.reshape(-1, x.shape[-1])
-  blocks = [rows[i : i + 2**20].astype(np.float64) for i in range(0, len(rows), 2**20)]
-  mean = sum(block.sum(0) for block in blocks) / len(rows)
+  blocks = [rows[i : i + _BLOCK].astype(np.float64) for i in range(0, len(rows), _BLOCK)]
+  mean = np.asarray(sum(block.sum(0) for block in blocks) / len(rows))
   std = np.sqrt(sum(((block - mean) ** 2).sum(0) for block in blocks) / len(rows))
-  std = np.where(checks.constant(x), scale, std)
+  std = np.where(checks.constant_columns(x), scale, std)
   return tuple((mean / scale).tolist()), tuple((std / scale).tolist())
+
+
+def sample_size(x) -> int:
+  """Return how many examples `mean_and_deviation` samples; 0 if it uses all."""
+  return _SAMPLE if stored.in_files(x) and len(x) > _SAMPLE else 0
+
+
+def farthest(parts, mean) -> np.ndarray:
+  """Return the largest distance from the mean in any part, per column of a table."""
+  return np.max([np.abs(split.x - np.float64(mean)).max(0) for split in parts.values()], 0)

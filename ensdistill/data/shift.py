@@ -1,9 +1,8 @@
-"""Corruptions of images in five severities: what a model meets where the world has moved.
+"""Corruptions of images in five severities, for evaluation under distribution shift.
 
-For images of any size, grey or colour: lengths are fractions of the smaller side, so that digits
-and photographs suffer alike. What is random is drawn on the host by (seed, kind), the same draws at
-every severity, so that severities compare image by image; the rest is one compiled program a kind
-and shape.
+Images have any size and are grey or colour. Lengths are fractions of the smaller side, so that
+small and large images are corrupted alike. Random numbers are drawn on the host by (seed, kind) and
+are the same at every severity; the rest is one compiled program per kind and shape.
 """
 
 import dataclasses
@@ -22,27 +21,31 @@ from ensdistill.data.dataset import as_input
 from ensdistill.data.images import jpeg, sizes
 
 SEVERITIES = (1, 2, 3, 4, 5)
-_BLOCK = 1 << 22  # numbers that are corrupted together, which bounds the memory
+_BLOCK = 1 << 22  # numbers that are corrupted together; bounds the memory
+
+
+def _no_draw(random, x_BHWC, strength):
+  del random, x_BHWC, strength
 
 
 @dataclasses.dataclass(frozen=True)
 class Shift:
   """A kind of corruption.
 
-  corrupt(x_BHWC, strength, drawn) runs on the device; draw(random, x_BHWC, strength) -> drawn on
-  the host, example after example, so that more examples never change the first ones.
+  corrupt(x_BHWC, strength, drawn) runs on the device. draw(random, x_BHWC, strength) -> drawn runs
+  on the host, example by example, so that more examples never change the first ones.
   """
 
-  strengths: tuple[float, ...]  # of SEVERITIES
+  strengths: tuple[float, ...]  # one per severity
   corrupt: Callable
-  draw: Callable = lambda random, x_BHWC, strength: None
+  draw: Callable = _no_draw
 
 
 def apply(name: str, severity: int, x: np.ndarray, seed: int = 0) -> np.ndarray:
-  """Images [N, H, W, C], uint8 or in [0, 1] -> float32 in [0, 1]; severity 0 changes nothing."""
+  """Return corrupted images [N, H, W, C] as float32 in [0, 1]; severity 0 changes nothing."""
   shift = names.lookup('shift', name, SHIFTS)
   if severity not in (0, *SEVERITIES):
-    raise ValueError(f'severity {severity} of {name} is not one of 0 (no change) to 5')
+    raise ValueError(f'severity {severity} of {name} must be 0 (no change) to 5')
   x = np.asarray(x)
   if x.ndim != 4:
     raise ValueError(f'{name} corrupts images [N, H, W, C], not inputs of shape {x.shape[1:]}')
@@ -71,35 +74,48 @@ def _contrast(x_BHWC, strength, _):
   return mean_B11C + strength * (x_BHWC - mean_B11C)
 
 
+def _add_noise(x_BHWC, strength, normal_BHWC):
+  return x_BHWC + strength * normal_BHWC
+
+
+def _count_photons(x_BHWC, strength, photons_BHWC):
+  del x_BHWC  # the mean of the photons
+  return photons_BHWC / strength
+
+
+def _brighten(x_BHWC, strength, _):
+  return x_BHWC + strength
+
+
 def _impulses(x_BHWC, strength, uniform_BHWC):
-  """So many of the numbers are black or white (Bernoulli, each as often)."""
+  """Set a share of the numbers to black or white, with equal probability."""
   salted_BHWC = jnp.where(uniform_BHWC > 1 - strength / 2, 1, x_BHWC)
   return jnp.where(uniform_BHWC < strength / 2, 0, salted_BHWC)
 
 
 def _defocus(x_BHWC, strength, _):
-  """The mean over a disk, by points that cover it evenly (a sunflower's seeds)."""
+  """Average over a disk, by points that cover it evenly (a sunflower's seeds)."""
   n_P = np.arange(128)
   radius_P, angle_P = np.sqrt((n_P + 0.5) / len(n_P)), n_P * (np.pi * (3 - 5**0.5))
   scale = strength * min(x_BHWC.shape[1:3])
-  offsets_2BP = [scale * (radius_P * f(angle_P))[None] for f in (np.sin, np.cos)]
-  return _blur(x_BHWC, *offsets_2BP, SHIFTS['defocus_blur'].strengths[-1])
+  down_BP, right_BP = (scale * (radius_P * f(angle_P))[None] for f in (np.sin, np.cos))
+  return _blur(x_BHWC, down_BP, right_BP, SHIFTS['defocus_blur'].strengths[-1])
 
 
 def _motion(x_BHWC, strength, angle_B):
-  """The mean along a line through the pixel, in a direction of each image's own."""
+  """Average along a line through the pixel, in a direction drawn per image."""
   length = SHIFTS['motion_blur'].strengths[-1] * min(x_BHWC.shape[1:3])
   along_P = np.linspace(-0.5, 0.5, 2 * int(np.ceil(length)) + 3)
   scale = strength * min(x_BHWC.shape[1:3])
-  offsets_2BP = [scale * f(angle_B)[:, None] * along_P[None] for f in (jnp.sin, jnp.cos)]
-  return _blur(x_BHWC, *offsets_2BP, SHIFTS['motion_blur'].strengths[-1] / 2)
+  down_BP, right_BP = (scale * f(angle_B)[:, None] * along_P[None] for f in (jnp.sin, jnp.cos))
+  return _blur(x_BHWC, down_BP, right_BP, SHIFTS['motion_blur'].strengths[-1] / 2)
 
 
 def _blur(x_BHWC, down_BP, right_BP, farthest: float):
-  """The mean of the image moved by these offsets, linear between pixels, mirrored at the border.
+  """Average the image moved by these offsets, linear between pixels, mirrored at the border.
 
-  `farthest` bounds them as a fraction of the smaller side. The kernel is applied by Fourier
-  transform: its size costs nothing, and every image may have its own.
+  `farthest` is the largest offset as a fraction of the smaller side. A Fourier transform applies
+  the kernel, so its size costs nothing and every image may have a kernel of its own.
   """
   height, width = x_BHWC.shape[1:3]
   reach = int(np.ceil(farthest * min(height, width))) + 1
@@ -118,7 +134,7 @@ def _blur(x_BHWC, down_BP, right_BP, farthest: float):
 
 
 def _coarse(size: int, strength: float) -> np.ndarray:
-  """[size, size]: pixels averaged into fewer, larger ones, which are then drawn at full size."""
+  """Return the matrix [size, size] that averages pixels into fewer, larger ones."""
   down = sizes.weights(size, max(1, round(size * float(strength))))
   return down.T / down.sum(0)[:, None] @ down
 
@@ -132,7 +148,7 @@ def _turn(x_BHWC, strength, sign_B):
 
 
 def _translate(x_BHWC, strength, uniform_B2):
-  """Cyclic, along both axes, by whole pixels: what is between them is rounded by chance."""
+  """Move images along both axes, cyclically, by whole pixels; fractions are rounded at random."""
   for axis in (1, 2):
     size, u_B = x_BHWC.shape[axis], uniform_B2[:, axis - 1]
     pixels_B = jnp.sign(u_B) * jnp.floor(strength * size + jnp.abs(u_B))
@@ -166,24 +182,30 @@ def _directions(random, x_BHWC, _):
 
 
 def _matrices(random, x_BHWC, strength):
+  del random
   return tuple(_coarse(size, strength).astype(np.float32) for size in x_BHWC.shape[1:3])
 
 
+def _jpeg_tables(random, x_BHWC, quality):
+  del random, x_BHWC
+  return jpeg.tables(quality)
+
+
 SHIFTS = {
-  # Deviation of the noise; photons of a white pixel; share of pixels that are hit.
-  'gaussian_noise': Shift((0.08, 0.12, 0.18, 0.26, 0.38), lambda x, s, n: x + s * n, _normal),
-  'shot_noise': Shift((60, 25, 12, 5, 3), lambda x, s, n: n / s, _photons),
+  # Deviation of the noise; photons of a white pixel; share of changed pixels.
+  'gaussian_noise': Shift((0.08, 0.12, 0.18, 0.26, 0.38), _add_noise, _normal),
+  'shot_noise': Shift((60, 25, 12, 5, 3), _count_photons, _photons),
   'impulse_noise': Shift((0.03, 0.06, 0.09, 0.17, 0.27), _impulses, _uniform),
   # Radius, length.
   'defocus_blur': Shift((0.02, 0.035, 0.05, 0.07, 0.1), _defocus),
   'motion_blur': Shift((0.06, 0.1, 0.15, 0.2, 0.3), _motion, _angles),
-  # Added; contrast that is left; pixels a side that are left.
-  'brightness': Shift((0.1, 0.2, 0.3, 0.4, 0.5), lambda x, s, _: x + s),
+  # Added brightness; remaining share of contrast; remaining share of pixels per side.
+  'brightness': Shift((0.1, 0.2, 0.3, 0.4, 0.5), _brighten),
   'contrast': Shift((0.4, 0.3, 0.2, 0.1, 0.05), _contrast),
   'pixelate': Shift((0.75, 0.6, 0.5, 0.375, 0.25), _pixelate, _matrices),
-  # Degrees either way; distance either way.
+  # Degrees and distance, either way.
   'rotation': Shift((8, 16, 24, 36, 48), _turn, _signs),
   'translation': Shift((1 / 16, 2 / 16, 3 / 16, 4 / 16, 5 / 16), _translate, _directions),
   # Quality.
-  'jpeg': Shift((25, 18, 15, 10, 7), jpeg.compress, lambda _, x, quality: jpeg.tables(quality)),
+  'jpeg': Shift((25, 18, 15, 10, 7), jpeg.compress, _jpeg_tables),
 }

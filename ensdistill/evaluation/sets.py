@@ -1,6 +1,6 @@
-"""What an evaluation looks at: labelled, out-of-distribution and shifted inputs, by name.
+"""The sets of an evaluation, by name: labelled, out-of-distribution and shifted inputs.
 
-A set that is asked for and not at hand is no error: it is named in `not_run` with the reason.
+A wanted set that cannot be read raises no error: `not_run` gets its name and the reason.
 """
 
 import pathlib
@@ -10,18 +10,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ensdistill import data, names
+from ensdistill import data, families, names
 from ensdistill.data import checks, shift, sources
-from ensdistill.data.images import sizes
+from ensdistill.data.images import stored
 from ensdistill.data.sources import prepared, records
 
-# Out of distribution for any table: made of its own test inputs.
+# Out-of-distribution inputs for any table, made of its own test inputs.
 OUTSIDE = 'outside'
 DEFAULT_SHIFTS = ('gaussian_noise', 'defocus_blur', 'contrast', 'rotation')
-# A shifted set that is stored: what it is called before its severity.
+# A stored shifted set: its kind of source, its name, its severity.
 _STORED = re.compile(r'(tfds|npz):(.+)_([1-5])(\.npz)?')
-# All forms of one that is prepared, such as tfds:cifar10_corrupted.
-_ALL_FORMS = re.compile(r'tfds:([^/:]+)')
+# A collection of prepared shifted sets, such as tfds:cifar10_corrupted.
+_COLLECTION = re.compile(r'tfds:([^/:]+)')
 
 
 class Shifted(NamedTuple):
@@ -34,40 +34,43 @@ class Shifted(NamedTuple):
 
 
 def check(dataset, *, ood: str, shifts: str, dir: str | None = None) -> None:
-  """Refuses names that no data set or corruption has, before anything is computed."""
+  """Refuse unknown names of data sets and corruptions, before anything is computed."""
   for name in ood_names(dataset, ood):
     if name == OUTSIDE:
       continue
     try:
-      sources.find(sources.Request(name, dir, 0, shape=dataset.shape), {})
+      sources.source_of(sources.Request(name, dir, 0, shape=dataset.shape), {})
     except data.DataError:
-      pass  # not at hand, which `not_run` will say
+      pass  # the evaluation will write this to `not_run`
   shift_names(dataset, shifts, dir)
 
 
 def ood_names(dataset, wanted: str) -> list[str]:
-  """Names of 'a,b', of 'default' (what its data set has; of other tables 'outside'), of 'none'."""
+  """Return the names in 'a,b', 'default' or 'none'.
+
+  The default is that of OOD_DEFAULTS; for other tables it is 'outside'.
+  """
   is_table = len(dataset.shape) == 1
   default = data.OOD_DEFAULTS.get(dataset.name, (OUTSIDE,) if is_table else ())
   found = _expand(wanted, {'none': (), 'default': default})
   if OUTSIDE in found and not is_table:
     raise ValueError(
       f'evaluate.ood={wanted!r}: {OUTSIDE!r} moves columns of a table, but {dataset.name} holds '
-      'images: name other sets'
+      'images: choose other sets'
     )
   return found
 
 
 def outside(dataset, seed: int = 0) -> np.ndarray:
-  """Test inputs of a table, each with one column outside the range of the training split.
+  """Return a table's test inputs, each with one column moved outside the training range.
 
-  Which column, on which side and how far beyond (half to all of its range) is drawn; a column that
-  is constant stays.
+  The column, the side and the distance beyond the range (half to all of it) are random. Constant
+  columns are never moved.
   """
   low, high = dataset.train.x.min(0), dataset.train.x.max(0)
   varying = np.flatnonzero(high > low)
   if not len(varying):
-    raise data.DataError(f'no column of {dataset.name} varies: there is no range to be outside of')
+    raise data.DataError(f'no column of {dataset.name} varies, so no input lies outside its range')
   x, random = dataset.test.x.copy(), np.random.RandomState(seed)
   row, column = np.arange(len(x)), random.choice(varying, len(x))
   step = random.uniform(0.5, 1, len(x)) * (high - low)[column]
@@ -77,18 +80,18 @@ def outside(dataset, seed: int = 0) -> np.ndarray:
 
 
 def shift_names(dataset, wanted: str, dir: str | None = None) -> list[str]:
-  """Kinds of corruption and stored sets; of tables there are none by default.
+  """Return kinds of corruption and stored sets; the default for tables is none.
 
-  tfds:NAME stands for all of its forms that are prepared; where none is, it stays as it is.
+  A collection tfds:NAME is replaced by its prepared sets, if there are any.
   """
   is_images = len(dataset.shape) == 3
   presets = {'none': (), 'all': shift.SHIFTS, 'default': DEFAULT_SHIFTS if is_images else ()}
   found = _expand(wanted, presets)
-  found = [form for name in found for form in _forms(name, dir) or [name]]
+  found = [one for name in found for one in _prepared_sets(name, dir) or [name]]
   for name in found:
     if ':' not in name:
       names.lookup('shift', name, shift.SHIFTS)
-    elif not (_STORED.fullmatch(name) or _ALL_FORMS.fullmatch(name)):
+    elif not (_STORED.fullmatch(name) or _COLLECTION.fullmatch(name)):
       raise ValueError(
         f'shifted set {name!r} must end in its severity, _1 to _5, as in '
         'tfds:cifar10_corrupted/fog_3, or name a whole collection: tfds:cifar10_corrupted'
@@ -101,25 +104,28 @@ def shift_names(dataset, wanted: str, dir: str | None = None) -> list[str]:
   return found
 
 
-def _forms(name: str, dir: str | None) -> list[str]:
-  """tfds:NAME -> tfds:NAME/KIND_SEVERITY of every form that is prepared, in order."""
-  collection = _ALL_FORMS.fullmatch(name)
+def _prepared_sets(name: str, dir: str | None) -> list[str]:
+  """Return tfds:NAME/KIND_SEVERITY for every prepared set of the collection tfds:NAME, in order."""
+  collection = _COLLECTION.fullmatch(name)
   if not collection:
     return []
-  forms = sorted(p.name for p in (prepared.root(dir) / collection[1]).glob('*_[1-5]'))
-  return [f'{name}/{form}' for form in forms if prepared.exists(f'{collection[1]}/{form}', dir)]
+  folder = prepared.data_folder(dir) / collection[1]
+  found = sorted(path.name for path in folder.glob('*_[1-5]'))
+  return [f'{name}/{one}' for one in found if prepared.is_prepared(f'{collection[1]}/{one}', dir)]
 
 
 def _expand(wanted: str, presets) -> list[str]:
+  """Return the names in a comma-separated list, presets replaced by their names, each once."""
   parts = [part.strip() for part in wanted.split(',')]
   expanded = [name for part in parts if part for name in presets.get(part, (part,))]
   return list(dict.fromkeys(expanded))
 
 
 def inputs(dataset, wanted: str, not_run: dict, *, seed=0, **reading) -> dict[str, np.ndarray]:
-  """{'valid', 'test', 'ood/<set>', ...: inputs}; as many of a foreign set as there are to test.
+  """Return {'valid', 'test', 'ood/<set>', ...: inputs}.
 
-  `reading` is how a foreign set is read (see data.load_inputs).
+  An out-of-distribution set has at most as many inputs as the test set; `reading` are arguments of
+  data.load_inputs for it.
   """
   found = {'valid': dataset.valid.x, 'test': dataset.test.x}
   for name in ood_names(dataset, wanted):
@@ -136,7 +142,7 @@ def inputs(dataset, wanted: str, not_run: dict, *, seed=0, **reading) -> dict[st
 
 
 def predicted(predict, inputs: dict, not_run: dict) -> dict:
-  """{set: predict(inputs)}; a foreign set that turns out to be damaged is named in `not_run`."""
+  """Return {set: predict(inputs)}; a damaged out-of-distribution set goes to `not_run`."""
   found = {}
   for name, x in inputs.items():
     try:
@@ -158,12 +164,12 @@ def shifted(
   seed=0,
   unreadable='stop',
 ) -> Iterator[Shifted]:
-  """One corrupted set after the other (all at once may be large), the same examples in each."""
+  """Yield one corrupted set after the other, each with the same test examples."""
   chosen = _choice(len(dataset.test.x), examples, seed)
   x, y = dataset.test.x[chosen], dataset.test.y[chosen]
   for name in shift_names(dataset, wanted, dir):
-    if _ALL_FORMS.fullmatch(name):
-      not_run[f'shift/{name}'] = _remedy(name, dir)
+    if collection := _COLLECTION.fullmatch(name):
+      not_run[f'shift/{name}'] = _how_to_prepare(collection[1], dir)
       continue
     if ':' not in name:
       for severity in shift.SEVERITIES:
@@ -179,11 +185,10 @@ def shifted(
     yield Shifted(*_kind_and_severity(name), stored_x, stored_y[chosen])
 
 
-def _remedy(name: str, dir) -> str:
-  """What prepares all forms of a collection."""
-  folder, collection = prepared.root(dir), _ALL_FORMS.fullmatch(name)[1]
+def _how_to_prepare(collection: str, dir) -> str:
+  folder = prepared.data_folder(dir)
   return (
-    f'{collection!r} is not prepared: {folder / collection} holds no form of it. Fill it with: '
+    f'{collection!r} is not prepared: {folder / collection} holds no set of it. Prepare it with: '
     "pip install 'ensdistill[tf]' && python -c \"import tensorflow_datasets as tfds; "
     f"[tfds.builder(f'{collection}/{{form}}', data_dir='{folder}').download_and_prepare("
     f"file_format='{records.FORMAT}') for form in tfds.builder_cls('{collection}')"
@@ -192,25 +197,34 @@ def _remedy(name: str, dir) -> str:
 
 
 def _choice(size: int, examples: int, seed: int) -> np.ndarray:
+  """Return seeded ascending rows."""
   return np.sort(np.random.default_rng(seed).permutation(size)[:examples])
 
 
 def _kind_and_severity(name: str) -> tuple[str, int]:
-  """tfds:cifar10_corrupted/fog_3 -> cifar10_corrupted.fog, 3: metrics' names are split at /."""
-  source, kind, severity, _ = _STORED.fullmatch(name).groups()
+  """Return ('cifar10_corrupted.fog', 3) for tfds:cifar10_corrupted/fog_3.
+
+  The kind holds no / because names of metrics are split there.
+  """
+  stored_set = _STORED.fullmatch(name)
+  assert stored_set  # `shift_names` accepts no other name
+  source, kind, severity, _ = stored_set.groups()
   kind = kind.replace('/', '.') if source == 'tfds' else pathlib.Path(kind).name
   return kind, int(severity)
 
 
 def _stored(name: str, dataset, dir, seed, unreadable: str) -> data.Split:
-  """The labelled test split of another set of the same classes, as images of the same shape."""
+  """Return the labelled test split of another set with the same classes, in the same shape."""
   request = sources.Request(name, dir, seed, shape=dataset.shape)
-  source, where = sources.find(request, {}, {'unreadable': unreadable})
+  source = sources.source_of(request, {}, optional={'unreadable': unreadable})
+  where = source.where
   if 'test' not in source.parts:
     raise data.DataError(f'{where} has no test split')
   x, y = checks.checked(source.parts['test'](), where, 'test', source.columns)
   if y is None or y.dtype != dataset.test.y.dtype or y.shape[1:] != dataset.test.y.shape[1:]:
-    raise data.DataError(f'{where} has no labels of the kind that {dataset.name} has')
-  if dataset.family == 'categorical' and y.max() >= dataset.targets:
-    raise data.DataError(f'{where} has label {y.max()}, {dataset.name} {dataset.targets} classes')
-  return data.Split(sizes.fit(x, dataset.shape), y)
+    raise data.DataError(f'{where} has no labels of the same kind as {dataset.name}')
+  if families.of_targets(y).has_classes and y.max() >= dataset.targets:
+    raise data.DataError(
+      f'{where} has label {y.max()}, but {dataset.name} has {dataset.targets} classes'
+    )
+  return data.Split(stored.fit(x, dataset.shape), y)

@@ -1,4 +1,4 @@
-"""python -m ensdistill.data: what it prints, what it draws, how it fails."""
+"""The command python -m ensdistill.data: its text, its picture, its errors."""
 
 import numpy as np
 import pictures
@@ -17,14 +17,14 @@ def test_images_in_a_folder(tmp_path, capsys, monkeypatch):
   lines = capsys.readouterr().out.splitlines()
   said = dict((line[:12].strip(), line[12:]) for line in lines)
   assert said['training'] == '36 examples, 6.8 KiB' and said['inputs'] == '8 x 8 x 3, uint8'
-  assert said['classes'] == '3, of 7 to 21 training examples'
+  assert said['classes'] == '3, 7 to 21 training examples each'
   assert said['most'].startswith('class_0 (21)') and said['largest'].startswith('58.3 %')
   assert said['from'] == 'set' and said['stays'] == 'in its files, decoded batch by batch'
   assert said['skipped'].startswith('1 image(s), the first: set/class_0/000.png cannot be read')
   assert said['examples'] == 'folder_set.png'
   sheet = style.pixels((tmp_path / 'folder_set.png').read_bytes()).reshape(-1, 3)
   assert len(sheet) > 10_000
-  for label in range(3):  # every class is on it, in its own colour
+  for label in range(3):  # the sheet shows every class in its own colour
     near = np.abs(sheet[:, :2].astype(int) - pictures.colour(label)[:2]).max(1) < 3
     assert near.sum() > 1000
 
@@ -53,13 +53,13 @@ def test_sets_without_labels(tmp_path, capsys):
     data_command.main([*arguments, f'--out={out}'])
     said = capsys.readouterr().out
     assert f'inputs      {shown}' in said and f'test        {count} examples, ' in said
-    assert 'it can serve as inputs, not be trained on' in said and 'mean  ' in said
+    assert 'targets     none: use it as inputs only' in said and 'mean  ' in said
     assert style.pixels(out.read_bytes()).shape[1] > 300
     out.unlink()
   assert 'skipped     1 image(s), the first: ' in said
 
 
-def test_a_sample_of_images_in_files_is_called_one(tmp_path, capsys, monkeypatch):
+def test_estimates_from_a_sample_are_marked(tmp_path, capsys, monkeypatch):
   pictures.folder(tmp_path / 'set', (30, 10))
   monkeypatch.chdir(tmp_path)
   for examples, said in ((1000, False), (12, True)):
@@ -74,9 +74,9 @@ def test_a_sample_of_images_in_files_is_called_one(tmp_path, capsys, monkeypatch
     (['digts'], 2, "did you mean 'digits'"),
     ([], 2, 'required: NAME'),
     (['digits', '--size=8'], 2, "unknown setting of data set 'digits' 'size'"),
-    (['digits', '--crop_area=0.5'], 2, 'augment.crop_area=0.5 is for images in files'),
+    (['digits', '--crop_area=0.5'], 2, 'augment.crop_area=0.5 needs images in files'),
     (['digits', '--crop=-1'], 2, 'augment.crop=-1 must not be negative'),
-    (['folder:/nowhere'], 1, '/nowhere: there is no such folder'),
+    (['folder:/nowhere'], 1, 'folder /nowhere does not exist'),
   ],
 )
 def test_errors_are_one_line(capsys, arguments, code, message):
@@ -90,10 +90,10 @@ def test_errors_are_one_line(capsys, arguments, code, message):
   'counts, name, message',
   [
     ((), 'set', 'set holds no image'),
-    ((6, 6), 'set', r'/029.png: an image of 20 x 30 pixels, others have 12 x 12: set data.size'),
+    ((6, 6), 'set', r'/029.png: the image has 20 x 30 pixels, others have 12 x 12: set data.size'),
   ],
 )
-def test_folders_that_are_no_set(tmp_path, capsys, counts, name, message):
+def test_folders_that_are_not_a_data_set(tmp_path, capsys, counts, name, message):
   root = pictures.folder(tmp_path / 'set', counts)
   root.mkdir(exist_ok=True)
   if len(counts) > 1:

@@ -1,4 +1,4 @@
-"""Augmentation against loops over pixels."""
+"""Augmentation, compared with loops over pixels."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ def run(key, x, **settings):
 
 
 def pixel(image, i, j, pad):
-  """The pixel at integer coordinates, one reflection or one test at a time."""
+  """Return the pixel at integer coordinates, reflected step by step or zero outside."""
   height, width, channels = image.shape
   if pad == 'zero':
     inside = 0 <= i < height and 0 <= j < width
@@ -93,7 +93,7 @@ def test_a_quarter_turn_is_numpys():
 
 
 def test_rotation_stays_within_its_angles():
-  # A point right of the centre; its angle after the turn is read off where it went.
+  # A point to the right of the centre; its new position gives the angle.
   x = np.zeros((200, 41, 41, 1), np.float32)
   x[:, 19:22, 37:40] = 1
   turned = run(1, x, rotate=15.0)[..., 0]
@@ -154,7 +154,10 @@ def test_mixing_equals_a_loop():
 
 @pytest.mark.parametrize('alpha', [0.2, 1.0])
 def test_shares_of_a_mixture_are_beta(alpha):
-  draw = lambda key: augment.mixing(mixup=alpha)(key, {'x': jnp.ones((2, 1)), 'y': jnp.ones(2)})
+
+  def draw(key):
+    return augment.mixing(mixup=alpha)(key, {'x': jnp.ones((2, 1)), 'y': jnp.ones(2)})
+
   shares = jax.jit(jax.vmap(draw))(jax.random.split(jax.random.key(0), 4000))['share'][:, 0]
   np.testing.assert_allclose(shares.mean(), 0.5, atol=0.03)
   np.testing.assert_allclose(shares.var(), 1 / (4 * (2 * alpha + 1)), rtol=0.06)
@@ -174,7 +177,7 @@ def test_deterministic_by_key_float32_within_bounds_and_the_same_for_each_member
     np.testing.assert_allclose(member, everything(key, x), atol=1e-6)
 
 
-def test_nothing_asked_is_none_and_wrong_settings_are_refused():
+def test_no_augmentation_is_none_and_wrong_settings_are_refused():
   assert augment.make() is None
   assert augment.make(pad='reflect') is None
   assert augment.mixing() is None
@@ -190,7 +193,7 @@ def test_nothing_asked_is_none_and_wrong_settings_are_refused():
 
 @pytest.mark.parametrize('method', ['end2', 'end2_aux', 'end2_tdiv', 'pn'])
 def test_the_augmentation_of_end2_is_its_papers(method):
-  """Crops from 4 reflected pixels, rotation within 15 degrees, flips, and nothing else."""
+  """It has crops from 4 reflected pixels, rotations up to 15 degrees and flips only."""
   for variant in ('', 'small'):
     config = common.make(method, 'cifar10', variant)
     found = {name: value for name, value in config.augment.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Damaged and mislabelled data: an error that names the file and the index."""
+"""Damaged and mislabelled data: errors name the file and the index."""
 
 import re
 
@@ -9,14 +9,14 @@ from ensdistill import data
 
 
 def arrays():
-  """A good set of images with three classes."""
+  """Return a correct set of images with three classes."""
   random = np.random.RandomState(0)
   x = random.randint(0, 256, (50, 4, 4, 3), dtype=np.uint8)
   return dict(x_train=x[:40], y_train=np.arange(40) % 3, x_test=x[40:], y_test=np.arange(10) % 3)
 
 
 def numbers():
-  """A good set of tables with a regression target."""
+  """Return a correct set of tables with a regression target."""
   random = np.random.RandomState(0)
   x, y = random.randn(50, 4), random.randn(50)
   return dict(x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
@@ -51,7 +51,10 @@ def test_the_good_sets_are_good(tmp_path):
       lambda a: {'y_train': changed(a['y_train'], 7, -1)},
       r'y_train\[7\] is -1: labels count from 0; store y as floats for regression$',
     ),
-    (lambda a: {'y_test': changed(a['y_test'], 4, 3)}, r'y_test\[4\] is 3, but y_train ends at 2'),
+    (
+      lambda a: {'y_test': changed(a['y_test'], 4, 3)},
+      r'y_test\[4\] is 3, but the largest label in y_train is 2',
+    ),
     (
       lambda a: {'y_test': changed(a['y_test'], 4, 3), 'classes': list('abc')},
       r'y_test\[4\] is 3, but there are 3 classes',
@@ -69,10 +72,13 @@ def test_the_good_sets_are_good(tmp_path):
     (lambda a: {'x_train': None}, 'has no train split'),
     (lambda a: {'x_test': None}, 'has no test split'),
     (lambda a: {'x_train': a['x_train'][:0], 'y_train': a['y_train'][:0]}, 'x_train is empty'),
-    (lambda a: {'x_train': a['x_train'].astype(np.int64)}, 'x_train holds int64: images are uint8'),
+    (
+      lambda a: {'x_train': a['x_train'].astype(np.int64)},
+      'x_train holds int64: store images as uint8',
+    ),
     (
       lambda a: {'x_train': a['x_train'] / 255 * 2},
-      r'x_train\[\d+\] holds .*: images in floats lie',
+      r'x_train\[\d+\] holds .*: scale float images to',
     ),
     (
       lambda a: {'x_train': changed(a['x_train'] / 255, (6, 1, 2, 0), np.nan)},
@@ -84,12 +90,12 @@ def test_the_good_sets_are_good(tmp_path):
     ),
     (
       lambda a: {'x_train': a['x_train'].transpose(0, 3, 1, 2).repeat(2, 3)},
-      'last axis is for chan',
+      'last axis must hold 1 to 4 chan',
     ),
     (lambda a: {'x_train': a['x_train'][:, 0, 0, 0]}, r'x_train has shape \(40,\)'),
-    (lambda a: {'x_test': a['x_test'][:, :3]}, r'x_test have shape \(3, 4, 3\), of x_train'),
+    (lambda a: {'x_test': a['x_test'][:, :3]}, r'x_test have shape \(3, 4, 3\), those of x_train'),
     (lambda a: {'x_train': a['x_train'].astype(str)}, r'x_train holds <U\d, not numbers'),
-    (lambda a: dict.fromkeys(a) | {'images': a['x_test']}, 'it holds images'),
+    (lambda a: dict.fromkeys(a) | {'images': a['x_test']}, 'set.npz holds images: store x_train'),
   ],
 )
 def test_images(tmp_path, change, message):
@@ -114,10 +120,13 @@ def test_images(tmp_path, change, message):
     (lambda a: {'y_train': changed(a['y_train'], 11, np.nan)}, r'y_train\[11\].* holds nan'),
     (lambda a: {'y_train': a['y_train'] * 0 + 3}, 'y_train: column 0 is constant'),
     (lambda a: {'x_train': a['x_train'] * [1, 1e20, 1, 1]}, r'column 1 reaches .*e\+20: rescale'),
-    (lambda a: {'x_train': a['x_train'] * [1, 1, 1, 1e-40]}, 'column 3 varies by .*e-40 only'),
+    (
+      lambda a: {'x_train': a['x_train'] * [1, 1, 1, 1e-40]},
+      'column 3 varies by only .*e-40: rescale',
+    ),
     (
       lambda a: {'x_train': a['x_train'] + [1e9, 0, 0, 0]},
-      r'column 0 varies by .* around 1e\+09, which single precision rounds away',
+      r'column 0 varies by .* around 1e\+09, which float32 cannot resolve',
     ),
     (lambda a: {'columns': ['a', 'b']}, 'x_train has 4 columns, but 2 names'),
     (lambda a: {'y_test': a['y_test'][:, None].repeat(2, 1)}, 'differ in kind'),
@@ -150,7 +159,7 @@ def test_rows_of_a_file_with_splits_are_named_by_their_place_in_the_file(tmp_pat
 
 def test_validation_leaves_every_class_an_example(tmp_path):
   labels = np.zeros(40, int)
-  # Whichever example the seeded tenth would hold: the other class has that one alone.
+  # The only example of the other class is one that the seeded tenth would take.
   held = np.random.RandomState(0).permutation(40)[36:]
   labels[held[0]] = 1
   contents = arrays() | dict(y_train=labels, y_test=np.zeros(10, int))
@@ -159,7 +168,7 @@ def test_validation_leaves_every_class_an_example(tmp_path):
   assert np.bincount(loaded.train.y).tolist() == [35, 1] and len(loaded.valid.y) == 4
   contents['y_train'] = np.minimum(np.arange(40), 9)
   np.savez(tmp_path / 'set.npz', **contents)
-  with pytest.raises(data.DataError, match=r'took every training example of class \d'):
+  with pytest.raises(data.DataError, match=r'takes every training example of class \d'):
     data.load(f'npz:{tmp_path / "set.npz"}', valid=31)
 
 
@@ -180,12 +189,14 @@ def test_a_flipped_bit_and_a_cut_file_are_noticed(tmp_path):
     b'not a zip file',
   ):
     path.write_bytes(damaged)
-    with pytest.raises(data.DataError, match=r'set\.npz.* cannot be read, the file is damaged'):
+    with pytest.raises(data.DataError, match=r'set\.npz.* cannot be read: the file is damaged'):
       data.load(f'npz:{path}')
 
 
 def test_a_missing_file_is_missing_data(tmp_path):
-  with pytest.raises(data.MissingData, match=r'nowhere\.npz: there is no such file, nor in'):
+  with pytest.raises(
+    data.MissingData, match=r'file nowhere\.npz does not exist, nor in the folder'
+  ):
     data.load('npz:nowhere.npz', dir=str(tmp_path))
   with pytest.raises(FileNotFoundError):
     data.load(f'npz:{tmp_path}/nowhere.npz')

@@ -1,4 +1,4 @@
-"""Data sets by name: what they hold, how they are cut, and what is refused."""
+"""Data sets by name: their content, their parts, and refused settings."""
 
 import dataclasses
 import subprocess
@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from ensdistill import data
-from ensdistill.config import build, settings
+from ensdistill.config import inputs, settings
 from ensdistill.data import sources
 
 
 def images(size=60, shape=(6, 6, 3), classes=3, seed=0):
-  """x, y with every class alike."""
+  """Return x, y with balanced classes."""
   random = np.random.RandomState(seed)
   x = random.randint(0, 256, (size, *shape), dtype=np.uint8)
   return x, np.arange(size) % classes
@@ -22,7 +22,7 @@ def images(size=60, shape=(6, 6, 3), classes=3, seed=0):
 
 @pytest.fixture
 def file(tmp_path):
-  """Writes an .npz of 60 training and 20 test images, some of its arrays replaced or left out."""
+  """Write an .npz of 60 training and 20 test images, with some arrays replaced or left out."""
 
   def write(name='set.npz', **changes):
     (x_train, y_train), (x_test, y_test) = images(), images(20, seed=1)
@@ -47,7 +47,7 @@ def test_digits():
   np.testing.assert_allclose(digits.std, digits.train.x.std((0, 1, 2)), rtol=1e-5)
   assert tuple(digits.space) == (0, 1, 1 / 255)
   assert (digits.target_mean, digits.target_std) == ((0.0,), (1.0,))
-  # Whatever the seed: members of other seeds are compared on the same examples.
+  # The seed changes nothing: members of all seeds are compared on the same examples.
   assert data.load('digits', seed=5).fingerprint == digits.fingerprint
   more = data.load('digits', valid=100)
   assert [len(more.train.x), len(more.valid.x)] == [700, 100]
@@ -128,11 +128,11 @@ def test_toy1d_has_a_gap_and_its_function():
 def test_toy1d_of_another_function_from_a_configuration(function, f):
   section = settings.default().data
   section.update(name='toy1d', function=function, noise=0.0, size=50)
-  x, y = data.load(section.name, **build.data_settings(section)).train
+  x, y = data.load(section.name, **inputs.data_settings(section)).train
   assert x.shape == (50, 1)
   np.testing.assert_allclose(y, f(x), rtol=1e-5)
   with pytest.raises(ValueError, match="unknown setting of data set 'digits'"):
-    data.load('digits', **build.data_settings(section))
+    data.load('digits', **inputs.data_settings(section))
 
 
 def test_diabetes_has_twenty_splits_in_their_own_units():
@@ -159,7 +159,7 @@ def test_npz_images_are_cut_into_a_seeded_tenth(file):
   assert loaded.train.x.dtype == np.uint8 and loaded.targets == 3
   pool = [*map(bytes, loaded.train.x), *map(bytes, loaded.valid.x)]
   assert sorted(pool) == sorted(map(bytes, x_train))
-  # Labels went with their images.
+  # Images keep their labels.
   label = dict(zip(map(bytes, x_train), y_train))
   assert [label[bytes(x)] for x in loaded.valid.x] == loaded.valid.y.tolist()
   as_seen = loaded.train.x / 255
@@ -209,7 +209,7 @@ def test_npz_with_many_splits(tmp_path):
   with pytest.raises(ValueError, match=r'data.split=5: .*uci.npz has 5 split\(s\)'):
     data.load('npz:uci.npz', dir=str(tmp_path), split=5)
   np.savez(tmp_path / 'uci.npz', x=x, y=y, test_mask=mask)
-  with pytest.raises(data.DataError, match=r'test_mask has bool of shape \(5, 43\)'):
+  with pytest.raises(data.DataError, match=r'test_mask is bool of shape \(5, 43\)'):
     data.load('npz:uci.npz', dir=str(tmp_path))
 
 
@@ -239,7 +239,7 @@ def test_cifar_validates_on_its_last_images_and_has_the_published_constants(tmp_
   np.testing.assert_array_equal(cifar.valid.x, images()[0][50:])
   assert cifar.mean == (0.4914, 0.4822, 0.4465) and cifar.std == (0.2470, 0.2435, 0.2616)
   for name in ('cifar10', 'cifar100'):
-    assert sources.PREPARED[name]['valid'] == 5000
+    assert sources.BENCHMARKS[name]['valid'] == 5000
 
 
 def test_constant_channels_have_a_deviation_of_one(file):
@@ -301,17 +301,17 @@ def test_out_of_distribution_sets_of_the_digits():
   assert crops.shape == (1000, 8, 8, 1) and crops.dtype == np.uint8
   assert len(np.unique(crops.reshape(1000, -1), axis=0)) > 990
   assert data.load_inputs('photographs', shape=(32, 32, 3), limit=10).shape == (10, 32, 32, 3)
-  # Auxiliary inputs come from another photograph than those that measure.
+  # Auxiliary inputs come from another photograph than test inputs.
   train = data.load_inputs('photographs', shape=digits.shape, part='train')
   assert not set(map(bytes, crops)) & set(map(bytes, train))
-  for inputs in loaded.values():
-    assert data.join(digits, inputs).train.x.dtype == np.float32
+  for found in loaded.values():
+    assert data.join(digits, found).train.x.dtype == np.float32
 
 
 def test_every_default_is_a_known_name():
   for name, others in data.OOD_DEFAULTS.items():
     for known in (name, *others):
-      assert known in sources.SOURCES or known in sources.PREPARED
+      assert known in sources.BUILT_IN or known in sources.BENCHMARKS
 
 
 def test_as_input_is_float32_in_the_unit_interval():

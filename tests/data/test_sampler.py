@@ -1,4 +1,4 @@
-"""The order of examples: a permutation an epoch, for any size, from (key, step) alone."""
+"""The order of examples: one permutation per epoch, for any size, from (key, step) alone."""
 
 import math
 
@@ -13,9 +13,12 @@ from ensdistill.data import sampler
 
 
 def epochs(seeds, size, batch, numbers):
-  """The examples of whole epochs, in one compiled program: [seed, epoch, example]."""
+  """Return the examples of whole epochs, in one compiled program: [seed, epoch, example]."""
   steps = sampler.steps_per_epoch(size, batch)
-  draw = lambda key, step: sampler.indices(key, step, size=size, batch=batch)
+
+  def draw(key, step):
+    return sampler.indices(key, step, size=size, batch=batch)
+
   step = jnp.arange(numbers * steps)
   drawn = jax.jit(jax.vmap(jax.vmap(draw, (None, 0)), (0, None)))(
     jnp.stack([jax.random.key(seed) for seed in seeds]), step
@@ -24,13 +27,14 @@ def epochs(seeds, size, batch, numbers):
 
 
 def test_permutes_every_small_size():
-  # The sides of the domain are traced here, so that one program serves all sizes.
+  # The domain is traced here, so one compiled program serves all sizes.
   sizes = np.arange(1, 601, dtype=np.uint32)
   a = np.array([math.isqrt(size - 1) + 1 for size in sizes], np.uint32)
   keys = np.random.RandomState(0).randint(0, 2**32, (600, 8), dtype=np.uint32)
-  walk = lambda keys, a, b, size: sampler._walk(
-    keys, jnp.arange(600, dtype=jnp.uint32) % size, a, b, size
-  )
+
+  def walk(keys, a, b, size):
+    return sampler._walk(keys, jnp.arange(600, dtype=jnp.uint32) % size, a, b, size)
+
   permuted = np.asarray(jax.jit(jax.vmap(walk))(keys, a, (sizes + a - 1) // a, sizes))
   for size, row in zip(sizes, permuted):
     assert sorted(row[:size].tolist()) == list(range(size)), size
@@ -48,7 +52,7 @@ def test_permutes_large_sizes(size):
   permuted = np.asarray(permute(jax.random.key(1)))
   assert permuted.dtype == np.int32
   assert (np.bincount(permuted, minlength=size) == 1).all()
-  # No trace of the order: positions and images are uncorrelated, neighbours too.
+  # Positions and images are uncorrelated, and so are neighbours.
   assert abs(np.corrcoef(np.arange(size), permuted)[0, 1]) < 5 / size**0.5
   assert abs(np.corrcoef(permuted[:-1], permuted[1:])[0, 1]) < 5 / size**0.5
 
@@ -64,11 +68,11 @@ def test_an_epoch_has_no_example_twice_and_drops_the_last_incomplete_batch(size,
 def test_every_epoch_and_every_key_has_its_own_order():
   orders = epochs([0, 1], 100, 10, 5).reshape(10, 100)
   assert len(np.unique(orders, axis=0)) == 10
-  # An epoch's order says nothing about the next one's: two agree at about one place of a hundred.
+  # Orders are independent: two agree at about one of a hundred places.
   assert (orders[:, None] == orders[None]).sum(-1)[np.triu_indices(10, 1)].max() < 10
 
 
-def test_a_step_alone_gives_what_it_gives_in_a_run():
+def test_a_step_draws_the_same_alone_and_in_a_run():
   run = epochs([3], 50, 8, 3)[0].reshape(-1, 8)
   draw = jax.jit(lambda step: sampler.indices(jax.random.key(3), step, size=50, batch=8))
   for step in (0, 5, 6, 17):  # the last of an epoch, the first of the next
@@ -84,13 +88,13 @@ def test_every_example_is_equally_likely_everywhere(size):
   for position in range(size):
     counts = np.bincount(orders[:, position], minlength=size)
     assert stats.chisquare(counts).pvalue > 1e-4
-  # Pairs too: who follows the first example is uniform over the others.
+  # Pairs too: the successor of the first example is uniform over the others.
   first = np.argmax(orders == 0, axis=1)
   followers = orders[np.arange(len(orders)), (first + 1) % size]
   assert stats.chisquare(np.bincount(followers, minlength=size)[1:]).pvalue > 1e-4
 
 
-def test_all_permutations_of_four_are_reached_alike():
+def test_all_permutations_of_four_are_equally_likely():
   keys = jax.random.split(jax.random.key(0), 12_000)
   permute = jax.jit(jax.vmap(lambda key: sampler.permute(key, jnp.arange(4), 4)))
   orders = np.asarray(permute(keys))
@@ -101,7 +105,10 @@ def test_all_permutations_of_four_are_reached_alike():
 
 def test_the_same_for_each_key_and_in_shard_map():
   keys = jax.random.split(jax.random.key(5), 3)
-  draw = lambda key: sampler.indices(key, 9, size=77, batch=6)
+
+  def draw(key):
+    return sampler.indices(key, 9, size=77, batch=6)
+
   one_by_one = np.stack([jax.jit(draw)(key) for key in keys])
   np.testing.assert_array_equal(jax.jit(jax.vmap(draw))(keys), one_by_one)
   mesh = jax.make_mesh((1,), ('member',), axis_types=(AxisType.Auto,))
@@ -115,16 +122,6 @@ def test_a_batch_that_does_not_fit_is_refused():
     sampler.indices(jax.random.key(0), 0, size=10, batch=11)
   with pytest.raises(ValueError, match='a batch of 0'):
     sampler.steps_per_epoch(10, 0)
-
-
-@pytest.mark.parametrize('size, batch', [(1, 1), (10, 3), (9, 3), (2, 5), (997, 100)])
-def test_evaluation_blocks_cover_every_example_once(size, batch):
-  index, mask = sampler.batches(size, batch)
-  assert index.shape == mask.shape == (-(-size // batch), batch)
-  np.testing.assert_array_equal(index[mask], np.arange(size))
-  assert (index[~mask] == size - 1).all()
-  with pytest.raises(ValueError, match='at least 1'):
-    sampler.batches(size, 0)
 
 
 @pytest.mark.parametrize('size, batch', [(1, 1), (10, 3), (997, 64), (1_000_003, 500)])

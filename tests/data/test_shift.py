@@ -1,4 +1,4 @@
-"""Corruptions: their ranges and order, closed forms, slow loops in SciPy, a real JPEG encoder."""
+"""Corruptions: ranges and order; closed forms, slow loops in SciPy, a real JPEG encoder."""
 
 import io
 
@@ -22,7 +22,7 @@ RANDOM = {
 
 
 def photographs(size=40, shape=(8, 8, 1), seed=0):
-  """Smooth images, as neighbouring pixels of real ones are alike."""
+  """Return smooth images, with similar neighbouring pixels like photographs."""
   random = np.random.default_rng(seed)
   x = ndimage.gaussian_filter(random.standard_normal((size, *shape)), (0, 1.2, 1.2, 0))
   low, high = x.min((1, 2, 3), keepdims=True), x.max((1, 2, 3), keepdims=True)
@@ -64,7 +64,7 @@ def test_stored_bytes_are_the_same_images():
   assert shift.apply('contrast', 0, x).max() <= 1
 
 
-def test_noises_have_the_moments_that_they_state():
+def test_noises_have_their_stated_moments():
   grey = np.full((50, 16, 16, 1), 0.5, np.float32)
   assert shift.apply('gaussian_noise', 1, grey).std() == pytest.approx(0.08, rel=0.03)
   shot = shift.apply('shot_noise', 1, grey)
@@ -92,12 +92,14 @@ def test_severities_share_their_draws():
 
 
 def moved(image_HWC, down, right):
-  """The image under these offsets, linear between pixels, mirrored outside."""
+  """Return the image moved by these offsets, linear between pixels, mirrored outside."""
   height, width, channels = image_HWC.shape
   rows, columns = np.mgrid[:height, :width].astype(float)
   at = np.stack([rows - down, columns - right])
-  plane = lambda c: ndimage.map_coordinates(image_HWC[..., c], at, order=1, mode='reflect')
-  return np.stack([plane(c) for c in range(channels)], -1)
+  planes = [
+    ndimage.map_coordinates(image_HWC[..., c], at, order=1, mode='reflect') for c in range(channels)
+  ]
+  return np.stack(planes, -1)
 
 
 def test_defocus_is_the_mean_over_a_disk():
@@ -124,7 +126,7 @@ def test_motion_is_the_mean_along_a_line():
     assert min(errors) < 0.01 < np.median(errors)  # in one direction, to a degree or so
 
 
-def test_blurs_keep_what_is_flat():
+def test_blurs_keep_constant_images():
   flat = np.full((3, 9, 13, 3), 0.3, np.float32)
   for name in ('defocus_blur', 'motion_blur', 'pixelate'):
     np.testing.assert_allclose(shift.apply(name, 5, flat), flat, atol=1e-6)
@@ -179,7 +181,7 @@ def test_cosines_are_the_transform():
 @pytest.mark.parametrize(
   'mode, shape', [('L', (16, 24, 1)), ('RGB', (24, 16, 3)), ('L', (13, 9, 1))]
 )
-def test_jpeg_is_what_an_encoder_loses(mode, shape):
+def test_jpeg_equals_an_encoder(mode, shape):
   x = (photographs(6, shape) * 255).round().astype(np.uint8)
   theirs = []
   for image in x:
@@ -187,7 +189,7 @@ def test_jpeg_is_what_an_encoder_loses(mode, shape):
     PIL.Image.fromarray(image.squeeze()).save(file, 'jpeg', quality=18, subsampling=0)
     theirs.append(np.asarray(PIL.Image.open(file).convert(mode)).reshape(shape))
   ours = shift.apply('jpeg', 2, x) * 255
-  # Of 255. Bytes are rounded in between; now and then that carries a coefficient over an edge.
+  # Out of 255. The encoder rounds to bytes in between, which changes a few coefficients.
   difference = np.abs(ours - np.stack(theirs)).mean((1, 2, 3))
   assert np.median(difference) < 1 and difference.max() < 3
   assert np.abs(x - ours).mean() > 6
@@ -197,7 +199,7 @@ def test_refusals():
   x = photographs(2)
   with pytest.raises(ValueError, match="unknown shift 'gausian_noise': did you mean 'gaussian_no"):
     shift.apply('gausian_noise', 1, x)
-  with pytest.raises(ValueError, match='severity 6 of contrast is not one of 0'):
+  with pytest.raises(ValueError, match='severity 6 of contrast must be 0'):
     shift.apply('contrast', 6, x)
   with pytest.raises(ValueError, match='corrupts images'):
     shift.apply('contrast', 1, x[:, 0, 0])

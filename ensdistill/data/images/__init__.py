@@ -1,1 +1,1 @@
-"""Images: decoding, windows, sizes."""
+"""Images: decoding, windows, sizes, and images that stay in their files."""

@@ -1,42 +1,50 @@
-"""Images that stay in their files until they are asked for: like an array, and never whole."""
+"""Images that stay in their files: the interface of an array, decoded when rows are read.
+
+The inputs of a data set are either a NumPy array or `Stored` images. The functions below take both;
+no other module tests which of the two it has.
+"""
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import errno
 import functools
 import hashlib
-import json
 import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ensdistill import names
-from ensdistill.data.dataset import DataError, Split
-from ensdistill.data.images import decode, windows
-from ensdistill.data.images import sizes as images
-from ensdistill.storage import safe
+from ensdistill.data.errors import DataError
+from ensdistill.data.images import decode, sizes, windows
 
 _REMEDY = (
   ": repair or remove it, or set data.unreadable='skip' (python -m ensdistill.data NAME "
   '--unreadable=skip tries all images beforehand)'
 )
-_AGAIN = ', and was readable before: remove {} to try all images again'
-# Files that are not there or lead nowhere; any other error of the system may pass.
+_TRY_AGAIN = ', but was readable before: remove {} to try all images again'
+# The file does not exist or is a broken link. Other errors of the system may be temporary.
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
-_CHUNK = 1000  # images that are decoded together
+CHUNK = 1000  # images that are decoded together
 
 
 class Unreadable(DataError):
-  """A file that is no image, or a damaged one."""
+  """A file that is not an image, or is damaged; `reason` is the message without the remedy."""
+
+  def __init__(self, reason: str, remedy: str = _REMEDY):
+    super().__init__(reason, remedy)
+    self.reason = reason
+
+  def __str__(self):
+    return ''.join(self.args)
 
 
 class Files:
-  """Encoded images, each a file of its own below a folder."""
+  """Encoded images, one file each, below a folder."""
 
-  def __init__(self, root: str, names: np.ndarray, sizes: np.ndarray):
-    self.folder, self._names, self._sizes = root, names, sizes  # bytes 'S' are a quarter of text
+  def __init__(self, folder: str, names: np.ndarray, sizes: np.ndarray):
+    self.folder, self._names, self._sizes = folder, names, sizes  # bytes 'S': a quarter of text
 
   def __len__(self):
     return len(self._names)
@@ -52,7 +60,7 @@ class Files:
       return file.read()
 
   def stamp(self) -> bytes:
-    """A hash of the names and the sizes of the files, not of their content."""
+    """Return a hash of the names and sizes of the files, not of their content."""
     digest = hashlib.sha256(b'\0'.join(self._names.tolist()))
     digest.update(self._sizes.astype(np.int64))
     return digest.digest()
@@ -60,19 +68,19 @@ class Files:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stored:
-  """uint8 images [N, H, W, C] like an array of them; a slice of it, or some rows, are decoded.
+  """uint8 images [N, H, W, C] in files; indexing decodes the images of a slice or of some rows.
 
-  An image is seen upright, as its EXIF mark says, through its largest central window of the wanted
-  proportions, times `central`, resized to the wanted size; without one (`exact`) all images have
-  to be of that size.
+  An image is turned upright by its EXIF orientation. Its largest central window of the wanted
+  proportions, times `central`, is resized to the wanted size. If `exact`, every image must have
+  that size already.
   """
 
-  records: Any  # encoded images: len, take(rows), where(row), read(row), stamp(), folder
-  form: tuple[int, int, int]  # H, W, C
+  records: Any  # the encoded images: Files, or Records of a prepared set
+  form: tuple[int, ...]  # H, W, C
   central: float = 1.0
   exact: bool = False
-  skipped: tuple[str, ...] = ()  # why images that were here are not
-  tried: str = ''  # the file that holds what was found when all were tried
+  skipped: tuple[str, ...] = ()  # why images of the set are not among these
+  tried: str = ''  # the file with the result of trying all images, if all were tried
 
   ndim = 4
   dtype = np.dtype(np.uint8)
@@ -83,149 +91,115 @@ class Stored:
 
   @property
   def nbytes(self) -> int:
-    """Of the whole array, had it been decoded."""
+    """The size of the decoded array."""
     return int(np.prod(self.shape, dtype=np.int64))
 
   def __len__(self):
     return len(self.records)
 
   def take(self, rows) -> 'Stored':
-    """Some of the images, still stored."""
+    """Return some of the images, still in their files."""
     return dataclasses.replace(self, records=self.records.take(rows))
 
   def __getitem__(self, rows) -> np.ndarray:
-    """Images, decoded by as many threads as there are cores."""
+    """Decode images with one thread per core."""
     chosen = np.arange(len(self))[rows]
     return self.read(chosen) if chosen.ndim else self.decode(int(chosen))
 
-  def read(self, rows, through=None, *, threads: bool = True) -> np.ndarray:
-    """The images of these rows, each through its own window unless that is the central one."""
-    found = np.empty((len(rows), *self.form), np.uint8)
-    each = [rows.tolist()] if through is None else [rows.tolist(), through]
-    for place, image in enumerate((_threads().map if threads else map)(self.decode, *each)):
-      found[place] = image
-    return found
+  def read(self, rows, window_functions: Sequence[Callable] | None = None, *, threads: bool = True):
+    """Decode the images of these rows, each through its own window or else the central one."""
+    images = np.empty((len(rows), *self.form), np.uint8)
+    each = [rows.tolist()] if window_functions is None else [rows.tolist(), window_functions]
+    for place, image in enumerate((thread_pool().map if threads else map)(self.decode, *each)):
+      images[place] = image
+    return images
 
   def __array__(self, dtype=None, copy=None) -> np.ndarray:
-    """All images, decoded."""
+    """Decode all images."""
     del copy
     from tqdm import tqdm
 
     whole = np.empty(self.shape, np.uint8)
-    for start in tqdm(range(0, len(self), _CHUNK), 'decoding', leave=False, disable=None):
-      whole[start : start + _CHUNK] = self[start : start + _CHUNK]
+    for start in tqdm(range(0, len(self), CHUNK), 'decoding', leave=False, disable=None):
+      whole[start : start + CHUNK] = self[start : start + CHUNK]
     return whole if dtype is None else whole.astype(dtype)
 
-  def decode(self, row: int, window=None) -> np.ndarray:
-    """One image [H, W, C], through window((width, height)) -> box instead of its central one."""
+  def decode(self, row: int, window: Callable | None = None) -> np.ndarray:
+    """Decode one image [H, W, C]; `window((width, height)) -> box` replaces the central window."""
+    where = self.records.where(row)
     try:
       encoded = self.records.read(row)
       return decode.image(encoded, self.form, window or self._central_window)
     except DataError as error:
-      raise DataError(f'{self.records.where(row)}: {error}') from None
+      raise DataError(f'{where}: {error}') from None
     except MemoryError:
       raise
-    except Exception as error:  # decoders raise whatever they stumble over
-      if getattr(error, 'errno', None) not in (None, *_GONE):
-        raise DataError(f'{self.records.where(row)}: {error.strerror}') from None
-      why = str(error).partition(' <')[0]  # the address of a buffer
-      where = self.records.where(row)
-      remedy = _AGAIN.format(self.tried) if self.tried else _REMEDY
-      raise Unreadable(f'{where} cannot be read as an image ({why}){remedy}') from None
+    except Exception as error:  # decoders raise errors of many kinds
+      if isinstance(error, OSError) and error.errno not in (None, *_GONE):
+        raise DataError(f'{where}: {error.strerror}') from None
+      why = str(error).partition(' <')[0]  # without the address of a buffer
+      remedy = _TRY_AGAIN.format(self.tried) if self.tried else _REMEDY
+      raise Unreadable(f'{where} cannot be read as an image ({why})', remedy) from None
 
   def _central_window(self, size) -> windows.Box:
     if self.exact and size != self.form[1::-1]:
       raise DataError(
-        f'an image of {size[0]} x {size[1]} pixels, others have {self.form[1]} x {self.form[0]}: '
+        f'the image has {size[0]} x {size[1]} pixels, others have {self.form[1]} x {self.form[0]}: '
         'set data.size'
       )
     return windows.central_window(size, self.form, self.central)
 
   def stamp(self) -> bytes:
-    """What the array is, without decoding it."""
+    """Return a hash that identifies the images, without decoding them."""
     how = f'{self.form} {self.central}'.encode()
     return hashlib.sha256(self.records.stamp() + how).digest()
 
 
-def check(size: int, central: float, unreadable: str) -> None:
-  """Refuses settings that no images can be read with."""
+def check_settings(unreadable: str, size: int = 0, central: float = 1.0) -> None:
+  """Refuse settings of images in files that are out of range."""
   if size < 0:
     raise ValueError(f'data.size={size} must not be negative; 0 keeps the size of the images')
   if not 0 < central <= 1:
-    raise ValueError(f'data.central={central} is a share of the shorter side, in (0, 1]')
+    raise ValueError(
+      f"data.central={central} must lie in (0, 1]: it is a share of an image's shorter side"
+    )
   names.lookup('data.unreadable', unreadable, dict.fromkeys(('stop', 'skip')))
 
 
-def readable(split: Split, kept: str | os.PathLike) -> Split:
-  """The examples whose images can be decoded: every one is tried, once for all.
-
-  The file `kept`, where it can be written, holds the reasons of those that cannot, which are tried
-  again each time: they may have been repaired.
-  """
-  images, y = split
-  reasons = _reasons(images, kept)
-  rows = np.setdiff1d(np.arange(len(images)), [*reasons])
-  if not len(rows):
-    raise DataError(next(iter(reasons.values())))
-  left = images.take(rows)
-  left = dataclasses.replace(left, skipped=tuple(reasons.values()), tried=os.fspath(kept))
-  return Split(left, None if y is None else y[rows])
+def in_files(x) -> bool:
+  """Return whether inputs are images in files, not an array."""
+  return isinstance(x, Stored)
 
 
-def try_all(split: Split, part: str) -> None:
-  """Stops at images of a part (valid, test) that cannot be decoded; tries them once for all."""
-  images = split.x
-  if isinstance(images, Stored) and not images.tried:
-    reasons = _reasons(images, os.path.join(images.records.folder, f'.unreadable-{part}-stop.json'))
-    if reasons:
-      raise Unreadable(next(iter(reasons.values())) + _REMEDY)
-
-
-def _reasons(images: Stored, kept) -> dict[int, str]:
-  """Why images cannot be read, by row; a second time those alone are tried that could not be."""
-  stamp, known = images.records.stamp().hex() + ' of one size' * images.exact, None
-  with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-    with open(kept) as file:
-      found = json.load(file)
-    if found['stamp'] == stamp:
-      known = {int(row): reason for row, reason in found['unreadable'].items()}
-  reasons = _tried(images, range(len(images)) if known is None else sorted(known))
-  if reasons != known:
-    with contextlib.suppress(OSError):
-      safe.write_atomic(kept, json.dumps({'stamp': stamp, 'unreadable': reasons}, indent=2))
-  return reasons
-
-
-def _tried(images: Stored, rows) -> dict[int, str]:
-  """Why images of these rows cannot be read."""
-  from tqdm import tqdm
-
-  def reason(row):
-    try:
-      images.decode(row)
-    except Unreadable as error:
-      return str(error).removesuffix(_REMEDY)
-
-  reasons = {}
-  for start in tqdm(range(0, len(rows), _CHUNK), 'trying', leave=False, disable=None):
-    chunk = rows[start : start + _CHUNK]
-    reasons |= {row: why for row, why in zip(chunk, _threads().map(reason, chunk)) if why}
-  return reasons
+def take(x, rows):
+  """Return some rows of inputs; images in files stay there."""
+  return x.take(rows) if isinstance(x, Stored) else x[rows]
 
 
 def fit(x, shape: tuple[int, ...]):
-  """Images, of an array or in files, in another (H, W, C)."""
+  """Return images in another shape (H, W, C); images in files stay there."""
   if isinstance(x, Stored):
     return dataclasses.replace(x, form=tuple(shape), exact=False)
-  return images.fit(x, shape)
+  return sizes.fit(x, shape)
+
+
+def content(x):
+  """Return the bytes that identify inputs: those of an array, or a hash of images in files."""
+  return x.stamp() if isinstance(x, Stored) else np.ascontiguousarray(x).data
+
+
+def skipped(inputs) -> tuple[str, ...]:
+  """Return why images of these inputs were skipped, each reason once."""
+  reasons = [reason for x in inputs if isinstance(x, Stored) for reason in x.skipped]
+  return tuple(dict.fromkeys(reasons))
 
 
 def cores() -> int:
-  """The cores that this process may use."""
+  """Return the number of cores that this process may use."""
   return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
 
 @functools.cache
-def _threads() -> concurrent.futures.ThreadPoolExecutor:
-  """Decoding releases Python's lock, so that threads share the cores."""
+def thread_pool() -> concurrent.futures.ThreadPoolExecutor:
+  """Return the threads that decode; decoding releases Python's lock."""
   return concurrent.futures.ThreadPoolExecutor(cores())

@@ -1,27 +1,31 @@
-"""Which part of an image a network sees: its middle, or a random one at every step."""
+"""Windows: the part of an image that a network sees, the centre or a random part per step."""
 
 import functools
 
 import numpy as np
 
-_TRIES = 10  # for a random window that fits into the image
+_TRIES = 10  # random windows that are tried before the central one is taken
 Box = tuple[float, float, float, float]  # left, upper, right, lower
 
 
 def crops(*, crop_area: float = 0.0) -> float:
-  """The setting of random crops.
+  """Return the checked setting of random crops.
 
   Args:
-    crop_area: a training image shows a random part of its file, at least so much of its area, in
-      proportions of 3/4 to 4/3, resized to the size of all (see random_window); 0: the middle.
+    crop_area: the least share of an image's area that a training example shows: a random part in
+      proportions of 3/4 to 4/3 is cut out of the file at every step and resized (see
+      random_window). 0: the central window.
   """
   if not 0 <= crop_area <= 1:
-    raise ValueError(f'augment.crop_area={crop_area} is a share of the area, in [0, 1]; 0: no crop')
+    raise ValueError(
+      f"augment.crop_area={crop_area} must lie in [0, 1]: the least share of an image's area; 0 "
+      'turns random crops off'
+    )
   return crop_area
 
 
 def central_window(size: tuple[int, int], form, share: float = 1.0) -> Box:
-  """The middle of an image of this width and height, in the proportions of `form` (H, W, C)."""
+  """Return the centre of an image (width, height) in the proportions of `form` (H, W, C)."""
   scale = share * min(size[0] / form[1], size[1] / form[0])
   width, height = form[1] * scale, form[0] * scale
   left, upper = (size[0] - width) / 2, (size[1] - height) / 2
@@ -29,11 +33,11 @@ def central_window(size: tuple[int, int], form, share: float = 1.0) -> Box:
 
 
 def random_window(size: tuple[int, int], form, area: float, uniform_4T) -> Box:
-  """A random part of an image, of `area` of it to all of it, in proportions of 3/4 to 4/3.
+  """Return a random part of an image: a share of `area` to 1, in proportions of 3/4 to 4/3.
 
-  The random resized crop that ImageNet networks are trained with (Szegedy et al., arXiv 1409.4842).
-  uniform_4T, U(0, 1), holds area, proportions and both places of every try; where none fits into
-  the image its central window is taken.
+  This is the random resized crop of ImageNet training (Szegedy et al., arXiv 1409.4842).
+  uniform_4T, U(0, 1), holds the share, the proportions and the position of every try. If no try
+  fits into the image, the central window is returned.
   """
   for share, proportion, across, down in np.transpose(uniform_4T):
     pixels = size[0] * size[1] * (area + share * (1 - area))
@@ -46,6 +50,6 @@ def random_window(size: tuple[int, int], form, area: float, uniform_4T) -> Box:
 
 
 def random_windows(form, area: float, count: int, seed) -> list:
-  """A window for each of `count` images of a batch; the same seed draws the same."""
+  """Return a function (width, height) -> box for each of `count` images; `seed` decides them."""
   uniform = np.random.RandomState(seed).random_sample((count, 4, _TRIES))
   return [functools.partial(random_window, form=form, area=area, uniform_4T=u) for u in uniform]

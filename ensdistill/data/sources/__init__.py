@@ -1,10 +1,11 @@
-"""Sources of data by name: what a name stands for, and where it lies."""
+"""Data sets by name: how each is read, and what has been published about it."""
 
 import dataclasses
 import inspect
 import os
 import pathlib
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
 
 from ensdistill import names
 from ensdistill.data.dataset import Source
@@ -12,18 +13,18 @@ from ensdistill.data.sources import folder, npz, prepared, table, toys
 
 
 class Request(NamedTuple):
-  """What every source may need to know."""
+  """What a source may need to know about the wanted data."""
 
   name: str
   dir: str | None
   seed: int
   split: int = 0
-  shape: tuple[int, ...] | None = None  # wanted of images that differ in size
-  files: bool = False  # images as they are stored: random crops are cut out of them
+  shape: tuple[int, ...] | None = None  # the shape that images of different sizes get
+  in_files: bool = False  # images must stay in their files, because random crops are cut from them
 
 
-# (request, **settings) -> Source
-SOURCES = {
+# Sets that need no file, by name: (request, **settings) -> Source.
+BUILT_IN: dict[str, Callable[..., Source]] = {
   'digits': toys.digits,
   'digits_inverted': toys.digits_inverted,
   'photographs': toys.photographs,
@@ -34,24 +35,23 @@ SOURCES = {
   'diabetes': toys.diabetes,
 }
 
-# KIND:REST: (request, rest, **settings) -> Source, and (rest, dir) -> where it lies
-KINDS = {
-  'csv': table.source,
-  'folder': folder.source,
-  'npz': npz.source,
-  'tfds': prepared.source,
-}
-# What can be trained on and has settings: those of a configuration's `data` section.
-CONFIGURED = {**KINDS, 'spirals': toys.spirals, 'toy1d': toys.toy1d}
-_LOCATE = {
-  'csv': npz.locate,
-  'folder': folder.locate,
-  'npz': npz.locate,
-  'tfds': prepared.find,
+# Sets named KIND:PLACE, by kind: (request, place, **settings) -> Source.
+KINDS: dict[str, Callable[..., Source]] = {
+  'csv': table.csv_table,
+  'folder': folder.image_folder,
+  'npz': npz.npz_file,
+  'tfds': prepared.prepared_set,
 }
 
-# Sets that lie in the data folder, prepared by TFDS or as NAME.npz, and what is published of them.
-PREPARED = {
+# Sets with settings of their own in a configuration's `data` section.
+CONFIGURED: dict[str, Callable[..., Source]] = {
+  **KINDS,
+  'spirals': toys.spirals,
+  'toy1d': toys.toy1d,
+}
+
+# Sets in the data folder, prepared by TFDS or as NAME.npz, and their published constants.
+BENCHMARKS: dict[str, dict[str, Any]] = {
   'mnist': {},
   'fashion_mnist': {},
   'notmnist': {},
@@ -63,7 +63,7 @@ PREPARED = {
   'cifar100': dict(valid=5000, mean=(0.5072, 0.4866, 0.4410), std=(0.2673, 0.2564, 0.2760)),
 }
 
-# What an evaluation takes as out of distribution unless told.
+# The out-of-distribution sets of an evaluation with evaluate.ood='default'.
 OOD_DEFAULTS = {
   'digits': ('digits_inverted', 'photographs'),
   'spirals': ('spirals_ood',),
@@ -75,46 +75,49 @@ OOD_DEFAULTS = {
 }
 
 
-def find(request: Request, settings, offered=()) -> tuple[Source, str]:
-  """The source of a name and how messages call it: the file or folder where there is one.
+def source_of(
+  request: Request, settings: Mapping[str, Any], optional: Mapping[str, Any] | None = None
+) -> Source:
+  """Return the source of a data set.
 
-  A setting that the source lacks is refused; of those that are `offered` it takes what it has.
+  The source must have all `settings`; `optional` settings are passed to sources that have them.
   """
-  kind, rest = _kind(request.name, request.dir)
-  builder, known = _builder(kind, rest), settings_of(request.name, request.dir)
+  kind, place = _kind_and_place(request.name, request.dir)
+  known = settings_of(request.name, request.dir)
   names.settings(f'data set {request.name!r}', settings, known)
-  settings = {k: v for k, v in dict(offered).items() if k in known} | settings
-  source = builder(request, *filter(None, [rest]), **settings)
-  where = str(_LOCATE[kind](rest, request.dir)) if rest else request.name
+  own = {k: v for k, v in (optional or {}).items() if k in known} | dict(settings)
+  if place:
+    source = KINDS[kind](request, place, **own)
+  else:
+    source = dataclasses.replace(BUILT_IN[kind](request, **own), where=request.name)
   if not 0 <= request.split < source.splits:
     raise ValueError(
-      f'data.split={request.split}: {where} has {source.splits} split(s), counted from 0'
+      f'data.split={request.split}: {source.where} has {source.splits} split(s), counted from 0'
     )
-  stem = {'tfds': rest.partition(':')[0], 'npz': pathlib.Path(rest).stem}.get(kind, request.name)
-  if stem in PREPARED:  # the same set, whatever form it is stored in
-    source = dataclasses.replace(source, name=stem, **PREPARED[stem])
-  return source, where
+  stems = {'tfds': place.partition(':')[0], 'npz': pathlib.Path(place).stem}
+  stem = stems.get(kind, request.name)
+  if stem in BENCHMARKS:  # the same set, whichever way it is stored
+    source = dataclasses.replace(source, name=stem, **BENCHMARKS[stem])
+  return source
 
 
-def settings_of(name: str, dir: str | None = None) -> set[str]:
-  """The settings that a set by this name has, be it at hand or not."""
-  parameters = inspect.signature(_builder(*_kind(name, dir))).parameters.values()
+def settings_of(name: str, dir: str | None = None) -> Collection[str]:
+  """Return the names of a data set's own settings; the data need not exist."""
+  kind, place = _kind_and_place(name, dir)
+  builder = KINDS[kind] if place else BUILT_IN[kind]
+  parameters = inspect.signature(builder).parameters.values()
   return {p.name for p in parameters if p.default is not p.empty}
 
 
-def _kind(name: str, dir: str | None) -> tuple[str, str]:
-  """How a set is read, and what of its name says which; '' for one of SOURCES."""
-  kind, _, rest = name.partition(':')
-  file = os.path.join(prepared.root(dir), f'{name}.npz')
-  if name in SOURCES or kind in KINDS and rest:
-    return kind, rest
+def _kind_and_place(name: str, dir: str | None) -> tuple[str, str]:
+  """Return a kind of KINDS and a place, or a name of BUILT_IN and ''."""
+  kind, _, place = name.partition(':')
+  file = prepared.data_folder(dir) / f'{name}.npz'
+  if name in BUILT_IN or (kind in KINDS and place):
+    return kind, place
   if os.path.isfile(file):
-    return 'npz', file
-  if name in PREPARED or prepared.exists(name, dir):
+    return 'npz', str(file)
+  if name in BENCHMARKS or prepared.is_prepared(name, dir):
     return 'tfds', name
   forms = ('csv:FILE', 'folder:DIR', 'npz:FILE', 'tfds:NAME')
-  raise names.unknown('data set', name, [*SOURCES, *PREPARED, *forms])
-
-
-def _builder(kind: str, rest: str):
-  return KINDS[kind] if rest else SOURCES[kind]
+  raise names.unknown('data set', name, [*BUILT_IN, *BENCHMARKS, *forms])

@@ -1,4 +1,4 @@
-"""Folders of images: a folder a class, with or without parts above them, as people have them."""
+"""Folders of images: one folder per class, below folders for the parts or not."""
 
 import functools
 import os
@@ -7,98 +7,120 @@ import pathlib
 import numpy as np
 
 from ensdistill.data import cuts
-from ensdistill.data.dataset import DataError, InputsOnly, MissingData, Source, Split
-from ensdistill.data.images import decode, stored
+from ensdistill.data.dataset import Examples, Source
+from ensdistill.data.errors import DataError, InputsOnly, MissingData
+from ensdistill.data.images import damaged, decode, stored
 
 _SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
+_NO_IMAGE = f'holds no image ({", ".join(_SUFFIXES)})'
 _PARTS = {'train': ('train',), 'valid': ('val', 'valid', 'validation'), 'test': ('test',)}
-_TEST_SHARE = 0.2  # where no part is given
+_TEST_SHARE = 0.2  # if the folder has no parts
+_SPLITS = 20
 
 
-def source(
+def image_folder(
   request, path: str, *, size: int = 0, central: float = 1.0, unreadable: str = 'stop'
 ) -> Source:
-  """A folder's images, colour, with the names of their folders as classes.
+  """Return a folder's colour images; the names of the class folders are the classes.
 
-  DIR/CLASS/... : of every class a seeded fifth is for testing, drawn anew for each `split`.
-  DIR/train/CLASS/..., and val and test beside it: a part that is not there, or whose images have no
-  labels, is taken from what is: test from val, or else as above; val has to have labels. Tiny
-  ImageNet's own layout, train/CLASS/images/... with val/images and val/val_annotations.txt, is one
-  of these.
-  DIR/... without folders within: inputs alone.
+  DIR/CLASS/...: each `split` takes another seeded fifth of every class for testing.
+  DIR/train/CLASS/..., and val and test beside train: a test part that does not exist or has no
+  labels is replaced by val, or else by a fifth as above. A val folder with images needs labels.
+  Tiny ImageNet's own layout (train/CLASS/images/..., val/images and val/val_annotations.txt) works.
+  DIR/... without class folders: inputs only.
 
   Args:
     request: which parts and form are wanted.
-    path: the folder, as it is or in the data folder.
-    size: side in pixels that images are brought to; 0: all have to be of one size.
-    central: the share of the shorter side that the central window has.
-    unreadable: 'stop' at the first image that cannot be read, or 'skip' all of them, which takes
-      one pass over the set.
+    path: the folder, as given or in the data folder.
+    size: side in pixels that images are resized to; 0: all images must have the same size.
+    central: the central window's share of the shorter side.
+    unreadable: 'stop' at the first image that cannot be read, or 'skip' all such images, which
+      takes one pass over the set.
   """
-  stored.check(size, central, unreadable)
-  root = locate(path, request.dir)
+  stored.check_settings(unreadable, size, central)
+  root = find_folder(path, request.dir)
   folders = {
     part: root / name for part, known in _PARTS.items() for name in known if (root / name).is_dir()
   }
   if 'train' not in folders:
     folders = {'train': root}
   classes = tuple(sorted(_subfolders(folders['train'])))
-  form = request.shape or ((size, size, 3) if size else None)
+  shape = request.shape or ((size, size, 3) if size else None)
 
   @functools.cache
-  def read(part) -> Split:
-    files, y = _listed(folders[part], classes, whole=part == 'train')
-    images = stored.Stored(files, form or _first_form(files), central, exact=form is None)
-    found = Split(images, y)
-    if unreadable == 'skip':
-      found = stored.readable(found, folders[part] / f'.unreadable-{part}.json')
-    return found
+  def read(part: str) -> Examples:
+    return _read(folders[part], part, classes, shape, central, unreadable)
 
-  def cut(part) -> Split:
-    kept, held = cuts.held_out(read('train').y, _TEST_SHARE, request.split)
-    if not len(held):
-      raise DataError(
-        f'{root}: no class has {round(1 / _TEST_SHARE)} images, none is left for testing: put '
-        'images into train and test within it'
-      )
-    return cuts.take(read('train'), held if part == 'test' else kept)
+  def read_fifth(part: str) -> Examples:
+    return _fifth(read('train'), part, root, request.split)
 
-  def unlabelled() -> Split:
-    read('train')  # where there is no image that is what is said
+  def read_no_labels() -> Examples:
+    read('train')  # if it holds no image, this error comes first
     raise InputsOnly(
-      f'{folders["train"]} has no class folders: it can serve as inputs; to train on its images '
-      'put those of each class into a folder of their own'
+      f'{folders["train"]} has no class folders: use it as inputs only, or put the images of each '
+      'class into a folder of their own'
     )
 
   if not classes:
-    return Source(request.name, {'train': unlabelled, 'test': lambda: read('train')})
-  parts = {p: functools.partial(read, p) for p in folders if _labelled(folders[p], classes)}
-  unused = {p: folders[p] for p in folders if p not in parts and any(_images(folders[p]))}
-  if 'valid' in unused:
-    raise DataError(
-      f'{unused["valid"]} holds images, but no folder of it is a class of {folders["train"]} (such '
-      f'as {classes[0]!r}): put those of each class into a folder of its name'
-    )
+    inputs = {'train': read_no_labels, 'test': lambda: read('train')}
+    return Source(request.name, inputs, str(root))
+  labelled, unlabelled_test = _labelled(folders, classes)
+  parts = {part: functools.partial(read, part) for part in labelled}
   instead, splits = '', 1
   if 'test' not in parts and 'valid' in parts:
-    parts['test'], instead = parts.pop('valid'), 'the validation images'
+    parts['test'], instead = parts.pop('valid'), 'the validation images are'
   elif 'test' not in parts:
-    parts = {part: functools.partial(cut, part) for part in ('train', 'test')}
-    instead, splits = 'a fifth of the training images', 20
-  said = f'{unused["test"]} has no labels: {instead} are for testing' if unused else ''
-  return Source(request.name, parts, classes=classes, splits=splits, unused=said)
+    parts = {part: functools.partial(read_fifth, part) for part in ('train', 'test')}
+    instead, splits = 'a fifth of the training images is', _SPLITS
+  unused = f'{unlabelled_test} has no labels; {instead} used for testing' if unlabelled_test else ''
+  return Source(request.name, parts, str(root), classes=classes, splits=splits, unused=unused)
 
 
-def locate(path: str, folder: str | None) -> pathlib.Path:
-  """The folder as it was named, or in the data folder."""
-  for candidate in (path, os.path.join(folder or '', path)):
+def _labelled(folders, classes) -> tuple[list[str], pathlib.Path | None]:
+  """Return the parts with labels, and the folder of a test part with images but no labels."""
+  labelled = [part for part, folder in folders.items() if _has_labels(folder, classes)]
+  unused = {p: f for p, f in folders.items() if p not in labelled and any(_images(f))}
+  if 'valid' in unused:
+    raise DataError(
+      f'{unused["valid"]} holds images, but has no folder named after a class of '
+      f'{folders["train"]}, such as {classes[0]!r}: put the images of each class into such a folder'
+    )
+  return labelled, unused.get('test')
+
+
+def _read(folder, part: str, classes, shape, central: float, unreadable: str) -> Examples:
+  """Return the images of a part and their labels."""
+  files, y = _listed(folder, classes, whole=part == 'train')
+  images = stored.Stored(files, shape or _first_shape(files), central, exact=shape is None)
+  if unreadable == 'skip':
+    images, rows = damaged.skip(images, folder / f'.unreadable-{part}.json')
+    y = None if y is None else y[rows]
+  return Examples(images, y)
+
+
+def _fifth(whole: Examples, part: str, root: pathlib.Path, split: int) -> Examples:
+  """Return a fifth of every class for testing, or the rest for training."""
+  assert whole.y is not None  # there are classes
+  kept, held = cuts.held_out(whole.y, _TEST_SHARE, split)
+  if not len(held):
+    raise DataError(
+      f'{root}: no class has {round(1 / _TEST_SHARE)} images, so none can be held out for testing: '
+      f'add images, or put them into {root}/train and {root}/test'
+    )
+  return cuts.take(whole, held if part == 'test' else kept)
+
+
+def find_folder(path: str, data_folder: str | None) -> pathlib.Path:
+  """Return a folder, as given or in the data folder."""
+  for candidate in (path, os.path.join(data_folder or '', path)):
     if os.path.isdir(os.path.expanduser(candidate)):
       return pathlib.Path(candidate).expanduser()
-  raise MissingData(f'{path}: there is no such folder' + (f', nor in {folder}' if folder else ''))
+  inside = f', nor in the folder {data_folder}' if data_folder else ''
+  raise MissingData(f'folder {path} does not exist{inside}: check data.name and data.dir')
 
 
-def _labelled(folder: pathlib.Path, classes) -> bool:
-  """Test images often come without labels: bare, or in a folder that is no class."""
+def _has_labels(folder: pathlib.Path, classes) -> bool:
+  """Return whether images have labels; test images often lie in no class folder."""
   return _annotations(folder) is not None or not _subfolders(folder).isdisjoint(classes)
 
 
@@ -108,14 +130,14 @@ def _subfolders(folder: pathlib.Path) -> set[str]:
 
 
 def _annotations(folder: pathlib.Path) -> pathlib.Path | None:
-  """Tiny ImageNet's val_annotations.txt: the file's name and its class, separated by tabs."""
+  """Return Tiny ImageNet's val_annotations.txt: names of files and their classes, tab-separated."""
   return next(iter(sorted(folder.glob('*_annotations.txt'))), None)
 
 
 def _listed(folder, classes, *, whole: bool) -> tuple[stored.Files, np.ndarray | None]:
-  """The files of a part and their labels, class by class; without classes all images, unlabelled.
+  """Return the files of a part, class by class, and their labels; all images without classes.
 
-  Only the `whole` training part has to have an image of every class.
+  Every class must have an image in the `whole` training part.
   """
   annotations = _annotations(folder)
   if annotations:
@@ -123,7 +145,9 @@ def _listed(folder, classes, *, whole: bool) -> tuple[stored.Files, np.ndarray |
   elif classes:
     unknown = sorted(_subfolders(folder) - set(classes))
     if unknown:
-      raise DataError(f'{folder}: there is no class {unknown[0]!r} in the training folder')
+      raise DataError(
+        f'{folder} holds class {unknown[0]!r}, which the training folder lacks: rename or remove it'
+      )
     found = [
       (path, size, label)
       for label, name in enumerate(classes)
@@ -131,26 +155,26 @@ def _listed(folder, classes, *, whole: bool) -> tuple[stored.Files, np.ndarray |
     ]
     empty = set(range(len(classes))) - {label for *_, label in found}
     if whole and empty:
-      raise DataError(f'{folder / classes[min(empty)]} holds no image ({", ".join(_SUFFIXES)})')
+      raise DataError(f'{folder / classes[min(empty)]} {_NO_IMAGE}')
   else:
     found = [(path, size, -1) for path, size in _images(folder)]
   if not found:
-    raise DataError(f'{folder} holds no image ({", ".join(_SUFFIXES)})')
+    raise DataError(f'{folder} {_NO_IMAGE}')
   paths, sizes, labels = zip(*found)
   files = stored.Files(str(folder), np.array([os.fsencode(p) for p in paths]), np.array(sizes))
   return files, np.array(labels) if classes else None
 
 
 def _images(folder: pathlib.Path, prefix: str = '', above: tuple[pathlib.Path, ...] = ()):
-  """(path below the folder, bytes) of all its images, also in folders within it, in order.
+  """Yield (path below the folder, bytes) of all images, also in folders within it, in order.
 
-  `above` are the folders on the way here, as they are without links.
+  `above` are the folders that contain this one, with links resolved.
   """
   if not folder.is_dir():
     return
   real = folder.resolve()
   if any(path.is_relative_to(real) for path in above):
-    raise DataError(f'{folder} leads back to a folder that it lies in: remove this link')
+    raise DataError(f'{folder} is a link to a folder that contains it: remove the link')
   with os.scandir(folder) as entries:
     for entry in sorted(entries, key=lambda e: e.name):
       if entry.name.startswith('.'):
@@ -169,7 +193,7 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def _size(entry: os.DirEntry) -> int:
-  """In bytes; of a link that leads nowhere 0, which reading it will say."""
+  """Return the size in bytes; 0 for a broken link, whose error comes when it is read."""
   try:
     return entry.stat().st_size
   except OSError:
@@ -177,7 +201,7 @@ def _size(entry: os.DirEntry) -> int:
 
 
 def _annotated(folder, annotations: pathlib.Path, classes) -> list[tuple[str, int, int]]:
-  """(path, bytes, label) of the images that a file of annotations names, in its order."""
+  """Return (path, bytes, label) of the images in a file of annotations, in its order."""
   labels = {name: label for label, name in enumerate(classes)}
   sizes = dict(_images(folder))
   found = []
@@ -185,17 +209,16 @@ def _annotated(folder, annotations: pathlib.Path, classes) -> list[tuple[str, in
     name, *rest = line.split('\t')
     path = next((p for p in (f'images/{name}', name) if p in sizes), None)
     if path is None:
-      raise DataError(f'{annotations}, line {number}: there is no image {name!r} in {folder}')
+      raise DataError(f'{annotations}, line {number}: image {name!r} is not in {folder}')
     if not rest or rest[0] not in labels:
-      raise DataError(
-        f'{annotations}, line {number}: there is no class {rest[:1]} in the training folder'
-      )
+      given = f'class {rest[0]!r} is not in the training folder' if rest else 'the class is missing'
+      raise DataError(f'{annotations}, line {number}: {given}')
     found.append((path, sizes[path], labels[rest[0]]))
   return found
 
 
-def _first_form(files: stored.Files) -> tuple[int, int, int]:
-  """The size of the first image that can be read, in colour."""
+def _first_shape(files: stored.Files) -> tuple[int, int, int]:
+  """Return the shape of the first image that can be read, in colour."""
   import PIL.Image
 
   for row in range(len(files)):
@@ -205,4 +228,4 @@ def _first_form(files: stored.Files) -> tuple[int, int, int]:
         return height, width, 3
     except (OSError, ValueError, SyntaxError):
       continue
-  raise DataError(f'{files.where(0)} and all others: no image can be read')
+  raise DataError(f'no image in {files.folder} can be read, the first is {files.where(0)}')

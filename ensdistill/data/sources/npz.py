@@ -1,5 +1,7 @@
 """Data sets in NumPy's .npz files: x_train, y_train, x_test, y_test, or x, y with many splits."""
 
+import contextlib
+import functools
 import os
 import zipfile
 import zlib
@@ -7,99 +9,109 @@ import zlib
 import numpy as np
 
 from ensdistill.data import checks
-from ensdistill.data.dataset import DataError, MissingData, Source, Split
+from ensdistill.data.dataset import Examples, Source
+from ensdistill.data.errors import DataError, MissingData
 
 _PARTS = ('train', 'valid', 'test')
 
 
-def source(request, path: str) -> Source:
-  """A file's data set: only the arrays that are asked for are read.
+def npz_file(request, path: str) -> Source:
+  """Return the data set in a file; an array is read only when its part is.
 
-  x_train, y_train, x_test, y_test, optionally x_valid and y_valid: uint8 images [N, H, W, C], float
-  images in [0, 1], or tables [N, D]; integer y are labels, float y regression targets.
-  Or x, y and test_mask: packed bits, one row a split (numpy.packbits), of which `split` is taken.
-  Optionally `classes` and `columns`, the names of classes and of a table's columns.
+  The file holds x_train, y_train, x_test, y_test, optionally x_valid and y_valid: uint8 images
+  [N, H, W, C], float images in [0, 1], or tables [N, D]; integer y are labels, float y regression
+  targets. Or it holds x, y and test_mask: one row of packed bits per split (numpy.packbits).
+  Optional `classes` and `columns` are the names of classes and of a table's columns.
   """
-  path = locate(path, request.dir)
-  found = members(path)
-  text = lambda name: tuple(str(v) for v in array(path, name)) if name in found else None
-  common = dict(classes=text('classes'), columns=text('columns'))
+  path = find_file(path, request.dir)
+  found = array_names(path)
+  classes, columns = (_names(path, key) if key in found else None for key in ('classes', 'columns'))
+  splits = 1
   if 'test_mask' in found:
     mask = _mask(path)
-    read = lambda part: _masked(path, mask, request.split, part, common['columns'])
-    parts = {part: (lambda part=part: read(part)) for part in ('train', 'test')}
-    return Source(request.name, parts, splits=len(mask), **common)
-  parts = {
-    part: (lambda part=part: _plain(path, part, found)) for part in _PARTS if f'x_{part}' in found
-  }
+    splits = len(mask)
+    parts = {
+      part: functools.partial(_masked_part, path, mask, request.split, part, columns)
+      for part in ('train', 'test')
+    }
+  else:
+    parts = {
+      part: functools.partial(_part, path, part, f'y_{part}' in found)
+      for part in _PARTS
+      if f'x_{part}' in found
+    }
   if not parts:
     raise DataError(
-      f'{path}: neither x_train, y_train, x_test, y_test nor x, y, test_mask; it holds '
-      f'{", ".join(sorted(found)) or "nothing"}'
+      f'{path} holds {", ".join(sorted(found)) or "nothing"}: store x_train, y_train, x_test and '
+      'y_test, or x, y and test_mask'
     )
-  return Source(request.name, parts, **common)
+  return Source(request.name, parts, path, columns, classes, splits=splits)
 
 
-def locate(path: str, folder: str | None) -> str:
-  """The file as it was named, or in the data folder."""
+def find_file(path: str, folder: str | None) -> str:
+  """Return the path of a file, as given or in the data folder."""
   path = os.path.expanduser(path)
   for candidate in (path, os.path.join(os.path.expanduser(folder or ''), path)):
     if os.path.isfile(candidate):
       return candidate
-  raise MissingData(f'{path}: there is no such file' + (f', nor in {folder}' if folder else ''))
+  inside = f', nor in the folder {folder}' if folder else ''
+  raise MissingData(f'file {path} does not exist{inside}: check data.name and data.dir')
 
 
-def members(path: str) -> set[str]:
-  """The names of a file's arrays."""
-  with _damage(path):
+def array_names(path) -> set[str]:
+  """Return the names of a file's arrays."""
+  with _damage_at(path):
     with zipfile.ZipFile(path) as archive:
       return {name.removesuffix('.npy') for name in archive.namelist()}
 
 
-def array(path: str, name: str) -> np.ndarray:
-  """One array, its bytes checked against the file's own checksum."""
-  with _damage(path, f'{path}: {name}'):
+def read_array(path, name: str) -> np.ndarray:
+  """Return one array; its bytes are checked against the file's checksum."""
+  with _damage_at(f'{path}: {name}'):
     with np.load(path, allow_pickle=False) as file:
       return file[name]
 
 
-class _damage:
-  """Whatever a damaged file raises, as a DataError that names the place."""
-
-  def __init__(self, path, place=None):
-    self.path, self.place = path, place or path
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, kind, error, trace):
+@contextlib.contextmanager
+def _damage_at(place):
+  """Raise the errors of a damaged file as a DataError that names the place."""
+  try:
+    yield
+  except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError) as error:
     if isinstance(error, ValueError) and 'allow_pickle' in str(error):
-      raise DataError(f'{self.place} holds Python objects, which are not read: store numbers')
-    if isinstance(error, (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError)):
-      raise DataError(f'{self.place} cannot be read, the file is damaged or no .npz: {error}')
+      raise DataError(f'{place} holds Python objects: store numbers instead') from error
+    raise DataError(
+      f'{place} cannot be read: the file is damaged or not an .npz file ({error})'
+    ) from error
 
 
-def _plain(path, part, found) -> Split:
-  y = f'y_{part}'
-  return Split(array(path, f'x_{part}'), array(path, y) if y in found else None)
+def _names(path: str, key: str) -> tuple[str, ...]:
+  return tuple(str(value) for value in read_array(path, key))
 
 
-def _mask(path) -> np.ndarray:
-  packed, size = array(path, 'test_mask'), len(array(path, 'y'))
+def _part(path: str, part: str, labelled: bool) -> Examples:
+  return Examples(
+    read_array(path, f'x_{part}'), read_array(path, f'y_{part}') if labelled else None
+  )
+
+
+def _mask(path: str) -> np.ndarray:
+  """Return which examples are for testing, bool [splits, N]."""
+  packed, size = read_array(path, 'test_mask'), len(read_array(path, 'y'))
   if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != -(-size // 8):
     raise DataError(
-      f'{path}: test_mask has {packed.dtype} of shape {packed.shape}; for {size} examples uint8 '
-      f'[splits, {-(-size // 8)}] is meant, numpy.packbits(mask, axis=1)'
+      f'{path}: test_mask is {packed.dtype} of shape {packed.shape}: store uint8 [splits, '
+      f'{-(-size // 8)}], numpy.packbits(mask, axis=1), for {size} examples'
     )
   return np.unpackbits(packed, axis=1)[:, :size].astype(bool)
 
 
-def _masked(path, mask, split, part, columns) -> Split:
-  x, y = array(path, 'x'), array(path, 'y')
+def _masked_part(path: str, mask: np.ndarray, split: int, part: str, columns) -> Examples:
+  x, y = read_array(path, 'x'), read_array(path, 'y')
   if len(x) != len(y):
     raise DataError(f'{path}: x has {len(x)} examples, y has {len(y)}')
-  # Before the rows are cut, so that a message has the index in the file.
-  checks.inputs(x, f'{path}: x', columns, varies=False)
-  checks.targets(y, f'{path}: y', varies=False)
+  # Checked before the rows are chosen, so that a message has the index in the file.
+  checks.checked_inputs(x, f'{path}: x', columns, varies=False)
+  checks.checked_targets(y, f'{path}: y', varies=False)
   rows = mask[split] if part == 'test' else ~mask[split]
-  return Split(x[rows], y[rows])
+  return Examples(x[rows], y[rows])

@@ -1,4 +1,4 @@
-"""Records that TensorFlow Datasets has written: what a folder says of them, and what they hold."""
+"""Records written by TensorFlow Datasets: their description, and the examples in them."""
 
 import contextlib
 import functools
@@ -10,52 +10,55 @@ import pathlib
 
 import numpy as np
 
-from ensdistill.data.dataset import DataError, Split
+from ensdistill.data.errors import DataError
 from ensdistill.data.sources import npz
 
 FORMAT = 'array_record'
 _CHUNK = 1000  # records that are read together
 
 
-def info(folder: pathlib.Path) -> dict:
-  """What a set says of itself."""
-  said = _json(folder / 'dataset_info.json')
-  if said.get('fileFormat') != FORMAT:
+def dataset_info(folder: pathlib.Path) -> dict:
+  """Return the content of dataset_info.json."""
+  info = _json(folder / 'dataset_info.json')
+  if info.get('fileFormat') != FORMAT:
     raise DataError(
-      f'{folder} is prepared as {said.get("fileFormat", "tfrecord")}, which only TensorFlow reads: '
+      f'{folder} is prepared as {info.get("fileFormat", "tfrecord")}, which only TensorFlow reads: '
       f'remove it and prepare it again with file_format={FORMAT!r}'
     )
-  return said
+  return info
 
 
-def keys(folder) -> tuple[str, str | None, bool]:
-  """The keys of a set's image and label (or None), and whether its examples have ids."""
+def feature_keys(folder) -> tuple[str, str | None, bool]:
+  """Return the keys of image and label (or None), and whether examples have ids."""
   features = _features(folder)
-  of_kind = lambda kind: sorted(key for key, value in features.items() if kind in value)
-  image, labels = of_kind('image'), of_kind('classLabel')
+  image = sorted(key for key, value in features.items() if 'image' in value)
+  labels = sorted(key for key, value in features.items() if 'classLabel' in value)
   if len(image) != 1:
-    raise DataError(f'{folder} has {len(image)} images an example ({", ".join(features)}), not one')
+    raise DataError(
+      f'{folder} has {len(image)} images per example ({", ".join(features)}), not one: choose '
+      'another data set'
+    )
   label = 'label' if 'label' in labels else labels[0] if len(labels) == 1 else None
   return image[0], label, 'text' in features.get('id', {})
 
 
-def shape(folder) -> tuple[int, ...] | None:
-  """The shape of every image, or None where they differ."""
-  image = _features(folder)[keys(folder)[0]]['image']
+def image_shape(folder) -> tuple[int, ...] | None:
+  """Return the shape of every image, or None if they differ."""
+  image = _features(folder)[feature_keys(folder)[0]]['image']
   dimensions = tuple(map(int, image.get('shape', {}).get('dimensions', ())))
   return dimensions if len(dimensions) == 3 and min(dimensions) > 0 else None
 
 
-def targets(folder) -> int | None:
-  """How many classes a set states."""
-  label = keys(folder)[1]
+def class_count(folder) -> int | None:
+  """Return the stated number of classes."""
+  label = feature_keys(folder)[1]
   return int(_features(folder)[label]['classLabel']['numClasses']) if label else None
 
 
-def classes(folder) -> tuple[str, ...] | None:
-  """The names of a set's classes, where it has a file of them."""
-  file = folder / f'{keys(folder)[1]}.labels.txt'
-  return tuple(file.read_text().split('\n')[: targets(folder)]) if file.is_file() else None
+def class_names(folder) -> tuple[str, ...] | None:
+  """Return the names of the classes, if the set has a file of them."""
+  file = folder / f'{feature_keys(folder)[1]}.labels.txt'
+  return tuple(file.read_text().split('\n')[: class_count(folder)]) if file.is_file() else None
 
 
 def _features(folder) -> dict:
@@ -69,21 +72,20 @@ def _json(path):
     raise DataError(f'{path} cannot be read: {error}') from error
 
 
-def read(folder: pathlib.Path, split: str) -> Split:
-  """A split's images, of one size, and labels."""
+def decoded_split(folder: pathlib.Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
+  """Return the images of a split, all of one size, and their labels."""
   kept = folder / f'decoded-{split}.npz'
   stamp = _stamp(folder, split)
   known = _kept(kept, stamp)
   if known is None:
-    decoded = _decode(folder, split)
-    _keep(kept, stamp, decoded._asdict())
-    return decoded
-  return Split(known['x'], known.get('y'))
+    known = _decode(folder, split)
+    _keep(kept, stamp, known)
+  return known['x'], known.get('y')
 
 
-def index(folder: pathlib.Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
-  """The order of a split's examples and their labels, for which every record is read once."""
-  _, label_key, has_id = keys(folder)
+def order_and_labels(folder: pathlib.Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
+  """Return the order of a split's examples and their labels; every record is read once."""
+  _, label_key, has_id = feature_keys(folder)
   if label_key is None and not has_id:
     return np.arange(_stated(folder, split)), None
   kept, stamp = folder / f'index-{split}.npz', _stamp(folder, split)
@@ -94,19 +96,21 @@ def index(folder: pathlib.Path, split: str) -> tuple[np.ndarray, np.ndarray | No
       y.append(example[label_key] if label_key else -1)
       ids.append(example['id'] if has_id else b'')
     rows = _order(ids)
-    known = {'rows': rows, 'y': np.array(y, np.int32)[rows] if label_key else None}
+    known = {'rows': rows}
+    if label_key:
+      known['y'] = np.array(y, np.int32)[rows]
     _keep(kept, stamp, known)
   return known['rows'], known.get('y')
 
 
 class Records:
-  """Encoded images in the records of a split, in the order in which they are stored."""
+  """The encoded images of a split, in the order of `rows`."""
 
   def __init__(self, folder: pathlib.Path, split: str, rows: np.ndarray):
     self.folder, self._split, self._rows = folder, split, rows
-    self._key = keys(folder)[0]
+    self._key = feature_keys(folder)[0]
 
-  def __getstate__(self):  # a process opens the files for itself
+  def __getstate__(self):  # every process opens the files itself
     return {k: v for k, v in self.__dict__.items() if k != '_source'}
 
   @functools.cached_property
@@ -132,7 +136,7 @@ class Records:
 
 
 def _stamp(folder, split):
-  """What the set says of itself and the names and sizes of the split's files, as a hash."""
+  """Return a hash of the set's description and of the names and sizes of the split's files."""
   digest = hashlib.sha256()
   for name in ('dataset_info.json', 'features.json'):
     digest.update((folder / name).read_bytes())
@@ -141,17 +145,18 @@ def _stamp(folder, split):
   return digest.hexdigest()
 
 
-def _decode(folder, split) -> Split:
-  """Images and labels in the order of the examples' ids where there are any."""
+def _decode(folder, split) -> dict[str, np.ndarray]:
+  """Return images x and labels y, if there are any, in the order of the examples' ids."""
   import PIL.Image
 
-  image_key, label_key, has_id = keys(folder)
-  x, y, ids = [], [], []
+  image_key, label_key, has_id = feature_keys(folder)
+  x: list[np.ndarray] = []
+  y, ids = [], []
   for example in _examples(folder, split, 'decoding'):
     try:
       image = np.asarray(PIL.Image.open(io.BytesIO(example[image_key])))
-    except Exception as error:  # decoders raise whatever they stumble over
-      why = str(error).partition(' <')[0]  # the address of a buffer
+    except Exception as error:  # decoders raise errors of many kinds
+      why = str(error).partition(' <')[0]  # without the address of a buffer
       raise DataError(
         f'{folder}, split {split}, example {len(x)} cannot be read as an image ({why}): prepare '
         "the set again, or set data.unreadable='skip'"
@@ -160,24 +165,26 @@ def _decode(folder, split) -> Split:
     y.append(example[label_key] if label_key else -1)
     ids.append(example['id'] if has_id else b'')
   order = _order(ids)
-  labels = np.array(y, np.int32)[order] if label_key else None
-  return Split(np.stack([x[i] for i in order]), labels)
+  decoded = {'x': np.stack([x[i] for i in order])}
+  if label_key:
+    decoded['y'] = np.array(y, np.int32)[order]
+  return decoded
 
 
 def _order(ids: list[bytes]) -> np.ndarray:
-  """TFDS stores examples in a shuffled order; CIFAR's last 5,000 are meant in the official one."""
+  """Return the official order, by id: TFDS shuffles, and CIFAR validates on its last 5,000."""
   return np.array(sorted(range(len(ids)), key=ids.__getitem__), np.int64)
 
 
-def _examples(folder, split, doing: str):
-  """Every example as it is stored, its image encoded."""
+def _examples(folder, split, title: str):
+  """Yield every example in the stored order, with its image encoded."""
   from tqdm import tqdm
 
   count = 0
   try:
     source = _data_source(folder, split)
     starts = range(0, len(source), _CHUNK)
-    title = f'{folder.parent.name}: {doing} {split}'
+    title = f'{folder.parent.name}: {title} {split}'
     for start in tqdm(starts, title, leave=False, disable=None):  # on a terminal only
       for example in source.__getitems__(range(start, min(start + _CHUNK, len(source)))):
         yield example
@@ -186,39 +193,40 @@ def _examples(folder, split, doing: str):
     raise DataError(f'{folder}, split {split}, example {count}: {error}') from error
   if count != _stated(folder, split):
     raise DataError(
-      f'{folder}, split {split}: {count} examples, {_stated(folder, split)} are stated'
+      f'{folder}, split {split} holds {count} examples, but dataset_info.json states '
+      f'{_stated(folder, split)}: prepare the set again'
     )
 
 
 def _stated(folder, split) -> int:
-  """How many examples a split has, by what the set says of itself."""
-  lengths = next(s['shardLengths'] for s in info(folder)['splits'] if s['name'] == split)
+  """Return the stated number of a split's examples."""
+  lengths = next(s['shardLengths'] for s in dataset_info(folder)['splits'] if s['name'] == split)
   return sum(map(int, lengths))
 
 
 def _data_source(folder, split):
-  import tensorflow_datasets as tfds  # slow to import: only where something is decoded
+  import tensorflow_datasets as tfds  # slow to import
 
-  decoders = {keys(folder)[0]: tfds.decode.SkipDecoding()}
+  decoders = {feature_keys(folder)[0]: tfds.decode.SkipDecoding()}
   return tfds.builder_from_directory(folder).as_data_source(split, decoders=decoders)
 
 
-def _kept(path, stamp) -> dict | None:
-  """The arrays that were kept; None where there are none, damaged ones, or those of other files."""
+def _kept(path, stamp) -> dict[str, np.ndarray] | None:
+  """Return the arrays kept in a file; None if it is missing, damaged, or of other records."""
   try:
-    if str(npz.array(path, 'stamp')) == stamp:
-      return {name: npz.array(path, name) for name in npz.members(path) - {'stamp'}}
+    if str(npz.read_array(path, 'stamp')) == stamp:
+      return {name: npz.read_array(path, name) for name in npz.array_names(path) - {'stamp'}}
   except DataError:
     pass
   return None
 
 
-def _keep(path, stamp, arrays: dict):
-  """Keeps the arrays where that is possible; a reader sees the whole file or none."""
+def _keep(path, stamp, arrays: dict[str, np.ndarray]) -> None:
+  """Write the arrays if possible; a reader sees the whole file or none."""
   temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
   try:
     with open(temporary, 'wb') as file:
-      np.savez(file, stamp=stamp, **{name: a for name, a in arrays.items() if a is not None})
+      np.savez(file, allow_pickle=False, stamp=np.array(stamp), **arrays)
     os.replace(temporary, path)
   except OSError:
     with contextlib.suppress(OSError):

@@ -1,65 +1,61 @@
 """Tables in text files: a header, rows of numbers, one column of which is the target."""
 
 import csv
+import functools
 
 import numpy as np
 
-from ensdistill import names
+from ensdistill import families, names
 from ensdistill.data import cuts
-from ensdistill.data.dataset import DataError, Source, Split
+from ensdistill.data.dataset import Examples, Source
+from ensdistill.data.errors import DataError
 from ensdistill.data.sources import npz
 
 _MISSING = ('', '?', 'na', 'n/a', 'nan', 'null', 'none')
 _TEST_SHARE = 0.1
-FAMILIES = ('', 'categorical', 'gaussian')
+_SPLITS = 20
 
 
-def source(request, path: str, *, target: str = '', family: str = '') -> Source:
-  """A file's table; a tenth is for testing, of every class if there are classes, by `split`.
+def csv_table(request, path: str, *, target: str = '', family: str = '') -> Source:
+  """Return a file's table; each `split` takes another tenth for testing, of every class.
 
   Args:
     request: which split is wanted.
-    path: the file, as it is or in the data folder; its columns are parted by , or ; or tabs.
-    target: the name of the column that is predicted; every other column is an input, of numbers.
-      What serves as inputs alone needs none.
+    path: the file, as given or in the data folder; columns are separated by , or ; or tabs.
+    target: the name of the column to predict; all other columns are inputs and hold numbers. A
+      table that is used as inputs only needs no target.
     family: 'categorical' or 'gaussian' (regression); '': words and whole numbers are classes.
   """
-  names.lookup('data.family', family, dict.fromkeys(FAMILIES))
-  path = npz.locate(path, request.dir)
-  columns, rows = _read(path)
+  names.lookup('data.family', family, dict.fromkeys(('', *families.FAMILIES)))
+  path = npz.find_file(path, request.dir)
+  columns, rows = _header_and_rows(path)
   if not target and request.shape:
-    x = [_numbers(path, rows, place, name) for place, name in enumerate(columns)]
-    return Source(request.name, {'test': lambda: Split(np.stack(x, 1), None)}, tuple(columns))
+    x = np.stack([_numbers(path, rows, place, name) for place, name in enumerate(columns)], 1)
+    parts = {'test': functools.partial(Examples, x, None)}
+    return Source(request.name, parts, path, tuple(columns))
   if not target:
     raise ValueError(f'{path}: set data.target to one of its columns: {", ".join(columns)}')
   names.lookup('data.target', target, dict.fromkeys(columns))
-  place = columns.index(target)
   inputs = [name for name in columns if name != target]
   if not inputs:
-    raise DataError(f'{path} has no column besides {target!r}')
+    raise DataError(f'{path} has no column besides {target!r}: add columns of inputs')
   x = np.stack([_numbers(path, rows, columns.index(name), name) for name in inputs], 1)
-  words = [fields[place] for _, fields in rows]
-  if family == 'gaussian' or not family and _is_regression(path, words, target):
-    classes, y = None, _numbers(path, rows, place, target)
-  else:
-    classes, y = _classes(path, rows, place, target)
+  classes, y = _target(path, rows, columns.index(target), target, family)
   kept, held = cuts.held_out(y, _TEST_SHARE, request.split)
   if not len(held):
     raise DataError(
-      f'{path}: no class has {round(1 / _TEST_SHARE)} rows of {len(y)}, none is left for testing'
+      f'{path}: no class has {round(1 / _TEST_SHARE)} of the {len(y)} rows, so none can be held '
+      'out for testing: add rows'
     )
-  parts = {'train': kept, 'test': held}
-  return Source(
-    request.name,
-    {part: (lambda chosen=chosen: Split(x[chosen], y[chosen])) for part, chosen in parts.items()},
-    columns=tuple(inputs),
-    classes=classes,
-    splits=20,
-  )
+  parts = {
+    'train': functools.partial(Examples, x[kept], y[kept]),
+    'test': functools.partial(Examples, x[held], y[held]),
+  }
+  return Source(request.name, parts, path, tuple(inputs), classes, splits=_SPLITS)
 
 
-def _read(path: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
-  """The header, and every row with its line in the file."""
+def _header_and_rows(path: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+  """Return the names of the columns, and every row with its line number."""
   try:
     with open(path, newline='', encoding='utf-8-sig') as file:
       first = file.readline()
@@ -69,21 +65,32 @@ def _read(path: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
   except (OSError, ValueError, csv.Error) as error:
     raise DataError(f'{path} cannot be read as a table: {error}') from error
   if len(rows) < 2:
-    raise DataError(f'{path} holds a header and {max(len(rows) - 1, 0)} rows')
+    raise DataError(f'{path} holds a header and {max(len(rows) - 1, 0)} rows: add rows')
   (_, columns), *rows = rows
   if all(_is_number(name) for name in columns):
-    raise DataError(f'{path}: the first line ({first.strip()[:40]}) has to name the columns')
+    raise DataError(f'{path}: the first line ({first.strip()[:40]}) must name the columns')
   if len(set(columns)) < len(columns):
     twice = next(name for name in columns if columns.count(name) > 1)
-    raise DataError(f'{path} has two columns named {twice!r}')
+    raise DataError(f'{path} has two columns named {twice!r}: rename one')
   for line, fields in rows:
     if len(fields) != len(columns):
       raise DataError(f'{path}, line {line}: {len(fields)} values for {len(columns)} columns')
   return columns, rows
 
 
+def _target(path, rows, place: int, name: str, family: str):
+  """Return the names of the classes, or None for regression, and the targets."""
+  if family:
+    has_classes = families.FAMILIES[family].has_classes
+  else:
+    has_classes = not _is_regression(path, [fields[place] for _, fields in rows], name)
+  if has_classes:
+    return _classes(path, rows, place, name)
+  return None, _numbers(path, rows, place, name)
+
+
 def _numbers(path, rows, place: int, name: str) -> np.ndarray:
-  """A column as float64, or the error that names the line of what is no number."""
+  """Return a column as float64; an error names the line of the first value that is no number."""
   try:
     numbers = np.array([fields[place] for _, fields in rows], np.float64)
     if np.isfinite(numbers).all():
@@ -95,14 +102,14 @@ def _numbers(path, rows, place: int, name: str) -> np.ndarray:
     for line, fields in rows
     if not _is_number(fields[place]) or not np.isfinite(float(fields[place]))
   )
-  raise DataError(f'{_place(path, line, name)} {_wrong(value)}')
+  raise _wrong_value(path, line, name, value)
 
 
 def _classes(path, rows, place: int, name: str) -> tuple[tuple[str, ...], np.ndarray]:
-  """The names of the classes, numbers in their order, and the labels."""
+  """Return the names of the classes, sorted as numbers or as words, and the labels."""
   for line, fields in rows:
     if fields[place].lower() in _MISSING:
-      raise DataError(f'{_place(path, line, name)} {_wrong(fields[place])}')
+      raise _wrong_value(path, line, name, fields[place])
   words = [fields[place] for _, fields in rows]
   found = set(words)
   classes = sorted(found, key=float) if all(map(_is_number, found)) else sorted(found)
@@ -111,7 +118,10 @@ def _classes(path, rows, place: int, name: str) -> tuple[tuple[str, ...], np.nda
 
 
 def _is_regression(path, words: list[str], name: str) -> bool:
-  """Words and whole numbers are classes, unless there are about as many of them as rows."""
+  """Return whether a column holds numbers to predict, not classes.
+
+  Whole numbers are classes; if more than half of the rows have different ones, the user must say.
+  """
   present = [word for word in words if word.lower() not in _MISSING]
   if not all(map(_is_number, present)):
     return False
@@ -120,7 +130,8 @@ def _is_regression(path, words: list[str], name: str) -> bool:
   if 2 * len(set(present)) > len(present):
     raise ValueError(
       f'{path}: column {name!r} holds {len(set(present))} different whole numbers in '
-      f"{len(present)} rows: set data.family='gaussian' to predict the number, or 'categorical'"
+      f"{len(present)} rows: set data.family='gaussian' to predict the number, or 'categorical' to "
+      'predict classes'
     )
   return False
 
@@ -133,11 +144,8 @@ def _is_number(word: str) -> bool:
     return False
 
 
-def _place(path, line: int, name: str) -> str:
-  return f'{path}, line {line}, column {name!r}:'
-
-
-def _wrong(value: str) -> str:
+def _wrong_value(path, line: int, column: str, value: str) -> DataError:
+  why = f'{value!r} is not a finite number: store numbers, or remove the column'
   if value.lower() in _MISSING:
-    return f'the value is missing ({value!r}): fill it in or remove the line'
-  return f'{value!r} is no finite number: give numbers, or remove the column'
+    why = f'the value is missing ({value!r}): fill it in or remove the line'
+  return DataError(f'{path}, line {line}, column {column!r}: {why}')

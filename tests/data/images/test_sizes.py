@@ -1,4 +1,4 @@
-"""Images brought to another shape, against loops and Pillow."""
+"""Images converted to another shape: compared with loops and Pillow."""
 
 import numpy as np
 import PIL.Image
@@ -8,7 +8,7 @@ from ensdistill.data.images import sizes
 
 
 def slow_resize(image, height, width):
-  """Each new pixel by its definition, one axis after the other."""
+  """Compute each new pixel by its definition, one axis after the other."""
 
   def along_rows(image, new):
     old = image.shape[0]
@@ -65,7 +65,7 @@ def test_channels():
   np.testing.assert_array_equal(sizes.convert(with_alpha, 3), colour)
   np.testing.assert_array_equal(sizes.convert(with_alpha, 1), grey)
   assert sizes.convert(colour, 3) is colour
-  with pytest.raises(ValueError, match='3 channels cannot be brought to 2'):
+  with pytest.raises(ValueError, match='3 channels cannot be converted to 2 channels'):
     sizes.convert(colour, 2)
 
 

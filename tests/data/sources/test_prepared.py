@@ -1,4 +1,4 @@
-"""Sets prepared by TFDS, read without TensorFlow: the folder is written here byte by byte."""
+"""Sets prepared by TFDS, read without TensorFlow; the tests write the folders themselves."""
 
 import dataclasses
 import io
@@ -29,7 +29,7 @@ def png(image):
 
 
 def write(folder, splits, *, name='tiny', version='1.0.0', ids=None, shape=(5, 4, 3), classes=2):
-  """A TFDS folder of {split: (images, labels or None)} with two shards a split."""
+  """Write a TFDS folder of {split: (images, labels or None)} with two shards per split."""
   from array_record.python.array_record_module import ArrayRecordWriter
   from tensorflow_datasets.proto import tf_example_pb2
 
@@ -134,7 +134,9 @@ def test_test_images_without_labels(tmp_path, splits, settings):
   loaded = data.load('held', dir=str(tmp_path), **settings)
   np.testing.assert_array_equal(loaded.test.y, validation[1])
   assert len(loaded.train.x) == 18 and len(loaded.valid.x) == 2  # of the training images
-  assert loaded.unused.endswith('its test split has no labels: the validation split is for testing')
+  assert loaded.unused.endswith(
+    'the test split has no labels; the validation split is used for testing'
+  )
   write(tmp_path, splits | unpublished)
   with pytest.raises(data.DataError, match='tiny/1.0.0 has no labels for its test split'):
     data.load('tiny', dir=str(tmp_path), **settings)
@@ -155,7 +157,12 @@ def test_the_order_of_ids_is_restored(tmp_path, splits):
 def test_decodes_once_and_again_when_anything_changed(tmp_path, splits, monkeypatch):
   folder = write(tmp_path, splits)
   calls, decode = [], records._decode
-  monkeypatch.setattr(records, '_decode', lambda *a: calls.append(a[1]) or decode(*a))
+
+  def recorded(folder, split):
+    calls.append(split)
+    return decode(folder, split)
+
+  monkeypatch.setattr(records, '_decode', recorded)
   first = data.load('tiny', dir=str(tmp_path))
   assert sorted(calls) == ['test', 'train']
   assert data.load('tiny', dir=str(tmp_path)).fingerprint == first.fingerprint
@@ -201,13 +208,18 @@ def test_the_newest_version_and_named_configs(tmp_path, splits):
   write(tmp_path, old, version='2.0.0')
   write(tmp_path, splits, version='10.0.0')
   write(tmp_path, splits, name='forms/noise_1')
-  inputs = lambda name: data.load_inputs(name, dir=str(tmp_path), shape=(5, 4, 3))
+
+  def inputs(name):
+    return data.load_inputs(name, dir=str(tmp_path), shape=(5, 4, 3))
+
   np.testing.assert_array_equal(inputs('tfds:tiny'), splits['test'][0])
   np.testing.assert_array_equal(inputs('tfds:tiny:2.0.0'), old['test'][0])
   np.testing.assert_array_equal(inputs('tfds:forms/noise_1'), splits['test'][0])
   np.testing.assert_array_equal(inputs('tfds:forms:1.0.0'), splits['test'][0])  # the only one
   write(tmp_path, old, name='forms/noise_2')
-  with pytest.raises(data.MissingData, match='several forms, name one: forms/noise_1, forms/noi'):
+  with pytest.raises(
+    data.MissingData, match='several configs, choose one: forms/noise_1, forms/noi'
+  ):
     inputs('tfds:forms')
 
 
@@ -219,7 +231,7 @@ def test_a_form_of_lsun_stops_no_evaluation(tmp_path, splits):
     found = sets.inputs(dataset, 'default', not_run := {}, dir=str(tmp_path))
     if form == 'classroom':  # the only one
       assert found['ood/lsun'].shape == (10, *dataset.shape)
-  assert 'name one: lsun/classroom, lsun/tower' in not_run['ood/lsun'] and 'ood/lsun' not in found
+  assert 'choose one: lsun/classroom, lsun/tower' in not_run['ood/lsun'] and 'ood/lsun' not in found
 
 
 def test_what_one_shape_and_many_are_seen_through(tmp_path, splits):
@@ -241,7 +253,7 @@ def test_what_one_shape_and_many_are_seen_through(tmp_path, splits):
   write(tmp_path, grey, name='grey', shape=(5, 4, 1))
   assert data.load('grey', dir=str(tmp_path), size=4).shape == (4, 4, 1)
   write(tmp_path, splits, name='wrong', shape=(4, 4, 3))
-  with pytest.raises(data.DataError, match='an image of 4 x 5 pixels, others have 4 x 4'):
+  with pytest.raises(data.DataError, match='the image has 4 x 5 pixels, others have 4 x 4'):
     data.load('wrong', dir=str(tmp_path), central=0.9)
 
 
@@ -278,7 +290,7 @@ def test_images_of_many_sizes_and_without_labels_serve_as_inputs(tmp_path):
   assert inputs.shape == (6, 2, 2, 1)
   # In grey.
   assert inputs[0].tolist() == [[[96], [96]], [[96], [96]]]
-  with pytest.raises(data.DataError, match='its images differ in size'):
+  with pytest.raises(data.DataError, match='tiny/1.0.0 holds images of different sizes'):
     data.load('tiny', dir=str(tmp_path))
   write(tmp_path, {'train': drawn(9)[:1] + (None,), 'test': drawn(9)[:1] + (None,)}, name='bare')
   assert len(data.load_inputs('bare', dir=str(tmp_path), shape=(5, 4, 3))) == 9

@@ -1,4 +1,4 @@
-"""Tables in text files: targets, splits, and what is missing."""
+"""Tables in text files: targets, splits, and missing values."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from ensdistill import data
 
 @pytest.fixture
 def write(tmp_path):
-  """Writes 40 rows of two inputs and these targets, lines changed by number (the header is 1)."""
+  """Write 40 rows of two inputs and these targets; `changed` replaces lines (header: 1)."""
 
   def write(targets, *, header='a,b,t', changed=None, separator=','):
     random = np.random.RandomState(0)
@@ -57,7 +57,7 @@ def test_numbers_are_regression(write):
     ).fingerprint == (loaded.fingerprint)
 
 
-def test_whole_numbers_may_be_asked_for_as_regression(write):
+def test_a_setting_makes_whole_numbers_regression_targets(write):
   path = write(range(40))
   with pytest.raises(ValueError, match="'t' holds 40 different whole numbers in 40 rows: set "):
     data.load(path, target='t')
@@ -76,14 +76,14 @@ def test_whole_numbers_may_be_asked_for_as_regression(write):
     ({7: '1.0, NA,2.5'}, r"line 7, column 'b': the value is missing \('NA'\)"),
     ({9: 'nan,1.0,2.5'}, "line 9, column 'a': the value is missing"),
     ({3: '1.0,2.0,?'}, "line 3, column 't': the value is missing"),
-    ({41: 'red,2.0,2.5'}, "line 41, column 'a': 'red' is no finite number"),
-    ({4: 'inf,2.0,2.5'}, "line 4, column 'a': 'inf' is no finite number"),
+    ({41: 'red,2.0,2.5'}, "line 41, column 'a': 'red' is not a finite number"),
+    ({4: 'inf,2.0,2.5'}, "line 4, column 'a': 'inf' is not a finite number"),
     ({5: '1.0,2.0'}, 'line 5: 2 values for 3 columns'),
     ({1: 'a,a,t'}, "two columns named 'a'"),
-    ({1: '1,2,3'}, r'the first line \(1,2,3\) has to name the columns'),
+    ({1: '1,2,3'}, r'the first line \(1,2,3\) must name the columns'),
   ],
 )
-def test_what_is_wrong_is_named(write, changed, message):
+def test_errors_name_line_and_column(write, changed, message):
   path = write(np.linspace(0.5, 1, 40), changed=changed)
   with pytest.raises(data.DataError, match=message) as caught:
     data.load(path, target='t')
@@ -98,9 +98,9 @@ def test_wrong_usage(write, tmp_path):
     data.load(path, target='tt')
   with pytest.raises(ValueError, match="unknown data.family 'classes'"):
     data.load(path, target='t', family='classes')
-  with pytest.raises(data.DataError, match="column 't': 'x' is no finite number"):
+  with pytest.raises(data.DataError, match="column 't': 'x' is not a finite number"):
     data.load(path, target='t', family='gaussian')
-  with pytest.raises(data.MissingData, match='no such file'):
+  with pytest.raises(data.MissingData, match='file nothing.csv does not exist'):
     data.load('csv:nothing.csv')
   (tmp_path / 'empty.csv').write_text('a,b\n')
   with pytest.raises(data.DataError, match='holds a header and 0 rows'):
