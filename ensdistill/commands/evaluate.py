@@ -4,23 +4,15 @@ Prints a table and, with --out, writes the metrics in the form and by the names 
 Exit codes: 2 for wrong usage, 1 for missing or damaged data; both with one line that says why.
 """
 
-import argparse
 import dataclasses
 import json
 import pathlib
 import time
 
-from ensdistill.main import fail
+from ensdistill.commands.usage import Parser, fail
 
 # The settings of data that another set is read with as well: what a target or an image is.
 _READING = ('target', 'family', 'size', 'central')
-
-
-class Parser(argparse.ArgumentParser):
-  """Its errors are one line, as everywhere."""
-
-  def error(self, message):
-    fail(2, f'{message} (--help lists the flags)')
 
 
 def _parse(argv):

@@ -3,17 +3,17 @@
 Writes FILE (--out, an HTML page) and, beside it, the table as .md and .tex; prints the table.
 """
 
-import argparse
 import pathlib
 import sys
 
+from ensdistill.commands.usage import Parser
 from ensdistill.report import html, latex, tables
 from ensdistill.report import runs as runs_lib
 from ensdistill.storage import safe
 
 
 def main(argv=None) -> int:
-  parser = argparse.ArgumentParser(prog='python -m ensdistill.report', description=__doc__)
+  parser = Parser(prog='python -m ensdistill.report', description=__doc__)
   parser.add_argument('folders', nargs='+', metavar='RUN_DIR', help='folder of a finished run')
   parser.add_argument(
     '--out',

@@ -102,9 +102,12 @@ def draw(folder: pathlib.Path, dataset, compared, probes, writer) -> dict[str, s
 def command() -> str | None:
   """The command line that this run was started with; None where it was not the package's own."""
   program, *arguments = sys.argv
-  if pathlib.Path(program).parts[-2:] != ('ensdistill', 'main.py'):
-    return None
-  return shlex.join(['python', '-m', 'ensdistill.main', *arguments])
+  parts = pathlib.Path(program).parts[-2:]
+  if parts == ('ensdistill', 'main.py'):
+    return shlex.join(['python', '-m', 'ensdistill.main', *arguments])
+  if parts == ('ensdistill', '__main__.py') or parts[-1:] == ('ensdistill',):
+    return shlex.join(['ensdistill', *arguments])
+  return None
 
 
 def load(folder: pathlib.Path, decisive: dict | None = None) -> dict | None:

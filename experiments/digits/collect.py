@@ -1,17 +1,17 @@
-"""The table of the digits runs, from their results.json into the README files and configs.
+"""Write the table of the digits runs, from their results.json.
 
-  python experiments/digits/collect.py [--runs=runs/digits]
+  python -m experiments.digits.collect [--runs=runs/digits]
 
-Replaces what stands between the marks in this folder's README.md and in the project's, and the
-measured lines at the end of each config file's docstring.
+Replaces the text between the marks in this folder's README.md and in the project's, and the digits'
+entries of configs/measured.json and configs/README.md.
 """
 
 import argparse
 import json
 import pathlib
-import re
 
-from run import METHODS
+from ensdistill.commands import listing
+from experiments.digits.run import METHODS
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BEGIN, END = '<!-- digits: measured -->\n', '<!-- digits: end -->\n'
@@ -75,19 +75,22 @@ def between_marks(path: pathlib.Path, text: str) -> None:
   path.write_text(before + BEGIN + '\n' + text + '\n' + END + rest.split(END)[1])
 
 
-def note_in_config(method, rows, seconds: float) -> None:
-  """Time and measured numbers as the last paragraph of the config file's docstring."""
-  path = ROOT / 'configs' / f'{method}_digits.py'
-  title, row = shown(method, rows)[-1]
-  which = 'the averaged network' if title.endswith('averaged') else 'the student'
-  note = (
-    f'Three students together on two busy CPU cores: {seconds:.0f} s. Measured (three seeds, '
-    f'{which}):\nACC {cell(row, "acc", 100)} %, NLL {cell(row, "nll", 1, 4)}; one member '
-    f'{cell(rows["member"], "nll", 1, 4)}.\n'
-  )
-  text = re.sub(r'\n\nThree students together[^"]*\n(?=""")', '\n', path.read_text(), count=1)
-  opening, docstring, code = text.split('"""', 2)
-  path.write_text(f'{opening}"""{docstring.rstrip()}\n\n{note}"""{code}')
+def write_measured(runs: dict, seconds: dict) -> None:
+  """Write numbers and times into configs/measured.json, and configs/README.md from it."""
+  path = ROOT / 'configs' / 'measured.json'
+  measured = json.loads(path.read_text())
+  for method, rows in runs.items():
+    title, row = shown(method, rows)[-1]
+    which = ', the averaged network' if title.endswith('averaged') else ''
+    measured[f'{method}_digits'] |= {
+      'measured': (
+        f'ACC {cell(row, "acc", 100)} %, NLL {cell(row, "nll", 1, 4)}; one member '
+        f'{cell(rows["member"], "nll", 1, 4)} (three seeds{which})'
+      ),
+      'time': f'{seconds[method]:.0f} s, three students together',
+    }
+  path.write_text(json.dumps(measured, indent=2, ensure_ascii=False) + '\n')
+  (ROOT / 'configs' / 'README.md').write_text(listing.markdown(measured))
 
 
 def main():
@@ -104,8 +107,7 @@ def main():
   text = table(runs)
   for path in (ROOT / 'README.md', pathlib.Path(__file__).with_name('README.md')):
     between_marks(path, text)
-  for method, rows in runs.items():
-    note_in_config(method, rows, seconds[method])
+  write_measured(runs, seconds)
   print(text)
 
 
