@@ -54,14 +54,14 @@ def load(source: str) -> ConfigDict:
     return _from_file(path, variant)
   if path.suffix != '.py' and len(path.parts) == 1:
     return recipes.named(name, *variant)
-  if recipes.split(path.stem):
+  if recipes.method_and_data(path.stem):
     raise ValueError(
       f'no config file {name}: the recipe {":".join([path.stem, *variant])!r} works from any '
       'folder. `ensdistill list` shows all of them.'
     )
   near = meant(name, [str(file) for file in path.parent.glob('*.py')])
   if near == '.':
-    near = meant(path.stem, recipes.names())
+    near = meant(path.stem, recipes.all_names())
   raise ValueError(f'no config file {name}{near} `ensdistill list` shows the recipes.')
 
 

@@ -1,4 +1,4 @@
-"""The settings of a configuration: their defaults, one line of help for each, how layers change them.
+"""The settings of a configuration: their defaults, a line of help for each, and layers of them.
 
 Settings that only some parts have (a network's width, an objective's temperature) are collected
 from the parts' own signatures. An unset one is left to the part's default, and one that the chosen
@@ -117,7 +117,7 @@ HELP = {
   'scores': 'number of validations in a stage',
   'profile': 'number of steps of each stage to trace for Perfetto or TensorBoard',
   'cache': "folder of XLA's compilation cache; '' switches it off",
-  'data.name': 'data set: digits, cifar10, folder:DIR, csv:FILE, npz:FILE, tfds:NAME, ...',
+  'data.name': 'data set: digits, cifar10, folder:DIR, csv:FILE, npz:FILE or tfds:NAME',
   'data.dir': 'folder of prepared data sets and npz files',
   'data.valid': 'number of training examples kept for validation',
   'data.limit': 'largest number of examples of each part; 0: all',
@@ -157,9 +157,9 @@ HELP = {
   'epochs': 'length in epochs; 0: given in steps',
   'batch_size': 'examples in a batch, over all devices',
   'keep': 'best or last: the checkpoint to keep',
-  'select': 'validation score that chooses the best checkpoint: nll, acc, ...',
+  'select': 'validation score that chooses the best checkpoint, such as nll',
   'strategy': 'auto, vmap, unroll or loop: how networks train together',
-  'variance': 'input, scalar or none: how a regressor states its variance',
+  'variance': 'input or scalar: the variance of a regressor depends on the input or not',
   'teacher.dir': 'folder of the stored teachers; default: beside the folder of the run',
   'teacher.members': 'number of ensemble members',
   'teacher.order': 'own or shared: the order of examples of the members',
@@ -187,7 +187,7 @@ HELP = {
   'optimizer.factor_rate': "learning rate of a batch_ensemble's factors, times the rate",
   'optimizer.factor_decay': 'none, zero or one: the value to which the factors decay',
   'optimizer.factor_scale': "one or members: factor on the factors' gradient",
-  'objective.name': 'none, mean, members, dirichlet, proxy_dirichlet, normal_wishart, ...',
+  'objective.name': 'what the student matches, such as mean, members or dirichlet',
   'objective.label_weight': 'weight of the loss on labels, in [0, 1]',
   'objective.labels_on': 'clean or perturbed: the inputs of the loss on labels',
   'objective.temperature': 'temperature that softens teacher and student',
@@ -243,13 +243,14 @@ def apply(config, layer: Mapping[str, typing.Any]) -> None:
 
   Where the layer names another part, the settings that this part lacks are unset.
   """
-  for name, value in layer.items():
-    if isinstance(value, dict):
-      _section(config, name).update(value)
-    else:
-      section, _, field = name.rpartition('.')
-      _section(config, section)[field] = value
-  forget_replaced(config, identity.flatten(dict(layer)))
+  values = identity.flatten(dict(layer))
+  for name, value in values.items():
+    section, _, field = name.rpartition('.')
+    fields = _section(config, section)
+    if field not in fields:
+      raise KeyError(f'unknown setting {name!r}')
+    fields[field] = value
+  forget_replaced(config, values)
 
 
 def _section(config, name: str):

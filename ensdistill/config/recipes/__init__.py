@@ -1,7 +1,7 @@
 """The recipes: a complete configuration for every method on every data set.
 
 `make` lays settings over the package's defaults: the data set's, the method's, those of the pair,
-and the variant's. A layer that names another network or optimiser drops the settings of the old one.
+and the variant's. A layer that names another network or optimiser drops the old one's settings.
 """
 
 import difflib
@@ -60,13 +60,13 @@ def config(method: str, data: str) -> Callable[..., ConfigDict]:
 
 def named(recipe: str, variant: str = '') -> ConfigDict:
   """Return the configuration of a recipe such as 'hydra_cifar100'."""
-  found = split(recipe)
+  found = method_and_data(recipe)
   if not found:
-    raise ValueError(unknown('recipe', recipe, names()))
+    raise ValueError(unknown('recipe', recipe, all_names()))
   return make(*found, variant)
 
 
-def split(recipe: str) -> tuple[str, str] | None:
+def method_and_data(recipe: str) -> tuple[str, str] | None:
   """Return method and data set of a recipe's name, or None if there is no such recipe."""
   for data in DATA:
     method = recipe.removesuffix(f'_{data}')
@@ -75,11 +75,9 @@ def split(recipe: str) -> tuple[str, str] | None:
   return None
 
 
-def names() -> list[str]:
+def all_names() -> list[str]:
   """Return the names of all recipes whose method is for the data set's task."""
-  return [
-    f'{method}_{data}' for data in DATA for method in METHODS if fits(method, data)
-  ]  # fmt: skip
+  return [f'{method}_{data}' for data in DATA for method in METHODS if fits(method, data)]
 
 
 def fits(method: str, data: str) -> bool:
