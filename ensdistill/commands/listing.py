@@ -46,7 +46,7 @@ def table() -> str:
     '',
     'ensdistill train RECIPE     trains it',
     'ensdistill config RECIPE    shows its settings',
-    'ensdistill list --papers    shows the papers, and the recipes with a variant :paper',
+    'ensdistill list --papers    shows the papers, and the recipes with :paper',
   ]
   return '\n'.join(lines)
 
