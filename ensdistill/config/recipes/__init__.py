@@ -17,7 +17,7 @@ from ensdistill.config.recipes.papers import PAPERS
 VARIANTS = {
   '': 'the full recipe',
   'small': 'ends within minutes on two CPU cores',
-  'paper': "a paper's own network and ensemble, where a recipe has one",
+  'paper': "a paper's own network and ensemble (`list --papers`)",
 }
 PAPER_VARIANTS = {
   recipe: settings for paper in PAPERS.values() for recipe, settings in paper.variants.items()
