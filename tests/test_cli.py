@@ -92,3 +92,9 @@ def test_python_m_ensdistill_is_the_same(tmp_path):
 def test_results_keep_the_command(program, command, monkeypatch):
   monkeypatch.setattr(sys, 'argv', [program, 'train', 'kd_digits'])
   assert results.command() == command
+
+
+def test_nothing_changes_the_search_path_of_modules():
+  for folder in ('ensdistill', 'configs', 'experiments', 'benchmarks'):
+    for path in (ROOT / folder).rglob('*.py'):
+      assert 'sys.path' not in path.read_text(), path
