@@ -22,9 +22,8 @@ import PIL.Image
 import psutil  # installed with Grain
 
 from benchmarks import timing
-from configs import common
 from ensdistill import data
-from ensdistill.config import build
+from ensdistill.config import build, recipes
 from ensdistill.training import step as train
 
 DIFFERENT = 500  # distinct files; all others are links to them
@@ -138,7 +137,7 @@ def main():
       f'batches after {found["first batches"]:.1f} s'
     )
     print(f'memory over the epoch, GB: {" ".join(map(str, held))}', flush=True)
-    config = common.make('single', 'imagenet', 'small' if options.small else '')
+    config = recipes.make('single', 'imagenet', 'small' if options.small else '')
     wanted = need(dataset, config, options.batch, 5)
     print(
       f'a step of one {config.network.name}-{config.network.depth}, batch {options.batch}: needs '

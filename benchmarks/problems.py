@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import timing
-from configs import common
 from ensdistill import data, members, mesh, nets, runtime
-from ensdistill.config import build, settings
+from ensdistill.config import build, recipes, settings
 from ensdistill.logs import writers
 from ensdistill.method import Method
 from ensdistill.perturb import Space
@@ -56,7 +55,7 @@ class Problem(NamedTuple):
 def problem(row: Row, strategy: str = 'auto') -> Problem:
   """Return CIFAR-10's recipe for the row's method and network, with one rate, on noise."""
   alone = row.method == 'teacher'
-  config = common.make('single' if alone else row.method, 'cifar10')
+  config = recipes.make('single' if alone else row.method, 'cifar10')
   unset = dict.fromkeys(settings.optional(nets.NETWORKS))
   config.network.update(unset | NETWORKS[row.network] | {'dtype': row.dtype})
   if row.network == 'mlp':

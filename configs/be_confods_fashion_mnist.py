@@ -1,14 +1,8 @@
 """Diversity Matters with ConfODS (Nam et al., 2021) on Fashion-MNIST: ODS, scaled by confidence.
 
 python -m ensdistill.main --config=configs/be_confods_fashion_mnist.py
-python -m ensdistill.main --config=configs/be_confods_fashion_mnist.py:small
-
-One GPU or TPU: the full recipe has not been run yet. Two CPU cores: `:small`, within minutes.
-Expected numbers: none of a paper with this setting is at hand.
 """
 
-from configs import common
+from ensdistill.config import recipes
 
-
-def get_config(variant=''):
-  return common.make('be_confods', 'fashion_mnist', variant)
+get_config = recipes.config('be_confods', 'fashion_mnist')

@@ -1,17 +1,8 @@
 """BatchEnsemble distillation on CIFAR-10.
 
-Member m learns from teacher m; the baseline of Diversity Matters.
-
 python -m ensdistill.main --config=configs/be_kd_cifar10.py
-python -m ensdistill.main --config=configs/be_kd_cifar10.py:small
-
-One GPU or TPU: the full recipe has not been run yet. Two CPU cores: `:small`, within minutes.
-Expected of its ensemble, as LatentBE's authors report four WRN-28-1: ACC 94.60 %, NLL 0.170 (one
-network 92.31 %, 0.280).
 """
 
-from configs import common
+from ensdistill.config import recipes
 
-
-def get_config(variant=''):
-  return common.make('be_kd', 'cifar10', variant)
+get_config = recipes.config('be_kd', 'cifar10')

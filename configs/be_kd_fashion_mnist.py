@@ -1,16 +1,8 @@
 """BatchEnsemble distillation on Fashion-MNIST.
 
-Member m learns from teacher m; the baseline of Diversity Matters.
-
 python -m ensdistill.main --config=configs/be_kd_fashion_mnist.py
-python -m ensdistill.main --config=configs/be_kd_fashion_mnist.py:small
-
-One GPU or TPU: the full recipe has not been run yet. Two CPU cores: `:small`, within minutes.
-Expected numbers: none of a paper with this setting is at hand.
 """
 
-from configs import common
+from ensdistill.config import recipes
 
-
-def get_config(variant=''):
-  return common.make('be_kd', 'fashion_mnist', variant)
+get_config = recipes.config('be_kd', 'fashion_mnist')

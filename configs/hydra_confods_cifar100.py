@@ -1,17 +1,8 @@
 """Hydra on ConfODS inputs on CIFAR-100.
 
-Heads matched where the members disagree; no paper tried it.
-
 python -m ensdistill.main --config=configs/hydra_confods_cifar100.py
-python -m ensdistill.main --config=configs/hydra_confods_cifar100.py:small
-
-One GPU or TPU: the full recipe has not been run yet. Two CPU cores: `:small`, within minutes.
-Expected, as LatentBE's authors report WRN-28-4: ensemble ACC 81.08 %, NLL 0.715; distilled to its
-mean 79.17 %, 1.072.
 """
 
-from configs import common
+from ensdistill.config import recipes
 
-
-def get_config(variant=''):
-  return common.make('hydra_confods', 'cifar100', variant)
+get_config = recipes.config('hydra_confods', 'cifar100')

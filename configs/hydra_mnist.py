@@ -1,14 +1,8 @@
 """Hydra (Tran et al., 2020) on MNIST: one body, and a head for each member of the ensemble.
 
 python -m ensdistill.main --config=configs/hydra_mnist.py
-python -m ensdistill.main --config=configs/hydra_mnist.py:small
-
-One GPU or TPU: the full recipe has not been run yet. Two CPU cores: `:small`, within minutes.
-Expected numbers: none of a paper with this setting is at hand.
 """
 
-from configs import common
+from ensdistill.config import recipes
 
-
-def get_config(variant=''):
-  return common.make('hydra', 'mnist', variant)
+get_config = recipes.config('hydra', 'mnist')

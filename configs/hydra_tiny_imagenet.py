@@ -1,16 +1,8 @@
 """Hydra on Tiny ImageNet: one body, a head for each member.
 
-python -m ensdistill.main --config=configs/hydra_tiny_imagenet.py --config.data.dir=~/data
-python -m ensdistill.main --config=configs/hydra_tiny_imagenet.py:small --config.data.dir=~/data
-
-The folder tiny-imagenet-200 lies in data.dir.
-
-One GPU or TPU: the full recipe has not been run yet. Two CPU cores: `:small`, within minutes.
-Expected numbers: none of a paper with this setting is at hand.
+python -m ensdistill.main --config=configs/hydra_tiny_imagenet.py
 """
 
-from configs import common
+from ensdistill.config import recipes
 
-
-def get_config(variant=''):
-  return common.make('hydra', 'tiny_imagenet', variant)
+get_config = recipes.config('hydra', 'tiny_imagenet')

@@ -1,18 +1,8 @@
 """Hydra (Tran et al., 2020) on a UCI set: one body, a head for each member.
 
-python -m ensdistill.main --config=configs/hydra_uci.py --config.data.dir=FOLDER
-python -m ensdistill.main --config=configs/hydra_uci.py:paper --config.data.dir=FOLDER
-
-FOLDER holds boston.npz, concrete.npz, ... (x, y, test_mask: see ensdistill/data/npz.py), of which
---config.data.name chooses one, --config.data.split one of its splits. All splits of six sets in one
-table: experiments/hydra/uci.py. The variant `paper` is the published protocol: 50 teachers of one
-variance each, by least squares, and a student of 50 units.
-
-Two CPU cores are enough. Expected numbers: the table in experiments/hydra/README.md, Hydra.
+python -m ensdistill.main --config=configs/hydra_uci.py
 """
 
-from configs import common
+from ensdistill.config import recipes
 
-
-def get_config(variant=''):
-  return common.make('hydra', 'uci', variant)
+get_config = recipes.config('hydra', 'uci')

@@ -1,17 +1,8 @@
 """Knowledge distillation on Gaussian-perturbed inputs on CIFAR-10.
 
-The control for perturbations by gradient.
-
 python -m ensdistill.main --config=configs/kd_gaussian_cifar10.py
-python -m ensdistill.main --config=configs/kd_gaussian_cifar10.py:small
-
-One GPU or TPU: the full recipe has not been run yet. Two CPU cores: `:small`, within minutes.
-Expected of its ensemble, as LatentBE's authors report four WRN-28-1: ACC 94.60 %, NLL 0.170 (one
-network 92.31 %, 0.280).
 """
 
-from configs import common
+from ensdistill.config import recipes
 
-
-def get_config(variant=''):
-  return common.make('kd_gaussian', 'cifar10', variant)
+get_config = recipes.config('kd_gaussian', 'cifar10')

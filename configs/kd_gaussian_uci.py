@@ -1,17 +1,8 @@
 """Distillation to the ensemble's mean Gaussian on noisy inputs, on a UCI set.
 
-python -m ensdistill.main --config=configs/kd_gaussian_uci.py --config.data.dir=FOLDER
-
-FOLDER holds boston.npz, concrete.npz, ... (x, y, test_mask: see ensdistill/data/npz.py), of which
---config.data.name chooses one, --config.data.split one of its splits. All splits of six sets in one
-table: experiments/hydra/uci.py.
-
-Two CPU cores are enough. Expected numbers: the table in experiments/hydra/README.md has the same
-without noise: "single, distilled".
+python -m ensdistill.main --config=configs/kd_gaussian_uci.py
 """
 
-from configs import common
+from ensdistill.config import recipes
 
-
-def get_config(variant=''):
-  return common.make('kd_gaussian', 'uci', variant)
+get_config = recipes.config('kd_gaussian', 'uci')

@@ -1,14 +1,8 @@
 """Knowledge distillation on MNIST: one network learns the ensemble's mean prediction.
 
 python -m ensdistill.main --config=configs/kd_mnist.py
-python -m ensdistill.main --config=configs/kd_mnist.py:small
-
-One GPU or TPU: the full recipe has not been run yet. Two CPU cores: `:small`, within minutes.
-Expected numbers: none of a paper with this setting is at hand.
 """
 
-from configs import common
+from ensdistill.config import recipes
 
-
-def get_config(variant=''):
-  return common.make('kd', 'mnist', variant)
+get_config = recipes.config('kd', 'mnist')

@@ -1,15 +1,8 @@
 """Knowledge distillation on three spirals: one network learns the ensemble's mean prediction.
 
 python -m ensdistill.main --config=configs/kd_spirals.py
-python -m ensdistill.main --config=configs/kd_spirals.py:small
-
-Two CPU cores: the full recipe, with a teacher of 100 members, has not been timed yet; `:small` is
-the quick one, too short for members to learn the spirals (ACC 44 %). Expected numbers: none of a
-paper with this setting is at hand.
 """
 
-from configs import common
+from ensdistill.config import recipes
 
-
-def get_config(variant=''):
-  return common.make('kd', 'spirals', variant)
+get_config = recipes.config('kd', 'spirals')

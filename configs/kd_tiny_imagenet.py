@@ -1,16 +1,8 @@
 """Knowledge distillation on Tiny ImageNet: one network learns the ensemble's mean prediction.
 
-python -m ensdistill.main --config=configs/kd_tiny_imagenet.py --config.data.dir=~/data
-python -m ensdistill.main --config=configs/kd_tiny_imagenet.py:small --config.data.dir=~/data
-
-The folder tiny-imagenet-200 lies in data.dir.
-
-One GPU or TPU: the full recipe has not been run yet. Two CPU cores: `:small`, within minutes.
-Expected numbers: none of a paper with this setting is at hand.
+python -m ensdistill.main --config=configs/kd_tiny_imagenet.py
 """
 
-from configs import common
+from ensdistill.config import recipes
 
-
-def get_config(variant=''):
-  return common.make('kd', 'tiny_imagenet', variant)
+get_config = recipes.config('kd', 'tiny_imagenet')

@@ -1,14 +1,8 @@
 """LatentBE (Nam et al., 2022) on MNIST: a BatchEnsemble student averaged into one plain network.
 
 python -m ensdistill.main --config=configs/latentbe_mnist.py
-python -m ensdistill.main --config=configs/latentbe_mnist.py:small
-
-One GPU or TPU: the full recipe has not been run yet. Two CPU cores: `:small`, within minutes.
-Expected numbers: none of a paper with this setting is at hand.
 """
 
-from configs import common
+from ensdistill.config import recipes
 
-
-def get_config(variant=''):
-  return common.make('latentbe', 'mnist', variant)
+get_config = recipes.config('latentbe', 'mnist')

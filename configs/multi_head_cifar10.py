@@ -1,15 +1,8 @@
 """A multi-head network on labels alone on CIFAR-10: the control without a teacher.
 
 python -m ensdistill.main --config=configs/multi_head_cifar10.py
-python -m ensdistill.main --config=configs/multi_head_cifar10.py:small
-
-One GPU or TPU: the full recipe has not been run yet. Two CPU cores: `:small`, within minutes.
-Expected of its ensemble, as LatentBE's authors report four WRN-28-1: ACC 94.60 %, NLL 0.170 (one
-network 92.31 %, 0.280).
 """
 
-from configs import common
+from ensdistill.config import recipes
 
-
-def get_config(variant=''):
-  return common.make('multi_head', 'cifar10', variant)
+get_config = recipes.config('multi_head', 'cifar10')

@@ -1,15 +1,8 @@
 """A single network on labels alone on CIFAR-100: the control that distillation must beat.
 
 python -m ensdistill.main --config=configs/single_cifar100.py
-python -m ensdistill.main --config=configs/single_cifar100.py:small
-
-One GPU or TPU: the full recipe has not been run yet. Two CPU cores: `:small`, within minutes.
-Expected, as LatentBE's authors report WRN-28-4: ensemble ACC 81.08 %, NLL 0.715; distilled to its
-mean 79.17 %, 1.072.
 """
 
-from configs import common
+from ensdistill.config import recipes
 
-
-def get_config(variant=''):
-  return common.make('single', 'cifar100', variant)
+get_config = recipes.config('single', 'cifar100')

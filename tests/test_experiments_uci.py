@@ -25,7 +25,7 @@ def uci(monkeypatch):
   spec = importlib.util.spec_from_file_location('uci', FILE)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  make = module.common.make
+  make = module.recipes.make
 
   def tiny(*names):
     config = make(*names)
@@ -33,7 +33,7 @@ def uci(monkeypatch):
     config.student.phases = 1
     return config
 
-  monkeypatch.setattr(module.common, 'make', tiny)
+  monkeypatch.setattr(module.recipes, 'make', tiny)
   monkeypatch.setattr(module, 'PROTOCOLS', {'': ('hydra', 'nw'), 'paper': ('hydra',)})
   models = ('ensemble', 'member', 'hydra', 'nw')
   monkeypatch.setattr(module, 'MODELS', {m: module.MODELS[m] for m in models})

@@ -1,1 +1,1 @@
-"""The commands beside training, a module each."""
+"""The commands, a module each, and what they share: the errors of wrong usage, the arguments."""

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ensdistill.commands.evaluate import Parser
-from ensdistill.main import fail
+from ensdistill.commands.usage import Parser, fail
 
 _PARTS = {'train': 'training', 'valid': 'validation', 'test': 'test'}
 _ROWS, _COLUMNS = 10, 8  # of the sheet: classes, and examples of each

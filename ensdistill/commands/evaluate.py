@@ -4,25 +4,17 @@ Prints a table and, with --out, writes the metrics in the form and by the names 
 Exit codes: 2 for wrong usage, 1 for missing or damaged data; both with one line that says why.
 """
 
-import argparse
 import dataclasses
 import functools
 import json
 import pathlib
 import time
 
+from ensdistill.commands.usage import Parser, fail
 from ensdistill.evaluation import rows
-from ensdistill.main import fail
 
 # The settings of data that another set is read with as well: what a target or an image is.
 _READING = ('target', 'family', 'size', 'central')
-
-
-class Parser(argparse.ArgumentParser):
-  """Its errors are one line, as everywhere."""
-
-  def error(self, message):
-    fail(2, f'{message} (--help lists the flags)')
 
 
 def _parse(argv):
@@ -117,9 +109,7 @@ def dataset_of(model, name: str | None = None, dir: str | None = None, unreadabl
     return data.Split(data.stored.fit(split.x, shape), split.y)
 
   train = fit(data.Split(dataset.train.x[:1], None))  # for its shape alone
-  return dataclasses.replace(
-    dataset, train=train, valid=fit(dataset.valid), test=fit(dataset.test)
-  )
+  return dataclasses.replace(dataset, train=train, valid=fit(dataset.valid), test=fit(dataset.test))
 
 
 def evaluate(model, arguments) -> dict:

@@ -4,27 +4,18 @@ The page is FILE (--out), by default report.html in the folder of a single run, 
 for several runs. The tables lie beside it as .md and .tex; the table is also printed.
 """
 
-import argparse
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
+from ensdistill.commands.usage import Parser
 from ensdistill.report.pages import write_pages
 from ensdistill.report.runs import read_runs
 
 
-class Parser(argparse.ArgumentParser):
-  """An argument parser with errors of one line."""
-
-  def error(self, message: str) -> NoReturn:
-    """Print the error and exit with code 2."""
-    self.exit(2, f'ensdistill: {message} (--help lists the options)\n')
-
-
 def main(argv: Sequence[str] | None = None) -> int:
   """Run the command with these arguments; return its exit code."""
-  parser = Parser(prog='python -m ensdistill.report', description=__doc__, allow_abbrev=False)
+  parser = Parser(prog='python -m ensdistill.report', description=__doc__)
   parser.add_argument('folders', nargs='+', metavar='RUN_DIR', help='folder of a finished run')
   parser.add_argument('--out', type=pathlib.Path, metavar='FILE', help='the page, an .html file')
   given = parser.parse_args(argv)

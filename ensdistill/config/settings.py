@@ -1,20 +1,22 @@
-"""The configuration: its defaults, and its checks before anything compiles.
+"""The settings of a configuration: their defaults, a line of help for each, and layers of them.
 
 Settings that only some parts have (a network's width, an objective's temperature) are collected
-from the parts' own signatures; one that is not set is left to the part's default, and one that the
-chosen part does not have is refused.
+from the parts' own signatures. An unset one is left to the part's default, and one that the chosen
+part does not have is refused.
 """
 
 import contextlib
-import functools
+import difflib
 import inspect
 import types
 import typing
+from collections.abc import Collection, Mapping
 
 import ml_collections
 from ml_collections import config_dict
 
 from ensdistill import data, nets, objectives, perturb, students
+from ensdistill.config import identity
 from ensdistill.training import optim
 
 TARGETS = ('online', 'auto', 'clean_cache', 'stored')
@@ -24,12 +26,12 @@ AUGMENT = {'images': data.augment.make, 'batch': data.augment.mixing, 'files': d
 
 
 def default() -> ml_collections.ConfigDict:
-  """Every setting there is; the recipes in configs/common.py fill it."""
+  """Return every setting with its default value; a recipe changes some."""
   optimizer = dict(
     name='sgd',
     rate=0.1,
     schedule='cosine',
-    warmup=0.0,  # fraction of the run
+    warmup=0.0,
     decay=5e-4,
     decay_on='all',
     clip=0.0,
@@ -63,18 +65,18 @@ def default() -> ml_collections.ConfigDict:
         members=4,
         order='own',
         together=0,
-        loss=config_dict.placeholder(str),  # 'nll' if not set
+        loss=config_dict.placeholder(str),
         **optional({'single': students.STUDENTS['single']}),
         optimizer=dict(optimizer, **optional(optim.OPTIMIZERS)),
       ),
       student=dict(
         training,
         kind='single',
-        members=0,  # 0: as many as the teacher's
+        members=0,
         **optional(students.STUDENTS),
         phases=1,
         first_phase=0.5,
-        targets='online',  # or once: 'clean_cache', 'stored'; 'auto' stores where that is exact
+        targets='online',
         view='members',
         network=dict(name='', **optional(nets.NETWORKS)),
         optimizer=dict(
@@ -102,8 +104,163 @@ def default() -> ml_collections.ConfigDict:
   )
 
 
+# One line for every setting. Sections of one kind share theirs: 'optimizer.rate' stands for
+# teacher.optimizer.rate and student.optimizer.rate, 'steps' for teacher.steps and student.steps.
+HELP = {
+  'name': 'name of the run, and of its folder runs/NAME',
+  'workdir': 'folder of the run, instead of runs/NAME; --workdir does the same',
+  'seed': 'seed of everything that is drawn: weights, order of examples, data splits',
+  'seeds': 'number of students to train; the report shows mean and standard error',
+  'checkpoint_seconds': 'seconds between checkpoints',
+  'steps_per_call': 'training steps in one compiled call; 0: chosen by their speed',
+  'logs': 'number of times that a stage logs its losses',
+  'scores': 'number of validations in a stage',
+  'profile': 'number of steps of each stage to trace for Perfetto or TensorBoard',
+  'cache': "folder of XLA's compilation cache; '' switches it off",
+  'data.name': 'data set: digits, cifar10, folder:DIR, csv:FILE, npz:FILE or tfds:NAME',
+  'data.dir': 'folder of prepared data sets and npz files',
+  'data.valid': 'number of training examples kept for validation',
+  'data.limit': 'largest number of examples of each part; 0: all',
+  'data.aux': 'data set whose inputs join the training set without labels',
+  'data.split': "number of one of the data set's own splits",
+  'data.stream': 'auto, on or off: bring training examples to the device batch by batch',
+  'data.stream_bytes': 'size of a part in bytes above which data.stream=auto streams',
+  'data.workers': 'processes that decode what streams; 0: threads; default: one per core',
+  'data.content': 'fingerprint of the data, filled in by the run',
+  'data.size': 'side of the images in pixels; of toy1d: number of examples',
+  'data.central': 'share of the shorter side that a test image shows',
+  'data.unreadable': 'stop or skip: what to do with images that cannot be read',
+  'data.target': "column of a csv file's targets",
+  'data.family': 'categorical or gaussian: what the targets of a csv file are',
+  'data.noise': 'noise of spirals and toy1d',
+  'data.per_class': 'examples of each class of spirals',
+  'data.function': 'curve of toy1d: wave, cubic or step',
+  'augment.crop': 'pad images by this number of pixels, then crop at random',
+  'augment.pad': 'zero or reflect: what lies outside of an image',
+  'augment.flip': 'mirror images left and right at random',
+  'augment.rotate': 'rotate images by a random angle of at most this many degrees',
+  'augment.cutout': 'side in pixels of a random square that is set to zero',
+  'augment.mixup': 'mix pairs of examples, with shares from Beta(mixup, mixup)',
+  'augment.crop_area': 'smallest share of an image in a file that a random crop shows',
+  'network.name': 'mlp, resnet, wide_resnet, vgg, imagenet_resnet or vit',
+  'network.dtype': 'float32 or bfloat16, of activations',
+  'network.depth': 'number of layers; of a vit: of blocks',
+  'network.width': 'factor on the channels of a wide_resnet',
+  'network.hidden': 'units of the hidden layers of an mlp, such as (64,64)',
+  'network.channels': 'channels of the first stage; of a vit: of all',
+  'network.heads': 'attention heads of a vit',
+  'network.patch': 'side of the patches of a vit in pixels',
+  'network.norm': 'batch, group or layer',
+  'network.dropout': 'dropout rate',
+  'student.network.name': "network of the student; '': the teacher's",
+  'steps': 'length in training steps; 0: given in epochs',
+  'epochs': 'length in epochs; 0: given in steps',
+  'batch_size': 'examples in a batch, over all devices',
+  'keep': 'best or last: the checkpoint to keep',
+  'select': 'validation score that chooses the best checkpoint, such as nll',
+  'strategy': 'auto, vmap, unroll or loop: how networks train together',
+  'variance': 'input or scalar: the variance of a regressor depends on the input or not',
+  'teacher.dir': 'folder of the stored teachers; default: beside the folder of the run',
+  'teacher.members': 'number of ensemble members',
+  'teacher.order': 'own or shared: the order of examples of the members',
+  'teacher.together': 'number of members that train together; 0: all',
+  'teacher.loss': 'nll or least_squares',
+  'student.kind': 'single, multi_head or batch_ensemble',
+  'student.members': "number of student members; 0: as the teacher's",
+  'student.head_stages': 'stages of the network in each head; 0: the last dense layer only',
+  'student.factors': "ones or normal: initial values of a batch_ensemble's factors",
+  'student.factor_std': "standard deviation of a batch_ensemble's initial factors",
+  'student.bias': 'member or shared: the bias of the last layer of a batch_ensemble',
+  'student.phases': '1, or 2: one head first, then all heads (Hydra)',
+  'student.first_phase': 'share of the steps in the first of two phases',
+  'student.targets': 'online, clean_cache, stored or auto: when teacher outputs are computed',
+  'student.view': 'members or averaged: the student that is scored and exported',
+  'optimizer.name': 'sgd, adam or adamw',
+  'optimizer.rate': 'learning rate at its peak',
+  'optimizer.schedule': 'cosine, constant, step_linear or one_cycle',
+  'optimizer.warmup': 'share of the steps in which the rate rises from zero',
+  'optimizer.decay': 'weight decay',
+  'optimizer.decay_on': 'all or kernels: the parameters that decay',
+  'optimizer.clip': 'largest norm of the gradient; 0: not clipped',
+  'optimizer.momentum': 'momentum of sgd',
+  'optimizer.nesterov': 'use Nesterov momentum in sgd',
+  'optimizer.factor_rate': "learning rate of a batch_ensemble's factors, times the rate",
+  'optimizer.factor_decay': 'none, zero or one: the value to which the factors decay',
+  'optimizer.factor_scale': "one or members: factor on the factors' gradient",
+  'objective.name': 'what the student matches, such as mean, members or dirichlet',
+  'objective.label_weight': 'weight of the loss on labels, in [0, 1]',
+  'objective.labels_on': 'clean or perturbed: the inputs of the loss on labels',
+  'objective.temperature': 'temperature that softens teacher and student',
+  'objective.smoothing': "smoothing of the members' probabilities (dirichlet)",
+  'objective.held': 'share of the steps with the initial value of the schedule',
+  'objective.end': 'share of the steps after which the schedule has ended',
+  'objective.start': 'initial log kappa and log(nu - 2) (normal_wishart)',
+  'objective.form': 'reverse or forward KL divergence (proxy_dirichlet)',
+  'objective.beta': 'target precision of labelled inputs (prior_network)',
+  'objective.aux_weight': 'weight of the auxiliary inputs (prior_network)',
+  'perturb.name': 'none, gaussian, ods, conf_ods, tdiv or tdiv_sdiv',
+  'perturb.eta': "length of the step, in units of the data's space",
+  'perturb.temperature': "temperature of the teacher's predictions (ods, conf_ods)",
+  'perturb.precision': 'matmul precision of the gradient: default, high or highest',
+  'evaluate.batch_size': 'examples in a batch of the evaluation',
+  'evaluate.precision': 'matmul precision: default, high or highest',
+  'evaluate.ood': 'out-of-distribution sets: default, none, or names such as a,b',
+  'evaluate.shift': 'corruptions of the test set: default, all, none, or names such as a,b',
+  'evaluate.shift_examples': 'number of test examples that are corrupted',
+}
+
+
+def help_of(name: str) -> str:
+  """Return the line of help of a setting such as 'teacher.optimizer.rate'."""
+  while name not in HELP:
+    name = name.partition('.')[2]
+  return HELP[name]
+
+
+# What other libraries call a setting.
+SYNONYMS = {
+  'batch': 'batch_size',
+  'learning_rate': 'rate',
+  'lr': 'rate',
+  'weight_decay': 'decay',
+  'wd': 'decay',
+}
+
+
+def nearest(name: str, known: Collection[str]) -> list[str]:
+  """Return the settings that a wrong name may mean: none, one or two."""
+  words = name.split('.')
+  words[-1] = SYNONYMS.get(words[-1], words[-1])
+  name = '.'.join(words)
+  ending = [other for other in known if other == name or other.endswith(f'.{name}')]
+  if ending and len(ending) <= 2:
+    return ending
+  return difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+
+
+def apply(config, layer: Mapping[str, typing.Any]) -> None:
+  """Set the settings of a layer, {name: value}, where a dict as a value sets a section.
+
+  Where the layer names another part, the settings that this part lacks are unset.
+  """
+  values = identity.flatten(dict(layer))
+  for name, value in values.items():
+    section, _, field = name.rpartition('.')
+    fields = _section(config, section)
+    if field not in fields:
+      raise KeyError(f'unknown setting {name!r}')
+    fields[field] = value
+  forget_replaced(config, values)
+
+
+def _section(config, name: str):
+  for word in filter(None, name.split('.')):
+    config = config[word]
+  return config
+
+
 def optional(builders) -> dict:
-  """The keyword settings of all builders as typed, unset fields: {name: placeholder}."""
+  """Return the keyword settings of all builders as typed, unset fields: {name: placeholder}."""
   fields = {}
   for builder in builders.values():
     hints = typing.get_type_hints(builder)
@@ -113,7 +270,7 @@ def optional(builders) -> dict:
   return fields
 
 
-def _plain_type(hint, default):
+def _plain_type(hint, default) -> type:
   """float | None -> float, tuple[int, ...] -> tuple; without a hint the default's own type."""
   if isinstance(hint, types.UnionType):
     hint = next(part for part in typing.get_args(hint) if part is not type(None))
@@ -121,15 +278,16 @@ def _plain_type(hint, default):
 
 
 def given(section, builders) -> dict:
-  """The part's own settings that are set in its section, as keyword arguments."""
+  """Return a part's own settings that are set in its section, as keyword arguments."""
   return {k: section[k] for k in optional(builders) if section[k] is not None}
 
 
-def forget_replaced(config, overridden) -> None:
-  """Where `overridden` names chose another part, the recipe's settings that it lacks go.
+def forget_replaced(config, overridden: Collection[str]) -> None:
+  """Unset a recipe's settings that a newly chosen part lacks.
 
-  So `--config.objective.name=proxy_dirichlet` works on top of a recipe that has a temperature;
-  what the user sets stays, and is refused if the part lacks it.
+  `overridden` are the names that were set after the recipe. So
+  `--config.objective.name=proxy_dirichlet` works on a recipe that has a temperature. A setting in
+  `overridden` stays, and is refused if the part lacks it.
   """
   for section, chooser, builders in (
     ('network', 'name', nets.NETWORKS),
@@ -142,16 +300,16 @@ def forget_replaced(config, overridden) -> None:
   ):
     if f'{section}.{chooser}' not in overridden:
       continue
-    fields = functools.reduce(lambda tree, name: tree[name], section.split('.'), config)
+    fields = _section(config, section)
     chosen = {name: builders[name] for name in builders if name == fields[chooser]}
     _forget(fields, section, optional(builders).keys() - optional(chosen).keys(), overridden)
   if 'data.name' in overridden:
-    with contextlib.suppress(ValueError):  # no data set has this name, which loading it says
+    with contextlib.suppress(ValueError):  # an unknown data set: loading raises the error
       known = data.sources.settings_of(config.data.name, config.data.dir)
       _forget(config.data, 'data', optional(data.CONFIGURED).keys() - known, overridden)
 
 
-def _forget(fields, section: str, lacking, overridden) -> None:
+def _forget(fields, section: str, lacking, overridden: Collection[str]) -> None:
   for name in lacking:
     if f'{section}.{name}' not in overridden:
       fields[name] = None

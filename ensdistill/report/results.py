@@ -107,9 +107,12 @@ def draw(folder: pathlib.Path, dataset, compared, probes, writer: writers.Silent
 def command() -> str | None:
   """Return the command line that started the run; None if another program called the package."""
   program, *arguments = sys.argv
-  if pathlib.Path(program).parts[-2:] != ('ensdistill', 'main.py'):
-    return None
-  return shlex.join(['python', '-m', 'ensdistill.main', *arguments])
+  parts = pathlib.Path(program).parts[-2:]
+  if parts == ('ensdistill', 'main.py'):
+    return shlex.join(['python', '-m', 'ensdistill.main', *arguments])
+  if parts == ('ensdistill', '__main__.py') or parts[-1:] == ('ensdistill',):
+    return shlex.join(['ensdistill', *arguments])
+  return None
 
 
 def strict(value: Any) -> Any:

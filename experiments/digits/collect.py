@@ -1,17 +1,19 @@
 """Write the table of the digits runs, from their results.json, into the README files.
 
-  python experiments/digits/collect.py [--runs=runs/digits]
+  python -m experiments.digits.collect [--runs=runs/digits]
 
 The table replaces the text between the marks in the README.md of this folder and of the project.
+Numbers and times also go into configs/measured.json, and from there into configs/README.md.
 """
 
 import argparse
+import json
 import pathlib
 
-from run import METHODS
-
+from ensdistill.commands import listing
 from ensdistill.evaluation import rows
 from ensdistill.report.runs import load
+from experiments.digits.run import METHODS
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BEGIN, END = '<!-- digits: measured -->\n', '<!-- digits: end -->\n'
@@ -85,14 +87,35 @@ def between_marks(path: pathlib.Path, text: str) -> None:
   path.write_text(before + BEGIN + '\n' + text + '\n' + END + rest.split(END)[1])
 
 
+def write_measured(results: dict[str, dict]) -> None:
+  """Write numbers and times into configs/measured.json, and configs/README.md from it."""
+  path = ROOT / 'configs' / 'measured.json'
+  measured = json.loads(path.read_text())
+  for method, found in results.items():
+    _, row = students(method, found['rows'])[-1]
+    (member,) = rows.of_role(found['rows'], rows.MEMBER)
+    which = ', the averaged network' if row['role'] == rows.AVERAGED else ''
+    measured[f'{method}_digits'] |= {
+      'measured': (
+        f'ACC {cell(row, "acc", 100)} %, NLL {cell(row, "nll", 1, 4)}; one member '
+        f'{cell(member, "nll", 1, 4)} (three seeds{which})'
+      ),
+      'time': f'{found["timings"]["student"]:.0f} s, three students together',
+    }
+  path.write_text(json.dumps(measured, indent=2, ensure_ascii=False) + '\n')
+  (ROOT / 'configs' / 'README.md').write_text(listing.markdown(measured))
+
+
 def main():
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--runs', type=pathlib.Path, default=pathlib.Path('runs/digits'))
   folder = parser.parse_args().runs
-  results = {method: load(folder / method) for method in METHODS}
-  text = table({method: found['rows'] for method, found in results.items() if found})
+  every = {method: load(folder / method) for method in METHODS}
+  results = {method: found for method, found in every.items() if found}
+  text = table({method: found['rows'] for method, found in results.items()})
   for path in (ROOT / 'README.md', pathlib.Path(__file__).with_name('README.md')):
     between_marks(path, text)
+  write_measured(results)
   print(text)
 
 

@@ -1,9 +1,9 @@
-"""Every method on digits, three students each, one teacher: the runs and the table.
+"""Run every method on digits, three students each, with one teacher, and write their table.
 
-  python experiments/digits/run.py [--runs=runs/digits] [--seeds=3] [METHOD ...]
+  python -m experiments.digits.run [--runs=runs/digits] [--seeds=3] [METHOD ...]
 
-Resumable: a run that is finished is not run again. Leaves comparison.html, .md and .tex in the
-folder of the runs; collect.py writes the table of README.md.
+Resumable: a finished run is skipped. Writes comparison.html, .md and .tex into the folder of the
+runs; collect.py writes the table of README.md.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Regression on six UCI sets: the ensemble, one member and four students over the standard splits.
 
-  python experiments/hydra/uci.py --data=FOLDER [--runs=runs/uci] [SET ...]
+  python -m experiments.hydra.uci --data=FOLDER [--runs=runs/uci] [SET ...]
 
 FOLDER holds SET.npz with x, y and test_mask (see ensdistill/data/npz.py). All splits of a set are
 trained in one program: 20 below 2,000 rows, the first 5 above. Beside it, as a control, the
@@ -20,12 +20,8 @@ import time
 import jax
 import numpy as np
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-sys.path.append(str(ROOT))
-
-from configs import common
 from ensdistill import compare, runtime, splits
-from ensdistill.config import checks, identity
+from ensdistill.config import checks, identity, recipes
 from ensdistill.logs import writers
 from ensdistill.report import results
 from ensdistill.storage import safe
@@ -41,7 +37,7 @@ MODELS = {
   'be_kd': 'BatchEnsemble',
   'nw': 'Normal-Wishart',
 }
-# A protocol is a variant of the configs; its students.
+# A protocol is a variant of the recipes; its students.
 PROTOCOLS = {'': ('kd', 'hydra', 'be_kd', 'nw'), 'paper': ('hydra', 'be_kd')}
 # RMSE, NLL of the published protocol, as printed by its authors' successors (Hydra: see README.md).
 PUBLISHED = {
@@ -55,8 +51,8 @@ PUBLISHED = {
 
 
 def configuration(method: str, name: str, variant: str, data: str):
-  """The config file METHOD_uci.py:VARIANT, for this set."""
-  config = common.make(method, 'uci', variant)
+  """Return the configuration of the recipe METHOD_uci:VARIANT on this set."""
+  config = recipes.make(method, 'uci', variant)
   config.data.name, config.data.dir = name, data
   return config
 

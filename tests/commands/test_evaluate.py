@@ -229,7 +229,7 @@ def test_another_folder_is_read_alike_and_has_the_same_classes(tmp_path):
   'flags, code, message',
   [
     ([], 2, 'required: --student'),
-    (['--student=RUN', '--shft=none'], 2, 'unrecognized arguments: --shft=none'),
+    (['--student=RUN', '--shft=none'], 2, "unknown argument '--shft': did you mean '--shift'?"),
     (['--student=RUN', '--unreadable=x'], 2, "unknown data.unreadable 'x'"),
     (['--student=RUN', '--batch_size=0'], 2, '--batch_size=0 must be at least 1'),
     (['--student=RUN', '--data=digts'], 2, "unknown data set 'digts': did you mean 'digits'"),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import common
+from ensdistill.config import recipes
 from ensdistill.data import augment
 
 turn = jax.jit(augment.turn, static_argnames='pad')
@@ -195,7 +195,7 @@ def test_no_augmentation_is_none_and_wrong_settings_are_refused():
 def test_the_augmentation_of_end2_is_its_papers(method):
   """It has crops from 4 reflected pixels, rotations up to 15 degrees and flips only."""
   for variant in ('', 'small'):
-    config = common.make(method, 'cifar10', variant)
+    config = recipes.make(method, 'cifar10', variant)
     found = {name: value for name, value in config.augment.items() if value is not None}
     assert found == {'crop': 4, 'pad': 'reflect', 'rotate': 15.0, 'flip': True}
     assert config.network.name == 'vgg'

@@ -6,9 +6,9 @@ import pictures
 import pytest
 import tiny
 
-from configs import kd_tiny_imagenet
 from ensdistill import data, distillation, run, teacher
 from ensdistill.commands import data as data_command
+from ensdistill.config import recipes
 from ensdistill.data.images import stored
 from ensdistill.logs import writers
 
@@ -120,7 +120,7 @@ def test_the_layout_of_tiny_imagenet(tmp_path):
 
 def test_the_config_of_tiny_imagenet_trains_from_its_folder(tmp_path):
   pictures.tiny_imagenet(tmp_path / 'tiny-imagenet-200')
-  config = kd_tiny_imagenet.get_config('small')
+  config = recipes.make('kd', 'tiny_imagenet', 'small')
   short = {'steps': 2, 'batch_size': 8}
   config.update(
     data=dict(dir=str(tmp_path)), teacher=dict(short, members=2), student=short, scores=1

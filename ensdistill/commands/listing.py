@@ -1,0 +1,123 @@
+"""Show the recipes: `ensdistill list` shows methods, data sets and variants, --papers the papers.
+
+`python -m ensdistill.commands.listing --markdown=configs` prints configs/README.md, with the
+numbers of configs/measured.json.
+"""
+
+import json
+import pathlib
+import textwrap
+from collections.abc import Sequence
+
+from ensdistill.commands.usage import Parser
+from ensdistill.config import recipes
+from ensdistill.config.recipes import DATA, METHODS, PAPERS, VARIANTS
+
+_COLUMNS = ('command', 'variants', 'measured', 'published', 'hardware', 'time')
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+  """Run the command with its arguments, those of the process by default."""
+  parser = Parser(prog='ensdistill list', description=(__doc__ or '').split('\n')[0])
+  parser.add_argument('--papers', action='store_true', help='show the papers and their recipes')
+  parser.add_argument(
+    '--markdown', metavar='DIR', type=pathlib.Path, help='print a README for DIR/measured.json'
+  )
+  given = parser.parse_args(arguments)
+  if given.markdown:
+    print(markdown(json.loads((given.markdown / 'measured.json').read_text())), end='')
+  else:
+    print(papers() if given.papers else table())
+
+
+def table() -> str:
+  """Return methods, data sets and variants, with a line for each."""
+  lines = ['A recipe is METHOD_DATA[:VARIANT], such as hydra_cifar100:small.']
+  lines += ['', 'Methods, for classification (C) or regression (R):']
+  for name, method in METHODS.items():
+    lines.append(f'  {name:19} {_letters(method.tasks):3}  {method.about}')
+  lines += ['', 'Data sets (* lies in the folder --config.data.dir):']
+  for name, data in DATA.items():
+    mark = '*' if data.files else ' '
+    lines.append(f'  {name:19} {_letters([data.task]):3}{mark} {data.about}')
+  lines += ['', 'Variants:']
+  lines += [f'  {f":{name}" if name else "":19}      {about}' for name, about in VARIANTS.items()]
+  lines += [
+    '',
+    'ensdistill train RECIPE     trains it',
+    'ensdistill config RECIPE    shows its settings',
+    'ensdistill list --papers    shows the papers, and the recipes with :paper',
+  ]
+  return '\n'.join(lines)
+
+
+def _letters(tasks: Sequence[str]) -> str:
+  return ' '.join(letter for letter in 'CR' if letter.lower() in [task[0] for task in tasks])
+
+
+def papers() -> str:
+  """Return the citation of every paper, with its methods and the recipes of its own settings."""
+  blocks = []
+  for name, paper in PAPERS.items():
+    lines = [name, *_indented(paper.citation), *_indented('methods: ' + ', '.join(paper.methods))]
+    if paper.variants:
+      lines += _indented('recipes: ' + ', '.join(f'{recipe}:paper' for recipe in paper.variants))
+    blocks.append('\n'.join(lines))
+  return '\n\n'.join(blocks)
+
+
+def _indented(text: str) -> list[str]:
+  return textwrap.wrap(
+    text, 80, initial_indent='  ', subsequent_indent='  ', break_on_hyphens=False
+  )
+
+
+def markdown(measured: dict[str, dict[str, str]]) -> str:
+  """Return the table of recipes as Markdown: method x data set, then what each recipe measured."""
+  lines = [
+    '<!-- Generated: python -m ensdistill.commands.listing --markdown=configs > configs/README.md '
+    '-->',
+    '# Recipes',
+    '',
+    'A recipe is METHOD_DATA, and runs from any folder: `ensdistill train hydra_cifar100`. With a '
+    'variant it is `ensdistill train hydra_cifar100:small`. The files here are the same recipes: '
+    '`python -m ensdistill.main --config=configs/hydra_cifar100.py:small`.',
+    '',
+    *[f'- `:{name}`: {about}' for name, about in VARIANTS.items() if name],
+    '',
+    'File: a config file and a line below. Name: a recipe that runs by its name alone. Empty: the '
+    "method is not for the data set's outputs.",
+    '',
+    _row(['method', *[f'[{name}](#{name})' for name in DATA], 'what it is']),
+    '|---' * (len(DATA) + 2) + '|',
+  ]
+  for method, entry in METHODS.items():
+    cells = [_cell(method, data, measured) for data in DATA]
+    lines.append(_row([f'`{method}`', *cells, entry.about]))
+  for data, found in DATA.items():
+    lines += ['', f'## {data}', '', f'{found.about[0].upper()}{found.about[1:]}.']
+    if found.files:
+      lines[-1] += f' `--config.data.dir=FOLDER` holds {found.files}.'
+    lines += ['', _row(_COLUMNS), '|---' * len(_COLUMNS) + '|']
+    for method in METHODS:
+      recipe = f'{method}_{data}'
+      if recipe in measured:
+        variants = ', '.join(f'`:{name}`' for name in recipes.variants(recipe) if name)
+        row = measured[recipe]
+        cells = [row['measured'], row['published'], row['hardware'], row['time']]
+        lines.append(_row([f'`ensdistill train {recipe}`', variants, *cells]))
+  return '\n'.join(lines) + '\n'
+
+
+def _cell(method: str, data: str, measured) -> str:
+  if f'{method}_{data}' in measured:
+    return 'file'
+  return 'name' if recipes.fits(method, data) else ''
+
+
+def _row(cells: Sequence[str]) -> str:
+  return f'| {" | ".join(cells)} |'
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,55 @@
+"""Show settings: `ensdistill config NAME[:VARIANT]` of a recipe, `ensdistill config --all` all.
+
+  ensdistill config hydra_cifar100:small   the settings of a recipe or config file
+  ensdistill config --all                  every setting with its default and a line of help
+  ensdistill config hydra_cifar100 --all   every setting with the recipe's value
+
+--config.path.to.setting=VALUE changes a setting, as in `ensdistill train`.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from ensdistill.commands.usage import fail
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+  """Run the command with its arguments, those of the process by default."""
+  arguments = list(sys.argv[1:] if arguments is None else arguments)
+  if {'-h', '--help'} & set(arguments):
+    print(__doc__.rstrip())
+    return
+  every = '--all' in arguments
+  rest = [argument for argument in arguments if argument != '--all']
+  if not rest and not every:
+    fail(2, 'name a recipe: `ensdistill config kd_digits`. `ensdistill list` shows the recipes.')
+  from ensdistill.commands.arguments import configuration
+  from ensdistill.config import identity, settings
+
+  default = identity.flatten(settings.default().to_dict())
+  values = default
+  if rest:
+    try:
+      values = identity.flatten(configuration(rest)[0].to_dict())
+    except ValueError as error:
+      fail(2, str(error))
+  for name, value in values.items():
+    if every:
+      print(described(name, value, default.get(name), settings.help_of(name)))
+    elif value is not None:
+      print(f'{name} = {shown(value)}')
+  if not every:
+    print('\nThe parts decide the settings that are not set. `ensdistill config --all` lists them.')
+
+
+def described(name: str, value, default, about: str) -> str:
+  """Return a setting with its value, and below it its help."""
+  changed = '' if value == default else f' (default: {shown(default)})'
+  return f'{name} = {shown(value)}\n    {about}{changed}'
+
+
+def shown(value) -> str:
+  """Return a value as the command line takes it."""
+  if value is None:
+    return 'unset'
+  return str(value) if value != '' else "''"

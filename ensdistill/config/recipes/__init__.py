@@ -1,0 +1,128 @@
+"""The recipes: a complete configuration for every method on every data set.
+
+`make` lays settings over the package's defaults: the data set's, the method's, those of the pair,
+and the variant's. A layer that names another network or optimiser drops the old one's settings.
+"""
+
+import difflib
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+from ensdistill.config.recipes.data_sets import DATA, SMALL_NETWORKS
+from ensdistill.config.recipes.methods import METHODS
+from ensdistill.config.recipes.pairs import PAIRS
+from ensdistill.config.recipes.papers import PAPERS
+
+VARIANTS = {
+  '': 'the full recipe',
+  'small': 'ends within minutes on two CPU cores',
+  'paper': "a paper's own network and ensemble (`list --papers`)",
+}
+PAPER_VARIANTS = {
+  recipe: settings for paper in PAPERS.values() for recipe, settings in paper.variants.items()
+}
+
+
+def make(method: str, data: str, variant: str = '') -> ConfigDict:
+  """Return the configuration of a method on a data set, in a variant."""
+  from ensdistill.config import settings  # imports JAX, which listing the recipes does not need
+
+  _check('method', method, METHODS)
+  _check('data set of the recipes', data, DATA)
+  recipe = f'{method}_{data}'
+  check_variant(recipe, variant)
+  config = settings.default()
+  config.name = f'{recipe}_{variant}' if variant else recipe
+  settings.apply(config, DATA[data].settings)
+  settings.apply(config, METHODS[method].settings)
+  if METHODS[method].auxiliary:
+    config.data.aux = DATA[data].auxiliary
+  if DATA[data].task == 'regression':
+    _adapt_to_regression(config)
+  settings.apply(config, PAIRS.get(recipe, {}))
+  if variant == 'small':
+    settings.apply(config, DATA[data].small)
+    config.network.update(SMALL_NETWORKS.get(config.network.name, {}))
+  if variant == 'paper':
+    settings.apply(config, PAPER_VARIANTS[recipe])
+  return config
+
+
+def config(method: str, data: str) -> Callable[..., ConfigDict]:
+  """Return the `get_config` of a config file."""
+
+  def get_config(variant: str = '') -> ConfigDict:
+    return make(method, data, variant)
+
+  return get_config
+
+
+def named(recipe: str, variant: str = '') -> ConfigDict:
+  """Return the configuration of a recipe such as 'hydra_cifar100'."""
+  found = method_and_data(recipe)
+  if not found:
+    raise ValueError(unknown('recipe', recipe, all_names()))
+  return make(*found, variant)
+
+
+def method_and_data(recipe: str) -> tuple[str, str] | None:
+  """Return method and data set of a recipe's name, or None if there is no such recipe."""
+  for data in DATA:
+    method = recipe.removesuffix(f'_{data}')
+    if method != recipe and method in METHODS:
+      return method, data
+  return None
+
+
+def all_names() -> list[str]:
+  """Return the names of all recipes whose method is for the data set's task."""
+  return [f'{method}_{data}' for data in DATA for method in METHODS if fits(method, data)]
+
+
+def fits(method: str, data: str) -> bool:
+  """Return whether a method is for the data set's task."""
+  return DATA[data].task in METHODS[method].tasks
+
+
+def variants(recipe: str) -> list[str]:
+  """Return the variants that a recipe has."""
+  return [name for name in VARIANTS if name != 'paper' or recipe in PAPER_VARIANTS]
+
+
+def check_variant(recipe: str, variant: str) -> None:
+  """Refuse a variant that the recipe does not have."""
+  _check('variant', variant, VARIANTS)
+  if variant not in variants(recipe):
+    raise ValueError(
+      f"{recipe} has no variant 'paper', only {recipe} and {recipe}:small. "
+      '`ensdistill list --papers` shows the recipes that have one.'
+    )
+
+
+def _check(kind, name, known) -> None:
+  if name not in known:
+    raise ValueError(unknown(kind, name, known))
+
+
+def unknown(kind: str, name: str, known) -> str:
+  """Return the message for an unknown name: the nearest known one, and how to list them all."""
+  near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+  hint = f': did you mean {near[0]!r}?' if near else '.'
+  return f'unknown {kind} {name!r}{hint} `ensdistill list` shows all of them.'
+
+
+def _adapt_to_regression(config) -> None:
+  """Match densities as they are, by the teacher alone, with dense heads.
+
+  A temperature softens class probabilities, and there is no accuracy. One hidden layer more in
+  each head would repeat most of the ensemble.
+  """
+  for section in (config.objective, config.perturb):
+    if section.temperature is not None:
+      section.temperature = 1.0
+  if config.objective.label_weight < 1:
+    config.objective.label_weight = 0.0
+  if config.student.kind == 'multi_head':
+    config.student.head_stages = 0
+  config.student.select = 'nll'

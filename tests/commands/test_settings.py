@@ -1,0 +1,43 @@
+"""The command `ensdistill config`."""
+
+import pytest
+
+from ensdistill.commands import settings as command
+from ensdistill.config import identity, recipes, settings
+
+
+def test_the_settings_of_a_recipe(capsys):
+  command.main(['hydra_cifar100:small', '--config.seed=3'])
+  lines = capsys.readouterr().out.splitlines()
+  assert 'seed = 3' in lines and 'teacher.steps = 200' in lines and 'augment.crop = 4' in lines
+  flat = identity.flatten(recipes.make('hydra', 'cifar100', 'small').to_dict())
+  assert len([line for line in lines if ' = ' in line]) == len(
+    [value for value in flat.values() if value is not None]
+  )
+
+
+def test_all_settings_with_default_and_help(capsys):
+  command.main(['--all'])
+  lines = capsys.readouterr().out.splitlines()
+  flat = identity.flatten(settings.default().to_dict())
+  assert [line.split(' = ')[0] for line in lines[::2]] == list(flat)
+  assert lines[lines.index('teacher.members = 4') + 1].strip() == settings.HELP['teacher.members']
+  assert 'network.depth = unset' in lines and "workdir = ''" in lines
+  assert max(map(len, lines)) <= 80
+
+
+def test_all_settings_of_a_recipe_beside_their_defaults(capsys):
+  command.main(['kd_digits', '--all'])
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[lines.index('teacher.steps = 150') + 1].endswith(' (default: 0)')
+  assert lines[lines.index('network.depth = 8') + 1].endswith(' (default: unset)')
+
+
+@pytest.mark.parametrize(
+  'arguments, message', [([], 'name a recipe'), (['kd_digts'], "did you mean 'kd_digits'?")]
+)
+def test_wrong_usage(arguments, message, capsys):
+  with pytest.raises(SystemExit) as exit:
+    command.main(arguments)
+  err = capsys.readouterr().err
+  assert exit.value.code == 2 and err.count('\n') == 1 and message in err

@@ -1,0 +1,88 @@
+"""Settings: help, layers, and what a newly chosen part forgets."""
+
+import pytest
+import tiny
+
+from ensdistill.config import checks, identity, recipes, settings
+
+
+def test_every_setting_has_one_line_of_help():
+  known = identity.flatten(settings.default().to_dict())
+  used = set()
+  for name in known:
+    text = settings.help_of(name)
+    assert 3 < len(text) <= 76 and text == text.strip() and not text.endswith('.'), name
+    used.add(text)
+  assert used == set(settings.HELP.values()), 'a line of help without its setting'
+  assert settings.help_of('teacher.optimizer.rate') == settings.HELP['optimizer.rate']
+  assert settings.help_of('student.network.name') != settings.help_of('network.name')
+
+
+def test_a_layer_sets_names_and_sections():
+  config = settings.default()
+  settings.apply(config, {'student': {'steps': 7}, 'teacher.optimizer.rate': 0.3, 'seeds': 2})
+  assert (config.student.steps, config.teacher.optimizer.rate, config.seeds) == (7, 0.3, 2)
+  assert config.student.batch_size == 128
+  with pytest.raises((KeyError, AttributeError)):
+    settings.apply(config, {'student.setps': 7})
+
+
+@pytest.mark.parametrize(
+  'name, near',
+  [
+    ('optimizer.lr', ['student.optimizer.rate', 'teacher.optimizer.rate']),
+    ('student.optimizer.learning_rate', ['student.optimizer.rate']),
+    ('members', ['student.members', 'teacher.members']),
+    ('objective.temprature', ['objective.temperature']),
+    ('xyzzy', []),
+  ],
+)
+def test_the_settings_that_a_wrong_name_may_mean(name, near):
+  known = identity.flatten(settings.default().to_dict())
+  assert sorted(settings.nearest(name, known)) == near
+
+
+def test_another_part_forgets_the_recipes_settings_that_it_lacks():
+  config = recipes.named('kd_digits')
+  config.objective.name, config.objective.form = 'proxy_dirichlet', 'forward'
+  config.perturb.name = 'ods'
+  config.student.optimizer.name = 'adam'
+  overridden = {'objective.name', 'objective.form', 'network.name', 'perturb.name'}
+  overridden |= {'student.optimizer.name'}
+  settings.forget_replaced(config, overridden)
+  assert config.objective.temperature is None and config.objective.form == 'forward'
+  assert config.student.optimizer.momentum is None and config.teacher.optimizer.momentum == 0.9
+  assert config.network.depth == 8  # the same network was named again
+  checks.check(config)
+
+
+@pytest.mark.parametrize(
+  'name, size, kept',
+  [
+    ('digits', None, None),  # has no size
+    ('npz:photos.npz', None, None),
+    ('folder:photos', None, 64),
+    ('tfds:flowers', 32, 32),
+    ('digits', 32, 32),  # set by the user, and refused by loading
+    ('digts', None, 64),  # an unknown set: loading raises the error
+  ],
+)
+def test_other_data_forget_the_recipes_settings_that_they_lack(name, size, kept):
+  config = recipes.named('kd_tiny_imagenet')
+  config.data.name = name
+  config.data.size = size or config.data.size
+  settings.forget_replaced(config, {'data.name'} | ({'data.size'} if size else set()))
+  assert config.data.size == kept
+
+
+def test_optional_settings_come_from_the_parts_signatures():
+  def part(shape, *, depth: int = 3, sizes: tuple[int, ...] = (1,), rate: float | None = None):
+    del shape, depth, sizes, rate
+
+  config = tiny.config()
+  fields = settings.optional({'part': part})
+  assert set(fields) == {'depth', 'sizes', 'rate'}
+  assert config.network.depth is None and config.network.hidden == (8,)
+  config.network.depth = 5
+  with pytest.raises(TypeError):
+    config.network.depth = 'five'
