@@ -14,7 +14,9 @@ PACKAGE = ROOT / 'ensdistill'
 # From the top of the house to the bottom: a unit imports from lower floors, and from itself.
 # A unit is a module or a folder of the package; `X.__main__` is the door of a `python -m` command.
 FLOORS = (
-  {'ensdistill', '__main__', 'main', 'cli', 'evaluate', 'data.__main__', 'report.__main__'},
+  {'__main__', 'evaluate', 'data.__main__', 'report.__main__'},
+  {'cli'},
+  {'main', 'ensdistill'},
   {'commands'},
   {'run', 'splits'},
   {'distillation', 'compare', 'export', 'report'},

@@ -1,7 +1,7 @@
-"""python -m ensdistill.evaluate --student=DIR: a finished student on any data, without training.
+"""Evaluate a finished student on any data, without training.
 
-Prints a table and, with --out, writes the metrics in the form and by the names of results.json.
-Exit codes: 2 for wrong usage, 1 for missing or damaged data; both with one line that says why.
+Prints a table and, with --out, writes the metrics under the names of results.json. Exit codes: 2
+for wrong usage, 1 for missing or damaged data; both with one line that says what is wrong.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import time
 from ensdistill.commands.usage import Parser, fail
 from ensdistill.evaluation import rows
 
-# The settings of data that another set is read with as well: what a target or an image is.
+# Settings of the training data that another set is read with, too.
 _READING = ('target', 'family', 'size', 'central')
 
 
@@ -31,8 +31,8 @@ def _parse(argv):
   add('ood', 'A,B', 'out-of-distribution sets, default or none', default='default')
   add('shift', 'A,B', 'corruptions of the test set, default, all or none', default='default')
   add('unreadable', 'stop|skip', 'images that cannot be read (default: as in training)')
-  add('shift_examples', 'N', 'so many test examples are corrupted', type=int, default=500)
-  add('batch_size', 'N', 'examples that are computed together', type=int, default=500)
+  add('shift_examples', 'N', 'number of test examples to corrupt', type=int, default=500)
+  add('batch_size', 'N', 'examples of one block', type=int, default=500)
   add('out', 'FILE', 'the JSON file to write')
   arguments = parser.parse_args(argv)
   for name in ('shift_examples', 'batch_size'):
@@ -72,16 +72,16 @@ def _load(folder: pathlib.Path):
 
 
 def dataset_of(model, name: str | None = None, dir: str | None = None, unreadable: str = 'stop'):
-  """The data set that a student is tested on, as it was cut for its training or by its name.
+  """Return the data set that a student is tested on: that of its training, or another by name.
 
-  Another set is read as that one was, as far as it has the same settings.
+  Another set is read with the same settings, where it has them.
   """
   from ensdistill import data
 
   spec = model.spec
   settings = spec['data_settings'] | {'unreadable': unreadable}
   if name not in (None, spec['data']):
-    known = {'unreadable', *data.sources.settings_of(name, dir).intersection(_READING)}
+    known = {'unreadable', *set(_READING).intersection(data.sources.settings_of(name, dir))}
     settings = {key: value for key, value in settings.items() if key in known}
     if name.startswith('folder:'):
       settings.setdefault('size', spec['shape'][0])
@@ -108,7 +108,7 @@ def dataset_of(model, name: str | None = None, dir: str | None = None, unreadabl
   def fit(split):
     return data.Split(data.stored.fit(split.x, shape), split.y)
 
-  train = fit(data.Split(dataset.train.x[:1], None))  # for its shape alone
+  train = fit(data.Split(dataset.train.x[:1], dataset.train.y[:1]))  # for its shape alone
   return dataclasses.replace(dataset, train=train, valid=fit(dataset.valid), test=fit(dataset.test))
 
 
@@ -154,7 +154,7 @@ def evaluate(model, arguments) -> dict:
 
 
 def table(results: dict) -> str:
-  """The test set's metrics, what the student costs, a line for each foreign set and corruption."""
+  """Return metrics of the test set, the costs, and a line for each foreign set and corruption."""
   from ensdistill.report import columns
 
   found = dict(results['rows'][0]['metrics'])

@@ -1,8 +1,8 @@
 """Batches that come to the device step by step, from arrays on the host or images in files.
 
-Grain reads them ahead of the step that needs them, in worker processes where images have to be
-decoded. Every batch is a function of (order, step) alone: of the same examples as `sampler.indices`
-draws on the device, whatever the number of workers, and a run that resumes asks for its step.
+Grain reads ahead of the step that needs a batch; worker processes decode images. Every batch is a
+function of (order, step) alone, with the examples that `sampler.indices` draws on the device, for
+any number of workers. A run that resumes asks for its step.
 """
 
 import collections
@@ -11,7 +11,7 @@ import dataclasses
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -22,12 +22,12 @@ from ensdistill.data import sampler
 from ensdistill.data.dataset import no_labels
 from ensdistill.data.images import stored, windows
 
-_AHEAD = 2  # batches that lie ready beside the one in use
+_AHEAD = 2  # batches that are ready beside the one in use
 _SHARED_MEMORY = '/dev/shm'
 
 
 class Batch(NamedTuple):
-  """What a step sees, for each order; networks find their own by their key."""
+  """The batches of a step, one for each order; networks find their own by their key."""
 
   arrays: dict[str, Any]  # leaves [O, B, ...]
   orders: Any  # key data, uint32 [O, words]
@@ -35,7 +35,7 @@ class Batch(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _Read:
-  """step -> the inputs [O, B, ...] and rows [O, B] of a batch in each order; runs in a worker."""
+  """The function from a step to inputs [O, B, ...] and rows [O, B] in each order; for workers."""
 
   x: Any
   round_keys: np.ndarray  # of the sampler
@@ -51,7 +51,7 @@ class _Read:
     return {'x': np.stack(x), 'rows': np.stack(rows)}
 
   def _inputs(self, rows, seed) -> np.ndarray:
-    if not isinstance(self.x, stored.Stored):
+    if not stored.in_files(self.x):
       return self.x[rows]
     through = None
     if self.area:
@@ -72,17 +72,20 @@ class Stream:
     area: float = 0.0,
     workers: int | None = None,
   ):
-    """`arrays` by name: 'x' an array or stored.Stored, the others arrays.
+    """Describe the batches; nothing is read yet.
 
-    orders: the networks' keys [S]; where they are all the same, a batch is read once for all.
-    steps, batch: of the run, and examples of a step.
-    area: images in files are cut at random, at least so much of each; 0: they are not.
-    workers: processes that decode images in files; 0: threads of this one; None: one a core.
+    Args:
+      arrays: by name; 'x' is an array or stored.Stored, the others are arrays.
+      orders: the networks' keys [S]; a batch that all of them share is read once.
+      steps: steps of the run.
+      batch: examples of a step.
+      area: the least share of an image that a random crop shows; 0: no crops.
+      workers: processes that decode images; 0: threads of this process; None: one per core.
     """
     words = np.asarray(jax.random.key_data(orders))
     if (words == words[0]).all():
       orders, words = orders[:1], words[:1]
-    decodes = isinstance(arrays['x'], stored.Stored)
+    decodes = stored.in_files(arrays['x'])
     self._workers = (stored.cores() if workers is None else workers) if decodes else 0
     self._others = {name: values for name, values in arrays.items() if name != 'x'}
     self._steps = steps
@@ -92,18 +95,22 @@ class Stream:
 
   @property
   def shapes(self) -> Batch:
-    """Shapes and types of every batch."""
+    """The shapes and types of every batch."""
     x, orders = self._read.x, self._read.orders
-    shape = lambda a: jax.ShapeDtypeStruct((len(orders), self._read.batch, *a.shape[1:]), a.dtype)
+
+    def shape(array):
+      form = (len(orders), self._read.batch, *array.shape[1:])
+      return jax.ShapeDtypeStruct(form, array.dtype)
+
     arrays = {name: shape(values) for name, values in {'x': x, **self._others}.items()}
     return Batch(arrays, jax.ShapeDtypeStruct(orders.shape, orders.dtype))
 
   def __getitem__(self, step: int) -> Batch:
-    """The batch of a step."""
+    """Return the batch of a step."""
     return self._whole(self._read(step))
 
-  def starting(self, at: int) -> Iterator[Batch]:
-    """The batches from step `at` to the last, read ahead."""
+  def starting(self, at: int) -> Generator[Batch]:
+    """Yield the batches from step `at` to the last, read ahead."""
     import grain
 
     read = grain.MapDataset.range(at, self._steps).map(self._read)
@@ -111,7 +118,7 @@ class Stream:
       read = read.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
       read = grain.experimental.WithOptionsIterDataset(read, self._options())
       workers = grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=1)
-      if not flags.FLAGS.is_parsed():  # outside of our commands; Grain asks for its own
+      if not flags.FLAGS.is_parsed():  # no command of ours parsed them, and Grain reads its own
         flags.FLAGS.mark_as_parsed()
       read = read.mp_prefetch(workers, worker_init_fn=_end_with_parent)
     else:
@@ -120,12 +127,12 @@ class Stream:
       yield from map(self._whole, batches)
 
   def _whole(self, read: dict[str, np.ndarray]) -> Batch:
-    x = np.array(read['x'])  # out of shared memory, which must outlive no device's view of it
+    x = np.array(read['x'])  # a copy: shared memory is reused while a device may still read it
     others = {name: values[read['rows']] for name, values in self._others.items()}
     return Batch({'x': x, **others}, self._read.orders)
 
   def _options(self):
-    """Workers hand over their batches in shared memory, unless there is too little of it."""
+    """Return Grain's options: batches pass through shared memory if there is enough."""
     import grain
 
     needed = 3 * self._workers * self._read.batch * len(self._read.orders)
@@ -136,16 +143,16 @@ class Stream:
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
-  """Labelled inputs in files, so many at a time: ((x, y), how many examples they are).
+  """Labelled inputs in files, block by block: ((x, y), number of examples).
 
-  The last block is filled up with examples that have no label.
+  The last block is padded with unlabelled examples.
   """
 
   x: stored.Stored
   y: np.ndarray
   batch: int
 
-  def __iter__(self):
+  def __iter__(self) -> Generator:
     for number, x in enumerate(blocks(self.x, self.batch)):
       y = self.y[number * self.batch :][: self.batch]
       missing = self.batch - len(x)
@@ -154,9 +161,9 @@ class Blocks:
 
 
 def blocks(x, batch: int) -> Iterator[np.ndarray]:
-  """Every example once, in order, so many at a time; images in files are decoded ahead."""
+  """Yield every example once, in order, block by block; images in files are decoded ahead."""
   starts = range(0, len(x), batch)
-  if not isinstance(x, stored.Stored):
+  if not stored.in_files(x):
     yield from (x[start : start + batch] for start in starts)
     return
   import grain
@@ -166,9 +173,9 @@ def blocks(x, batch: int) -> Iterator[np.ndarray]:
     yield from found
 
 
-def ahead(batches: Iterator, place: Callable) -> Iterator:
-  """place(batch) of every batch, begun while earlier ones are in use."""
-  waiting = collections.deque()
+def ahead(batches: Generator, place: Callable) -> Iterator:
+  """Yield place(batch) of every batch; placing begins while earlier batches are in use."""
+  waiting: collections.deque = collections.deque()
   with contextlib.closing(batches):
     for batch in batches:
       waiting.append(place(batch))
@@ -184,12 +191,14 @@ def _ahead_by_thread():
 
 
 def _end_with_parent(number: int, count: int) -> None:
-  """A worker whose run was killed ends too."""
+  """End a worker whose run was killed."""
   del number, count
   import multiprocessing
 
   def wait():
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None, 'runs in a worker process'
+    parent.join()
     os._exit(1)
 
   threading.Thread(target=wait, daemon=True).start()

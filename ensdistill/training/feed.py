@@ -79,7 +79,7 @@ def training_feed(
 
 def validation_set(x, y, batch: int) -> Validation:
   """Return what scores networks in training; images in files are scored block by block."""
-  return OnDeviceValidation(x, y, batch) if isinstance(x, np.ndarray) else InBlocks(x, y, batch)
+  return InBlocks(x, y, batch) if data.stored.in_files(x) else OnDeviceValidation(x, y, batch)
 
 
 @dataclasses.dataclass(frozen=True)
