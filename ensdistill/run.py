@@ -33,6 +33,7 @@ def prepare(config, workdir: str | None = None) -> Plan:
     dataset, training = inputs.load_data(config, parts.augment.crop_area)
     checks.settle_targets(config, parts, training.streams)
     checks.check_fits(config, parts, dataset.family)
+    inputs.check_augmentation(parts.augment, dataset)
     plan = build.plan(config, parts, dataset, training, folder)
     evaluated = {'ood': config.evaluate.ood, 'shifts': config.evaluate.shift}
     sets.check(dataset, dir=config.data.dir or None, **evaluated)

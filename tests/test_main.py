@@ -126,7 +126,7 @@ def test_a_run_from_the_command_line_and_its_repetition(tmp_path):
   recorded = f'ensdistill.main --config={ROOT}/configs/kd_digits.py --config.data.name='
   assert recorded in results['command']
   code, _, out = command(name, *QUICK, '--workdir=runs/a', folder=tmp_path, config='kd_digits')
-  assert code == 0 and 'skipped teacher, student, evaluation, report' in out
+  assert code == 0 and 'already finished (teacher, student, evaluation, report)' in out
   code, lines, _ = command(
     name, *QUICK, '--workdir=runs/a', '--config.student.steps=5', folder=tmp_path
   )

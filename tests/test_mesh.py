@@ -10,7 +10,7 @@ from ensdistill.storage import safe
 
 PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np, tiny
-from ensdistill import distillation as distil, members, mesh
+from ensdistill import members, mesh
 from ensdistill.config import build
 from ensdistill.storage import checkpoint
 from ensdistill.training import loop, step as train
@@ -19,7 +19,8 @@ from ensdistill.nets import layers
 training = tiny.dataset(size=64)
 config = tiny.config(network__name='resnet', network__depth=8, network__hidden=None,
                      augment__crop=1, augment__flip=True)
-method = build.teacher_method(config, training)
+plan = tiny.plan(config, training)
+method = plan.teacher
 keys = train.network_keys(jax.random.key(0), range(4))
 asked, on_one_device = set(), layers._on_one_device
 
@@ -32,8 +33,7 @@ layers._on_one_device = ask
 def run(devices):
   where = mesh.make(4, 16, devices)
   def step(state, arrays):
-    augment = build.augmentation(config)
-    batch = train.draw(arrays, state.order, state.step, batch=16, augment=augment)
+    batch = plan.feed(config.teacher, arrays, keys[1], 20).draw(arrays, state)
     return train.train_step(state, mesh.split_batch(where, batch), None, method)
   states = mesh.place(train.start(*keys, method, jnp.zeros((1, 8, 8, 1))), mesh.by_member(where))
   arrays = mesh.place(build.arrays(training.train, training), mesh.replicated(where))
@@ -79,27 +79,30 @@ from ensdistill.config import build
 from ensdistill.logs import writers
 from ensdistill.storage import checkpoint, safe
 from ensdistill.training import loop, step as train
+from ensdistill.training.feed import OnDevice
 
 training = tiny.dataset(size=64)
 config = tiny.config(student__kind='batch_ensemble', student__factors='normal', student__steps=20,
                      objective__name='members', objective__label_weight=0.1,
                      perturb__name='tdiv_sdiv')
-labels = build.teacher_method(config, training)
+plan = tiny.plan(config, training)
+labels = plan.teacher
 stacked = lambda seed, size, method: train.start(
   *train.network_keys(jax.random.key(seed), range(size)), method, jnp.zeros((1, 8, 8, 1)))
 teacher = stacked(0, 3, labels).variables
-method = build.student_method(config, training, 3, 'members', 20)
+method = plan.student
 where = mesh.make(1, 16)
+feed = OnDevice(build.arrays(training.train, training), 16)
 
 def step(state, arrays, teacher):
-  batch = OnDevice(arrays, 16).draw(arrays, state)
+  batch = feed.draw(arrays, state)
   frozen = members.frozen(labels.student.module.apply, teacher)
   return train.train_step(state, mesh.split_batch(where, batch), frozen, method)
 
 with checkpoint.Checkpointer(sys.argv[1] + '.checkpoints') as checkpointer:
   variables, _ = loop.fit(
-    'student', step, stacked(1, 1, method), (build.arrays(training.train, training), teacher),
-    steps=20, batch=16, loop=loop.Loop(where, 'vmap', writers.Silent(), steps_per_call=5),
+    'student', step, stacked(1, 1, method), feed, (teacher,),
+    steps=20, loop=loop.Loop(where, 'vmap', writers.Silent(), steps_per_call=5),
     checkpointer=checkpointer)
 safe.save_tensors(sys.argv[1], safe.flatten(jax.device_get(variables)))
 print(dict(where.shape))

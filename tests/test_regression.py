@@ -1,5 +1,7 @@
 """Regression from end to end: training of teachers, units, and knowledge away from the data."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from ensdistill import (
   export,
   families,
   members,
+  metrics,
   objectives,
   perturb,
   run,
@@ -22,7 +25,6 @@ from ensdistill import (
 from ensdistill.config import build, checks
 from ensdistill.evaluation import sets
 from ensdistill.logs import writers
-from ensdistill.report import probes
 from ensdistill.training import step as train
 
 QUIET = writers.Silent()
@@ -54,7 +56,7 @@ def test_one_variance_a_member_is_the_mean_squared_residual():
   c = config(teacher__variance='scalar', teacher__loss='least_squares', teacher__steps=1500)
   c.teacher.optimizer.update(name='adamw', decay=0.3)
   toy = data.load('toy1d', size=64)
-  method = build.teacher_method(c, toy)
+  method = tiny.plan(c, toy).teacher
   arrays = jax.tree.map(jnp.asarray, build.arrays(toy.train, toy))
   states = train.start(*train.network_keys(jax.random.key(0), range(2)), method, jnp.zeros((1, 1)))
   step = lambda state: train.train_step(state, arrays, None, method)[0]
@@ -87,11 +89,11 @@ def test_settings_of_regression_are_refused_elsewhere(changes, message):
   c = tiny.config(**changes)
   images = tiny.dataset()
   with pytest.raises(ValueError, match=message):
-    checks.check(c)
+    parts = build.parts(c)
+    checks.check(c, parts)
     if 'unknown' not in message:
-      checks.check_fits(c, images.family)
-    build.teacher_method(c, images)
-    distillation.phases(c, images)
+      checks.check_fits(c, parts, images.family)
+    build.plan(c, parts, images, images, 'unused')
 
 
 def process(rng, x, length=0.7, noise=0.1):
@@ -134,8 +136,9 @@ def test_knowledge_grows_away_from_a_gaussian_process_and_the_student_follows(tm
     scores=2,
     steps_per_call=0,
   )
-  ensemble = teacher.obtain(c, toy, tmp_path, QUIET)
-  student = distillation.distil(c, toy, ensemble, tmp_path / 'run', QUIET)
+  plan = tiny.plan(c, toy, tmp_path / 'run')
+  ensemble = teacher.obtain(plan, QUIET)
+  student = distillation.distil(plan, ensemble, QUIET)
   at = np.linspace(-4, 4, 81, dtype=np.float32)[:, None]
   theirs = families.gaussian.predictive(ensemble.freeze(ensemble.variables).outputs(at)).knowledge()
   own = jax.tree.map(lambda leaf: leaf[0], student.variables)
@@ -180,23 +183,27 @@ def test_training_data_do_not_depend_on_units(tmp_path, scale):
 
 
 @pytest.mark.parametrize('mean, std', [(1e5, 1.0), (-3e8, 2.0), (0.0, 1e-20), (1e-12, 1e-18)])
-def test_an_exported_student_keeps_small_differences_between_members(monkeypatch, mean, std):
+def test_an_exported_student_keeps_small_differences_between_members(mean, std):
   """Float32 fails far from zero and in small units. The report's probes keep the digits, too."""
   outputs = np.random.default_rng(4).normal(0, 0.01, (5, 3, 2)).astype(np.float32)
-  monkeypatch.setattr(export.Model, 'outputs', lambda self, x, batch_size: outputs)
-  spec = {'family': 'gaussian', 'objective': 'mean', 'objective_settings': {}}
-  units = {'target_mean': (mean,), 'target_std': (std,)}
-  found = export.Model(spec | units, None, None).predict(None)
+
+  def freeze(variables):
+    return members.Members(3, lambda x: jnp.asarray(variables['outputs']))
+
+  spec = {'family': 'gaussian', 'objective': 'mean', 'objective_settings': {}, 'shape': [1]}
+  spec |= {'target_mean': (mean,), 'target_std': (std,)}
+  student = types.SimpleNamespace(freeze=freeze)
+  model, x = export.Model(spec, student, {'outputs': outputs}), np.zeros((5, 1), np.float32)
+  found = model.predict(x)
   mean_BM, log_var_BM = np.float64(outputs[..., 0]), np.float64(outputs[..., 1])
   np.testing.assert_allclose(found.mean[:, 0], mean + std * mean_BM.mean(1), rtol=1e-12)
   tight = dict(rtol=1e-5, atol=0)
   np.testing.assert_allclose(found.knowledge, std**2 * mean_BM.var(1), **tight)
   np.testing.assert_allclose(found.data, std**2 * np.exp(log_var_BM).mean(1), **tight)
   np.testing.assert_allclose(found.total, found.data + found.knowledge, **tight)
-  own = probes._on_host(
-    families.gaussian.predictive(outputs), tiny.replace(tiny.dataset(), **units)
+  np.testing.assert_allclose(
+    metrics.of('gaussian').uncertainties(model.predictive(x))['knowledge'], found.knowledge
   )
-  np.testing.assert_allclose(probes._knowledge(own), found.knowledge)
 
 
 def test_a_table_of_extreme_scales_and_one_test_row_runs_to_its_report(tmp_path):

@@ -143,10 +143,10 @@ def test_killed_in_both_stages_ends_bit_identical(start, pair, tmp_path):
   first.kill_when(lambda: first.logged('teacher', 5))
   second = start(folder)
   second.kill_when(lambda: second.logged('student', 5))
-  assert 'teacher: goes on from step ' in second.text()
+  assert 'teacher: continues at step ' in second.text()
   last = start(folder)
   text = last.ends()
-  assert '2 of 2 members found' in text and 'student: goes on from step ' in text
+  assert '2 of 2 members found' in text and 'student: continues at step ' in text
   assert not (last.run / 'checkpoints').exists()
   undisturbed.ends()
   assert last.results() == undisturbed.results()

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ensdistill import distillation, mesh, nets, teacher
-from ensdistill.config import build, settings
+from ensdistill.config import build, checks, settings
 from ensdistill.data.dataset import Dataset, Split
 from ensdistill.logs import writers
 from ensdistill.perturb import Space
@@ -106,6 +106,15 @@ def leaves(tree):
 def plan(config, dataset, folder='unused', training=None) -> build.Plan:
   """Return the plan of a run on this data, with all of its parts."""
   return build.plan(config, build.parts(config), dataset, training or dataset, folder)
+
+
+def checked_plan(config, dataset, folder='unused') -> build.Plan:
+  """Return the plan of a run, after every check that a run makes before it compiles."""
+  parts = build.parts(config)
+  checks.check(config, parts)
+  checks.settle_targets(config, parts, dataset.streams)
+  checks.check_fits(config, parts, dataset.family)
+  return build.plan(config, parts, dataset, dataset, folder)
 
 
 def untrained(plan):

@@ -115,8 +115,7 @@ class Plan:
 
 
 def plan(config, parts: Parts, dataset, training, folder) -> Plan:
-  """Return the plan of a run; what does not fit the data is refused."""
-  inputs.check_augmentation(parts.augment, dataset)
+  """Return the plan of a run, with the methods of teacher and student."""
   teacher = teacher_method(config, parts, dataset)
   phases = student_phases(config, parts, training)
   return Plan(config, parts, dataset, training, pathlib.Path(folder), teacher, phases)

@@ -3,7 +3,6 @@
 import pytest
 import tiny
 
-from ensdistill import distillation
 from ensdistill.config import build, checks, recipes, settings
 
 
@@ -71,10 +70,7 @@ def test_wrong_settings_fail_in_one_line(changes, message):
   config = tiny.config(**changes)
   training = tiny.dataset()
   with pytest.raises(ValueError, match=message) as error:
-    checks.check(config)
-    checks.check_fits(config, training.family)
-    build.teacher_method(config, training)
-    distillation.phases(config, training)
+    tiny.checked_plan(config, training)
   assert '\n' not in str(error.value)
 
 
@@ -94,7 +90,8 @@ def test_targets_are_stored_by_themselves_only_where_that_is_exact(changes, stre
   assert config.student.targets == 'auto'
   config.update_from_flattened_dict(changes)
   settings.forget_replaced(config, set(changes))
-  checks.check(config)
-  checks.settle_targets(config, streams)
+  parts = build.parts(config)
+  checks.check(config, parts)
+  checks.settle_targets(config, parts, streams)
   assert config.student.targets == found
-  checks.check(config)
+  checks.check(config, parts)

@@ -9,8 +9,8 @@ import pytest
 import shaped
 import tiny
 
-from ensdistill import data, distillation, members, nets
-from ensdistill.config import build, identity, recipes
+from ensdistill import data, members, nets
+from ensdistill.config import build, identity, inputs, recipes
 from ensdistill.training import step as train
 
 
@@ -38,24 +38,20 @@ def state_of(method, shape):
   return jax.eval_shape(state)
 
 
-def check_step(config, section, training, arrays, method, teacher=None):
+def check_step(plan, section, arrays, method, teacher=None):
   """Trace a step as a run does it, on a drawn and augmented batch.
 
   `teacher` is the function that freezes it, and its variables.
   """
-  states = train.TrainState(*[None] * 5, order=jax.random.split(jax.random.key(0), 1))
-  feed = build.feed(config, section, training, arrays, states, method.steps)
+  orders = jax.random.split(jax.random.key(0), 1)
+  feed = plan.feed(section, arrays, orders, method.steps)
   freeze, variables = teacher or (None, None)
 
-  def step(state, arrays, variables):
-    batch = train.draw(
-      arrays, state.order, state.step, batch=section.batch_size, augment=build.augmentation(config)
-    )
-    return train.train_step(state, batch, freeze and freeze(variables), method)
+  def step(state, seen, variables):
+    return train.train_step(state, feed.draw(seen, state), freeze and freeze(variables), method)
 
-  seen = feed.shapes if isinstance(feed, data.Stream) else feed
-  before = state_of(method, training.shape)
-  after, logs = jax.eval_shape(step, before, seen, variables)
+  before = state_of(method, plan.training.shape)
+  after, logs = jax.eval_shape(step, before, feed.shapes, variables)
   assert logs['loss'].shape == ()
   assert jax.tree.map(lambda s: s.shape, after) == jax.tree.map(lambda s: s.shape, before)
   return before
@@ -74,7 +70,7 @@ def files_by_step():
     flat = identity.flatten({s: identity.to_json(config)[s] for s in sections})
     flat |= {'network': config.network.name, 'family': shaped.dataset(config.data.name).family}
     flat |= {'aux': bool(config.data.aux), 'streams': shaped.dataset(config.data.name).streams}
-    flat |= {'augment': bool(build.augmentation(config))}
+    flat |= {'augment': bool(inputs.augmentation(config))}
     sizes = ('student.steps', 'student.epochs', 'student.batch_size')
     plain = {k: bool(v) if isinstance(v, float) or k in sizes else v for k, v in flat.items()}
     files[str(sorted(plain.items()))] = name
@@ -86,24 +82,25 @@ def test_the_steps_of_every_config_have_shapes(name, few_stages):
   """Trace both with the draws, augmentation, auxiliary inputs and targets of a run."""
   config = recipes.named(name)
   clean = shaped.dataset(config.data.name)
-  teacher = build.teacher_method(config, clean)
+  auxiliary = np.zeros((16, *clean.shape), np.uint8)
+  training = data.join(clean, auxiliary) if config.data.aux else clean
+  plan = tiny.plan(config, clean, training=training)
+  teacher = plan.teacher
   shared = str((clean.name, config.network, config.teacher, config.augment))
   if shared not in _members:
     arrays = build.arrays(clean.train, clean)
-    _members[shared] = check_step(config, config.teacher, clean, arrays, teacher)
+    _members[shared] = check_step(plan, config.teacher, arrays, teacher)
   stacked = jax.tree.map(
     lambda s: jax.ShapeDtypeStruct((config.teacher.members, *s.shape), s.dtype),
     _members[shared].variables,
   )
   freeze = lambda variables: members.frozen(teacher.student.module.apply, variables)
 
-  auxiliary = np.zeros((16, *clean.shape), np.uint8)
-  training = data.join(clean, auxiliary) if config.data.aux else clean
   arrays = build.arrays(training.train, training)
   frozen = freeze, stacked
   if config.student.targets != 'online':
     outputs = lambda variables, x: freeze(variables).outputs(data.as_input(x))
     arrays['teacher_outputs'] = jax.eval_shape(outputs, stacked, training.train.x)
     frozen = None
-  for phase in distillation.phases(config, training):
-    check_step(config, config.student, training, arrays, phase.method, frozen)
+  for phase in plan.phases:
+    check_step(plan, config.student, arrays, phase.method, frozen)

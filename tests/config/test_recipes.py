@@ -9,20 +9,17 @@ import jax
 import jax.numpy as jnp
 import pytest
 import shaped
+import tiny
 from shaped import dataset
 
-from ensdistill import distillation
 from ensdistill.commands import listing
 from ensdistill.config import build, checks, identity, recipes
 from ensdistill.config.recipes import DATA, METHODS, PAPERS, VARIANTS
 
 
 def check_builds(config):
-  checks.check(config)
-  training = dataset(config.data.name)
-  checks.check_fits(config, training.family)
-  build.teacher_method(config, training)
-  assert distillation.phases(config, training)[-1].method.steps >= 1
+  plan = tiny.checked_plan(config, dataset(config.data.name))
+  assert plan.teacher.steps >= 1 and plan.student.steps >= 1
 
 
 @pytest.mark.parametrize('data', DATA)
@@ -48,9 +45,10 @@ def test_other_pairs_are_refused_with_the_reason(data):
   for method in METHODS:
     config = recipes.make(method, data)
     if not recipes.fits(method, data):
-      checks.check(config)
+      parts = build.parts(config)
+      checks.check(config, parts)
       with pytest.raises(ValueError, match='regression|outputs'):
-        checks.check_fits(config, dataset(config.data.name).family)
+        checks.check_fits(config, parts, dataset(config.data.name).family)
 
 
 @pytest.mark.parametrize('name', shaped.FILES)
@@ -161,27 +159,28 @@ def test_a_layer_with_another_part_drops_the_settings_of_the_old_part():
 
 
 def test_the_networks_of_the_papers():
-  def student(config, training):
-    return distillation.phases(config, training)[-1].method
+  def plan(name, variant=''):
+    config = recipes.named(name, variant)
+    return tiny.plan(config, dataset(config.data.name))
 
-  def parameters(name, method):
-    config, training = recipes.named(name, 'paper'), dataset(recipes.named(name).data.name)
-    module = method(config, training).student.module
-    example = jnp.zeros((1, *training.shape))
+  def parameters(method):
+    module = method.student.module
+    example = jnp.zeros((1, *module.backbone.shape))
     params = jax.eval_shape(module.init, jax.random.key(0), example)['params']
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
   # ResNet-20 with fifty copies of its last block and dense layer.
   head = 2 * 9 * 64 * 64 + 2 * 2 * 64 + 650
-  assert parameters('hydra_cifar10', build.teacher_method) == 272_474
-  assert parameters('hydra_cifar10', student) == 272_474 + 49 * head
+  hydra = plan('hydra_cifar10', 'paper')
+  assert parameters(hydra.teacher) == 272_474
+  assert parameters(hydra.student) == 272_474 + 49 * head
   latentbe = recipes.named('latentbe_cifar100', 'paper').network
   assert (latentbe.name, latentbe.depth, latentbe.width) == ('wide_resnet', 28, 4)
-  assert parameters('end2_cifar10', student) == 19_986_378
+  assert parameters(plan('end2_cifar10', 'paper').student) == 19_986_378
 
   def rates(method):
     return {stage.keywords['dropout'] for _, stage in method.student.module.backbone.stages}
 
-  end2 = recipes.named('end2_cifar10'), dataset('cifar10')
-  assert rates(build.teacher_method(*end2)) == {0.2, 0.5}
-  assert rates(student(*end2)) == {0.2, 0.3}
+  end2 = plan('end2_cifar10')
+  assert rates(end2.teacher) == {0.2, 0.5}
+  assert rates(end2.student) == {0.2, 0.3}

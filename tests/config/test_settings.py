@@ -3,7 +3,7 @@
 import pytest
 import tiny
 
-from ensdistill.config import checks, identity, recipes, settings
+from ensdistill.config import build, checks, identity, recipes, settings
 
 
 def test_every_setting_has_one_line_of_help():
@@ -53,7 +53,7 @@ def test_another_part_forgets_the_recipes_settings_that_it_lacks():
   assert config.objective.temperature is None and config.objective.form == 'forward'
   assert config.student.optimizer.momentum is None and config.teacher.optimizer.momentum == 0.9
   assert config.network.depth == 8  # the same network was named again
-  checks.check(config)
+  checks.check(config, build.parts(config))
 
 
 @pytest.mark.parametrize(
