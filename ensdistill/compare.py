@@ -35,7 +35,7 @@ class Comparison(NamedTuple):
 
   rows: list[dict]
   models: list[Model]
-  not_run: dict[str, str]  # sets that were asked for and are not at hand: why
+  not_run: dict[str, str]  # requested sets that could not be read: the reason
 
 
 def compare(plan: Plan, teacher, distilled, writer) -> Comparison:
@@ -168,7 +168,7 @@ def row(name: str, repeats: list[dict], costs: dict, **fields) -> dict:
   means, errors = {}, {}
   for key in repeats[0]:
     values = np.array([r[key] for r in repeats], np.float64)
-    values = values[np.isfinite(values)]  # without an error there is no rejection ratio, for one
+    values = values[np.isfinite(values)]  # undefined without any error: rejection ratios
     means[key] = float(values.mean()) if len(values) else float('nan')
     spread = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float('nan')
     errors[key] = spread if len(repeats) > 1 else None
@@ -178,7 +178,7 @@ def row(name: str, repeats: list[dict], costs: dict, **fields) -> dict:
 def _add_gaps(found: list[dict], test_errors=None) -> None:
   """Add gap_closed/x = (member - student) / (member - ensemble), null where there is no gap.
 
-  test_errors: {metric: standard error of the gap from the test examples}, as far as known.
+  test_errors: {metric: standard error of the gap from the test examples}, where known.
   """
   (member,), ensembles = rows.of_role(found, rows.MEMBER), rows.of_role(found, rows.ENSEMBLE)
   if not ensembles:

@@ -10,7 +10,7 @@ from ensdistill.config import build
 from ensdistill.config.build import Phase, Plan
 from ensdistill.config.settings import KEPT
 from ensdistill.method import Method
-from ensdistill.teacher import Teacher, parameter_overview
+from ensdistill.teacher import Teacher
 from ensdistill.training import stage
 from ensdistill.training.stage import Frozen
 from ensdistill.training.step import network_keys, start
@@ -57,7 +57,6 @@ def _train(plan: Plan, phase: Phase, number: int, before, arrays, frozen: Frozen
     before = jax.vmap(phase.start)(before)
   keys, orders = student_keys(config.seed, number, config.seeds)
   states = start(keys, orders, method, jnp.zeros((1, *plan.training.shape)), before)
-  writer.text('parameters of a student', parameter_overview(states.params), stage=phase.name)
   variables, _ = stage.train(
     name=phase.name,
     method=method,

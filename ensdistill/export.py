@@ -139,7 +139,7 @@ def specification(plan: Plan, student: students.Student) -> dict:
 def stablehlo(spec: dict, student: students.Student, variables) -> bytes:
   """Return the forward pass for any batch size, on CPU, CUDA and TPU; weights are its arguments.
 
-  Convolutions are plain ones, whatever suits the machine that exports.
+  Convolutions are exported in the plain form.
   """
   from jax import export
 

@@ -14,7 +14,7 @@ from ensdistill.students import Student
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-  """What a step trains, and towards what: a point on the three axes and the weight of labels."""
+  """A point on the three axes, its optimiser and the weight of labels."""
 
   student: Student
   family: Any

@@ -48,7 +48,7 @@ def prepare(config, workdir: str | None = None) -> Plan:
 
 
 def run(plan: Plan) -> dict:
-  """Run teacher, student, evaluation and report, and return the results; finished stages stay."""
+  """Run teacher, student, evaluation and report, each once; return the results."""
   with _alone(plan.folder):
     results = report.load(plan.folder, identity.decisive(plan.config))
     if results:

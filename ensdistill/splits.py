@@ -6,14 +6,14 @@ of them is the network that a run of its split alone would have trained (with se
 """
 
 import dataclasses
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import data, distillation, members, mesh
+from ensdistill import data, distillation, members
 from ensdistill.config import build, checks, inputs
 from ensdistill.config.build import Plan
 from ensdistill.config.settings import KEPT
@@ -22,7 +22,7 @@ from ensdistill.evaluation import inference, measure, sets
 from ensdistill.method import Method
 from ensdistill.perturb import Space
 from ensdistill.training import stage
-from ensdistill.training.feed import OnDeviceValidation
+from ensdistill.training.feed import OnDevice, OnDeviceValidation
 from ensdistill.training.stage import Frozen
 from ensdistill.training.step import TrainState, network_keys, start
 
@@ -46,7 +46,6 @@ def load(config, numbers) -> list[Dataset]:
       raise ValueError(
         f'{name} has no effect on splits of tables that are trained together: unset it'
       )
-  checks.check(config, build.parts(config))
   settings = inputs.data_settings(config.data)
   found = []
   for number in numbers:
@@ -98,6 +97,7 @@ def plan(config, datasets, folder) -> Plan:
   """Return the plan of networks on all splits, which differ in their data alone."""
   config = config.copy_and_resolve_references()
   parts, first = build.parts(config), datasets[0]
+  checks.check(config, parts)
   checks.settle_targets(config, parts, streams=False)
   checks.check_fits(config, parts, first.family)
   return build.plan(config, parts, first, first, folder)
@@ -156,7 +156,7 @@ def targets(config, datasets, teacher: Trained) -> np.ndarray:
 
 
 def _frozen(teacher: Trained) -> Frozen:
-  """Return the ensembles as a step sees them: each network that of its own split."""
+  """Return the ensembles for the step; each network uses that of its split."""
 
   def freeze(variables, state):
     return teacher.freeze(members.take(variables, state.number))
@@ -164,25 +164,8 @@ def _frozen(teacher: Trained) -> Frozen:
   return Frozen(teacher.variables, freeze)
 
 
-@dataclasses.dataclass(frozen=True)
-class OfSplits:
+class OfSplits(OnDevice):
   """A training feed of arrays [splits, N, ...]: a network's batches come from its own split."""
-
-  arrays: dict[str, Any]
-  batch: int
-
-  steps_per_call: int | None = None
-
-  @property
-  def shapes(self):
-    return self.arrays
-
-  def start(self, at: int, device_mesh) -> Generator[Any]:
-    """Yield the placed arrays, the same for every call."""
-    del at
-    placed = mesh.place(self.arrays, mesh.replicated(device_mesh))
-    while True:
-      yield placed
 
   def draw(self, seen, state) -> dict[str, jax.Array]:
     """Return the batch of a step from the network's split."""
@@ -192,7 +175,7 @@ class OfSplits:
 
 
 class _Validation(OnDeviceValidation):
-  """Validation sets [splits, N, ...]: a network is scored on that of its own split."""
+  """Validation sets [splits, N, ...]; each network is scored on that of its split."""
 
   def examples(self, seen, number):
     x, y = seen

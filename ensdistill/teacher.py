@@ -129,18 +129,10 @@ def obtain(plan: Plan, writer) -> Teacher:
         stored |= {m: member for m, member in trained.items() if m in missing}
   else:
     _say_found(stored, wanted, folder, writer)
-    _groups(folder, [], stored, 1)  # removes what a kill after the last member left
+    _groups(folder, [], stored, 1)  # removes checkpoints left by a kill after the last member
   stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *[stored[m] for m in wanted])
   strategy = build.strategy(config.teacher, plan.teacher)
   return Teacher(plan.teacher, stacked, fingerprint, folder, strategy)
-
-
-def parameter_overview(stacked) -> str:
-  """Return the table of parameters of one of several stacked networks."""
-  from clu import parameter_overview as clu_overview
-
-  one = jax.tree.map(lambda leaf: np.asarray(leaf)[0], stacked)
-  return clu_overview.get_parameter_overview(one)
 
 
 def _stored(folder, wanted, writer) -> dict[int, Any]:
@@ -185,7 +177,6 @@ def _train(plan: Plan, numbers, missing, folder, writer) -> dict[int, Any]:
   shared = section.order == 'shared'
   keys, orders = network_keys(jax.random.key(config.seed), numbers, shared)
   states = start(keys, orders, method, jnp.zeros((1, *plan.dataset.shape)))
-  writer.text('parameters of a member', parameter_overview(states.params), stage='teacher')
   arrays = build.arrays(plan.dataset.train, plan.dataset)
   began = time.monotonic()
   checkpoints = (
@@ -224,9 +215,9 @@ def _save(folder, name, variables, facts) -> None:
 
 
 def _load(folder, name, writer, wanted=None):
-  """Return what is stored by a name; None where nothing is, or where it is damaged (a warning).
+  """Return a stored file's tensors; None if it is missing, or damaged (with a warning).
 
-  `wanted` are facts that must hold; what was made from other facts is stale.
+  `wanted` are facts that must match; otherwise the file is stale.
   """
   path = folder / f'{name}.safetensors'
   if not path.exists() or not path.with_suffix('.json').exists():
@@ -238,5 +229,5 @@ def _load(folder, name, writer, wanted=None):
     tensors = safe.load_tensors(path, expected_sha256=facts['sha256'])
     return {'batch_stats': {}, **safe.unflatten(tensors)}
   except (ValueError, KeyError) as error:
-    writer.line(f'warning: {path} cannot be used ({error}); it is made again')
+    writer.line(f'warning: {path} cannot be used ({error}); it is computed again')
     return None

@@ -31,7 +31,12 @@ def both(network, method, batch=8):
 
 @pytest.mark.parametrize(
   'network, method',
-  [('mlp', 'kd'), ('mlp', 'be_confods'), ('wrn10-1', 'teacher'), ('wrn10-1', 'latentbe_tdiv_sdiv')],
+  [
+    ('mlp', 'kd'),
+    ('mlp', 'be_confods'),
+    pytest.param('wrn10-1', 'teacher', marks=pytest.mark.slow),
+    pytest.param('wrn10-1', 'latentbe_tdiv_sdiv', marks=pytest.mark.slow),
+  ],
 )
 def test_two_plain_steps_equal_two_steps_of_the_loop(network, method):
   """Our steps of a convolutional network use all forms of nets/cpu.py, the plain steps none."""
@@ -89,6 +94,7 @@ def test_the_eager_step_equals_ours(method):
   assert max(float((a - b.detach()).abs().max()) for a, b in pairs) < 1e-4
 
 
+@pytest.mark.slow
 def test_a_row_of_steps_runs_the_baselines_in_a_separate_process():
   row = problems.Row('mlp', 2, 8, 'kd')
   found = steps.measure(row, seconds=0, turn=0)

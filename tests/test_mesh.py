@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import pytest
 import tiny
 
 from ensdistill.storage import safe
@@ -125,6 +126,7 @@ def test_eight_devices_equal_one_after_twenty_steps():
   assert 'largest difference' in run(PROGRAM, 8)
 
 
+@pytest.mark.slow
 def test_a_student_on_eight_devices_equals_one_of_a_process_with_one(tmp_path):
   found = {}
   for devices in (8, 1):

@@ -129,7 +129,7 @@ def pair(start, tmp_path_factory):
 def test_two_runs_at_once_train_one_teacher(pair):
   trained, other = pair
   text = other.text()
-  assert text.index('another run is training it; waiting') < text.index('2 of 2 members found')
+  assert text.index('waiting for another run that trains it') < text.index('2 of 2 members found')
   assert 'training 2 members' not in text
   assert trained.logged('teacher', 8)
   assert not any(line['stage'] == 'teacher' for line in other.lines())

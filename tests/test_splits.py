@@ -86,7 +86,7 @@ def test_settings_reach_the_data_or_are_refused():
     with pytest.raises(ValueError, match='has no effect on splits'):
       splits.load(config(**change), [0])
   with pytest.raises(ValueError, match='student.steps'):
-    splits.load(config(student__epochs=1), [0])
+    splits.plan(config(student__epochs=1), splits.load(config(), [0]), 'unused')
 
 
 def test_teachers_equal_those_of_separate_runs(datasets, folder, ensembles):

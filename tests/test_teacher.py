@@ -19,7 +19,7 @@ DATA = tiny.dataset()
 
 
 class Lines(writers.Silent):
-  """Keeps what a run says and the stages it logs."""
+  """Record a run's messages and logged stages."""
 
   def __init__(self):
     self.lines, self.stages = [], []
@@ -35,7 +35,7 @@ class Lines(writers.Silent):
 
 
 def obtain(root, dataset=DATA, **changes):
-  """-> the teacher, and a writer that knows what was said."""
+  """Return the teacher and the recording writer."""
   writer = Lines()
   config = tiny.config(**{'checkpoint_seconds': 1e9, 'teacher__dir': str(root), **changes})
   return teacher_lib.obtain(tiny.plan(config, dataset, root / 'run'), writer), writer
@@ -108,7 +108,7 @@ def test_damaged_members_are_named_and_trained_again(four, copy):
   description.write_text(description.read_text()[:20])
   again, writer = obtain(copy)
   for name in ('member_001', 'member_002'):
-    assert writer.said('warning', name, 'damaged', 'made again')
+    assert writer.said('warning', name, 'damaged', 'computed again')
   assert writer.said('1 of 3 members found') and writer.said('training 2 members')
   assert tiny.largest_difference(again.variables, first(four.variables, 3)) < 1e-6
   found, writer = obtain(copy)
@@ -123,7 +123,7 @@ def test_members_in_groups_equal_all_at_once(four, tmp_path):
 
 
 class Killed(Exception):
-  """What a test stops a run with."""
+  """Raised by a test to stop a run."""
 
 
 def test_killed_while_members_are_stored_ends_bit_identical(four, tmp_path, monkeypatch):
@@ -216,7 +216,7 @@ def test_members_share_their_batches_or_have_their_own():
 
 
 def test_the_order_setting_reaches_the_members(four, tmp_path):
-  """With shared batches the starting weights stay a member's own, and what it learns changes."""
+  """Shared batches keep initial weights and change the trained ones."""
   shared, _ = obtain(tmp_path, teacher__members=4, teacher__order='shared')
   assert tiny.largest_difference(shared.variables, four.variables) > 1e-3
   spread = jax.tree.map(lambda leaf: np.ptp(leaf, axis=0), shared.variables['params'])
@@ -246,14 +246,14 @@ def test_stored_outputs_are_reused_mended_and_one_file_a_data_set(copy):
 
   flip_bit(path)
   np.testing.assert_array_equal(outputs_on(DATA), outputs)
-  assert writer.said('warning', path.name, 'damaged', 'made again')
+  assert writer.said('warning', path.name, 'damaged', 'computed again')
   np.testing.assert_array_equal(safe.load_tensors(path)['outputs'], outputs)
 
   facts = json.loads(path.with_suffix('.json').read_text())
   stale = facts | {'members': ['of another member', *facts['members'][1:]]}
   safe.write_atomic(path.with_suffix('.json'), json.dumps(stale))
   np.testing.assert_array_equal(outputs_on(DATA), outputs)
-  assert writer.said('warning', path.name, 'stale', 'made again')
+  assert writer.said('warning', path.name, 'stale', 'computed again')
 
   other = outputs_on(tiny.replace(tiny.dataset(seed=1), fingerprint='another'))
   assert len(paths()) == 2 and (other != outputs).any()

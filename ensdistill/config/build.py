@@ -22,7 +22,7 @@ from ensdistill.training.loop import Loop
 
 
 class Parts(NamedTuple):
-  """What a configuration names and no data set decides."""
+  """Parts of a configuration that do not depend on the data."""
 
   objective: Objective
   labels: Objective  # what the teacher learns from
@@ -34,19 +34,13 @@ def parts(config) -> Parts:
   """Return the objective, the perturbation and the augmentation; unknown names are refused."""
   section = config.objective
   perturbed = given(config.perturb, perturb.PERTURBATIONS)
-  loss = teacher_loss(config)
+  loss = names.lookup('teacher.loss', config.teacher.loss or 'nll', TEACHER_LOSSES)
   return Parts(
     objectives.make(section.name, **given(section, objectives.OBJECTIVES)),
     objectives.make(loss),
     perturb.make(config.perturb.name, **perturbed),
     inputs.augmentation(config),
   )
-
-
-def teacher_loss(config) -> str:
-  """Return the name of the objective that the teacher's members are trained with."""
-  loss = config.teacher.loss or 'nll'
-  return names.lookup('teacher.loss', loss, TEACHER_LOSSES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +75,7 @@ class Plan:
     return pathlib.Path(self.config.teacher.dir or self.folder.parent / 'teachers')
 
   def feed(self, section, arrays: dict, orders, steps: int) -> Feed:
-    """Return what the steps of a stage of networks of these orders see."""
+    """Return the training feed of a stage; `orders` decide each network's batches."""
     return training_feed(
       arrays,
       orders,

@@ -209,7 +209,7 @@ def settle_targets(config, parts: Parts, streams: bool) -> None:
 
 
 def check_fits(config, parts: Parts, family_name: str) -> None:
-  """Refuse what does not fit the meaning of the data set's outputs, with the axes' own reasons."""
+  """Refuse parts that do not fit the data set's outputs."""
   size, teacher_size = student_size(config), config.teacher.members
   family = FAMILIES[family_name]
   for stage in ('teacher', 'student'):

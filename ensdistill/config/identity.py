@@ -32,7 +32,7 @@ def decisive(config) -> dict:
 
 
 def decides(name: str, value) -> bool:
-  """Return whether a setting decides numbers; an unset one does not, so that new ones may come."""
+  """Return whether a setting decides numbers. Unset ones do not, so new settings change nothing."""
   return value is not None and name not in NOT_FINGERPRINTED
 
 

@@ -130,12 +130,3 @@ def load_tensors(path, expected_sha256: str | None = None) -> dict[str, np.ndarr
     return safetensors.numpy.load(content)
   except (safetensors.SafetensorError, ValueError, KeyError) as error:
     raise ValueError(f'{path} is damaged: {error!r}') from None
-
-
-def load_metadata(path) -> dict:
-  """Return the metadata that `save_tensors` wrote, without reading the arrays."""
-  try:
-    with safetensors.safe_open(path, framework='numpy') as file:
-      return json.loads((file.metadata() or {}).get('json', '{}'))
-  except (safetensors.SafetensorError, ValueError) as error:
-    raise ValueError(f'{path} is damaged: {error!r}') from None

@@ -1,1 +1,1 @@
-"""Training: the one step, the loop that repeats it, optimisers."""
+"""Training: feed, stage, loop with its clock, the one step, optimisers."""

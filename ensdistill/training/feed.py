@@ -1,4 +1,4 @@
-"""What training steps and validations see, whether it lies on the device or streams from the host.
+"""Feeds: the batches of training and validation, on the device or streamed from the host.
 
 A feed has three methods. `start(at, mesh)` places what is needed on the devices and yields what
 each call of the loop sees from step `at` on; `draw(seen, state)` picks the batch of a step inside
@@ -36,7 +36,7 @@ class Feed(Protocol):
     """What `start` yields, as arrays or their shapes."""
 
   def start(self, at: int, device_mesh) -> Generator[Any]:
-    """Place what is needed on the devices; yield what each call sees from step `at` on."""
+    """Place data on the devices; yield the input of each call from step `at` on."""
 
   def draw(self, seen, state) -> dict[str, jax.Array]:
     """Return the batch of a step inside the compiled program."""
@@ -158,7 +158,7 @@ class OnDeviceValidation:
   batch: int
 
   def examples(self, seen, number):
-    """Return x and y inside the compiled program."""
+    """Return x and y inside the compiled program, the same for every network."""
     del number
     return seen
 
@@ -168,18 +168,8 @@ class OnDeviceValidation:
     return lambda networks: score(networks, placed)
 
 
-@dataclasses.dataclass(frozen=True)
-class InBlocks:
+class InBlocks(OnDeviceValidation):
   """A validation set in files, scored block by block."""
-
-  x: Any
-  y: Any
-  batch: int
-
-  def examples(self, seen, number):
-    """Return x and y of a block inside the compiled program."""
-    del number
-    return seen
 
   def scorer(self, score: Callable, device_mesh) -> Callable:
     """Return a function from stacked networks to {name: [S]}: means over the examples of blocks."""

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from ensdistill import mesh
 from ensdistill.evaluation import inference
@@ -32,7 +33,7 @@ def train(
   folder,
   teacher: Frozen | None = None,
 ):
-  """Train stacked networks through one stage; return their variables and what chose them.
+  """Train stacked networks through one stage; return variables, and step and score of each.
 
   Resumes from the checkpoints in `folder`; a stage that was finished returns at once.
   """
@@ -48,6 +49,7 @@ def train(
     variables, number = network
     return score_one(variables, *validation.examples(seen, number))
 
+  loop.writer.text('parameters of a network', parameter_overview(states.params), stage=name)
   with checkpoint.Checkpointer(folder, log=loop.writer.line) as checkpointer:
     return fit(
       name,
@@ -62,3 +64,11 @@ def train(
       select=method.select,
       select_from=method.settled(),
     )
+
+
+def parameter_overview(stacked) -> str:
+  """Return the table of parameters of one of several stacked networks."""
+  from clu import parameter_overview as clu_overview
+
+  one = jax.tree.map(lambda leaf: np.asarray(leaf)[0], stacked)
+  return clu_overview.get_parameter_overview(one)

@@ -64,7 +64,7 @@ def train_step(state: TrainState, batch, teacher: members.Members | None, method
     state: one network.
     batch: x [B, ...] in the input space, y, and teacher_outputs [B, M, O] where they are stored.
     teacher: the frozen ensemble; None where labels or stored outputs are all that is needed.
-    method: what is trained, and towards what.
+    method: the student, its objective and how it is trained.
   """
   student, objective = method.student, method.objective
   key_perturb, key_dropout = jax.random.split(jax.random.fold_in(state.key, state.step))

@@ -276,7 +276,7 @@ def test_training_is_the_same_resident_streamed_and_resumed(folder, tmp_path, mo
   np.testing.assert_allclose(kept['nll'], kept_streamed['nll'], rtol=1e-5)
 
   class Killed(Exception):
-    """What a test stops a run with."""
+    """Raised by a test to stop a run."""
 
   def dies(self, at):
     yield from (self[step] for step in range(at, 5))

@@ -298,7 +298,7 @@ def run_several(folder, processes):
       assert process.returncode == 0 and out.endswith('fine\n'), err[-3000:]
 
 
-@pytest.mark.parametrize('processes', [1, 2])
+@pytest.mark.parametrize('processes', [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_arrays_over_several_devices_and_processes(tmp_path, processes):
   run_several(tmp_path, processes)
   with checkpoint.Checkpointer(tmp_path) as checkpointer:  # and back on one device

@@ -65,7 +65,7 @@ def fit(folder, *, size=2, steps=12, writer=None, one_step=step, **settings):
 
 
 class Killed(Exception):
-  """What a test stops a run with."""
+  """Raised by a test to stop a run."""
 
 
 class StopsAt(writers.Silent):
@@ -141,7 +141,7 @@ def test_a_trace_is_written(tmp_path):
   fit(tmp_path / 'stage', steps=4, writer=writer, profile=3, profile_folder=str(folder))
   assert len(list(folder.rglob('*.xplane.pb'))) == 1
   (text,) = writer.said
-  assert 'traced 3 steps from 1 on' in text and f'--logdir={folder}' in text
+  assert 'traced 3 steps from step 1 on' in text and f'--logdir={folder}' in text
 
 
 @pytest.mark.parametrize(
