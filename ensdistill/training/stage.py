@@ -27,7 +27,7 @@ def train(
   method: Method,
   states: TrainState,
   feed: Feed,
-  validation: Validation,
+  validation: Validation | None,
   loop: Loop,
   folder,
   teacher: Frozen | None = None,
@@ -42,12 +42,6 @@ def train(
     ensemble = teacher.freeze(*frozen, state) if teacher else None
     return train_step(state, batch, ensemble, method)
 
-  score_one = inference.scores(method, batch=validation.batch, device_mesh=loop.mesh)
-
-  def score(network, seen):
-    variables, number = network
-    return score_one(variables, *validation.examples(seen, number))
-
   with checkpoint.Checkpointer(folder, log=loop.writer.line) as checkpointer:
     return fit(
       name,
@@ -58,7 +52,18 @@ def train(
       steps=method.steps,
       loop=loop,
       checkpointer=checkpointer,
-      scoring=validation.scorer(jax.jit(loop.lift(score)), loop.mesh),
+      scoring=_scoring(method, validation, loop) if validation else None,
       select=method.select,
       select_from=method.settled(),
     )
+
+
+def _scoring(method: Method, validation: Validation, loop: Loop) -> Callable:
+  """Return what scores stacked networks on the validation set: (variables, numbers) -> scores."""
+  score_one = inference.scores(method, batch=validation.batch, device_mesh=loop.mesh)
+
+  def score(network, seen):
+    variables, number = network
+    return score_one(variables, *validation.examples(seen, number))
+
+  return validation.scorer(jax.jit(loop.lift(score)), loop.mesh)
