@@ -15,6 +15,7 @@ from ensdistill.config import inputs
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import cost, measure, networks, rows, sets
 from ensdistill.evaluation.networks import Network
+from ensdistill.families import FAMILIES
 from ensdistill.metrics import influence
 
 
@@ -56,6 +57,8 @@ def compare(plan: Plan, teacher, distilled, writer) -> Comparison:
   models = _models(sets.predicted(predict, seen, not_run))
   whole = models[teacher.size - 1]  # the ensemble of all members
   shifted = _shifted(plan, predict, writer, not_run, reading, whole.name)
+  if dataset.valid_is_empty and FAMILIES[dataset.family].has_classes:
+    not_run['calibrated metrics'] = 'data.valid=0 leaves no examples to fit a temperature on'
   for name, reason in not_run.items():
     writer.line(f'not run: {name}: {reason}')
   costs = _costs(dataset, ensemble, students)

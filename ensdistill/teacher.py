@@ -84,15 +84,17 @@ def settings(config, dataset) -> dict:
   section = identity.to_json(config)
   elsewhere = ('dir', 'members', 'strategy', 'together')
   recipe = {k: v for k, v in section['teacher'].items() if k not in elsewhere}
+  chooses = recipe['keep'] == 'best'
+  validate = section['validate'] if chooses else None
   return {
     'format': FORMAT,
     'data': dataset.fingerprint,
     'network': _set(section['network']),
     'augment': _set(section['augment']),
     'recipe': _set(recipe),
-    'scores': section['scores'] if recipe['keep'] == 'best' else None,
+    'scores': section['scores'] if chooses and not validate else None,
     'seed': section['seed'],
-  }
+  } | ({'validate': validate} if validate else {})
 
 
 def _set(section: dict) -> dict:

@@ -16,7 +16,7 @@ from ensdistill.members import default_strategy
 from ensdistill.method import Method
 from ensdistill.objectives import Objective
 from ensdistill.perturb import Perturbation
-from ensdistill.training import optim
+from ensdistill.training import clock, optim
 from ensdistill.training.feed import Feed, Validation, training_feed, validation_set
 from ensdistill.training.loop import Loop
 
@@ -87,14 +87,19 @@ class Plan:
       workers=self.config.data.workers,
     )
 
-  def validation(self) -> Validation:
-    """Return what scores networks in training."""
+  def validation(self) -> Validation | None:
+    """Return what scores networks in training; None without validation examples."""
+    if self.dataset.valid_is_empty:
+      return None
     x, y = arrays(self.dataset.valid, self.dataset).values()
     return validation_set(x, y, self.config.evaluate.batch_size)
 
   def loop(self, section, method: Method, size: int, writer) -> Loop:
     """Return how a stage of `size` networks runs on the devices that are here."""
-    config = self.config
+    config, points = self.config, None
+    if config.validate:
+      epoch = data.sampler.steps_per_epoch(len(self.training.train.y), section.batch_size)
+      points = clock.validation_steps(config.validate, method.steps, epoch)
     return Loop(
       mesh.make(size, section.batch_size),
       strategy(section, method),
@@ -102,6 +107,7 @@ class Plan:
       checkpoint_seconds=config.checkpoint_seconds,
       logs=config.logs,
       scores=config.scores,
+      score_points=points,
       steps_per_call=config.steps_per_call,
       profile=config.profile,
       profile_folder=str(self.folder / 'profile'),
@@ -126,7 +132,7 @@ def teacher_method(config, parts: Parts, dataset) -> Method:
     student,
     family,
     parts.labels,
-    optim.make(steps=length, **optimizer_settings(config.teacher.optimizer)),
+    optim.make(steps=length, **optimizer_settings(config.teacher, len(dataset.train.x))),
     length,
     dataset.space,
     label_weight=1.0,
@@ -168,7 +174,7 @@ def student_method(
     members=members,
     **given(section, students.STUDENTS),
   )
-  optimizer = optimizer_settings(section.optimizer)
+  optimizer = optimizer_settings(section, len(dataset.train.x))
   scale = members if optimizer.pop('factor_scale') == 'members' else 1.0
   return Method(
     student,
@@ -236,6 +242,9 @@ def steps(section, size: int) -> int:
   return section.steps or section.epochs * data.sampler.steps_per_epoch(size, section.batch_size)
 
 
-def optimizer_settings(section) -> dict:
-  """Return the settings that are set; the others keep the optimiser's defaults."""
-  return {name: value for name, value in section.items() if value is not None}
+def optimizer_settings(section, size: int) -> dict:
+  """Return the optimiser's settings that are set, for a stage on `size` training examples."""
+  found = {name: value for name, value in section.optimizer.items() if value is not None}
+  if found.pop('per_epoch', False):
+    found['epoch'] = data.sampler.steps_per_epoch(size, section.batch_size)
+  return found

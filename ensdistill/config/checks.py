@@ -6,7 +6,7 @@ from ensdistill.config.build import Parts, student_size
 from ensdistill.config.identity import flatten, to_json
 from ensdistill.families import FAMILIES
 from ensdistill.members import STRATEGIES
-from ensdistill.training import optim
+from ensdistill.training import clock, optim
 
 # The least value of each number that has one.
 AT_LEAST = {
@@ -94,6 +94,12 @@ def check_numbers(config) -> None:
       raise ValueError(
         f'{stage}.optimizer.warmup={section.optimizer.warmup} is a fraction of the run, in [0, 1)'
       )
+    if config.data.valid == 0 and section.keep != 'last':
+      raise ValueError(
+        f'data.valid=0 leaves no examples to choose a checkpoint by: set {stage}.keep=last'
+      )
+  if config.validate:
+    clock.parse_validate(config.validate)
   if config.data.workers is not None and config.data.workers < 0:
     raise ValueError(
       f'data.workers={config.data.workers} must be at least 0 (0 decodes in threads)'

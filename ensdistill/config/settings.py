@@ -35,6 +35,7 @@ def default() -> ml_collections.ConfigDict:
     decay=5e-4,
     decay_on='all',
     clip=0.0,
+    per_epoch=config_dict.placeholder(bool),
   )
   training = dict(steps=0, epochs=0, batch_size=128, keep='best', select='nll', strategy='auto')
   network = dict(name='resnet', **optional(nets.NETWORKS))
@@ -98,6 +99,7 @@ def default() -> ml_collections.ConfigDict:
       steps_per_call=0,
       logs=100,
       scores=20,
+      validate=config_dict.placeholder(str),
       profile=0,
       cache=config_dict.placeholder(str),
     )
@@ -114,12 +116,13 @@ HELP = {
   'checkpoint_seconds': 'seconds between checkpoints',
   'steps_per_call': 'training steps in one compiled call; 0: chosen by their speed',
   'logs': 'number of times that a stage logs its losses',
-  'scores': 'number of validations in a stage',
+  'scores': 'number of validations in a stage, evenly spread',
+  'validate': "epochs with a validation, instead of scores: 'first,every=20,tail=0.1'",
   'profile': 'number of steps of each stage to trace for Perfetto or TensorBoard',
   'cache': "folder of XLA's compilation cache; '' switches it off",
   'data.name': 'data set: digits, cifar10, folder:DIR, csv:FILE, npz:FILE or tfds:NAME',
   'data.dir': 'folder of prepared data sets and npz files',
-  'data.valid': 'number of training examples kept for validation',
+  'data.valid': 'number of training examples kept for validation; 0: none, all of them train',
   'data.limit': 'largest number of examples of each part; 0: all',
   'data.aux': 'data set whose inputs join the training set without labels',
   'data.split': "number of one of the data set's own splits",
@@ -179,6 +182,7 @@ HELP = {
   'optimizer.rate': 'learning rate at its peak',
   'optimizer.schedule': 'cosine, constant, step_linear or one_cycle',
   'optimizer.warmup': 'share of the steps in which the rate rises from zero',
+  'optimizer.per_epoch': 'change the rate once per epoch instead of once per step',
   'optimizer.decay': 'weight decay',
   'optimizer.decay_on': 'all or kernels: the parameters that decay',
   'optimizer.clip': 'largest norm of the gradient; 0: not clipped',

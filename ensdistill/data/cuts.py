@@ -20,13 +20,18 @@ def held_out(y: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.nda
 
 
 def with_validation(parts: dict[str, Split], source, valid: int | None, seed: int):
-  """Return the parts with a validation part: its own, or else cut out of the training part."""
+  """Return the parts with a validation part: its own, or else cut out of the training part.
+
+  With valid = 0 it is empty, and the whole training part trains.
+  """
+  if valid == 0:
+    return parts | {'valid': take(parts['train'], np.arange(0))}
   pool = parts.get('valid', parts['train'])
   size = len(pool.x)
   most = size if 'valid' in parts else size - 1
   if valid is not None and not 1 <= valid <= most:
     raise ValueError(
-      f'data.valid={valid}: {source.where} has {size} examples to choose from, set 1 to {most}'
+      f'data.valid={valid}: {source.where} has {size} examples to choose from, set 0 to {most}'
     )
   if 'valid' in parts:
     return parts | {'valid': take(pool, subset(pool.y, size, valid or 0, seed))}
@@ -51,7 +56,9 @@ def subset(y: np.ndarray | None, size: int, limit: int, seed: int) -> np.ndarray
 
 def take(split, rows):
   """Return ascending rows of a split; contiguous rows are not copied, no image is decoded."""
-  if rows[-1] - rows[0] + 1 == len(rows):
+  if not len(rows):
+    rows = slice(0, 0)
+  elif rows[-1] - rows[0] + 1 == len(rows):
     rows = slice(rows[0], rows[-1] + 1)
   return type(split)(stored.take(split.x, rows), split.y[rows])
 

@@ -104,6 +104,11 @@ class Dataset:
     return self.train.x.shape[1:]
 
   @property
+  def valid_is_empty(self) -> bool:
+    """Whether all training examples train, and none validate."""
+    return not len(self.valid.y)
+
+  @property
   def in_files(self) -> bool:
     """Whether training images stay in their files."""
     return stored.in_files(self.train.x)

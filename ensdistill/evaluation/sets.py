@@ -127,7 +127,8 @@ def inputs(dataset, wanted: str, not_run: dict, *, seed=0, **reading) -> dict[st
   An out-of-distribution set has at most as many inputs as the test set; `reading` are arguments of
   data.load_inputs for it.
   """
-  found = {'valid': dataset.valid.x, 'test': dataset.test.x}
+  found = {} if dataset.valid_is_empty else {'valid': dataset.valid.x}
+  found['test'] = dataset.test.x
   for name in ood_names(dataset, wanted):
     try:
       if name == OUTSIDE:

@@ -33,7 +33,8 @@ class Clock:
 
   def __init__(self, stage: str, at: int, steps: int, feed, size: int, loop):
     self.stage, self.loop, self.size, self.steps = stage, loop, size, steps
-    self.log_points, self.score_points = _spread(loop.logs, steps), _spread(loop.scores, steps)
+    self.log_points = _spread(loop.logs, steps)
+    self.score_points = loop.score_points or _spread(loop.scores, steps)
     self.events = sorted(self.log_points | self.score_points)
     self.in_flight = 0 if jax.default_backend() == 'cpu' else 1
     self.pending: collections.deque = collections.deque()
@@ -151,6 +152,52 @@ class Clock:
       elapsed = max(now - self.collected_at, 1e-6) / steps
       self.seconds_per_step = 0.5 * (self.seconds_per_step or elapsed) + 0.5 * elapsed
     self.collected_at = now
+
+
+class Validate(NamedTuple):
+  """The epochs with a validation: the first, every n-th, every one of the last share of a stage."""
+
+  first: bool = False
+  every: int = 0
+  tail: float = 0.0
+
+
+def parse_validate(text: str) -> Validate:
+  """Return what 'first,every=20,tail=0.1' says; any of the three may be left out."""
+  found = Validate()
+  for part in text.split(','):
+    name, _, value = (word.strip() for word in part.partition('='))
+    try:
+      if name == 'first' and not value:
+        found = found._replace(first=True)
+      elif name == 'every' and int(value) > 0:
+        found = found._replace(every=int(value))
+      elif name == 'tail' and 0 <= float(value) <= 1:
+        found = found._replace(tail=float(value))
+      else:
+        raise ValueError
+    except ValueError:
+      raise ValueError(
+        f"validate={text!r}: {part!r} is none of 'first', 'every=N' (N epochs) and 'tail=S' (a "
+        "share of the epochs, 0 to 1): set, for example, validate='first,every=20,tail=0.1'"
+      ) from None
+  return found
+
+
+def validation_steps(text: str, steps: int, epoch: int) -> frozenset[int]:
+  """Return the steps with a validation of a stage; `epoch` is the number of steps in an epoch.
+
+  Validations lie at the ends of epochs. The last step of the stage always has one.
+  """
+  validate, epochs = parse_validate(text), -(-steps // epoch)
+
+  def is_validated(number: int) -> bool:
+    is_first = validate.first and number == 1
+    is_regular = validate.every > 0 and number % validate.every == 0
+    return is_first or is_regular or (validate.tail > 0 and number >= (1 - validate.tail) * epochs)
+
+  ends = {min(number * epoch, steps) for number in range(1, epochs + 1) if is_validated(number)}
+  return frozenset(ends | {steps})
 
 
 def _spread(count: int, steps: int) -> set[int]:

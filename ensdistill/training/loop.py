@@ -28,6 +28,7 @@ class Loop:
   checkpoint_seconds: float = 30.0
   logs: int = 100  # lines of metrics per stage
   scores: int = 20  # validations per stage
+  score_points: frozenset[int] | None = None  # the steps of the validations, instead of `scores`
   steps_per_call: int = 0  # 0: chosen to take a quarter of a second
   profile: int = 0  # steps to trace
   profile_folder: str = ''

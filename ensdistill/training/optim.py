@@ -9,27 +9,30 @@ import optax
 
 from ensdistill import names
 
+# A schedule is a function of a count that runs from `first` to `steps`: of steps, from 0, or of
+# epochs, from 1.
 
-def _constant(peak, steps, warmup):
-  return _warm(optax.constant_schedule(peak), peak, steps, warmup)
+
+def _constant(peak, steps, warmup, first):
+  return _warm(optax.constant_schedule(peak), peak, steps, warmup, first)
 
 
-def _cosine(peak, steps, warmup):
+def _cosine(peak, steps, warmup, first):
   """Return a rise from 0 to the peak, then a half cosine to 0 (LatentBE)."""
   rising = round(warmup * steps)
-  return _warm(optax.cosine_decay_schedule(peak, max(steps - rising, 1)), peak, steps, warmup)
+  falling = optax.cosine_decay_schedule(peak, max(steps - rising, 1))
+  return _warm(falling, peak, steps, warmup, first)
 
 
-def _step_linear(peak, steps, warmup):
+def _step_linear(peak, steps, warmup, first):
   """Return a flat half, a linear fall to a hundredth at nine tenths, flat (Diversity Matters)."""
   half, late = steps // 2, max(steps * 9 // 10, steps // 2 + 1)
   falling = optax.linear_schedule(peak, peak / 100, late - half)
-  return optax.join_schedules(
-    (_warm(optax.constant_schedule(peak), peak, steps, warmup, start=0.01), falling), (half,)
-  )
+  flat = _warm(optax.constant_schedule(peak), peak, steps, warmup, first, start=0.01)
+  return optax.join_schedules((flat, falling), (half,))
 
 
-def _one_cycle(peak, steps, warmup):
+def _one_cycle(peak, steps, warmup, first):
   """Return a tenth of the peak, up and back over two thirds, then to a ten-thousandth (EnD²)."""
   third, two = max(steps // 3, 1), max(2 * steps // 3, 2)
   up = optax.linear_schedule(peak / 10, peak, third)
@@ -46,12 +49,28 @@ SCHEDULES = {
 }
 
 
-def _warm(after, peak, steps, warmup, start=0.0):
+def _warm(after, peak, steps, warmup, first, start=0.0):
   """Return `after` behind a linear rise from `start` times the peak."""
   rising = round(warmup * steps)
   if not rising:
     return after
-  return optax.join_schedules((optax.linear_schedule(start * peak, peak, rising), after), (rising,))
+  rise = optax.linear_schedule(start * peak, peak, max(rising - first, 1), transition_begin=first)
+  return optax.join_schedules((rise, after), (rising,))
+
+
+def rates(
+  name: str, *, peak: float, steps: int, warmup: float = 0.0, epoch: int = 0
+) -> optax.Schedule:
+  """Return the learning rate as a function of the step.
+
+  With `epoch` > 0, the number of steps in an epoch, the rate is constant within an epoch: that of
+  the schedule over epochs 1, 2, ..., as PyTorch's schedulers step it.
+  """
+  make_schedule = names.lookup('schedule', name, SCHEDULES)
+  if not epoch:
+    return make_schedule(peak, steps, warmup, 0)
+  by_epoch = make_schedule(peak, -(-steps // epoch), warmup, 1)
+  return lambda step: by_epoch(step // epoch + 1)
 
 
 def _sgd(*, momentum=0.9, nesterov=True):
@@ -78,6 +97,7 @@ def make(
   decay: float = 0.0,
   decay_on: str = 'all',
   clip: float = 0.0,
+  epoch: int = 0,
   group: Callable[[tuple[str, ...]], str] | None = None,
   factor_rate: float = 1.0,
   factor_decay: str = 'none',
@@ -91,14 +111,15 @@ def make(
   it all parameters are shared. Factors have a rate of their own (`factor_rate` times the shared
   one), decay to zero, to one or not at all, and a gradient multiplied by `factor_scale`. LatentBE
   has the penalty (1/M) decay/2 (1 - r)^2 on a factor r and multiplies the whole gradient of r by M,
-  which gives M * grad + decay * (r - 1): `factor_scale` = M, `factor_decay` = 'one'. Settings of
-  sgd: momentum=.9, nesterov=True.
+  which gives M * grad + decay * (r - 1): `factor_scale` = M, `factor_decay` = 'one'. With
+  `epoch`, the steps in an epoch, the rate changes once per epoch. Settings of sgd: momentum=.9,
+  nesterov=True.
   """
   scale = names.lookup('optimizer', name, OPTIMIZERS)
   names.settings(f'optimizer {name!r}', settings, inspect.signature(scale).parameters)
   names.lookup('decay_on', decay_on, dict.fromkeys(DECAY_ON))
   names.lookup('factor_decay', factor_decay, dict.fromkeys(FACTOR_DECAY))
-  rates = names.lookup('schedule', schedule, SCHEDULES)(rate, steps, warmup)
+  learning_rates = rates(schedule, peak=rate, steps=steps, warmup=warmup, epoch=epoch)
 
   def in_factors(path):
     return group is not None and group(path) == 'factors'
@@ -122,7 +143,7 @@ def make(
     scale(**settings),
     decayed if name == 'adamw' else optax.identity(),
     optax.masked(optax.scale(factor_rate), is_factor) if factor_rate != 1 else optax.identity(),
-    optax.scale_by_learning_rate(rates),
+    optax.scale_by_learning_rate(learning_rates),
   )
 
 

@@ -28,7 +28,7 @@ def train(
   method: Method,
   states: TrainState,
   feed: Feed,
-  validation: Validation,
+  validation: Validation | None,
   loop: Loop,
   folder,
   teacher: Frozen | None = None,
@@ -43,12 +43,6 @@ def train(
     ensemble = teacher.freeze(*frozen, state) if teacher else None
     return train_step(state, batch, ensemble, method)
 
-  score_one = inference.scores(method, batch=validation.batch, device_mesh=loop.mesh)
-
-  def score(network, seen):
-    variables, number = network
-    return score_one(variables, *validation.examples(seen, number))
-
   loop.writer.text('parameters of a network', parameter_overview(states.params), stage=name)
   with checkpoint.Checkpointer(folder, log=loop.writer.line) as checkpointer:
     return fit(
@@ -60,7 +54,7 @@ def train(
       steps=method.steps,
       loop=loop,
       checkpointer=checkpointer,
-      scoring=validation.scorer(jax.jit(loop.lift(score)), loop.mesh),
+      scoring=_scoring(method, validation, loop) if validation else None,
       select=method.select,
       select_from=method.settled(),
     )
@@ -72,3 +66,14 @@ def parameter_overview(stacked) -> str:
 
   one = jax.tree.map(lambda leaf: np.asarray(leaf)[0], stacked)
   return clu_overview.get_parameter_overview(one)
+
+
+def _scoring(method: Method, validation: Validation, loop: Loop) -> Callable:
+  """Return what scores stacked networks on the validation set: (variables, numbers) -> scores."""
+  score_one = inference.scores(method, batch=validation.batch, device_mesh=loop.mesh)
+
+  def score(network, seen):
+    variables, number = network
+    return score_one(variables, *validation.examples(seen, number))
+
+  return validation.scorer(jax.jit(loop.lift(score)), loop.mesh)

@@ -93,7 +93,11 @@ def train_step(state: TrainState, batch, teacher: members.Members | None, method
       )
       return outputs, new.get('batch_stats', {})
 
-    outputs, batch_stats = forward(x, state.batch_stats, key_dropout)
+    batch_stats, labelled = state.batch_stats, None
+    if method.label_weight and method.perturbation and method.labels_on_clean:
+      # The clean pass comes first, so that the running statistics end on the perturbed inputs.
+      labelled, batch_stats = forward(clean, batch_stats, jax.random.fold_in(key_dropout, 1))
+    outputs, batch_stats = forward(x, batch_stats, key_dropout)
     loss, terms = 0.0, {}
     if objective.loss:
       values = objective.schedule(state.step / method.steps)
@@ -101,11 +105,9 @@ def train_step(state: TrainState, batch, teacher: members.Members | None, method
       terms = {**jax.tree.map(jnp.mean, terms), objective.name: loss_B.mean(), **values}
       loss = (1 - method.label_weight) * terms[objective.name]
     if method.label_weight:
-      if method.perturbation and method.labels_on_clean:
-        # A second pass in training mode starts from the first one's running statistics.
-        outputs, batch_stats = forward(clean, batch_stats, jax.random.fold_in(key_dropout, 1))
-      terms['labels'] = _label_loss(method, outputs, batch).mean()
-      terms |= jax.tree.map(jnp.mean, objective.label_logs(method.family, outputs))
+      labelled = outputs if labelled is None else labelled
+      terms['labels'] = _label_loss(method, labelled, batch).mean()
+      terms |= jax.tree.map(jnp.mean, objective.label_logs(method.family, labelled))
       loss += method.label_weight * terms['labels']
     return loss, (batch_stats, terms)
 
