@@ -1,5 +1,7 @@
 """The comparison: its rows, what was not at hand, gaps, and that every set sees the same models."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -183,6 +185,23 @@ def test_a_collection_stands_for_its_prepared_forms(tmp_path):
   assert not not_run
   assert not list(sets.shifted(dataset, 'tfds:cifar10_corrupted', not_run, examples=4, **where))
   assert "builder_cls('cifar10_corrupted')" in not_run['shift/tfds:cifar10_corrupted']
+
+
+def test_prepared_published_corruptions_are_the_default(tmp_path):
+  from data.sources.test_prepared import write
+
+  dataset, where = tiny.dataset(), {'dir': str(tmp_path)}
+  cifar = dataclasses.replace(dataset, name='cifar10')
+  assert sets.shift_names(cifar, 'default', **where) == list(sets.DEFAULT_SHIFTS)
+  x = np.zeros((3, 8, 8, 1), np.uint8)
+  for form in ('fog_1', 'snow_5'):
+    name = f'cifar10_corrupted/{form}'
+    write(tmp_path, {'test': (x, [0, 1, 2])}, name=name, shape=(8, 8, 1), classes=3)
+  names = [f'tfds:cifar10_corrupted/{form}' for form in ('fog_1', 'snow_5')]
+  assert sets.shift_names(cifar, 'default', **where) == names
+  assert sets.shift_names(cifar, 'contrast,default', **where) == ['contrast', *names]
+  assert sets.shift_names(dataset, 'default', **where) == list(sets.DEFAULT_SHIFTS)
+  assert 'rotation' in sets.shift_names(cifar, 'all', **where)
 
 
 def test_means_are_over_kinds_with_all_severities():

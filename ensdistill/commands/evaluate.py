@@ -179,6 +179,7 @@ def table(results: dict) -> str:
         f'{name:34}' + ''.join(f'{_number(row.get(key)):>16}' for key in keys)
         for name, row in lines_of.items()
       ]
+  lines += list(filter(None, [columns.shift_note([found])]))
   lines += [f'not run: {name}: {reason}' for name, reason in results['not_run'].items()]
   return '\n'.join(lines)
 

@@ -18,6 +18,8 @@ from ensdistill.data.sources import prepared, records
 # Out-of-distribution inputs for any table, made of its own test inputs.
 OUTSIDE = 'outside'
 DEFAULT_SHIFTS = ('gaussian_noise', 'defocus_blur', 'contrast', 'rotation')
+# Published corruptions of a data set: its default where any of them are prepared.
+PUBLISHED_SHIFTS = {name: 'tfds:cifar10_corrupted' for name in ('cifar10', 'tfds:cifar10')}
 # A stored shifted set: its kind of source, its name, its severity.
 _STORED = re.compile(r'(tfds|npz):(.+)_([1-5])(\.npz)?')
 # A collection of prepared shifted sets, such as tfds:cifar10_corrupted.
@@ -80,12 +82,15 @@ def outside(dataset, seed: int = 0) -> np.ndarray:
 
 
 def shift_names(dataset, wanted: str, dir: str | None = None) -> list[str]:
-  """Return kinds of corruption and stored sets; the default for tables is none.
+  """Return kinds of corruption and stored sets.
 
-  A collection tfds:NAME is replaced by its prepared sets, if there are any.
+  The default is the prepared sets of PUBLISHED_SHIFTS, else DEFAULT_SHIFTS for images and none for
+  tables. A collection tfds:NAME is replaced by its prepared sets, if there are any.
   """
   is_images = len(dataset.shape) == 3
-  presets = {'none': (), 'all': shift.SHIFTS, 'default': DEFAULT_SHIFTS if is_images else ()}
+  default = _prepared_sets(PUBLISHED_SHIFTS.get(dataset.name, ''), dir)
+  default = default or (DEFAULT_SHIFTS if is_images else ())
+  presets = {'none': (), 'all': shift.SHIFTS, 'default': default}
   found = _expand(wanted, presets)
   found = [one for name in found for one in _prepared_sets(name, dir) or [name]]
   for name in found:

@@ -10,21 +10,27 @@ from ensdistill.metrics.by_family import of
 from ensdistill.metrics.calibration import (
   adaptive_ece,
   apply_temperature,
-  conformal,
+  classwise_ece,
   ece,
   fit_temperature,
   reliability,
+  smooth_ece,
 )
 from ensdistill.metrics.diversity import agreement, dee, disagreement, epkl, pairwise_kl
+from ensdistill.metrics.prediction_sets import conformal, conformal_sets, conformal_threshold
 from ensdistill.metrics.regression import calibration_error, coverage, crps, pit, rmse, sharpness
 from ensdistill.metrics.scoring import accuracy, brier, member_accuracies, nll
 from ensdistill.metrics.uncertainty import (
+  augrc,
   aupr,
+  aurc,
   auroc,
+  coverage_at_risk,
   fpr95,
   prr,
   rank_correlation,
   rejection_curve,
+  risk_at_coverage,
 )
 
 __all__ = [
@@ -32,12 +38,18 @@ __all__ = [
   'adaptive_ece',
   'agreement',
   'apply_temperature',
+  'augrc',
   'aupr',
+  'aurc',
   'auroc',
   'brier',
   'calibration_error',
+  'classwise_ece',
   'conformal',
+  'conformal_sets',
+  'conformal_threshold',
   'coverage',
+  'coverage_at_risk',
   'crps',
   'dee',
   'disagreement',
@@ -55,7 +67,9 @@ __all__ = [
   'regression',
   'rejection_curve',
   'reliability',
+  'risk_at_coverage',
   'rmse',
   'sharpness',
+  'smooth_ece',
   'summary',
 ]

@@ -1,15 +1,18 @@
-"""Calibration: expected calibration error, temperature, and conformal sets."""
+"""Calibration: calibration errors and temperature."""
 
 import dataclasses
 import math
 
 import numpy as np
+from scipy import fft
 
-from ensdistill.metrics.arrays import BLOCK, check, in_blocks, normalized
+from ensdistill.metrics.arrays import BLOCK, check, in_blocks, normalized, softmax
 from ensdistill.metrics.scoring import correct, label_log_probs
 from ensdistill.metrics.uncertainty import tied_mean
 
 TEMPERATURES = 0.01, 100.0
+_GRIDS = 1 << 14, 1 << 17, 1 << 20  # cells of smooth_ece
+_PRECISION = 1e-9
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,6 +100,109 @@ def adaptive_ece(log_probs_BK, labels_B, bins=15):
   return adaptive_error(confidence(log_probs_BK), correct(log_probs_BK, labels_B), bins)
 
 
+def class_gaps(probs_BK, labels_B, bins=15, rounding=1e-15):
+  """Return sum_x (p_k - 1[y = k]) over the examples of each class and bin of p_k: [K, bins].
+
+  The sums of several batches add up to those of all examples.
+  """
+  classes = probs_BK.shape[1]
+  # Nearly all probabilities are in the first bin. Its sums are the totals minus the other bins.
+  total_K = probs_BK.sum(0) - np.bincount(labels_B, minlength=classes)
+  row_N, class_N = np.nonzero(probs_BK > (1 + rounding) / bins)
+  upper_N = probs_BK[row_N, class_N]
+  at_N = class_N * bins + bin_index(upper_N, bins, rounding)
+  gap_N = upper_N - (labels_B[row_N] == class_N)
+  sums = np.bincount(at_N, gap_N, classes * bins).astype(np.float64)  # integers if N = 0
+  gap_Kb = sums.reshape(classes, bins)
+  gap_Kb[:, 0] += total_K - gap_Kb.sum(1)
+  return gap_Kb
+
+
+def class_error(gap_Kb, size):
+  """Return classwise_ece from the class_gaps of `size` examples."""
+  return float(np.abs(gap_Kb).sum() / len(gap_Kb) / size)
+
+
+def classwise_ece(log_probs_BK, labels_B, bins=15):
+  """Return the classwise expected calibration error (Kull et al. 2019).
+
+  It is the mean over classes k of the ECE of p_k against 1[y = k]:
+  (1/K) sum_k sum_b (n_kb / N) |share of label k - mean p_k| over bins (l, u] of p_k of equal width.
+  A probability of 0 is in the first bin. A class without examples counts like any other.
+  """
+  if bins < 1:
+    raise ValueError(f'bins={bins} must be at least 1')
+  log_probs_BK, labels_B = check(log_probs_BK, labels_B)
+  rounding = _rounding(log_probs_BK)
+
+  def per_block(x, y):
+    return class_gaps(softmax(x)[1], y, bins, rounding)[None]
+
+  gap_Kb = in_blocks(per_block, log_probs_BK, labels_B).sum(0)
+  return class_error(gap_Kb, len(labels_B))
+
+
+def _smoothed(confidence_B, residual_B, cells):
+  """Return the function sigma -> smECE_sigma, on a grid of equal cells.
+
+  Each residual is shared between the two nearest nodes. The cosine transform, which reflects at 0
+  and 1, turns smoothing into a product. The factors are those of the heat equation on the grid, so
+  that smoothing keeps the sum of the residuals, and residuals of one sign keep their sign.
+  """
+  at_B = confidence_B * cells
+  node_B = np.minimum(at_B.astype(np.int64), cells - 1)
+  share_B = at_B - node_B
+  grid = np.bincount(node_B, residual_B * (1 - share_B), cells + 1)
+  grid += np.bincount(node_B + 1, residual_B * share_B, cells + 1)
+  grid[[0, -1]] *= 2  # an end node has half a cell, so the same sum is twice the density
+  waves = fft.dct(grid, type=1)
+  rate = (2 * cells * np.sin(np.linspace(0, np.pi / 2, cells + 1))) ** 2 / 2
+
+  def error(sigma):
+    smooth = np.abs(fft.idct(waves * np.exp(-(sigma**2) * rate), type=1))
+    return smooth.sum() - (smooth[0] + smooth[-1]) / 2
+
+  return error
+
+
+def smooth_error(confidence_B, correct_B):
+  """Return smooth_ece from confidences, to 1e-6."""
+  confidence_B = np.clip(np.asarray(confidence_B, np.float64), 0, 1)
+  residual_B = (correct_B - confidence_B) / len(confidence_B)
+  # Smoothing keeps the sum of the residuals, so smECE_sigma is between these two for every sigma.
+  least, most = abs(residual_B.sum()), np.abs(residual_B).sum()
+  low, high = least, most
+  for cells in _GRIDS:
+    if high - low <= _PRECISION:
+      break
+    error = _smoothed(confidence_B, residual_B, cells)
+    low, high = _fixed_point(error, low, high)
+    # A grid moves the result by about 1 / (cells^2 sigma), and by less than 2 / cells.
+    if cells**2 * low < 5e6 and cells != _GRIDS[-1]:
+      low, high = max(least, low - 2 / cells), min(most, high + 2 / cells)
+  return float((low + high) / 2)
+
+
+def _fixed_point(function, low, high):
+  """Return a short interval around the x where a falling function has the value x, by bisection."""
+  while high - low > _PRECISION:
+    x = (low + high) / 2
+    y = function(x)
+    low, high = (x, min(high, y)) if y > x else (max(low, y), x)  # it is between x and y, too
+  return low, high
+
+
+def smooth_ece(log_probs_BK, labels_B):
+  """Return the smooth ECE of confidences (Blasiok and Nakkiran 2023, arXiv 2309.12236).
+
+  With the confidence f = max_k p_k and c = 1[it is correct], smECE_sigma is the integral over t in
+  [0, 1] of |mean_x (c - f) K_sigma(f, t)|, where K_sigma is the Gaussian kernel of standard
+  deviation sigma, reflected at 0 and 1. The smooth ECE is the one sigma where smECE_sigma = sigma,
+  found by bisection.
+  """
+  return smooth_error(confidence(log_probs_BK), correct(log_probs_BK, labels_B))
+
+
 def _slope(log_probs_BK, labels_B, beta):
   """Return the first and second derivative, by beta = 1 / T, of the mean NLL of p^beta.
 
@@ -161,41 +267,3 @@ def apply_temperature(log_probs_BK, T):
     return x_BK - np.log(np.exp(x_BK).sum(-1, keepdims=True))
 
   return in_blocks(soften, check(log_probs_BK))
-
-
-def conformal_threshold(log_probs_BK, labels_B, coverage=0.9):
-  """Return the largest -log p of a class that enters a prediction set, from calibration data.
-
-  It is the ceil((n + 1) coverage)-th smallest -log p(label). A set then holds the label of a new
-  example with at least this probability. If n is too small, it is inf: all classes enter.
-  """
-  if not 0 < coverage < 1:
-    raise ValueError(f'coverage={coverage} must be between 0 and 1')
-
-  def per_example(x, y):
-    return -label_log_probs(normalized(x), y)
-
-  score_B = in_blocks(per_example, *check(log_probs_BK, labels_B))
-  rank = math.ceil((len(score_B) + 1) * coverage * (1 - 1e-12))
-  return float(np.sort(score_B)[rank - 1]) if rank <= len(score_B) else math.inf
-
-
-def conformal_sets(log_probs_BK, labels_B, threshold):
-  """Return the size of each prediction set, and whether it holds the label: [B], [B]."""
-
-  def per_example(x, y):
-    score_BK = -normalized(x)
-    return (score_BK <= threshold).sum(-1), label_log_probs(score_BK, y) <= threshold
-
-  return in_blocks(per_example, *check(log_probs_BK, labels_B))
-
-
-def conformal(log_probs_BK, labels_B, valid_log_probs_BK, valid_labels_B, coverage=0.9):
-  """Return the mean size of conformal prediction sets, and the share that holds the label.
-
-  Split conformal prediction by -log p (least ambiguous sets, Sadinle et al. 2019). A set may be
-  empty.
-  """
-  threshold = conformal_threshold(valid_log_probs_BK, valid_labels_B, coverage)
-  size_B, covered_B = conformal_sets(log_probs_BK, labels_B, threshold)
-  return float(size_B.mean()), float(covered_B.mean())

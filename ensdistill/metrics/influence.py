@@ -12,6 +12,7 @@ import numpy as np
 
 from ensdistill.metrics import calibration, summary
 from ensdistill.metrics.regression import at_targets, squared_errors, uncertainties
+from ensdistill.metrics.uncertainty import tied_mean
 
 _MEANS = (
   *('nll', 'bs', 'cnll', 'cbs', 'total', 'data', 'knowledge', 'epkl', 'pairwise_kl'),
@@ -43,14 +44,16 @@ def error(ours: tuple, theirs: tuple) -> float:
 def classification(p, labels_B, *, temperature=1.0) -> dict[str, tuple]:
   """Return influences on metrics of summary.classification.
 
-  These are the means, the calibration errors, and the detection of errors.
+  These are the means, the calibration errors, and the detection of errors. Without a temperature
+  (None or NaN), the calibrated metrics are left out.
   """
   found = summary.all_examples(p, labels_B, temperature=temperature)
   correct_B = found['correct']
   influences = {'acc': correct_B.astype(np.float64)}
   influences |= {name: found[name] for name in _MEANS if name in found}
   influences['ece'] = _calibration(found['confidence'], correct_B)
-  influences['cece'] = _calibration(found['cconfidence'], correct_B)
+  if 'cconfidence' in found:
+    influences['cece'] = _calibration(found['cconfidence'], correct_B)
   if 'member_correct' in found:
     influences['member_acc'] = found['member_correct'].mean(-1)
   if correct_B.all() or not correct_B.any():
@@ -60,6 +63,7 @@ def classification(p, labels_B, *, temperature=1.0) -> dict[str, tuple]:
       auroc_B = _detection(summary.score(found, name), correct_B)
       influences[f'misclassification/auroc_{name}'] = auroc_B
       influences['prr' if name == 'confidence' else f'prr_{name}'] = 200 * auroc_B  # 2 AUROC - 1
+  influences |= _selective(found['total'], correct_B)
   return {key: (value_B,) for key, value_B in influences.items()}
 
 
@@ -90,6 +94,30 @@ def _calibration(confidence_B, correct_B):
   index_B = calibration.bin_index(confidence_B, rounding=summary.ROUNDING)
   gap_B = correct_B - confidence_B
   return np.sign(np.bincount(index_B, gap_B))[index_B] * gap_B
+
+
+def _selective(uncertainty_B, correct_B):
+  """Return influences on aurc and augrc.
+
+  With the share F(u) of examples that are at least as certain as u, and the 0-1 error l, these are
+  E[-l log F(u)] and E[l (1 - F(u))]. An example acts by its own loss, and by its place in F.
+  """
+  order_B = np.argsort(uncertainty_B, kind='stable')
+  size, k_B = len(order_B), np.arange(1, len(order_B) + 1)
+  loss_B = tied_mean(uncertainty_B, ~correct_B)[order_B]
+
+  def unsorted(values_B):
+    found_B = np.empty(size)
+    found_B[order_B] = values_B
+    return tied_mean(uncertainty_B, found_B)
+
+  def from_the_end(values_B):
+    return np.cumsum(values_B[::-1])[::-1]
+
+  return {
+    'aurc': ~correct_B * unsorted(from_the_end(1 / k_B)) - unsorted(from_the_end(loss_B / k_B)),
+    'augrc': ~correct_B * unsorted(1 - (k_B - 1) / size) + unsorted(np.cumsum(loss_B) / size),
+  }
 
 
 def _placements(scores_in, scores_out):

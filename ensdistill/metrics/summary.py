@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from ensdistill import predictive
-from ensdistill.metrics import calibration, diversity, scoring
+from ensdistill.metrics import calibration, diversity, prediction_sets, scoring
 from ensdistill.metrics.arrays import BLOCK, check
 from ensdistill.metrics.entropies import log_probs, log_probs_and_uncertainties
 from ensdistill.metrics.regression import (
@@ -28,53 +28,75 @@ from ensdistill.metrics.regression import (
   uncertainties,
 )
 from ensdistill.metrics.uncertainty import (
+  augrc,
   aupr,
+  aurc,
   auroc,
+  coverage_at_risk,
   fpr95,
   prr,
   rank_correlation,
   rejection_ratio,
+  risk_at_coverage,
 )
 
 # Scores of uncertainty: higher is less certain. `confidence` is used with a minus sign.
 SCORES = ('confidence', 'total', 'data', 'knowledge', 'epkl')
 ROUNDING = 4 * float(np.finfo(np.float32).eps)  # tolerance of confidences at the edges of bins
+SET_SEED = 0  # of randomised prediction sets
+# Names of prediction sets in results.json, by their kind.
+_SETS = {'lac': 'conformal', 'aps': 'conformal_aps', 'raps': 'conformal_raps'}
+_SET_METRICS = tuple(f'{name}_{x}' for name in _SETS.values() for x in ('size', 'coverage'))
+# What is fitted on validation data: NaN without them.
+CALIBRATED = 'temperature', 'cnll', 'cbs', 'cece', 'caece', *_SET_METRICS
 
 
-def examples(p, labels_B=None, *, temperature=1.0, threshold=math.inf, ensemble=None):
+def examples(p, labels_B=None, *, temperature=1.0, thresholds=None, uniform_B=None, ensemble=None):
   """Return a dict of [B] arrays of a Mixture or Dirichlet, with or without labels.
 
-  temperature and threshold (of conformal sets) come from validation data. `ensemble` is the
-  ensemble's predictive for the same inputs; with it, the numbers for agreement are added.
+  temperature and thresholds ({kind: threshold} of prediction sets) come from validation data.
+  Without them (None; NaN counts as None) what depends on them is left out. uniform_B is the u of
+  randomised sets; see metrics.prediction_sets. `ensemble` is the ensemble's predictive for the same
+  inputs; with it, the numbers for agreement are added.
   """
   log_probs_BK, out = log_probs_and_uncertainties(p)
-  out['confidence'] = np.exp(log_probs_BK.max(-1))
+  fitted = {'temperature': temperature, 'thresholds': thresholds, 'uniform_B': uniform_B}
+  return _examples(p, log_probs_BK, out, labels_B, ensemble, **fitted)
+
+
+def _examples(p, log_probs_BK, out, labels_B, ensemble, **fitted):
+  """Return `examples` of p, given its log_probs_and_uncertainties."""
+  out = out | {'confidence': np.exp(log_probs_BK.max(-1))}
   if ensemble is not None:
     theirs_BK, theirs = log_probs_and_uncertainties(ensemble)
     out['agreement_kl'] = diversity.divergences(log_probs_BK, theirs_BK)
     out['ensemble_knowledge'] = theirs['knowledge']
   if labels_B is not None:
     log_probs_BK, labels_B = check(log_probs_BK, labels_B)
-    out |= _scored(log_probs_BK, labels_B, temperature, threshold)
+    out |= _scored(log_probs_BK, labels_B, **fitted)
     if isinstance(p, predictive.Mixture):
       out['member_correct'] = np.asarray(p.log_probs_BMK).argmax(-1) == labels_B[:, None]
   return out
 
 
-def _scored(log_probs_BK, labels_B, temperature, threshold):
-  soft_BK = calibration.apply_temperature(log_probs_BK, temperature)
-  score_BK = -log_probs_BK
-  nll_B = scoring.label_log_probs(score_BK, labels_B)
-  return {
+def _scored(log_probs_BK, labels_B, *, temperature=1.0, thresholds=None, uniform_B=None):
+  found = {
     'correct': log_probs_BK.argmax(-1) == labels_B,
-    'nll': nll_B,
+    'nll': -scoring.label_log_probs(log_probs_BK, labels_B),
     'bs': scoring.squared_errors(log_probs_BK, labels_B),
-    'cnll': -scoring.label_log_probs(soft_BK, labels_B),
-    'cbs': scoring.squared_errors(soft_BK, labels_B),
-    'cconfidence': np.exp(soft_BK.max(-1)),
-    'conformal_size': (score_BK <= threshold).sum(-1),
-    'conformal_coverage': nll_B <= threshold,
   }
+  if temperature is not None and not math.isnan(temperature):
+    soft_BK = calibration.apply_temperature(log_probs_BK, temperature)
+    found['cnll'] = -scoring.label_log_probs(soft_BK, labels_B)
+    found['cbs'] = scoring.squared_errors(soft_BK, labels_B)
+    found['cconfidence'] = np.exp(soft_BK.max(-1))
+  if thresholds is not None:
+    u_B = np.ones(len(labels_B)) if uniform_B is None else uniform_B
+    scores = prediction_sets.scores(log_probs_BK, labels_B, u_B)
+    for kind, (score_BK, own_B) in scores.items():
+      found[f'{_SETS[kind]}_size'] = (score_BK <= thresholds[kind]).sum(-1)
+      found[f'{_SETS[kind]}_coverage'] = own_B <= thresholds[kind]
+  return found
 
 
 def join(parts):
@@ -128,61 +150,114 @@ def _means(examples, *names):
 
 
 def classification_metrics(examples, *, temperature=1.0, ensemble_cnll=None):
-  """Return the metrics of a labelled set from its examples, by the names of results.json."""
+  """Return the metrics of a labelled set from its examples, by the names of results.json.
+
+  `prr` and `prr_<score>` use the uncertainty in their name (`prr`: confidence). `aurc`, `augrc`,
+  `coverage_at_5_risk` (the largest coverage with an error of at most 5 %) and `risk_at_80_coverage`
+  use the total uncertainty and the 0-1 error.
+  """
   correct_B = examples['correct']
-  metrics = {'acc': float(correct_B.mean()), 'temperature': float(temperature)}
+  metrics = {'acc': float(correct_B.mean())}
+  if 'cnll' in examples:
+    metrics['temperature'] = float(temperature)
   metrics |= _means(
     examples,
     *('nll', 'bs', 'cnll', 'cbs', 'total', 'data', 'knowledge', 'epkl', 'pairwise_kl'),
-    *('disagreement', 'agreement_kl', 'conformal_size', 'conformal_coverage'),
+    *('disagreement', 'agreement_kl', *_SET_METRICS),
   )
-
-  def binned_error(key, bins=15):
-    return calibration.table_error(calibration.bin_table(examples[key], correct_B, bins, ROUNDING))
-
-  metrics['ece'] = binned_error('confidence')
-  metrics['cece'] = binned_error('cconfidence')
-  metrics['aece'] = calibration.adaptive_error(examples['confidence'], correct_B)
-  metrics['caece'] = calibration.adaptive_error(examples['cconfidence'], correct_B)
-  for bins in (10, 100):  # what other papers print
-    metrics[f'ece_{bins}'] = binned_error('confidence', bins)
+  metrics |= _calibration_errors(examples, correct_B)
   if 'member_correct' in examples:
     accuracy_M = examples['member_correct'].mean(0)
     metrics['member_acc'] = float(accuracy_M.mean())
     metrics['member_acc_min'] = float(accuracy_M.min())
     metrics['member_acc_max'] = float(accuracy_M.max())
-  metrics['prr'] = prr(score(examples, 'confidence'), correct_B)
-  metrics |= {f'prr_{name}': prr(score(examples, name), correct_B) for name in SCORES[1:]}
-  right, wrong = ({k: v[mask] for k, v in examples.items()} for mask in (correct_B, ~correct_B))
-  for name, value in detection(right, wrong).items():
-    metrics[f'misclassification/{name}'] = value
+  metrics |= _selective(examples, correct_B)
   if ensemble_cnll is not None:
     metrics['dee'] = diversity.dee(ensemble_cnll, metrics['cnll'])
   return metrics | _agreement(examples)
+
+
+def _calibration_errors(examples, correct_B):
+  """Return the calibration errors of confidences, with and without the temperature."""
+
+  def binned_error(key, bins=15):
+    return calibration.table_error(calibration.bin_table(examples[key], correct_B, bins, ROUNDING))
+
+  found = {'ece': binned_error('confidence')}
+  found['aece'] = calibration.adaptive_error(examples['confidence'], correct_B)
+  if 'cconfidence' in examples:
+    found['cece'] = binned_error('cconfidence')
+    found['caece'] = calibration.adaptive_error(examples['cconfidence'], correct_B)
+  for bins in (10, 100):  # what other papers print
+    found[f'ece_{bins}'] = binned_error('confidence', bins)
+  return found | {'smooth_ece': calibration.smooth_error(examples['confidence'], correct_B)}
+
+
+def _selective(examples, correct_B):
+  """Return how well uncertainties find the errors."""
+  found = {'prr': prr(score(examples, 'confidence'), correct_B)}
+  found |= {f'prr_{name}': prr(score(examples, name), correct_B) for name in SCORES[1:]}
+  total_B = examples['total']
+  found['aurc'] = aurc(total_B, ~correct_B)
+  found['augrc'] = augrc(total_B, ~correct_B)
+  found['coverage_at_5_risk'] = coverage_at_risk(total_B, correct_B, 0.05)
+  found['risk_at_80_coverage'] = risk_at_coverage(total_B, correct_B, 0.8)
+  right, wrong = ({k: v[mask] for k, v in examples.items()} for mask in (correct_B, ~correct_B))
+  for name, value in detection(right, wrong).items():
+    found[f'misclassification/{name}'] = value
+  return found
 
 
 def classification(
   p,
   labels_B,
   *,
-  valid_predictive,
-  valid_labels,
+  valid_predictive=None,
+  valid_labels=None,
   ensemble=None,
   ensemble_cnll=None,
   coverage=0.9,
 ):
   """Return all metrics of one classifier on one labelled set: {'acc': ..., 'nll': ..., ...}.
 
-  p is a predictive.Mixture or Dirichlet. The temperature and the conformal threshold are fitted on
-  the validation set. `ensemble` is the ensemble's predictive for the same inputs; with it, the
-  agreement is added. `ensemble_cnll` is the calibrated NLL of the ensemble's first 1..M members;
-  with it, the deep-ensemble equivalent is added.
+  p is a predictive.Mixture or Dirichlet. The temperature and the thresholds of prediction sets are
+  fitted on the validation set. Without one, CALIBRATED and `dee` are NaN. `ensemble` is the
+  ensemble's predictive for the same inputs; with it, the agreement is added. `ensemble_cnll` is the
+  calibrated NLL of the ensemble's first 1..M members; with it, the deep-ensemble equivalent is
+  added.
+
+  `conformal_size` and `conformal_coverage` are those of LAC sets. `conformal_aps_*` and
+  `conformal_raps_*` are those of APS and RAPS, randomised by SET_SEED. All aim at `coverage`.
   """
-  valid_log_probs_BK = np.concatenate([log_probs(q) for (q,) in _blocks(valid_predictive)])
-  temperature = calibration.fit_temperature(valid_log_probs_BK, valid_labels)
-  threshold = calibration.conformal_threshold(valid_log_probs_BK, valid_labels, coverage)
-  of_test = all_examples(p, labels_B, ensemble, temperature=temperature, threshold=threshold)
-  return classification_metrics(of_test, temperature=temperature, ensemble_cnll=ensemble_cnll)
+  fitted, uniform_B = _fit(valid_predictive, valid_labels, coverage), None
+  if valid_predictive is not None:
+    uniform_B = prediction_sets.uniforms(len(labels_B), SET_SEED, 'test')
+  parts, gaps = [], 0.0
+  for q, y, theirs, u in _blocks(p, labels_B, ensemble, uniform_B):
+    log_probs_BK, out = log_probs_and_uncertainties(q)
+    parts.append(_examples(q, log_probs_BK, out, y, theirs, uniform_B=u, **fitted))
+    gaps += calibration.class_gaps(np.exp(log_probs_BK), check(log_probs_BK, y)[1], 15, ROUNDING)
+  found, missing = join(parts), {}
+  if valid_predictive is None:
+    names = (*CALIBRATED, *(() if ensemble_cnll is None else ('dee',)))
+    missing, ensemble_cnll = dict.fromkeys(names, math.nan), None
+  metrics = classification_metrics(
+    found, temperature=fitted['temperature'], ensemble_cnll=ensemble_cnll
+  )
+  metrics['classwise_ece'] = calibration.class_error(gaps, len(labels_B))
+  return metrics | missing
+
+
+def _fit(p, labels_B, coverage):
+  """Return the temperature and the thresholds of prediction sets for validation data, or None."""
+  if p is None:
+    return {'temperature': None, 'thresholds': None}
+  log_probs_BK = np.concatenate([log_probs(q) for (q,) in _blocks(p)])
+  scores = prediction_sets.label_scores(log_probs_BK, labels_B, seed=SET_SEED)
+  return {
+    'temperature': calibration.fit_temperature(log_probs_BK, labels_B),
+    'thresholds': {k: prediction_sets.threshold(v, coverage) for k, v in scores.items()},
+  }
 
 
 def ood_metrics(examples_in, examples_out):

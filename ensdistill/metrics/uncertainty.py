@@ -3,6 +3,7 @@
 Higher scores mean less certain. Results do not depend on the order of examples of equal score.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,16 @@ def tied_mean(score_B, value_B):
   return (np.bincount(index_B, value_B) / count)[index_B]
 
 
+def _pair(uncertainty_B, loss_B):
+  """Return both as float64 vectors of the same length; refuse NaN and empty sets."""
+  uncertainty_B, loss_B = scores(uncertainty_B), scores(loss_B)
+  if len(uncertainty_B) != len(loss_B) or not len(loss_B):
+    raise ValueError(
+      f'{len(uncertainty_B)} uncertainties for {len(loss_B)} losses: both need one an example'
+    )
+  return uncertainty_B, loss_B
+
+
 def rejection_curve(uncertainty_B, loss_B):
   """Return the loss (0-1 error, squared error) that is left when the most uncertain are rejected.
 
@@ -32,11 +43,7 @@ def rejection_curve(uncertainty_B, loss_B):
   rejects at random, `oracle` the largest loss first. Equal uncertainties are rejected in random
   order.
   """
-  uncertainty_B, loss_B = scores(uncertainty_B), scores(loss_B)
-  if len(uncertainty_B) != len(loss_B) or not len(loss_B):
-    raise ValueError(
-      f'{len(uncertainty_B)} uncertainties for {len(loss_B)} losses: both need one an example'
-    )
+  uncertainty_B, loss_B = _pair(uncertainty_B, loss_B)
 
   def left(order_B, loss_B):
     kept = np.cumsum(loss_B[order_B][::-1])[::-1] / len(loss_B)
@@ -74,6 +81,81 @@ def prr(uncertainty_B, correct_B):
   is wrong, and if all are.
   """
   return rejection_ratio(uncertainty_B, 1.0 - np.asarray(correct_B, np.float64))
+
+
+def _kept_loss(uncertainty_B, loss_B):
+  """Return the summed loss of the k most certain examples, for k = 1..B.
+
+  Examples of equal uncertainty share their mean loss: the sum is the expected one if they are
+  ordered at random.
+  """
+  uncertainty_B, loss_B = _pair(uncertainty_B, loss_B)
+  order_B = np.argsort(uncertainty_B, kind='stable')
+  return np.cumsum(tied_mean(uncertainty_B, loss_B)[order_B])
+
+
+def aurc(uncertainty_B, loss_B):
+  """Return the area under the risk-coverage curve (Geifman et al. 2019).
+
+  It is (1/B) sum_k R_k for k = 1..B, where R_k is the mean loss of the k most certain examples.
+  Examples of equal uncertainty share their mean loss. The loss is usually the 0-1 error.
+  """
+  kept_B = _kept_loss(uncertainty_B, loss_B)
+  return float((kept_B / np.arange(1, len(kept_B) + 1)).mean())
+
+
+def augrc(uncertainty_B, loss_B):
+  """Return the area under the generalised risk-coverage curve (Traub et al. 2024).
+
+  It is (1/B) sum_k G_k for k = 1..B, where G_k is the summed loss of the k most certain examples,
+  divided by B. Examples of equal uncertainty share their mean loss.
+  """
+  kept_B = _kept_loss(uncertainty_B, loss_B)
+  return float(kept_B.mean() / len(kept_B))
+
+
+def _kept_errors(uncertainty_B, correct_B):
+  """Return the error of the k most certain examples for k = 1..B, each correctly rounded.
+
+  Examples of equal uncertainty share their mean error. Numerators and denominators are whole
+  numbers, so that an error of 1 in 20 equals a risk of 0.05.
+  """
+  correct_B = np.asarray(correct_B, bool).reshape(-1)
+  uncertainty_B, _ = _pair(uncertainty_B, correct_B)
+  _, group_B, size = np.unique(uncertainty_B, return_inverse=True, return_counts=True)
+  wrong = np.bincount(group_B, ~correct_B).astype(np.int64)
+  end, wrong_before = np.cumsum(size), np.cumsum(wrong) - wrong
+  k_B = np.arange(1, len(group_B) + 1)
+  at_B = np.repeat(np.arange(len(size)), size)
+  inside_B = k_B - (end - size)[at_B]  # examples of the group among the k
+  wrong_B = wrong_before[at_B] * size[at_B] + inside_B * wrong[at_B]
+  return wrong_B / (k_B * size[at_B])
+
+
+def coverage_at_risk(uncertainty_B, correct_B, risk):
+  """Return the largest k / B whose k most certain examples have an error of at most `risk`.
+
+  It is 0 if there is no such k. The error of k examples is the share of wrong predictions among
+  them (Geifman and El-Yaniv 2017). Examples of equal uncertainty share their mean error, as in
+  aurc.
+  """
+  if not 0 <= risk <= 1:
+    raise ValueError(f'risk={risk} must be between 0 and 1')
+  error_B = _kept_errors(uncertainty_B, correct_B)
+  allowed = np.flatnonzero(error_B <= risk)
+  return float((allowed[-1] + 1) / len(error_B)) if len(allowed) else 0.0
+
+
+def risk_at_coverage(uncertainty_B, correct_B, coverage):
+  """Return the error of the ceil(coverage * B) most certain examples.
+
+  Examples of equal uncertainty share their mean error, as in aurc.
+  """
+  if not 0 < coverage <= 1:
+    raise ValueError(f'coverage={coverage} must be above 0 and at most 1')
+  error_B = _kept_errors(uncertainty_B, correct_B)
+  kept = math.ceil(coverage * len(error_B) * (1 - 1e-12))  # .07 * 100 is above 7 in floats
+  return float(error_B[kept - 1])
 
 
 def _counts(scores_in, scores_out):

@@ -7,6 +7,7 @@ share the lists below, because they have different metrics.
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from ensdistill.data import shift
 from ensdistill.evaluation.rows import MEMBER, of_role
 
 
@@ -64,6 +65,8 @@ QUALITY = (
 CALIBRATION = (
   Column('cnll', 'cNLL', fixed(4), 'lower'),
   Column('cece', 'cECE %', percent(2), 'lower'),
+  Column('classwise_ece', 'classwise ECE %', percent(3), 'lower'),
+  Column('smooth_ece', 'smooth ECE %', percent(2), 'lower'),
   Column('dee', 'DEE', fixed(2), 'higher'),
   Column('shift/mean/3/acc', 'shifted ACC %', percent(2), 'higher'),
   Column('shift/mean/3/ece', 'shifted ECE %', percent(2), 'lower'),
@@ -73,6 +76,7 @@ CALIBRATION = (
 )
 UNCERTAINTY = (
   Column('prr', 'PRR %', fixed(1), 'higher'),
+  Column('aurc', 'AURC %', percent(3), 'lower'),
   Column('misclassification/auroc_confidence', 'errors AUROC %', percent(2), 'higher'),
   Column('agreement_kl', 'KL to ensemble', fixed(4), 'lower'),
   Column('agreement_knowledge', 'rank of knowledge', fixed(3), 'higher'),
@@ -111,7 +115,12 @@ MATCHED = {
   'pairwise_kl': 'disagreement (pairwise KL)',
   'knowledge': 'disagreement (knowledge variance)',
 }
-LOWER = ('nll', 'cnll', 'bs', 'ece', 'rmse', 'crps', 'calibration_error')
+LOWER = (
+  *('nll', 'cnll', 'bs', 'ece', 'rmse', 'crps', 'calibration_error', 'classwise_ece', 'smooth_ece'),
+  *('aurc', 'augrc', 'risk_at_80_coverage'),
+)
+# The note on metrics of `shift/...` that are measured on corruptions of this package.
+OWN_SHIFTS = "Corruptions are the package's own and not comparable with CIFAR-10-C."
 
 
 def present(rows: Iterable[dict], columns: Iterable[Column]) -> list[Column]:
@@ -124,6 +133,12 @@ def ood_sets(rows: Iterable[dict]) -> list[str]:
   """Return the names of the out-of-distribution sets in these rows, in order of appearance."""
   keys = (key.split('/') for row in rows for key in row['metrics'] if key.startswith('ood/'))
   return list(dict.fromkeys(key[1] for key in keys))
+
+
+def shift_note(metrics: Iterable[dict]) -> str | None:
+  """Return the note on shift metrics where corruptions of the package itself are among them."""
+  kinds = {key.split('/')[1] for found in metrics for key in found if key.startswith('shift/')}
+  return OWN_SHIFTS if kinds.intersection(shift.SHIFTS) else None
 
 
 def table_columns(rows: list[dict]) -> list[Column]:

@@ -159,7 +159,7 @@ def _table(group: list[Run]) -> str:
   """Return the table of results with its notes."""
   rows, others = tables.joined(group), tables.others(group)
   missing = {k: v for run in group for k, v in run.results.get('not_run', {}).items()}
-  notes = [tables.bold_note(rows), tables.time_note(rows)]
+  notes = [tables.bold_note(rows), tables.time_note(rows), tables.shift_note(rows)]
   notes += [f'Not run: {k}: {v}' for k, v in missing.items()]
   parts = ['<h2>Results</h2>', _grid(rows)]
   parts += [f'<p class="note">{text(note)}</p>' for note in notes if note]

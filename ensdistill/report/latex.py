@@ -79,6 +79,8 @@ def _table(rows: list[tables.Row], labels: list[str], group: list[Column], capti
     notes.append('Mean ± standard error over members, or over students of several seeds.')
   if any(column.key == columns.RELATIVE_TIME for column in group):
     notes.append(tables.time_note(rows) or '')
+  if any(column.key.startswith('shift/') for column in group):
+    notes.append(tables.shift_note(rows) or '')
   name = re.sub(r'[^a-z0-9]+', '-', caption.lower()).strip('-')
   lines = [r'\begin{table}[tp]', r'\centering\small\setlength{\tabcolsep}{4pt}']
   lines += [rf'\caption{{{escape(" ".join(filter(None, notes)))}}}', rf'\label{{tab:{name}}}']

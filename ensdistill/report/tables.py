@@ -163,8 +163,13 @@ def bold_note(rows: list[Row]) -> str:
   return f'Bold: the best {"student" if several else "model"} of each column, including ties.'
 
 
+def shift_note(rows: list[Row]) -> str | None:
+  """Return the note on shift metrics of the package's own corruptions, if there are any."""
+  return columns.shift_note(row.row['metrics'] for row in rows)
+
+
 def markdown(runs: list[Run]) -> str:
-  """Return one Markdown table over the runs, with the best of each column in bold."""
+  """Return one Markdown table over the runs, with the best of each column in bold, and its note."""
   rows = joined(runs)
   shown = columns.table_columns([r.row for r in rows])
   tops = [best(rows, column) for column in shown]
@@ -176,7 +181,9 @@ def markdown(runs: list[Run]) -> str:
     cells = [cell(row.row, column) for column in shown]
     label = row.label.replace('|', r'\|')
     lines.append([label, *(f'**{c}**' if i in top else c for c, top in zip(cells, tops))])
-  return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines) + '\n'
+  table = '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines) + '\n'
+  note = shift_note(rows)
+  return f'{table}\n{note}\n' if note else table
 
 
 def arrow(column: Column) -> str:

@@ -152,7 +152,8 @@ def test_the_command_repeats_the_students_row(run, tmp_path, capsys):
     number = theirs[key] if theirs[key] == theirs[key] else None  # NaN is null
     assert ours['metrics'][key] == pytest.approx(number, rel=1e-4, abs=1e-6), key
   printed = capsys.readouterr().out
-  for text in ('tiny on digits, 60 test', 'ood/photographs', 'shift/contrast/5', 'shift/mean/1'):
+  shown = 'tiny on digits, 60 test', 'ood/photographs', 'shift/contrast/5', 'shift/mean/1'
+  for text in (*shown, 'not comparable with CIFAR-10-C'):
     assert text in printed
   assert f'{ours["metrics"]["nll"]:.4f}' in printed
   assert f'{ours["metrics"]["params"]:,}' in printed and 'ms/example' in printed

@@ -70,6 +70,8 @@ def test_errors_are_those_of_a_bootstrap():
       found = {key: drawn[key].mean() for key in ('nll', 'bs', 'pairwise_kl')}
       found |= {'acc': right.mean(), 'prr': metrics.prr(-drawn['confidence'], right)}
       found |= {'misclassification/auroc_total': auroc}
+      found['aurc'] = metrics.aurc(drawn['total'], ~right)
+      found['augrc'] = metrics.augrc(drawn['total'], ~right)
       values.append(found | {'ood': metrics.auroc(drawn['total'], out['total'][foreign])})
     draws.append({key: values[0][key] - values[1][key] for key in values[0]})
   one, several = (influence.classification(p, LABELS) for p in pair)
@@ -104,6 +106,27 @@ def test_sets_without_errors_and_of_one_example():
   one = influence.classification(predictive.Mixture(p.log_probs_BMK[:1]), np.array([0]))
   assert influence.error(one['nll'], one['nll']) == math.inf
   assert influence.error(right['nll'], right['nll']) == 0
+
+
+@pytest.mark.parametrize('temperature', [None, math.nan])
+def test_without_a_temperature_calibrated_metrics_have_no_influence(temperature):
+  p = mixture(0, 2)
+  whole, found = (influence.classification(p, LABELS, temperature=t) for t in (1.0, temperature))
+  assert whole.keys() - found.keys() == {'cnll', 'cbs', 'cece'} and found.keys() <= whole.keys()
+
+
+@pytest.mark.parametrize('name', ['aurc', 'augrc'])
+def test_influences_on_risk_coverage_areas_are_derivatives(name):
+  """Also with ties: the change of the metric when one example is repeated many times."""
+  random = np.random.default_rng(3)
+  uncertainty_B, correct_B = random.integers(0, 8, 3000) / 7, random.random(3000) < 0.8
+  influence_B = influence._selective(uncertainty_B, correct_B)[name]
+  metric, more = getattr(metrics, name), 30
+  before = metric(uncertainty_B, ~correct_B)
+  for i in range(0, 40, 4):
+    index = np.append(np.arange(3000), [i] * more)
+    change = (metric(uncertainty_B[index], ~correct_B[index]) - before) * 3000 / more
+    assert influence_B[i] - influence_B.mean() == pytest.approx(change, abs=0.02)
 
 
 def test_the_mean_of_members_and_of_shifts():

@@ -208,25 +208,3 @@ def test_apply_temperature_by_hand():
   with np.errstate(divide='ignore'):
     soft_BK = np.exp(metrics.apply_temperature(np.log(p_BK), 2.0))
   np.testing.assert_allclose(soft_BK, p_BK**0.5 / (p_BK**0.5).sum(-1, keepdims=True))
-
-
-def test_conformal_by_hand():
-  """With nine scores and 80 %, the threshold is the eighth smallest: classes of at least .2."""
-  p = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
-  valid = np.log(np.stack([p, 1 - p], -1)), np.zeros(9, int)
-  test = np.log([[0.5, 0.5], [0.85, 0.15], [0.79, 0.21]]), np.array([0, 1, 1])
-  size, covered = metrics.conformal(*test, *valid, coverage=0.8)
-  assert size == pytest.approx((2 + 1 + 2) / 3) and covered == pytest.approx(2 / 3)
-  assert metrics.conformal(*test, valid[0][:1], valid[1][:1], coverage=0.8) == (2.0, 1.0)
-  with pytest.raises(ValueError, match='coverage'):
-    metrics.conformal(*test, *valid, coverage=1.0)
-
-
-def test_conformal_sets_have_the_promised_coverage():
-  """The coverage of exchangeable data is averaged over many calibration sets."""
-  covered = []
-  for seed in range(200):
-    log_probs_BK, labels_B = predictions(seed, 80)
-    parts = log_probs_BK[40:], labels_B[40:], log_probs_BK[:40], labels_B[:40]
-    covered.append(metrics.conformal(*parts, coverage=0.8)[1])
-  assert 0.78 < np.mean(covered) < 0.84  # between .8 and .8 + 1 / 41, and three standard errors

@@ -46,7 +46,10 @@ def test_classification_of_a_mixture():
   temperature = metrics.fit_temperature(valid_BK, valid_labels)
   soft_BK = metrics.apply_temperature(log_probs_BK, temperature)
   correct_B = log_probs_BK.argmax(-1) == labels_B
-  size, covered = metrics.conformal(log_probs_BK, labels_B, valid_BK, valid_labels)
+  parts = log_probs_BK, labels_B, valid_BK, valid_labels
+  sets = {'conformal': metrics.conformal(*parts)}
+  for kind in 'aps', 'raps':
+    sets[f'conformal_{kind}'] = metrics.conformal(*parts, kind=kind, seed=0)
   their_BK = special.logsumexp(np.float64(ensemble.log_probs_BMK), 1) - np.log(3)
   kl, rank = metrics.agreement(log_probs_BK, their_BK, p.knowledge(), ensemble.knowledge())
   total_B = np.asarray(p.total())
@@ -77,8 +80,14 @@ def test_classification_of_a_mixture():
     'dee': metrics.dee([2.0, 0.01], ours['cnll']),
     'agreement_kl': kl,
     'agreement_knowledge': rank,
-    'conformal_size': size,
-    'conformal_coverage': covered,
+    'aurc': metrics.aurc(total_B, ~correct_B),
+    'augrc': metrics.augrc(total_B, ~correct_B),
+    'coverage_at_5_risk': metrics.coverage_at_risk(total_B, correct_B, 0.05),
+    'risk_at_80_coverage': metrics.risk_at_coverage(total_B, correct_B, 0.8),
+    'classwise_ece': metrics.classwise_ece(log_probs_BK, labels_B),
+    'smooth_ece': metrics.smooth_ece(log_probs_BK, labels_B),
+    **{f'{name}_size': size for name, (size, _) in sets.items()},
+    **{f'{name}_coverage': covered for name, (_, covered) in sets.items()},
   }
   for name, value in expected.items():
     assert ours[name] == pytest.approx(value, rel=2e-5, abs=1e-6), name
@@ -109,6 +118,28 @@ def test_one_network_has_no_knowledge_uncertainty():
   assert ours['total'] == ours['data']
 
 
+@pytest.mark.parametrize('make', [mixture, dirichlet])
+def test_without_validation_data_nothing_is_calibrated(make):
+  (p, labels_B), (ensemble, _) = make(0), mixture(1)
+  whole = classify(p, labels_B, ensemble=ensemble, ensemble_cnll=[2.0, 0.01])
+  alone = summary.classification(
+    p, labels_B, valid_predictive=None, valid_labels=None, ensemble=ensemble,
+    ensemble_cnll=[math.nan, math.nan],
+  )  # fmt: skip
+  assert alone.keys() == whole.keys()
+  undefined = {name for name, value in alone.items() if math.isnan(value)}
+  assert undefined == {*summary.CALIBRATED, 'dee'}
+  assert undefined == {
+    *('temperature', 'cnll', 'cbs', 'cece', 'caece', 'dee', 'conformal_size', 'conformal_coverage'),
+    *('conformal_aps_size', 'conformal_aps_coverage'),
+    *('conformal_raps_size', 'conformal_raps_coverage'),
+  }
+  for name in alone.keys() - undefined:
+    assert alone[name] == whole[name], name
+  assert 'dee' not in summary.classification(p, labels_B)
+  assert summary.gap_closed(alone['cnll'], 0.1, 0.2) is None
+
+
 @pytest.mark.parametrize('batch', [1, 30])
 def test_without_an_error(batch):
   p, labels_B = mixture(3, batch=batch, signal=50.0)
@@ -123,7 +154,7 @@ def test_blocks_and_streams_give_the_same_metrics(make, monkeypatch):
   (p, labels_B), (ensemble, _) = make(4), mixture(5)
   whole = classify(p, labels_B, ensemble=ensemble)
   for module in arrays, summary:
-    monkeypatch.setattr(module, 'BLOCK', 50)
+    monkeypatch.setattr(module, 'BLOCK', 50)  # the draws of randomised sets do not depend on it
   small = classify(jax.tree.map(jnp.asarray, p), labels_B, ensemble=ensemble)
   assert whole == pytest.approx(small, rel=1e-9)
   parts = [
@@ -142,6 +173,9 @@ def test_classification_properties(seed, members):
   order_B = np.random.default_rng(seed).permutation(25)
   shuffled = predictive.Mixture(p.log_probs_BMK[order_B][:, ::-1])
   again = classify(shuffled, labels_B[order_B])
+  for name in summary.CALIBRATED:
+    if 'aps' in name:  # randomised example by example, so the order matters
+      ours[name] = again[name]
   assert again == pytest.approx(ours, rel=1e-6, abs=1e-7, nan_ok=True)
   assert ours['knowledge'] >= 0 and 0 <= ours['ece'] <= 1 and 0 <= ours['cece'] <= 1
   assert ours['total'] == pytest.approx(ours['data'] + ours['knowledge'])

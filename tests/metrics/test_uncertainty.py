@@ -1,5 +1,7 @@
 """Rejection, ROC and rank metrics with ties, against scikit-learn, scipy and slow loops."""
 
+import fractions
+import itertools
 import math
 
 import numpy as np
@@ -122,6 +124,99 @@ def test_rejection_curve_by_hand():
   assert uncertainty.rejection_ratio([4, 2, 0, 2], [4, 2, 0, 2]) == pytest.approx(100)
   with pytest.raises(ValueError, match='both need one an example'):
     metrics.rejection_curve([1.0], [1.0, 2.0])
+
+
+def orders(uncertainty_B):
+  """Yield all orders of the examples from the most certain one, those of ties included."""
+  for order in itertools.permutations(range(len(uncertainty_B))):
+    if all(uncertainty_B[i] <= uncertainty_B[j] for i, j in itertools.pairwise(order)):
+      yield list(order)
+
+
+@QUICK
+@given(st.integers(0, 10**6), st.integers(1, 6), st.sampled_from([1, 3, 10**6]))
+def test_risk_coverage_areas_are_the_mean_over_the_orders_of_ties(seed, batch, levels):
+  rng = np.random.default_rng(seed)
+  uncertainty_B, loss_B = rng.integers(0, levels, batch) / 7, rng.exponential(1, batch)
+  kept = [[loss_B[order[:k]] for k in range(1, batch + 1)] for order in orders(uncertainty_B)]
+  risk = [np.mean([losses.mean() for losses in of_order]) for of_order in kept]
+  general = [np.mean([losses.sum() / batch for losses in of_order]) for of_order in kept]
+  assert metrics.aurc(uncertainty_B, loss_B) == pytest.approx(np.mean(risk), abs=1e-9)
+  assert metrics.augrc(uncertainty_B, loss_B) == pytest.approx(np.mean(general), abs=1e-9)
+
+
+def test_risk_coverage_areas_by_hand():
+  uncertainty_B, loss_B = [0.1, 0.9, 0.5, 0.5], [0.0, 1.0, 0.0, 1.0]
+  assert metrics.aurc(uncertainty_B, loss_B) == pytest.approx((0 + 0.25 + 1 / 3 + 0.5) / 4)
+  assert metrics.augrc(uncertainty_B, loss_B) == pytest.approx((0 + 0.5 + 1 + 2) / 16)
+  for loss, size in ((0.0, 5), (1.0, 5), (1.0, 1), (0.25, 3)):
+    for uncertainty_B in (np.arange(size), np.zeros(size)):
+      losses = np.full(size, loss)
+      assert metrics.aurc(uncertainty_B, losses) == pytest.approx(loss)
+      assert metrics.augrc(uncertainty_B, losses) == pytest.approx(loss * (size + 1) / (2 * size))
+  # Without any ranking: the mean loss.
+  assert metrics.aurc(np.ones(4), [1.0, 0.0, 0.0, 1.0]) == pytest.approx(0.5)
+  assert metrics.aurc([0.0, np.inf], [0.0, 1.0]) == pytest.approx(0.25)
+  for area in metrics.aurc, metrics.augrc:
+    with pytest.raises(ValueError, match='both need one an example'):
+      area([1.0], [1.0, 2.0])
+    with pytest.raises(ValueError, match='both need one an example'):
+      area([], [])
+    with pytest.raises(ValueError, match='NaN'):
+      area([np.nan], [1.0])
+
+
+def slow_errors(uncertainty_B, correct_B):
+  """Return the error of the k most certain for all k, in fractions; equals share their mean."""
+  wrong_B = []
+  for level in sorted(set(uncertainty_B)):
+    group = [not c for u, c in zip(uncertainty_B, correct_B) if u == level]
+    wrong_B += [fractions.Fraction(sum(group), len(group))] * len(group)
+  return [sum(wrong_B[:k]) / k for k in range(1, len(wrong_B) + 1)]
+
+
+@QUICK
+@given(
+  st.integers(0, 10**6), st.integers(1, 40), st.sampled_from([1, 4, 10**6]), st.integers(0, 100)
+)
+def test_coverage_at_risk_and_risk_at_coverage_equal_slow_loops(seed, batch, levels, percent):
+  rng = np.random.default_rng(seed)
+  uncertainty_B, correct_B = rng.integers(0, levels, batch), rng.random(batch) < 0.7
+  errors = slow_errors(uncertainty_B, correct_B)
+  allowed = [k for k, e in enumerate(errors, 1) if e <= fractions.Fraction(percent, 100)]
+  ours = metrics.coverage_at_risk(uncertainty_B, correct_B, percent / 100)
+  assert ours == pytest.approx(max(allowed, default=0) / batch, abs=1e-12)
+  kept = -(-max(percent, 1) * batch // 100)
+  ours = metrics.risk_at_coverage(uncertainty_B, correct_B, max(percent, 1) / 100)
+  assert ours == pytest.approx(float(errors[kept - 1]), abs=1e-12)
+
+
+def test_coverage_at_risk_by_hand():
+  correct_B = np.array([True, False, True, True, False])
+  assert metrics.coverage_at_risk(np.arange(5), correct_B, 0.25) == 0.8  # beyond a worse k
+  assert metrics.coverage_at_risk(np.arange(5), correct_B, 0.0) == 0.2
+  assert metrics.coverage_at_risk(np.arange(5), correct_B, 0.4) == 1
+  assert metrics.coverage_at_risk(np.zeros(5), correct_B, 0.39) == 0
+  assert metrics.coverage_at_risk(np.zeros(5), correct_B, 0.4) == 1
+  for size in (1, 4):
+    assert metrics.coverage_at_risk(np.arange(size), np.ones(size, bool), 0.0) == 1
+    assert metrics.coverage_at_risk(np.arange(size), np.zeros(size, bool), 0.99) == 0
+  # An error of exactly 29 in 100 is allowed by a risk of .29.
+  assert metrics.coverage_at_risk(np.zeros(100), np.arange(100) >= 29, 0.29) == 1
+  with pytest.raises(ValueError, match=r'risk=1\.5 must be'):
+    metrics.coverage_at_risk([1.0], [True], 1.5)
+
+
+def test_risk_at_coverage_by_hand():
+  correct_B = np.array([True, False, True, True, False])
+  found = [metrics.risk_at_coverage(np.arange(5), correct_B, c) for c in (0.1, 0.2, 0.21, 0.8, 1)]
+  assert found == pytest.approx([0, 0, 0.5, 0.25, 0.4])
+  assert metrics.risk_at_coverage(np.zeros(5), correct_B, 0.2) == pytest.approx(0.4)
+  wrong_in_eighth_place = np.arange(100) != 7
+  assert metrics.risk_at_coverage(np.arange(100), wrong_in_eighth_place, 0.07) == 0
+  for coverage in (0, 1.1, float('nan')):
+    with pytest.raises(ValueError, match='coverage='):
+      metrics.risk_at_coverage([1.0], [True], coverage)
 
 
 @QUICK

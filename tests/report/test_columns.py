@@ -29,5 +29,13 @@ def test_the_verdict_has_knowledge_auroc_only_where_one_member_has_knowledge():
   assert set(having) - set(without) == {'ood/far/auroc_knowledge'}
 
 
+def test_own_corruptions_have_a_note():
+  own, stored = 'shift/contrast/3/acc', 'shift/cifar10_corrupted.contrast/3/acc'
+  note = columns.shift_note([{'acc': 0.9}, {own: 0.5, 'shift/mean/3/acc': 0.5}])
+  assert note == "Corruptions are the package's own and not comparable with CIFAR-10-C."
+  assert columns.shift_note([{'acc': 0.9, stored: 0.5, 'shift/mean/3/acc': 0.5}]) is None
+  assert columns.shift_note([{'acc': 0.9}]) is None and columns.shift_note([]) is None
+
+
 def test_numbers_are_short():
   assert [columns.short(v) for v in (77_800, 3.2e9, 12.0)] == ['77.8k', '3.2G', '12']

@@ -4,7 +4,7 @@ import re
 
 from reports import row, run_of
 
-from ensdistill.report import columns, html, latex, tables
+from ensdistill.report import appendix, columns, html, latex, tables
 
 COLUMNS = {column.key: column for column in columns.QUALITY}
 
@@ -47,6 +47,19 @@ def test_markdown_and_latex_hold_every_row_once_with_the_best_in_bold():
   assert r'a\_b & 92.00 & \textbf{0.2500} \\' in tex and r'ACC \%~$\uparrow$' in tex
   assert tex.count(r'\begin{tabular}{lrr}') == 1 and tex.count(r'\midrule') == 2
   assert 'ensemble of 2 & 95.00' in tex and r'\caption{digits: quality' in tex
+
+
+def test_tables_with_own_corruptions_have_a_note():
+  def run(kind):
+    shifted = {f'shift/{kind}/3/acc': 0.5, 'shift/mean/3/acc': 0.5}
+    return [run_of('a', [row('member', acc=0.9, **shifted), row('student', acc=0.9, **shifted)])]
+
+  note = columns.OWN_SHIFTS
+  own, stored = run('contrast'), run('cifar10_corrupted.contrast')
+  assert tables.markdown(own).endswith(f'|\n\n{note}\n') and note not in tables.markdown(stored)
+  assert appendix.text(note) in html._table(own) and appendix.text(note) not in html._table(stored)
+  quality, shift = latex.booktabs(own).split(r'\end{table}')[:2]
+  assert note in shift and note not in quality and note not in latex.booktabs(stored)
 
 
 def test_of_several_runs_each_shows_the_view_that_it_is_about():
