@@ -20,7 +20,7 @@ def sets(dataset, predictions: dict, *, ensemble=None, curve=None) -> dict[str, 
     predictions['test'],
     dataset.test.y,
     valid=predictions.get('valid'),
-    valid_labels=dataset.valid.y,
+    valid_labels=None if dataset.valid_is_empty else dataset.valid.y,
     ensemble=theirs.get('test'),
     ensemble_cnll=curve,
   )

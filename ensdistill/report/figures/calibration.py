@@ -13,7 +13,8 @@ FEW = 10
 def reliability(context):
   """Reliability before and after temperature scaling. Each point is a bin of predictions: their
   accuracy against their mean confidence, with a 95 % interval. The diagonal is perfect. Bins of
-  fewer than ten predictions are faint. Below: the share of the predictions in each bin.
+  fewer than ten predictions are faint. Below: the share of the predictions in each bin. Without
+  validation examples there is no temperature to fit.
   """
   if not context.has_classes:
     return None
@@ -23,16 +24,17 @@ def reliability(context):
   )
   for (upper, lower), name in zip(axes.T, names):
     upper.plot([0, 1], [0, 1], color=style.PALE, linewidth=1, zorder=0)
-    before, after = _tables(context, name, y_B)
-    for table, colour, marker, when in (
-      (before, style.ORANGE, 'o', 'before temperature'),
-      (after, style.BLUE, 's', 'after temperature'),
-    ):
+    looks = (
+      (style.ORANGE, 'o', 'before temperature'),
+      (style.BLUE, 's', 'after temperature'),
+    )
+    for table, (colour, marker, when) in zip(_tables(context, name, y_B), looks):
       _points(upper, table, colour, marker, when, len(context.predictions(name, 'test')))
       share = table.count / table.count.sum()
       lower.stairs(share, np.append(table.lower, 1), color=colour, linewidth=1.2)
-    first, second = (100 * context.metric(name, key) for key in ('ece', 'cece'))
-    title = f'{context.look(name).title}\nECE {first:.2f} → {second:.2f} %'
+    errors = [context.metric(name, key) for key in ('ece', 'cece')]
+    shown = ' → '.join(f'{100 * error:.2f}' for error in errors if np.isfinite(error))
+    title = f'{context.look(name).title}\nECE {shown} %'
     upper.set(title=title, xlim=(0, 1.02), ylim=(0, 1.04))
     lower.set(xlabel='confidence', yscale='log', ylim=(1e-4, 1.5))
     style.log_axis(lower.yaxis)
@@ -44,21 +46,22 @@ def reliability(context):
 
 
 def _tables(context, name, y_B):
-  """Return the bins before and after temperature, over all repeats of a model together.
+  """Return the bins before and (with validation examples) after temperature, over all repeats.
 
   Each repeat has its own fitted temperature.
   """
-  pairs: dict[str, list] = {'before': [], 'after': []}
-  for test, valid in zip(context.predictions(name, 'test'), context.predictions(name, 'valid')):
-    log_probs_BK = test.log_probs_BK
-    temperature = metrics.fit_temperature(valid.log_probs_BK, context.dataset.valid.y)
-    correct_B = scoring.correct(log_probs_BK, y_B)
-    soft_BK = metrics.apply_temperature(log_probs_BK, temperature)
-    pairs['before'].append((np.exp(log_probs_BK.max(-1)), correct_B))
-    pairs['after'].append((np.exp(soft_BK.max(-1)), correct_B))
+  before, after = [], []
+  tests = context.predictions(name, 'test')
+  for test in tests:
+    before.append((np.exp(test.log_probs_BK.max(-1)), scoring.correct(test.log_probs_BK, y_B)))
+  if not context.dataset.valid_is_empty:
+    for test, valid in zip(tests, context.predictions(name, 'valid')):
+      temperature = metrics.fit_temperature(valid.log_probs_BK, context.dataset.valid.y)
+      soft_BK = metrics.apply_temperature(test.log_probs_BK, temperature)
+      after.append((np.exp(soft_BK.max(-1)), scoring.correct(test.log_probs_BK, y_B)))
   tables = []
-  for pair in pairs.values():
-    confidence, correct = (np.concatenate(part) for part in zip(*pair))
+  for pairs in filter(None, (before, after)):
+    confidence, correct = (np.concatenate(part) for part in zip(*pairs))
     tables.append(calibration.bin_table(confidence, correct, BINS, metrics.summary.ROUNDING))
   return tables
 
