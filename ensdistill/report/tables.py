@@ -163,10 +163,32 @@ def bold_note(rows: list[Row]) -> str:
   return f'Bold: the best {"student" if several else "model"} of each column, including ties.'
 
 
+TRAINING = 'On the training inputs'
+
+
+def training_note(rows: list[Row]) -> str:
+  """Return what the table of the training inputs shows, by the measure of disagreement it has."""
+  measure = 'div. KL' if any('pairwise_kl' in r.row['metrics'] for r in rows) else 'knowledge'
+  return (
+    'Without augmentation. Members that fit these inputs almost without error also agree on them '
+    f'({measure}), so a student that sees only these inputs learns little of their disagreement '
+    '(Nam et al., 2021).'
+  )
+
+
 def markdown(runs: list[Run]) -> str:
-  """Return one Markdown table over the runs, with the best of each column in bold."""
+  """Return Markdown tables over the runs, with the best of each column in bold.
+
+  A second table has the training inputs, where these were evaluated.
+  """
   rows = joined(runs)
-  shown = columns.table_columns([r.row for r in rows])
+  text = _markdown(rows, columns.table_columns([r.row for r in rows]))
+  if training := columns.training([r.row for r in rows]):
+    text += f'\n{TRAINING}. {training_note(rows)}\n\n{_markdown(rows, training)}'
+  return text
+
+
+def _markdown(rows: list[Row], shown: list[Column]) -> str:
   tops = [best(rows, column) for column in shown]
   lines = [
     ['model', *(arrow(column) for column in shown)],
