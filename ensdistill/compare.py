@@ -59,13 +59,17 @@ def compare(plan: Plan, teacher, distilled, writer) -> Comparison:
   shifted = _shifted(plan, predict, writer, not_run, reading, whole.name)
   if dataset.valid_is_empty and FAMILIES[dataset.family].has_classes:
     not_run['calibrated metrics'] = 'data.valid=0 leaves no examples to fit a temperature on'
+  training = {}
+  if section.train:
+    writer.line(f'evaluation on train ({len(dataset.train.x)})')
+    training = measure.training(dataset, predict, batch)
   for name, reason in not_run.items():
     writer.line(f'not run: {name}: {reason}')
   costs = _costs(dataset, ensemble, students)
   found: list[dict] = []
   influences = {}
   for model in models:
-    measured = _measured(dataset, model, shifted, whole, _curve(found))
+    measured = _measured(dataset, model, shifted, training, whole, _curve(found))
     found.append(
       row(model.name, measured, costs.get(model.name, {}), role=model.role, size=model.size)
     )
@@ -109,13 +113,18 @@ def _curve(found: list[dict]) -> list[float] | None:
   return [r['metrics']['cnll'] for r in teachers if 'cnll' in r['metrics']] or None
 
 
-def _measured(dataset, model: Model, shifted: '_Shifts', whole: Model, curve) -> list[dict]:
+def _measured(
+  dataset, model: Model, shifted: '_Shifts', training: dict, whole: Model, curve
+) -> list[dict]:
   """Return the metrics of every repeat; students are also compared with the ensemble."""
   against = {}
   if model.role in rows.STUDENTS:
     against = {'ensemble': whole.repeats[0], 'curve': curve}
+  trained = training.get((model.role, model.size)) or [{}] * len(model.repeats)
   return [
-    measure.sets(dataset, repeat, **against) | measure.with_means(shifted.metrics[model.name][i])
+    measure.sets(dataset, repeat, **against)
+    | measure.with_means(shifted.metrics[model.name][i])
+    | trained[i]
     for i, repeat in enumerate(model.repeats)
   ]
 
@@ -188,6 +197,8 @@ def _add_gaps(found: list[dict], test_errors=None) -> None:
     return
   for student in rows.of_role(found, *rows.STUDENTS):
     for key, error in member['se'].items():
+      if key.startswith('train/'):  # these measure the fit, not quality
+        continue
       values = [r['metrics'].get(key) for r in (member, ensembles[-1], student)]
       errors = {'member_se': error or 0.0, 'test_se': (test_errors or {}).get(key, 0.0)}
       gap = metrics.summary.gap_closed(*values, **errors)

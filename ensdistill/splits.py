@@ -41,6 +41,7 @@ def load(config, numbers) -> list[Dataset]:
   """Return these splits of the configuration's data set, as they are stored."""
   unused = {'data.aux': config.data.aux, 'evaluate.shift': config.evaluate.shift not in _NO_SHIFT}
   unused |= {'seeds': config.seeds != 1, 'augment': any(config.augment.values())}
+  unused |= {'evaluate.train': bool(config.evaluate.train)}
   for name, given in unused.items():
     if given:
       raise ValueError(

@@ -208,25 +208,29 @@ def make(kind: str, backbone: Backbone, outputs: int, *, members: int = 1, **set
   return student_of(backbone, outputs, members, **settings)
 
 
-def average(variables):
+def average(variables, weights_M=None):
   """Return the variables of the plain network that has a batch ensemble's averaged factors.
 
   W <- W * (mean r) (mean s)^T. A shared bias becomes mean(s) * b; biases of members are averaged.
-  The plain network equals the batch ensemble whose r, s and b are set to their means.
+  The plain network equals the batch ensemble whose r, s and b are set to their means. The means are
+  sum_m weights_m r_m (s, b) with weights that sum to one; None: equal weights.
   """
+
+  def mean(leaf):
+    return leaf.mean(0) if weights_M is None else jnp.tensordot(weights_M, leaf, 1)
 
   def merge(tree):
     if not isinstance(tree, Mapping):
       return tree
     if 'r' not in tree:
       return {name: merge(value) for name, value in tree.items()}
-    r, s, kernel = tree['r'].mean(0), tree['s'].mean(0), tree['kernel']
+    r, s, kernel = mean(tree['r']), mean(tree['s']), tree['kernel']
     scale = jnp.outer(r, s)
     plain = {'kernel': kernel * scale.reshape((1,) * (kernel.ndim - 2) + scale.shape)}
     if 'bias' in tree:
       plain['bias'] = tree['bias'] * s
     if 'b' in tree:
-      plain['bias'] = tree['b'].mean(0)
+      plain['bias'] = mean(tree['b'])
     return plain
 
   return {**variables, 'params': merge(variables['params'])}

@@ -13,6 +13,7 @@ from ensdistill import compare, data, metrics, predictive
 from ensdistill.config import inputs
 from ensdistill.evaluation import measure, rows, sets
 from ensdistill.logs import writers
+from ensdistill.members import take
 
 
 @pytest.fixture(scope='module')
@@ -24,6 +25,8 @@ def compared():
     evaluate__ood='digits_inverted,notmnist',
     evaluate__shift='contrast,tfds:tiny_corrupted/fog_3',
     evaluate__shift_examples=10,
+    evaluate__batch_size=20,
+    evaluate__train=True,
     data__dir='/nowhere',
   )
   dataset = tiny.dataset()
@@ -83,6 +86,35 @@ def test_shifted_sets_are_scored_like_the_test_set(compared):
       found.rows[2]['metrics'][f'shift/mean/4/{key}']
       == found.rows[2]['metrics'][f'shift/contrast/4/{key}']
     )
+
+
+def test_training_inputs_are_scored_over_blocks(compared):
+  dataset, ensemble, distilled, found = compared
+  x, y = dataset.train
+  assert len(x) % 20  # the last block is smaller
+  outputs = np.asarray(ensemble.freeze(ensemble.variables).outputs(jnp.asarray(x)))
+  log_probs_BMK = np.asarray(jax.nn.log_softmax(outputs))
+  rows = {row['name']: row for row in found.rows}
+  log_probs_BK = predictive.Mixture(log_probs_BMK).log_probs()
+  expected = {
+    'train/acc': metrics.accuracy(log_probs_BK, y),
+    'train/nll': metrics.nll(log_probs_BK, y),
+    'train/pairwise_kl': metrics.pairwise_kl(log_probs_BMK),
+  }
+  for key, value in expected.items():
+    assert rows['ensemble-3']['metrics'][key] == pytest.approx(value, rel=1e-5)
+  each = [metrics.nll(log_probs_BMK[:, m], y) for m in range(3)]
+  assert rows['member']['metrics']['train/nll'] == pytest.approx(np.mean(each), rel=1e-5)
+  assert rows['member']['se']['train/nll'] == pytest.approx(np.std(each, ddof=1) / 3**0.5, rel=1e-3)
+  assert rows['member']['metrics']['train/pairwise_kl'] == 0
+  module = distilled.method.student.module
+  kls = [
+    metrics.pairwise_kl(jax.nn.log_softmax(module.apply(take(distilled.variables, seed), x)))
+    for seed in range(2)
+  ]
+  assert rows['student']['metrics']['train/pairwise_kl'] == pytest.approx(np.mean(kls), rel=1e-4)
+  assert rows['student-averaged']['metrics']['train/pairwise_kl'] == 0
+  assert not any('gap_closed/train' in key for row in found.rows for key in row['metrics'])
 
 
 def test_what_is_not_at_hand_is_named(compared):
@@ -276,10 +308,13 @@ def test_regression_is_measured_in_the_targets_units():
     target_mean=(110.0,),
     target_std=(6.0,),
   )
-  config = tiny.config(teacher__members=2, evaluate__shift='default')
+  config = tiny.config(teacher__members=2, evaluate__shift='default', evaluate__train=True)
   plan = tiny.plan(config, dataset)
   found = compare.compare(plan, *tiny.untrained(plan), writers.Silent())
   mean = np.asarray(found.models[0].repeats[0]['test'].mean())
   rmse = [np.sqrt(((p['test'].mean() - y) ** 2).mean()) for p in found.models[0].repeats]
   assert 90 < mean.mean() < 130
   assert found.rows[0]['metrics']['rmse'] == pytest.approx(np.mean(rmse), rel=1e-4)
+  for row in found.rows:  # the training part is the test part here
+    for key in ('rmse', 'nll', 'knowledge'):
+      assert row['metrics'][f'train/{key}'] == pytest.approx(row['metrics'][key], rel=1e-6)

@@ -82,7 +82,8 @@ def test_foreign_inputs_are_in_the_same_units(stored, tmp_path):
 def test_settings_reach_the_data_or_are_refused():
   toy = dict(data__name='toy1d', data__size=37, data__limit=0)
   assert len(splits.load(config(**toy), [0])[0].train.x) == 37
-  for change in (dict(seeds=2), dict(data__aux='toy1d'), dict(augment__flip=True)):
+  train = dict(evaluate__train=True)
+  for change in (dict(seeds=2), dict(data__aux='toy1d'), dict(augment__flip=True), train):
     with pytest.raises(ValueError, match='has no effect on splits'):
       splits.load(config(**change), [0])
   with pytest.raises(ValueError, match='student.steps'):

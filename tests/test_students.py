@@ -161,6 +161,18 @@ def test_average_is_the_plain_network_at_the_mean_factors(name, bias):
   close(y, np.repeat(y[:, :1], M, 1), 1e-6)
 
 
+def test_average_with_the_weights_of_one_member_is_that_member():
+  for bias in layers.BIASES:
+    made = student('batch_ensemble', 'mlp', bias=bias)
+    variables = moved(made)
+    y = made.module.apply(variables, X)
+    for m, weights_M in enumerate(np.eye(M, dtype=np.float32)):
+      alone = made.plain.module.apply(students.average(variables, weights_M), X)
+      close(alone, y[:, m : m + 1], 1e-6)
+    equal = students.average(variables, np.full(M, 1 / M, np.float32))
+    close(equal, students.average(variables), 1e-6)
+
+
 def test_factors_start_around_one():
   made = student('batch_ensemble', 'mlp', members=100, factors='normal', factor_std=0.5)
   params = jax.jit(made.module.init)(jax.random.key(0), X)['params']

@@ -93,7 +93,12 @@ def default() -> ml_collections.ConfigDict:
       ),
       perturb=dict(name='none', **optional(perturb.PERTURBATIONS)),
       evaluate=dict(
-        batch_size=500, precision='highest', ood='default', shift='default', shift_examples=500
+        batch_size=500,
+        precision='highest',
+        ood='default',
+        shift='default',
+        shift_examples=500,
+        train=config_dict.placeholder(bool),
       ),
       checkpoint_seconds=30.0,
       steps_per_call=0,
@@ -211,6 +216,7 @@ HELP = {
   'evaluate.ood': 'out-of-distribution sets: default, none, or names such as a,b',
   'evaluate.shift': 'corruptions of the test set: default, all, none, or names such as a,b',
   'evaluate.shift_examples': 'number of test examples that are corrupted',
+  'evaluate.train': 'also evaluate every model on the training inputs, without augmentation',
 }
 
 

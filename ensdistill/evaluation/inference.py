@@ -137,8 +137,11 @@ def over(function: Callable, x, *, batch: int, device_mesh) -> jax.Array:
   return y.reshape(blocks * batch, *y.shape[2:])[:size]
 
 
-def scores(method: Method, *, batch: int, device_mesh) -> Callable:
-  """Return score(variables, x, y) -> {name: scalar} of one network, for the training loop."""
+def scores(method: Method, *, batch: int, device_mesh, units=None) -> Callable:
+  """Return score(variables, x, y) -> {name: scalar} of one network, inside a program.
+
+  y is standardised; or in the target's units, where `units` are the mean and deviation of targets.
+  """
 
   def score(variables, x, y):
     student, own = method.student.views(variables)[method.view]
@@ -147,6 +150,7 @@ def scores(method: Method, *, batch: int, device_mesh) -> Callable:
       return student.module.apply(own, x)
 
     outputs = over(outputs_of, x, batch=batch, device_mesh=device_mesh)
-    return method.family.scores(method.objective.predictive(method.family, outputs), y)
+    predictive = method.objective.predictive(method.family, outputs)
+    return method.family.scores(predictive.in_units(*units) if units else predictive, y)
 
   return score

@@ -1,11 +1,12 @@
 """All metrics of one model's predictions, by the names of results.json."""
 
+import collections
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ensdistill import metrics
+from ensdistill import data, metrics
 from ensdistill.data import shift
 
 
@@ -56,6 +57,29 @@ def shifted_influences(kind: str, severity: int, predictive, y) -> dict[str, tup
   family = metrics.of(predictive.family)
   found = family.influences(predictive, y)
   return {f'shift/{kind}/{severity}/{key}': found[key] for key in family.shift_metrics}
+
+
+def training(dataset, predict: Callable, batch: int) -> dict[Any, list[dict[str, float]]]:
+  """Return {row: {'train/acc': ..., ...} of each repeat} on the clean training inputs.
+
+  predict(x) returns {row: predictive of each repeat}. Every block of inputs is reduced to sums, so
+  a set of any size needs the memory of one block.
+  """
+  family, (x, y) = metrics.of(dataset.family), dataset.train
+  sums: dict[Any, list] = collections.defaultdict(list)
+  for number, block in enumerate(data.blocks(x, batch)):
+    labels = y[number * batch :][: len(block)]
+    for row, repeats in predict(block).items():
+      sums[row].append([family.sums(p, labels) for p in repeats])
+  return {
+    row: [_trained(family, own, len(x)) for own in zip(*found)] for row, found in sums.items()
+  }
+
+
+def _trained(family, blocks, size: int) -> dict[str, float]:
+  """Return the metrics of one repeat from the sums of all blocks."""
+  sums = {name: sum(block[name] for block in blocks) for name in blocks[0]}
+  return {f'train/{name}': value for name, value in family.from_sums(sums, size).items()}
 
 
 def _mean(values) -> float:

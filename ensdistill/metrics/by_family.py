@@ -50,6 +50,16 @@ class Classification:
       summary.all_examples(inside), summary.all_examples(outside, ensemble=ensemble)
     )
 
+  def sums(self, p, labels_B):
+    """Return sums over the examples of one block of a set; those of all blocks add up."""
+    found = summary.all_examples(p, labels_B)
+    names = {'acc': 'correct', 'nll': 'nll', 'pairwise_kl': 'pairwise_kl'}
+    return {name: float(found[key].sum()) for name, key in names.items()}
+
+  def from_sums(self, sums, size):
+    """Return acc, nll and pairwise_kl of a set of `size` examples from its `sums`."""
+    return {name: value / size for name, value in sums.items()}
+
   def influences(self, p, labels_B, *, temperature=1.0):
     """Return the examples' influences on metrics of `test`; see metrics.influence."""
     return influence.classification(p, labels_B, temperature=temperature)
@@ -91,6 +101,19 @@ class Regression:
     knowledge = [regression.entropies(p)[2] for p in (inside, outside)]
     metrics = summary.ood_metrics(self.uncertainties(inside), of_outside)
     return metrics | {'auroc_entropy_knowledge': auroc(*knowledge)}
+
+  def sums(self, p, y_BD):
+    """Return sums over the examples of one block of a set; those of all blocks add up."""
+    return {
+      'squared_error': float(regression.squared_errors(p, y_BD).sum()),
+      'nll': float(-regression.at_targets('log_prob', p, y_BD).sum()),
+      'knowledge': float(self.uncertainties(p)['knowledge'].sum()),
+    }
+
+  def from_sums(self, sums, size):
+    """Return rmse, nll and knowledge of a set of `size` examples from its `sums`."""
+    means = {name: value / size for name, value in sums.items()}
+    return {'rmse': means.pop('squared_error') ** 0.5, **means}
 
   def influences(self, p, y_BD, *, temperature=1.0):
     """Return the examples' influences on metrics of `test`; see metrics.influence."""

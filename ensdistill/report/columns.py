@@ -92,6 +92,15 @@ COST = (
   Column('ms_per_example/batch_1', 'ms alone', fixed(3), 'lower'),
   Column(RELATIVE_TIME, 'relative time', fixed(2), 'lower'),
 )
+# A table of its own has these metrics of the training inputs beside those of the test set. It
+# shows how well a model fits, so no value is the best.
+TRAINING = (
+  Column('acc', 'ACC %', percent(2)),
+  Column('rmse', 'RMSE', significant(4), '', significant(2)),
+  Column('nll', 'NLL', fixed(4)),
+  Column('pairwise_kl', 'div. KL', fixed(4)),
+  Column('knowledge', 'knowledge', significant(3), '', significant(2)),
+)
 GAP = Column('gap_closed/nll', 'gap closed', _gap_percent, 'higher')
 
 # Metrics in the verdict, by the names that readers know. Out-of-distribution sets are added.
@@ -164,6 +173,16 @@ def groups(rows: list[dict]) -> dict[str, list[Column]]:
   }
   found = {topic: present(rows, columns) for topic, columns in topics.items()}
   return {topic: columns for topic, columns in found.items() if columns}
+
+
+def training(rows: list[dict]) -> list[Column]:
+  """Return the columns of the table of the training inputs; none where they were not evaluated."""
+  found = []
+  for column in TRAINING:
+    own = column._replace(key=f'train/{column.key}', title=f'{column.title} (training)')
+    if present(rows, [own]):
+      found += [own, column._replace(title=f'{column.title} (test)')]
+  return found
 
 
 def gap_names(rows: list[dict]) -> dict[str, str]:

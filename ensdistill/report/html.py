@@ -161,17 +161,20 @@ def _table(group: list[Run]) -> str:
   missing = {k: v for run in group for k, v in run.results.get('not_run', {}).items()}
   notes = [tables.bold_note(rows), tables.time_note(rows), tables.shift_note(rows)]
   notes += [f'Not run: {k}: {v}' for k, v in missing.items()]
-  parts = ['<h2>Results</h2>', _grid(rows)]
+  parts = ['<h2>Results</h2>', _grid(rows, columns.table_columns([r.row for r in rows]))]
   parts += [f'<p class="note">{text(note)}</p>' for note in notes if note]
+  if training := columns.training([r.row for r in rows]):
+    parts += [f'<h2>{tables.TRAINING}</h2>', _grid(rows, training)]
+    parts.append(f'<p class="note">{text(tables.training_note(rows))}</p>')
   if others:
     title = 'Other views of the students, for which they were not trained'
-    parts.append(_folded(title, _grid(others, rank=False)))
+    shown = columns.table_columns([r.row for r in others])
+    parts.append(_folded(title, _grid(others, shown, rank=False)))
   return ''.join(parts)
 
 
-def _grid(rows: list[tables.Row], rank: bool = True) -> str:
-  """Return the table of these rows; `rank` marks the best of each column."""
-  shown = columns.table_columns([r.row for r in rows])
+def _grid(rows: list[tables.Row], shown: list[columns.Column], rank: bool = True) -> str:
+  """Return the table of these rows and columns; `rank` marks the best of each column."""
   tops = [tables.best(rows, column) if rank else set() for column in shown]
   lines = []
   for i, row in enumerate(rows):

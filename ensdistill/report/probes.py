@@ -1,4 +1,6 @@
-"""Inputs of pictures beyond the metrics: predictions over a small input space, perturbed inputs."""
+"""What pictures need beyond the metrics: predictions over a small input space, perturbed inputs,
+and networks between the members of a batch ensemble.
+"""
 
 from typing import Any, NamedTuple
 
@@ -8,6 +10,8 @@ import numpy as np
 from ensdistill import data, metrics
 from ensdistill.evaluation import inference, networks, rows
 from ensdistill.members import take
+from ensdistill.report import subspace
+from ensdistill.report.subspace import Subspace
 
 SIDE = 90  # points of a plane along each axis
 POINTS = 300  # points of a line
@@ -43,12 +47,14 @@ class Probes(NamedTuple):
   plane: Plane | None = None
   moved: Moved | None = None
   line: Line | None = None
+  subspace: Subspace | None = None
 
 
 def collect(plan, teacher, distilled) -> Probes:
   """Run the networks on the inputs that the pictures need."""
   parts = plan, teacher, distilled
-  return Probes(_plane(*parts), _moved(*parts), _line(*parts))
+  between = subspace.measured(plan, distilled.method, take(distilled.variables, 0))
+  return Probes(_plane(*parts), _moved(*parts), _line(*parts), between)
 
 
 def grid(x_BD, side: int) -> np.ndarray:

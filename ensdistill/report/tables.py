@@ -168,10 +168,34 @@ def shift_note(rows: list[Row]) -> str | None:
   return columns.shift_note(row.row['metrics'] for row in rows)
 
 
+TRAINING = 'On the training inputs'
+
+
+def training_note(rows: list[Row]) -> str:
+  """Return what the table of the training inputs shows, by the measure of disagreement it has."""
+  measure = 'div. KL' if any('pairwise_kl' in r.row['metrics'] for r in rows) else 'knowledge'
+  return (
+    'Without augmentation. Members that fit these inputs almost without error also agree on them '
+    f'({measure}), so a student that sees only these inputs learns little of their disagreement '
+    '(Nam et al., 2021).'
+  )
+
+
 def markdown(runs: list[Run]) -> str:
-  """Return one Markdown table over the runs, with the best of each column in bold, and its note."""
+  """Return Markdown tables over the runs, with the best of each column in bold.
+
+  A second table has the training inputs, where these were evaluated.
+  """
   rows = joined(runs)
-  shown = columns.table_columns([r.row for r in rows])
+  text = _markdown(rows, columns.table_columns([r.row for r in rows]))
+  if note := shift_note(rows):
+    text += f'\n{note}\n'
+  if training := columns.training([r.row for r in rows]):
+    text += f'\n{TRAINING}. {training_note(rows)}\n\n{_markdown(rows, training)}'
+  return text
+
+
+def _markdown(rows: list[Row], shown: list[Column]) -> str:
   tops = [best(rows, column) for column in shown]
   lines = [
     ['model', *(arrow(column) for column in shown)],
@@ -181,9 +205,7 @@ def markdown(runs: list[Run]) -> str:
     cells = [cell(row.row, column) for column in shown]
     label = row.label.replace('|', r'\|')
     lines.append([label, *(f'**{c}**' if i in top else c for c, top in zip(cells, tops))])
-  table = '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines) + '\n'
-  note = shift_note(rows)
-  return f'{table}\n{note}\n' if note else table
+  return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines) + '\n'
 
 
 def arrow(column: Column) -> str:

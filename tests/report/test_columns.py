@@ -39,3 +39,15 @@ def test_own_corruptions_have_a_note():
 
 def test_numbers_are_short():
   assert [columns.short(v) for v in (77_800, 3.2e9, 12.0)] == ['77.8k', '3.2G', '12']
+
+
+def test_training_inputs_have_columns_beside_the_test_set_where_they_were_evaluated():
+  test = dict(acc=0.9, nll=0.3, pairwise_kl=0.0, knowledge=0.0)
+  trained = {'train/acc': 1.0, 'train/nll': 0.01, 'train/pairwise_kl': 0.0}
+  found = [row('member', **test), row('student', **test, **trained)]
+  assert not columns.training(found[:1])
+  keys = ['train/acc', 'acc', 'train/nll', 'nll', 'train/pairwise_kl', 'pairwise_kl']
+  assert [c.key for c in columns.training(found)] == keys
+  regression = columns.training([row('member', rmse=1.0, **{'train/rmse': 0.5})])
+  assert [c.title for c in regression] == ['RMSE (training)', 'RMSE (test)']
+  assert not any(c.key.startswith('train/') for c in columns.table_columns(found))

@@ -43,6 +43,12 @@ def test_pictures_without_perturbation_or_plane_have_no_probes(dataset):
   assert collected(tiny.config(), dataset)[0] == probes.Probes(None, None)
 
 
+def test_a_batch_ensemble_is_probed_between_its_members(dataset):
+  changes = dict(student__kind='batch_ensemble', student__factors='normal', teacher__members=2)
+  seen, _ = collected(tiny.config(**changes), dataset)
+  assert seen.subspace.lines['nll'].shape[0] == 2 and seen.subspace.plane is not None
+
+
 def test_a_single_teacher_is_shown_as_a_member(dataset, monkeypatch):
   monkeypatch.setattr(probes, 'SIDE', 3)
   flat = dataclasses.replace(flat_dataset(dataset), mean=(0.0, 0.0), std=(1.0, 1.0))

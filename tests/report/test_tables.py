@@ -115,3 +115,22 @@ def test_standard_errors_are_shown_over_seeds():
   assert tables.cell(one, COLUMNS['nll']) == '0.2500 ± 0.0100'
   found = [run_of('run', [row('member', nll=0.3), one])]
   assert r'\textbf{0.2500}{\scriptsize$\pm$0.0100}' in latex.booktabs(found)
+
+
+def test_training_inputs_have_a_table_of_their_own():
+  member = row('member', nll=0.3, pairwise_kl=0.0)
+  student = row('student', nll=0.25, **{'train/nll': 0.0123, 'train/pairwise_kl': 0.5})
+  found = [run_of('run', [member, student])]
+  first, second = tables.markdown(found).split(f'\n{tables.TRAINING}')
+  assert 'training' not in first and 'div. KL' in second
+  lines = [
+    [cell.strip() for cell in line.split('|')] for line in second.splitlines() if '|' in line
+  ]
+  assert lines[0][2:4] == ['NLL (training)', 'NLL (test)']
+  assert [line[1:4] for line in lines[2:]] == [
+    ['member', '-', '0.3000'], ['student', '0.0123', '0.2500']
+  ]  # fmt: skip
+  page = html._table(found)
+  assert f'<h2>{tables.TRAINING}</h2>' in page and '0.0123' in page
+  without = [run_of('run', [member])]
+  assert tables.TRAINING not in html._table(without) + tables.markdown(without)

@@ -16,6 +16,7 @@ from ensdistill.report.figures import (
   quality,
   regression,
   style,
+  subspace,
   uncertainty,
 )
 from ensdistill.report.figures.context import Context
@@ -33,6 +34,7 @@ FIGURES = {
   'input_plane': plane.plane,
   'simplex': diversity.simplex,
   'perturbed_inputs': inputs.perturbed,
+  'subspace': subspace.subspace,
 }
 
 
