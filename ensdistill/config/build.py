@@ -203,10 +203,10 @@ def network(section, dataset, dtype: str, fallback=None) -> nets.Backbone:
 
 def network_settings(section, fallback=None) -> tuple[str, dict]:
   """Return name and settings of a network; without a name, those of `fallback` with its changes."""
-  own = given(section, nets.NETWORKS)
+  own = given(section, nets.NETWORKS | nets.COMMON)
   if section.name or fallback is None:
     return section.name, own
-  return fallback.name, given(fallback, nets.NETWORKS) | own
+  return fallback.name, network_settings(fallback)[1] | own
 
 
 def student_size(config) -> int:

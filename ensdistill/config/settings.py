@@ -37,7 +37,7 @@ def default() -> ml_collections.ConfigDict:
     clip=0.0,
   )
   training = dict(steps=0, epochs=0, batch_size=128, keep='best', select='nll', strategy='auto')
-  network = dict(name='resnet', **optional(nets.NETWORKS))
+  of_networks = nets.NETWORKS | nets.COMMON
   return ml_collections.ConfigDict(
     dict(
       name='',
@@ -58,7 +58,7 @@ def default() -> ml_collections.ConfigDict:
         content='',
       ),
       augment=optional(AUGMENT),
-      network=dict(network, dtype='float32'),
+      network=dict(name='resnet', dtype='float32', **optional(of_networks)),
       teacher=dict(
         training,
         dir='',
@@ -78,7 +78,7 @@ def default() -> ml_collections.ConfigDict:
         first_phase=0.5,
         targets='online',
         view='members',
-        network=dict(name='', **optional(nets.NETWORKS)),
+        network=dict(name='', **optional(of_networks)),
         optimizer=dict(
           optimizer,
           factor_rate=1.0,
@@ -149,9 +149,12 @@ HELP = {
   'network.hidden': 'units of the hidden layers of an mlp, such as (64,64)',
   'network.channels': 'channels of the first stage; of a vit: of all',
   'network.heads': 'attention heads of a vit',
+  'network.head': "flat or pooled: input of a vgg's dense layers; pooled: EnD2's authors",
   'network.patch': 'side of the patches of a vit in pixels',
   'network.norm': 'batch, group or layer',
   'network.dropout': 'dropout rate',
+  'network.init': 'fan_in or fan_out, of initial weights; default: He, LeCun in linear layers',
+  'network.init_gain': 'factor g of initial weights of deviation g / sqrt(fan); default: sqrt(2)',
   'student.network.name': "network of the student; '': the teacher's",
   'steps': 'length in training steps; 0: given in epochs',
   'epochs': 'length in epochs; 0: given in steps',
