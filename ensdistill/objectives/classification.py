@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from ensdistill import families, names, numerics, predictive
 from ensdistill.objectives.objective import (
   Objective,
+  annealed,
   check_positive,
   check_ramp,
   clip,
   fits_one_network,
   knowledge_logs,
   only_member,
-  ramp,
 )
 
 LIMIT = 60.0  # of log alpha; beyond it, Gamma, psi and their gradients fail in float32
@@ -123,11 +123,6 @@ def _logs(log_alpha_BK, clipped, teacher_outputs_BMK=None):
   student = predictive.Dirichlet(log_alpha_BK.clip(-LIMIT, LIMIT))
   logs = {'log_precision': numerics.log_total(log_alpha_BK)[:, 0], 'clipped': clipped}
   return logs | knowledge_logs(families.categorical, student, teacher_outputs_BMK)
-
-
-def annealed(progress, start, held=1 / 3, end=2 / 3):
-  """Return `start` until `held`, then a linear fall to 1 at `end` (EnD^2: epochs 30, 60 of 90)."""
-  return start - (start - 1) * ramp(progress, held, end)
 
 
 def dirichlet_predictive(family, outputs_B1K):

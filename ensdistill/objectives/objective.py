@@ -68,6 +68,11 @@ def ramp(progress, held, end):
   return jnp.clip((progress - held) / max(end - held, 1e-6), 0, 1)
 
 
+def annealed(progress, start, held=1 / 3, end=2 / 3):
+  """Return `start` until `held`, then a linear fall to 1 at `end` (EnD^2: epochs 30, 60 of 90)."""
+  return start - (start - 1) * ramp(progress, held, end)
+
+
 def check_ramp(held, end):
   """Refuse a ramp whose ends are not fractions of a run."""
   if not 0 <= held <= end <= 1:

@@ -83,6 +83,9 @@ def test_unknown_names_and_bad_settings_are_refused():
     objectives.make('none', temperature=2.0)
   for name, settings in (
     ('mean', {'temperature': 0.0}),
+    ('mean', {'held': 0.7, 'end': 0.6}),
+    ('mean', {'held': 0.5}),
+    ('mean', {'end': 0.25}),
     ('dirichlet', {'temperature': -1.0}),
     ('dirichlet', {'smoothing': 1.0}),
     ('dirichlet', {'held': 0.7, 'end': 0.6}),
