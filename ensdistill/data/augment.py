@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from ensdistill import names
 
 PADS = ('zero', 'reflect')
+ROTATION = 2  # version of rotated images: 2 rotates before the crop
 
 
 def make(
