@@ -8,6 +8,8 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ensdistill import data, mesh, names, nets, objectives, perturb, students
 from ensdistill.config import inputs
 from ensdistill.config.settings import TEACHER_LOSSES, given
@@ -17,7 +19,7 @@ from ensdistill.method import Method
 from ensdistill.objectives import Objective
 from ensdistill.perturb import Perturbation
 from ensdistill.training import optim
-from ensdistill.training.feed import Feed, Validation, training_feed, validation_set
+from ensdistill.training.feed import AUGMENTED, Feed, Validation, training_feed, validation_set
 from ensdistill.training.loop import Loop
 
 
@@ -92,6 +94,14 @@ class Plan:
       crop_area=self.parts.augment.crop_area,
       workers=self.config.data.workers,
     )
+
+  def student_arrays(self) -> dict:
+    """Return what the student learns from by name; auxiliary images are not augmented."""
+    split, auxiliary = self.training.train, self.training.auxiliary
+    found = arrays(split, self.training)
+    if self.parts.augment.images and auxiliary:
+      found[AUGMENTED] = np.arange(len(split.x)) < len(split.x) - auxiliary
+    return found
 
   def validation(self) -> Validation:
     """Return what scores networks in training."""
