@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 
 from ensdistill import mesh
-from ensdistill.config import build
 from ensdistill.config.build import Phase, Plan
 from ensdistill.config.settings import KEPT
 from ensdistill.method import Method
@@ -26,7 +25,7 @@ class Distilled(NamedTuple):
 def distil(plan: Plan, teacher: Teacher, writer) -> Distilled:
   """Train the students phase by phase; each phase resumes, and a finished one is skipped."""
   config, variables = plan.config, None
-  arrays, frozen = build.arrays(plan.training.train, plan.training), teacher.frozen()
+  arrays, frozen = plan.student_arrays(), teacher.frozen()
   if config.student.targets in KEPT:
     arrays['teacher_outputs'] = teacher.outputs_on(plan.training, config.evaluate, writer)
     frozen = None

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import members, mesh
+from ensdistill import data, members, mesh
 from ensdistill.config import build, identity
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import inference
@@ -90,11 +90,17 @@ def settings(config, dataset) -> dict:
     'format': FORMAT,
     'data': dataset.fingerprint,
     'network': _set(section['network']),
-    'augment': _set(section['augment']),
+    'augment': _augmentation(section['augment']),
     'recipe': _set(recipe),
     'scores': section['scores'] if chooses and not validate else None,
     'seed': section['seed'],
   } | ({'validate': validate} if validate else {})
+
+
+def _augmentation(section: dict) -> dict:
+  """Return the settings of the augmentation that are set, with the version of a rotation."""
+  version = {'rotation': data.augment.ROTATION} if section['rotate'] else {}
+  return _set(section) | version
 
 
 def _set(section: dict) -> dict:

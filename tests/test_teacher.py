@@ -199,6 +199,9 @@ def test_the_fingerprint_holds_what_decides_a_members_numbers():
     dict(dataset=tiny.dataset(seed=1)),
   ]
   assert len({of(**changes) for changes in [{}, *other]}) == len(other) + 1
+  rotated = teacher_lib.settings(tiny.config(augment__rotate=5.0), DATA)
+  assert rotated['augment'] == {'rotate': 5.0, 'rotation': 2}
+  assert teacher_lib.settings(tiny.config(augment__crop=1), DATA)['augment'] == {'crop': 1}
   last = dict(teacher__keep='last')
   assert of(**last) == of(**last, scores=3)  # scores choose nothing there
 

@@ -8,6 +8,8 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ensdistill import data, mesh, names, nets, objectives, perturb, students
 from ensdistill.config import inputs
 from ensdistill.config.settings import TEACHER_LOSSES, given
@@ -17,7 +19,7 @@ from ensdistill.method import Method
 from ensdistill.objectives import Objective
 from ensdistill.perturb import Perturbation
 from ensdistill.training import clock, optim
-from ensdistill.training.feed import Feed, Validation, training_feed, validation_set
+from ensdistill.training.feed import AUGMENTED, Feed, Validation, training_feed, validation_set
 from ensdistill.training.loop import Loop
 
 
@@ -86,6 +88,14 @@ class Plan:
       crop_area=self.parts.augment.crop_area,
       workers=self.config.data.workers,
     )
+
+  def student_arrays(self) -> dict:
+    """Return what the student learns from by name; auxiliary images are not augmented."""
+    split, auxiliary = self.training.train, self.training.auxiliary
+    found = arrays(split, self.training)
+    if self.parts.augment.images and auxiliary:
+      found[AUGMENTED] = np.arange(len(split.x)) < len(split.x) - auxiliary
+    return found
 
   def validation(self) -> Validation | None:
     """Return what scores networks in training; None without validation examples."""
@@ -202,10 +212,10 @@ def network(section, dataset, dtype: str, fallback=None) -> nets.Backbone:
 
 def network_settings(section, fallback=None) -> tuple[str, dict]:
   """Return name and settings of a network; without a name, those of `fallback` with its changes."""
-  own = given(section, nets.NETWORKS)
+  own = given(section, nets.NETWORKS | nets.COMMON)
   if section.name or fallback is None:
     return section.name, own
-  return fallback.name, given(fallback, nets.NETWORKS) | own
+  return fallback.name, network_settings(fallback)[1] | own
 
 
 def student_size(config) -> int:

@@ -38,7 +38,7 @@ def default() -> ml_collections.ConfigDict:
     per_epoch=config_dict.placeholder(bool),
   )
   training = dict(steps=0, epochs=0, batch_size=128, keep='best', select='nll', strategy='auto')
-  network = dict(name='resnet', **optional(nets.NETWORKS))
+  of_networks = nets.NETWORKS | nets.COMMON
   return ml_collections.ConfigDict(
     dict(
       name='',
@@ -59,7 +59,7 @@ def default() -> ml_collections.ConfigDict:
         content='',
       ),
       augment=optional(AUGMENT),
-      network=dict(network, dtype='float32'),
+      network=dict(name='resnet', dtype='float32', **optional(of_networks)),
       teacher=dict(
         training,
         dir='',
@@ -79,7 +79,7 @@ def default() -> ml_collections.ConfigDict:
         first_phase=0.5,
         targets='online',
         view='members',
-        network=dict(name='', **optional(nets.NETWORKS)),
+        network=dict(name='', **optional(of_networks)),
         optimizer=dict(
           optimizer,
           factor_rate=1.0,
@@ -144,9 +144,9 @@ HELP = {
   'data.per_class': 'examples of each class of spirals',
   'data.function': 'curve of toy1d: wave, cubic or step',
   'augment.crop': 'pad images by this number of pixels, then crop at random',
-  'augment.pad': 'zero or reflect: what lies outside of an image',
+  'augment.pad': 'zero or reflect: the pixels that a crop pads with',
   'augment.flip': 'mirror images left and right at random',
-  'augment.rotate': 'rotate images by a random angle of at most this many degrees',
+  'augment.rotate': 'rotate padded images by at most this many degrees, before the crop',
   'augment.cutout': 'side in pixels of a random square that is set to zero',
   'augment.mixup': 'mix pairs of examples, with shares from Beta(mixup, mixup)',
   'augment.crop_area': 'smallest share of an image in a file that a random crop shows',
@@ -157,9 +157,12 @@ HELP = {
   'network.hidden': 'units of the hidden layers of an mlp, such as (64,64)',
   'network.channels': 'channels of the first stage; of a vit: of all',
   'network.heads': 'attention heads of a vit',
+  'network.head': "flat or pooled: input of a vgg's dense layers; pooled: EnD2's authors",
   'network.patch': 'side of the patches of a vit in pixels',
   'network.norm': 'batch, group or layer',
   'network.dropout': 'dropout rate',
+  'network.init': 'fan_in or fan_out, of initial weights; default: He, LeCun in linear layers',
+  'network.init_gain': 'factor g of initial weights of deviation g / sqrt(fan); default: sqrt(2)',
   'student.network.name': "network of the student; '': the teacher's",
   'steps': 'length in training steps; 0: given in epochs',
   'epochs': 'length in epochs; 0: given in steps',

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from ensdistill import names
 
 PADS = ('zero', 'reflect')
+ROTATION = 2  # version of rotated images: 2 rotates before the crop
 
 
 def make(
@@ -20,11 +21,12 @@ def make(
 
   Args:
     crop: pad by this many pixels on every side and crop the old size at a uniform position.
-    pad: pixels outside the image, for crop and rotate: 'zero' or 'reflect' (edge not repeated).
+    pad: the pixels that crop pads with: 'zero' or 'reflect' (edge not repeated).
     flip: mirror left and right with probability 1/2.
     cutout: set a square with sides of this many pixels to zero. Its centre is uniform over the
       image, so the square may cross the border (DeVries and Taylor, arXiv 1708.04552).
-    rotate: rotate by a uniform angle of at most this many degrees either way, bilinear.
+    rotate: rotate by a uniform angle of at most this many degrees either way, bicubic. The padded
+      image is rotated, before the crop; what lies outside of it is zero (EnD²'s authors).
   """
   names.lookup('augment.pad', pad, dict.fromkeys(PADS))
   for name, value in (('crop', crop), ('cutout', cutout), ('rotate', rotate)):
@@ -41,10 +43,12 @@ def make(
     keys = jax.random.split(key, 4)
     if crop:
       down_B, right_B = _offsets(keys[0], x_BHWC.shape[0], crop)
-      x_BHWC = shift(x_BHWC, down_B, right_B, pad=pad)
     if rotate:
       angle_B = jax.random.uniform(keys[1], x_BHWC.shape[:1], minval=-rotate, maxval=rotate)
-      x_BHWC = turn(x_BHWC, jnp.deg2rad(angle_B), pad=pad)
+      at_B2 = jnp.stack([down_B, right_B], -1) if crop else None
+      x_BHWC = turn_and_crop(x_BHWC, jnp.deg2rad(angle_B), at_B2, crop=crop, pad=pad)
+    elif crop:
+      x_BHWC = shift(x_BHWC, down_B, right_B, pad=pad)
     if flip:
       mirrored_B = jax.random.bernoulli(keys[2], shape=x_BHWC.shape[:1])
       x_BHWC = jnp.where(mirrored_B[:, None, None, None], x_BHWC[:, :, ::-1], x_BHWC)
@@ -102,26 +106,69 @@ def shift(x_BHWC, down_B, right_B, *, pad: str):
   return _pick(x_BHWC, rows_BH[:, :, None], columns_BW[:, None, :], pad)
 
 
-def turn(x_BHWC, angle_B, *, pad: str):
-  """Rotate images anticlockwise about the centre by angles in radians, bilinear."""
-  _, height, width, _ = x_BHWC.shape
-  y_HW = (jnp.arange(height) - (height - 1) / 2)[:, None]
-  x_HW = (jnp.arange(width) - (width - 1) / 2)[None]
-  y_1HW, x_1HW = (
-    jnp.broadcast_to(y_HW, (1, height, width)),
-    jnp.broadcast_to(x_HW, (1, height, width)),
-  )
-  sine, cosine = jnp.sin(angle_B)[:, None, None], jnp.cos(angle_B)[:, None, None]
-  rows_BHW = y_1HW * cosine + x_1HW * sine + (height - 1) / 2
-  columns_BHW = x_1HW * cosine - y_1HW * sine + (width - 1) / 2
+def turn(x_BHWC, angle_B):
+  """Rotate images anticlockwise about the centre by angles in radians, bilinear, zero outside."""
+  rows_BHW, columns_BHW = _turned(x_BHWC.shape, angle_B)
   top_BHW, left_BHW = jnp.floor(rows_BHW), jnp.floor(columns_BHW)
   result = jnp.zeros_like(x_BHWC)
   for i in (0, 1):
     for j in (0, 1):
       weight_BHW = (1 - jnp.abs(rows_BHW - top_BHW - i)) * (1 - jnp.abs(columns_BHW - left_BHW - j))
-      pixel = _pick(x_BHWC, (top_BHW + i).astype(int), (left_BHW + j).astype(int), pad)
+      pixel = _pick(x_BHWC, (top_BHW + i).astype(int), (left_BHW + j).astype(int), 'zero')
       result += weight_BHW[..., None] * pixel
   return result
+
+
+def turn_and_crop(x_BHWC, angle_B, at_B2=None, *, crop: int, pad: str):
+  """Pad images by `crop` pixels, rotate them (bicubic), and crop the old size; clip to [0, 1].
+
+  As Pillow's `rotate` does: anticlockwise about the centre by angles in radians; what lies outside
+  of the padded image is zero; near its edge the outermost pixels are repeated; and the bicubic
+  kernel (Keys, 1981) has a = -1. Only the pixels of the crop are computed.
+
+  at_B2: position of the crop, from -crop to crop along both axes; None: the centre.
+  """
+  _, height, width, _ = x_BHWC.shape
+  rows_BHW, columns_BHW = _turned(x_BHWC.shape, angle_B, at_B2)
+
+  def taps(at_BHW, length: int):
+    """Return whether positions lie in the padded image, and the four pixels and weights of each."""
+    inside_BHW = (at_BHW >= -crop - 0.5) & (at_BHW < length + crop - 0.5)
+    first_BHW = jnp.floor(at_BHW)
+    index = [(first_BHW.astype(int) + i).clip(-crop, length + crop - 1) for i in range(-1, 3)]
+    return inside_BHW, index, _cubic(at_BHW - first_BHW)
+
+  inside_rows_BHW, rows, row_weights = taps(rows_BHW, height)
+  inside_columns_BHW, columns, column_weights = taps(columns_BHW, width)
+  result = jnp.zeros_like(x_BHWC)
+  for i in range(4):
+    for j in range(4):
+      weight_BHW = row_weights[i] * column_weights[j]
+      result += weight_BHW[..., None] * _pick(x_BHWC, rows[i], columns[j], pad)
+  inside_BHW = inside_rows_BHW & inside_columns_BHW
+  return jnp.where(inside_BHW[..., None], result.clip(0, 1), 0)
+
+
+def _turned(shape, angle_B, at_B2=None):
+  """Return the positions (rows, columns), each [B, H, W], that a rotation brings to each pixel.
+
+  at_B2: shift of the pixels before the rotation.
+  """
+  _, height, width, _ = shape
+  y_1HW = (jnp.arange(height) - (height - 1) / 2)[None, :, None]
+  x_1HW = (jnp.arange(width) - (width - 1) / 2)[None, None]
+  if at_B2 is not None:
+    y_1HW, x_1HW = (axis + at_B2[:, i, None, None] for i, axis in enumerate((y_1HW, x_1HW)))
+  sine, cosine = jnp.sin(angle_B)[:, None, None], jnp.cos(angle_B)[:, None, None]
+  rows_BHW = y_1HW * cosine + x_1HW * sine + (height - 1) / 2
+  columns_BHW = x_1HW * cosine - y_1HW * sine + (width - 1) / 2
+  return rows_BHW, columns_BHW
+
+
+def _cubic(t):
+  """Return the weights of the pixels at -1, 0, 1, 2 for a position t in [0, 1); Keys, a = -1."""
+  u = 1 - t
+  return -t * u**2, 1 - 2 * t**2 + t**3, 1 - 2 * u**2 + u**3, -u * t**2
 
 
 def cut_out(x_BHWC, row_B, column_B, size: int):

@@ -97,6 +97,7 @@ class Dataset:
   skipped: tuple[str, ...] = ()  # images that cannot be read, with the reason
   sampled: int = 0  # examples that mean and std are estimated from; 0: all
   unused: str = ''  # as in Source
+  auxiliary: int = 0  # inputs at the end of the training part that joined it; see join
 
   @property
   def shape(self) -> tuple[int, ...]:
@@ -129,7 +130,8 @@ def no_labels(y: np.ndarray, size: int) -> np.ndarray:
 def join(dataset: Dataset, inputs: Inputs) -> Dataset:
   """Append auxiliary inputs without labels to the training part (EnD2+AUX).
 
-  Mean and deviation do not change, so that networks keep their normalisation.
+  Mean and deviation do not change, so that networks keep their normalisation. Auxiliary images are
+  not augmented, as in the code of EnD²'s authors.
   """
   if dataset.in_files:
     raise ValueError(
@@ -145,7 +147,8 @@ def join(dataset: Dataset, inputs: Inputs) -> Dataset:
       f'{dataset.shape}: load them with shape={dataset.shape}'
     )
   train = Split(np.concatenate([x, inputs]), np.concatenate([y, no_labels(y, len(inputs))]))
-  joined = dataclasses.replace(dataset, train=train)
+  auxiliary = dataset.auxiliary + len(inputs)
+  joined = dataclasses.replace(dataset, train=train, auxiliary=auxiliary)
   return dataclasses.replace(joined, fingerprint=fingerprint(joined))
 
 

@@ -144,7 +144,7 @@ def _pixelate(x_BHWC, _, matrices):
 
 
 def _turn(x_BHWC, strength, sign_B):
-  return augment.turn(x_BHWC, jnp.deg2rad(strength) * sign_B, pad='zero')
+  return augment.turn(x_BHWC, jnp.deg2rad(strength) * sign_B)
 
 
 def _translate(x_BHWC, strength, uniform_B2):

@@ -2,13 +2,15 @@
 
 import dataclasses
 import inspect
+import itertools
+from typing import Any
 
 import jax.numpy as jnp
 
 from ensdistill import names
 from ensdistill.nets import initial, layers, mlp, resnet, stack, vgg, vit, wide_resnet
 
-__all__ = ['DTYPES', 'FORMS', 'NETWORKS', 'Backbone', 'build', 'initial', 'with_form']
+__all__ = ['COMMON', 'DTYPES', 'FORMS', 'NETWORKS', 'Backbone', 'build', 'initial', 'with_form']
 
 # (shape, **settings) -> stack.Network
 NETWORKS = {
@@ -19,6 +21,8 @@ NETWORKS = {
   'imagenet_resnet': resnet.imagenet_resnet,
   'vit': vit.vit,
 }
+# What all networks have: (**settings) -> a field of stack.Backbone by the same name
+COMMON = {'init': initial.kernels}
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 FORMS = dict.fromkeys(layers.FORMS)
 Backbone = stack.Backbone
@@ -31,16 +35,18 @@ def build(name, *, shape, mean, std, dtype='float32', form='auto', **settings) -
     mlp: hidden=(64, 64)
     resnet: depth=20
     wide_resnet: depth=28, width=1
-    vgg: depth=16, channels=64
+    vgg: depth=16, channels=64, head='flat' or 'pooled'
     imagenet_resnet: depth=50, channels=64
     vit: patch=4, depth=6, channels=192, heads=3
     all: dropout=0
+    all: init=None, 'fan_in' or 'fan_out', and init_gain=None; see initial.kernels
     all but mlp: norm='batch', 'group' or 'layer' (default: 'layer' for vit, 'batch' for the others)
   """
   network_of = names.lookup('network', name, NETWORKS)
   names.lookup('form', form, FORMS)
+  common = _common(settings)
   known = [p for p in inspect.signature(network_of).parameters if p != 'shape']
-  names.settings(name, settings, known)
+  names.settings(name, settings, [*known, *itertools.chain(*map(_settings_of, COMMON.values()))])
   shape, mean, std = tuple(shape), tuple(mean), tuple(std)
   for label, values in ('mean', mean), ('std', std):
     if len(values) not in (1, shape[-1]):
@@ -57,7 +63,19 @@ def build(name, *, shape, mean, std, dtype='float32', form='auto', **settings) -
   names.lookup('norm', network.norm, layers.NORMS)
   dtype = names.lookup('dtype', dtype, DTYPES)
   own = network._asdict()
-  return Backbone(shape=shape, mean=mean, std=std, dtype=dtype, form=form, **own)
+  return Backbone(shape=shape, mean=mean, std=std, dtype=dtype, form=form, **own, **common)
+
+
+def _common(settings) -> dict[str, Any]:
+  """Take what all networks have out of `settings`; return it as fields of a Backbone."""
+  return {
+    field: builder(**{p: settings.pop(p) for p in _settings_of(builder) if p in settings})
+    for field, builder in COMMON.items()
+  }
+
+
+def _settings_of(builder) -> list[str]:
+  return list(inspect.signature(builder).parameters)
 
 
 def with_form(module, form: str):

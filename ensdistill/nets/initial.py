@@ -13,6 +13,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from ensdistill import names
+
 
 class Distribution:
   """Base class of the normal distributions that `variables` draws on the host.
@@ -51,8 +53,43 @@ class FanIn(Distribution):
     return 0.0, math.sqrt(self.gain / math.prod(shape[:-1]))
 
 
+@dataclasses.dataclass(frozen=True)
+class Fan(Distribution):
+  """normal(0, gain^2 / fan in or fan out), for kernels [..., inputs, outputs].
+
+  The fan out of a convolution is its area times its outputs.
+  """
+
+  fan: str  # a name in FANS
+  gain: float
+
+  def moments(self, shape):
+    inputs_or_outputs = shape[-2] if self.fan == 'fan_in' else shape[-1]
+    return 0.0, self.gain / math.sqrt(math.prod(shape[:-2]) * inputs_or_outputs)
+
+
 he_normal = FanIn(2)  # before a ReLU, which halves the second moment
 lecun_normal = FanIn(1)  # for linear layers
+DEFAULTS = (he_normal, lecun_normal)  # what layers ask for where nothing else is stated
+FANS = ('fan_in', 'fan_out')
+
+
+def kernels(*, init: str | None = None, init_gain: float | None = None) -> Fan | None:
+  """Return the distribution of all kernels, or None: each layer then has its own default.
+
+  Args:
+    init: 'fan_in' (the default if only the gain is set) or 'fan_out'.
+    init_gain: the factor g in the standard deviation g / sqrt(fan); by default sqrt(2) (He et al.,
+      2015).
+  """
+  if init is None and init_gain is None:
+    return None
+  fan = init or 'fan_in'
+  names.lookup('network.init', fan, dict.fromkeys(FANS))
+  gain = math.sqrt(2) if init_gain is None else init_gain
+  if not 0 < gain < math.inf:
+    raise ValueError(f'network.init_gain={gain} must be positive')
+  return Fan(fan, gain)
 
 
 class Layer(nn.Module):
@@ -71,8 +108,8 @@ def variables(module, keys, x) -> dict:
 
   shapes, moments_by_path = _trace(init, keys[0])
   paths_and_shapes, structure = jax.tree_util.tree_flatten_with_path(shapes)
-  names = [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in paths_and_shapes]
-  moments = [moments_by_path.get(name) for name in names]
+  paths = [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in paths_and_shapes]
+  moments = [moments_by_path.get(path) for path in paths]
 
   @jax.jit
   def computed(key):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from ensdistill.nets import initial, layers
@@ -69,6 +70,26 @@ def max_pool(x, window, stride):
   )
 
 
+def adaptive_mean(x, size):
+  """Return means over windows of [..., H, W, C]: [..., size, size, C], for any H and W.
+
+  As in PyTorch's AdaptiveAvgPool2d, window i covers rows floor(i H / size) to
+  ceil((i + 1) H / size) - 1. Windows overlap, and a smaller image is replicated.
+  """
+  rows, columns = (jnp.asarray(_window_means(n, size)) for n in x.shape[-3:-1])
+  means = jnp.einsum(
+    'ih,...hwc,jw->...ijc', rows, x.astype(jnp.float32), columns, precision='highest'
+  )
+  return means.astype(x.dtype)
+
+
+def _window_means(length, size):
+  """Return the matrix [size, length] whose rows take the means of the windows."""
+  i, at = np.arange(size)[:, None], np.arange(length)[None]
+  inside = (at >= i * length // size) & (at < -(-(i + 1) * length // size))
+  return (inside / inside.sum(1, keepdims=True)).astype(np.float32)
+
+
 @dataclasses.dataclass(frozen=True)
 class Backbone:
   """A network's stages, with the normalisation before them and the pooling after them."""
@@ -82,6 +103,7 @@ class Backbone:
   convolutional: bool = True
   dtype: Any = jnp.float32
   form: str = 'auto'
+  init: initial.Distribution | None = None  # of all kernels; None: the layers' own
 
   def normalise(self, x):
     if x.shape[1:] != self.shape:
@@ -95,8 +117,11 @@ class Backbone:
   def run(self, x, train, stages, outputs=None, conv=layers.Conv, dense=layers.Dense):
     """Run `stages` inside the calling compact module; given `outputs`, add the dense head.
 
-    The head computes in float32, whatever the dtype of the stages.
+    The head computes in float32, whatever the dtype of the stages. If `init` is set, it replaces
+    both defaults of the kernels, he_normal and lecun_normal, in every stage and in the head, as in
+    the papers. A layer that asks for another initialiser keeps it.
     """
+    conv, dense = _initialised(conv, self.init), _initialised(dense, self.init)
     injected = Layers(
       conv=functools.partial(conv, dtype=self.dtype, form=self.form),
       dense=functools.partial(dense, dtype=self.dtype),
@@ -110,6 +135,18 @@ class Backbone:
     x = self.pool(x.astype(jnp.float32))
     head = dense(outputs, dtype=jnp.float32, kernel_init=initial.lecun_normal, name='head')
     return head(x)
+
+
+def _initialised(layer, init):
+  """Return the layer with kernels from `init` instead of the defaults; None changes nothing."""
+  if init is None:
+    return layer
+
+  def with_init(*arguments, kernel_init=initial.he_normal, **settings):
+    default = kernel_init in initial.DEFAULTS
+    return layer(*arguments, kernel_init=init if default else kernel_init, **settings)
+
+  return with_init
 
 
 def want_images(network, shape):

@@ -4,19 +4,21 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ensdistill import families, names, numerics, predictive
 from ensdistill.objectives.objective import (
   Objective,
+  annealed,
   check_positive,
   check_ramp,
   clip,
   fits_one_network,
   knowledge_logs,
   only_member,
-  ramp,
 )
 
+EPSILON = float(np.finfo(np.float32).eps)  # 1.19e-7
 LIMIT = 60.0  # of log alpha; beyond it, Gamma, psi and their gradients fail in float32
 
 
@@ -58,9 +60,9 @@ def proxy_dirichlet(logits_BMK, teacher_logits_BMK, form='reverse'):
   alpha = exp(z) + 1, beta = pi beta_0 + 1;
     reverse: -sum_k pi_k (psi(alpha_k) - psi(alpha_0)) - H[Dir(alpha)] / (beta_0 + K)
     forward: KL(Dir(beta) || Dir(alpha))
-  As in the authors' code: no temperature, no smoothing, 1e-8 in beta_0's denominator. They use
-  reverse for sequences and forward for ImageNet. Predictions use the same alpha. z is clipped at
-  +-60.
+  As in the authors' code: no temperature, no smoothing, 1.19e-7 (EPSILON) in beta_0's denominator.
+  They use reverse for sequences and forward for ImageNet. Predictions use the same alpha. z is
+  clipped at +-60.
   """
   return proxy_dirichlet_loss(None, logits_BMK, teacher_logits_BMK, form)[0].mean()
 
@@ -71,7 +73,7 @@ def proxy_dirichlet_loss(family, outputs_B1K, teacher_outputs_BMK, form='reverse
   log_alpha_BK = jax.nn.softplus(logits_BK)
   pi_B1K = families.categorical.mixture(teacher_outputs_BMK)
   mkl_B1 = families.categorical.kl(pi_B1K, teacher_outputs_BMK).mean(1, keepdims=True)
-  beta0_B1 = (logits_BK.shape[-1] - 1) / (2 * mkl_B1 + 1e-8)
+  beta0_B1 = (logits_BK.shape[-1] - 1) / (2 * mkl_B1 + EPSILON)
   log_beta_BK = jax.nn.softplus(pi_B1K[:, 0] + jnp.log(beta0_B1))
   form = names.lookup('form of proxy_dirichlet', form, _PROXY_FORMS)
   terms = form(log_alpha_BK, log_beta_BK, jnp.exp(pi_B1K[:, 0]))
@@ -123,11 +125,6 @@ def _logs(log_alpha_BK, clipped, teacher_outputs_BMK=None):
   student = predictive.Dirichlet(log_alpha_BK.clip(-LIMIT, LIMIT))
   logs = {'log_precision': numerics.log_total(log_alpha_BK)[:, 0], 'clipped': clipped}
   return logs | knowledge_logs(families.categorical, student, teacher_outputs_BMK)
-
-
-def annealed(progress, start, held=1 / 3, end=2 / 3):
-  """Return `start` until `held`, then a linear fall to 1 at `end` (EnD^2: epochs 30, 60 of 90)."""
-  return start - (start - 1) * ramp(progress, held, end)
 
 
 def dirichlet_predictive(family, outputs_B1K):

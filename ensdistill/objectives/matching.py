@@ -6,7 +6,13 @@ They work for every family, which defines the divergence, and for every student.
 from functools import partial
 
 from ensdistill import families
-from ensdistill.objectives.objective import Objective, check_positive, knowledge_logs
+from ensdistill.objectives.objective import (
+  Objective,
+  annealed,
+  check_positive,
+  check_ramp,
+  knowledge_logs,
+)
 
 
 def mean(logits_BMK, teacher_logits_BMK, temperature=1.0, *, family=families.categorical):
@@ -14,7 +20,8 @@ def mean(logits_BMK, teacher_logits_BMK, temperature=1.0, *, family=families.cat
 
   On both sides the mean is that of the tempered members, (1/M) sum_m softmax(t_m / T). Several
   student members are therefore compared as a mixture. The papers write the cross-entropy, which
-  differs by the teacher's entropy. EnD's code averages over B and K; we sum over K.
+  differs by the teacher's entropy. EnD's code averages over B and K; we sum over K. EnD's
+  temperature falls to 1 in the course of a run (see `make_mean`).
   """
   return mean_loss(family, logits_BMK, teacher_logits_BMK, temperature)[0].mean()
 
@@ -51,10 +58,24 @@ def make_none():
   return Objective('none', None)
 
 
-def make_mean(*, temperature=1.0):
-  """Return the objective of `mean`."""
+def make_mean(*, temperature=1.0, held: float | None = None, end: float | None = None):
+  """Return the objective of `mean`.
+
+  With `held` and `end`, the temperature falls to 1 (see `annealed`), as EnD's does in the code of
+  EnD^2's authors. Without them it is constant.
+  """
   check_positive(temperature=temperature)
-  return Objective('mean', partial(mean_loss, temperature=temperature))
+  loss = partial(mean_loss, temperature=temperature)
+  if held is None and end is None:
+    return Objective('mean', loss)
+  if held is None or end is None:
+    raise ValueError(f'held={held}, end={end}: set both, or none for a constant temperature')
+  check_ramp(held, end)
+
+  def schedule(progress):
+    return {'temperature': annealed(progress, temperature, held, end)}
+
+  return Objective('mean', loss, schedule=schedule)
 
 
 def make_members(*, temperature=1.0):

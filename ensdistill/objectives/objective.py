@@ -1,8 +1,10 @@
 """The Objective, and what several objectives share."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 
 
@@ -68,6 +70,11 @@ def ramp(progress, held, end):
   return jnp.clip((progress - held) / max(end - held, 1e-6), 0, 1)
 
 
+def annealed(progress, start, held=1 / 3, end=2 / 3):
+  """Return `start` until `held`, then a linear fall to 1 at `end` (EnD^2: epochs 30, 60 of 90)."""
+  return start - (start - 1) * ramp(progress, held, end)
+
+
 def check_ramp(held, end):
   """Refuse a ramp whose ends are not fractions of a run."""
   if not 0 <= held <= end <= 1:
@@ -77,8 +84,41 @@ def check_ramp(held, end):
 
 
 def clip(values, limit):
-  """Return values clipped at +-limit, and the share of them that was clipped."""
-  return values.clip(-limit, limit), (jnp.abs(values) > limit).mean(dtype=jnp.float32)
+  """Return values clipped at +-limit, and the share of them that was clipped.
+
+  The gradient of a clipped value leads back into the interval, see `_clip`.
+  """
+  return _clip(values, limit), (jnp.abs(values) > limit).mean(dtype=jnp.float32)
+
+
+# Bounds of the gradient beyond the limit. LEAST is relative to the value, so that float32 resolves
+# the step of SGD. MOST: the gradient at log alpha = 60 may be as large as e^60. Its square
+# overflows, and a gradient that is clipped by its norm would be zero.
+LEAST, MOST = 2**-14, 100.0
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _clip(values, limit):
+  """Clip values at +-limit; beyond it, the gradient is such that descent leads back.
+
+  The usual gradient is zero there, so a runaway output would never return. Here it is the gradient
+  at the limit, with the sign that leads back and a magnitude from LEAST |value| to MOST.
+  Within the interval the gradient is the usual one.
+  """
+  return values.clip(-limit, limit)
+
+
+def _clip_forward(values, limit):
+  return _clip(values, limit), values
+
+
+def _clip_backward(limit, values, gradient):
+  least = jnp.minimum(LEAST * jnp.abs(values), MOST)
+  size = jnp.where(jnp.isnan(gradient), 0, jnp.abs(gradient)).clip(least, MOST)
+  return (jnp.where(jnp.abs(values) > limit, jnp.sign(values) * size, gradient),)
+
+
+_clip.defvjp(_clip_forward, _clip_backward)
 
 
 def knowledge_logs(family, student, teacher_outputs_BMO=None):

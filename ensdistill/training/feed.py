@@ -19,6 +19,8 @@ from ensdistill import data, mesh
 from ensdistill.data import sampler
 from ensdistill.training.step import AUGMENTATION, key_of_step
 
+AUGMENTED = 'augmented'  # the array that selects the examples to augment; without it, all
+
 
 class Feed(Protocol):
   """The batches of a stage."""
@@ -142,11 +144,17 @@ class Streamed:
 
 
 def as_inputs(drawn: dict, state, augment: Callable | None = None) -> dict[str, jax.Array]:
-  """Return a batch with its inputs as networks see them: float32 in the input space, augmented."""
+  """Return a batch with its inputs as networks see them: float32 in the input space, augmented.
+
+  If the batch has AUGMENTED, a boolean per example, the other examples stay as they are.
+  """
   x = data.as_input(drawn['x'])
   if augment:
-    x = augment(key_of_step(state.order, AUGMENTATION, state.step), x)
-  return {**drawn, 'x': x}
+    chosen = drawn.get(AUGMENTED)
+    changed = augment(key_of_step(state.order, AUGMENTATION, state.step), x)
+    x = changed if chosen is None else jnp.where(chosen[:, None, None, None], changed, x)
+  others = {name: values for name, values in drawn.items() if name != AUGMENTED}
+  return {**others, 'x': x}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import pytest
 import tiny
 
+from ensdistill import nets
 from ensdistill.config import build, checks, identity, recipes, settings
 
 
@@ -73,6 +74,21 @@ def test_other_data_forget_the_recipes_settings_that_they_lack(name, size, kept)
   config.data.size = size or config.data.size
   settings.forget_replaced(config, {'data.name'} | ({'data.size'} if size else set()))
   assert config.data.size == kept
+
+
+def test_settings_of_every_network_reach_teacher_and_student():
+  config = tiny.config(network__init='fan_out', student__network__init_gain=1.0)
+  assert build.network_settings(config.network)[1]['init'] == 'fan_out'
+  name, found = build.network_settings(config.student.network, config.network)
+  assert name == 'mlp' and (found['init'], found['init_gain']) == ('fan_out', 1.0)
+  plan = tiny.plan(config, tiny.dataset())
+  for method, gain in ((plan.teacher, 2**0.5), (plan.student, 1.0)):
+    assert method.student.module.backbone.init == nets.initial.Fan('fan_out', gain)
+  # An unset one is no part of a fingerprint, and another network keeps it.
+  assert not {'network.init', 'network.init_gain'} & identity.decisive(tiny.config()).keys()
+  config.network.name = 'resnet'
+  settings.forget_replaced(config, {'network.name'})
+  assert config.network.init == 'fan_out' and config.network.hidden is None
 
 
 def test_optional_settings_come_from_the_parts_signatures():

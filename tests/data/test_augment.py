@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from ensdistill.config import recipes
 from ensdistill.data import augment
 
-turn = jax.jit(augment.turn, static_argnames='pad')
+turn = jax.jit(augment.turn)
+turn_and_crop = jax.jit(augment.turn_and_crop, static_argnames=('crop', 'pad'))
 
 
 def photos(size=6, height=7, width=9, channels=3, seed=0):
@@ -67,11 +69,10 @@ def test_a_crop_is_a_window_of_numpys_padded_image(pad):
     assert {window[axis] for window in windows} == set(range(5))
 
 
-@pytest.mark.parametrize('pad', augment.PADS)
-def test_turn_equals_a_loop(pad):
+def test_turn_equals_a_loop():
   x = photos(3)
   angles = np.deg2rad([0.0, 15.0, -40.0])
-  ours = turn(x, angles.astype(np.float32), pad=pad)
+  ours = turn(x, angles.astype(np.float32))
   slow = np.zeros_like(x)
   for b, angle in enumerate(angles):
     for i in range(7):
@@ -82,14 +83,43 @@ def test_turn_equals_a_loop(pad):
         for p in (0, 1):
           for q in (0, 1):
             weight = (1 - abs(row - top - p)) * (1 - abs(column - left - q))
-            slow[b, i, j] += weight * pixel(x[b], top + p, left + q, pad)
+            slow[b, i, j] += weight * pixel(x[b], top + p, left + q, 'zero')
   np.testing.assert_allclose(ours, slow, atol=2e-6)
 
 
 def test_a_quarter_turn_is_numpys():
   x = photos(2, 8, 8)
-  turned = turn(x, np.full(2, np.pi / 2, np.float32), pad='reflect')
-  np.testing.assert_allclose(turned, np.rot90(x, axes=(1, 2)), atol=1e-5)
+  quarter = np.full(2, np.pi / 2, np.float32)
+  for turned in (turn(x, quarter)[:, 1:-1, 1:-1], turn_and_crop(x, quarter, crop=0, pad='zero')):
+    expected = np.rot90(x, axes=(1, 2))
+    expected = expected[:, 1:-1, 1:-1] if turned.shape[1] == 6 else expected
+    np.testing.assert_allclose(turned, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize('crop', [0, 2, 4])
+@pytest.mark.parametrize('pad', augment.PADS)
+def test_turn_and_crop_is_pillows_rotation_of_numpys_padded_image(pad, crop):
+  x = photos(5, seed=3)
+  angles = np.array([0.0, 15.0, -14.3, 7.7, -31.0])
+  down, right = np.array([0, -1, 1, 1, -1]) * crop, np.array([0, 1, 1, -1, -1]) * (crop // 2)
+  ours = turn_and_crop(
+    x, np.deg2rad(angles).astype(np.float32), np.stack([down, right], -1), crop=crop, pad=pad
+  )
+  mode = {'zero': 'constant', 'reflect': 'reflect'}[pad]
+  for b in range(5):
+    for channel in range(3):
+      padded = Image.fromarray(np.pad(x[b, :, :, channel], crop, mode=mode))
+      turned = np.asarray(padded.rotate(angles[b], resample=Image.Resampling.BICUBIC))
+      top, left = crop + down[b], crop + right[b]
+      expected = turned[top : top + 7, left : left + 9].clip(0, 1)
+      np.testing.assert_allclose(ours[b, :, :, channel], expected, atol=1e-5)
+
+
+def test_a_rotation_without_an_angle_is_the_crop_alone():
+  x = photos(20)
+  for pad in augment.PADS:
+    still = run(4, x, crop=2, pad=pad, rotate=1e-6)
+    np.testing.assert_allclose(still, run(4, x, crop=2, pad=pad), atol=1e-5)
 
 
 def test_rotation_stays_within_its_angles():

@@ -269,6 +269,7 @@ def test_join_appends_inputs_without_labels(file):
   assert joined.train.y.dtype == np.int32 and joined.train.x.dtype == np.uint8
   assert joined.fingerprint != base.fingerprint
   assert joined.mean == base.mean and joined.valid.x is base.valid.x
+  assert (base.auxiliary, joined.auxiliary, data.join(joined, extra).auxiliary) == (0, 5, 10)
   as_float = data.join(base, (extra / 255).astype(np.float32))
   assert as_float.fingerprint == joined.fingerprint
   with pytest.raises(ValueError, match=r'load them with shape=\(6, 6, 3\)'):

@@ -57,6 +57,86 @@ def test_weights_are_those_of_the_rule_by_names(name, kind, settings):
       np.testing.assert_array_equal(stacked[path][i], leaf, strict=True, err_msg=str(path))
 
 
+# ---- one distribution for all kernels
+
+
+def deviations(name, **settings):
+  """Return the measured deviation of every kernel by path, of the whole network."""
+  shape = (32, 32, 3)
+  backbone = nets.build(name, shape=shape, mean=(0.5,), std=(0.25,), **settings)
+  module = students.make('single', backbone, 100).module
+  x = np.zeros((1, *shape), np.float32)
+  stacked = initial.variables(module, KEYS[:1], x)
+  return {
+    '/'.join(path[1:-1]): leaf.std() for path, leaf in tiny.leaves(stacked) if path[-1] == 'kernel'
+  }
+
+
+# Name, settings, the first layer and the head: (path, fan in, fan out)
+FANS = [
+  (
+    'wide_resnet',
+    {'depth': 10, 'width': 10},
+    ('stem/conv', 27, 9 * 16),
+    ('head', 640, 100),
+  ),
+  ('resnet', {'depth': 8}, ('stem/conv', 27, 9 * 16), ('head', 64, 100)),
+  (
+    'vgg',
+    {'depth': 11, 'channels': 16},
+    ('stage0_conv0/conv', 27, 9 * 16),
+    ('head', 512, 100),
+  ),
+]
+
+
+@pytest.mark.parametrize('name, settings, first, head', FANS, ids=[row[0] for row in FANS])
+def test_the_deviation_of_the_first_and_the_last_layer(name, settings, first, head):
+  he = math.sqrt(2)
+  for chosen, column, gain in (
+    ({}, 1, None),  # today's: He before a ReLU, LeCun for the head
+    ({'init': 'fan_in'}, 1, he),
+    ({'init': 'fan_out'}, 2, he),
+    ({'init_gain': 1.0}, 1, 1.0),
+    ({'init': 'fan_out', 'init_gain': 0.5}, 2, 0.5),
+  ):
+    found = deviations(name, **settings, **chosen)
+    for layer, default in ((first, he), (head, 1.0)):
+      expected = (gain or default) / math.sqrt(layer[column])
+      size = layer[1] * (layer[2] // 9 if layer is first else layer[2])
+      np.testing.assert_allclose(found[layer[0]], expected, rtol=4 / math.sqrt(2 * size))
+    if chosen == {'init': 'fan_out'}:  # Diversity Matters
+      np.testing.assert_allclose(found['head'], 0.1414, rtol=0.02)
+
+
+@pytest.mark.parametrize('kind, settings', KINDS)
+@pytest.mark.parametrize('name', nets.NETWORKS)
+def test_init_reaches_every_kernel_of_every_student(name, kind, settings):
+  backbone = tiny.backbone(name, init='fan_out', init_gain=0.25)
+  module = students.make(kind, backbone, 4, members=3, **settings).module
+  stacked = dict(tiny.leaves(initial.variables(module, KEYS, X)))
+  plain = students.make(kind, tiny.backbone(name), 4, members=3, **settings).module
+  other = dict(tiny.leaves(initial.variables(plain, KEYS, X)))
+  assert stacked.keys() == other.keys()
+  for path, leaf in stacked.items():
+    if path[-1] != 'kernel':
+      np.testing.assert_array_equal(leaf, other[path])
+      continue
+    own = leaf.shape[2 if 'heads' in path else 1 :]
+    fan_out, fan_in = math.prod(own[:-2]) * own[-1], math.prod(own[:-1])
+    linear = path[-2] in ('head', 'qkv', 'out', 'shrink')
+    ratio = 0.25 / math.sqrt(fan_out) / math.sqrt((1 if linear else 2) / fan_in)
+    np.testing.assert_allclose(leaf, ratio * other[path], rtol=1e-5)
+
+
+def test_wrong_initialisations_are_refused():
+  with pytest.raises(ValueError, match="unknown network.init 'fan_inn': did you mean 'fan_in'"):
+    tiny.backbone('mlp', init='fan_inn')
+  with pytest.raises(ValueError, match='network.init_gain=0.0 must be positive'):
+    tiny.backbone('mlp', init_gain=0.0)
+  assert tiny.backbone('mlp').init is None
+
+
 # ---- a user's initialisers
 
 
@@ -89,12 +169,16 @@ def user_network(shape):
   return stack.Network((('stage', Stage), ('ours', Ours)), convolutional=False)
 
 
+def user_student(kind, monkeypatch, **settings):
+  monkeypatch.setitem(nets.NETWORKS, 'user', user_network)
+  backbone = nets.build('user', shape=(8, 8, 1), mean=(0.3,), std=(0.4,), **settings)
+  own = {'head_stages': 2} if kind == 'multi_head' else {}
+  return students.make(kind, backbone, 4, members=3, **own).module
+
+
 @pytest.fixture(params=['single', 'multi_head', 'batch_ensemble'])
 def user_module(request, monkeypatch):
-  monkeypatch.setitem(nets.NETWORKS, 'user', user_network)
-  backbone = nets.build('user', shape=(8, 8, 1), mean=(0.3,), std=(0.4,))
-  settings = {'head_stages': 2} if request.param == 'multi_head' else {}
-  return students.make(request.param, backbone, 4, members=3, **settings).module
+  return user_student(request.param, monkeypatch)
 
 
 def test_another_initialiser_is_used_as_it_is(user_module):
@@ -117,6 +201,14 @@ def test_a_distribution_is_drawn_whatever_the_layers_name(user_module):
   kernels = {path[-2]: leaf for path, leaf in stacked.items() if path[-1] == 'kernel'}
   for name, mean, std in ('default', 0, math.sqrt(2 / 64)), ('normal', 5, 0.1):
     np.testing.assert_allclose(kernels[name].mean(), mean, atol=0.01)
+    np.testing.assert_allclose(kernels[name].std(), std, rtol=0.05)
+
+
+def test_a_setting_leaves_a_stages_own_initialiser_alone(monkeypatch):
+  module = user_student('single', monkeypatch, init='fan_in', init_gain=0.1)
+  stacked = dict(tiny.leaves(initial.variables(module, KEYS, X)))
+  kernels = {path[-2]: leaf for path, leaf in stacked.items() if path[-1] == 'kernel'}
+  for name, std in (('default', 0.1 / 8), ('normal', 0.1), ('orthogonal', 1 / 8)):
     np.testing.assert_allclose(kernels[name].std(), std, rtol=0.05)
 
 

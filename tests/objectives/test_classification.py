@@ -165,6 +165,12 @@ def test_the_proxys_alpha_is_exp_z_plus_one_at_inference_too():
   np.testing.assert_allclose(objective.label_loss(categorical, z, labels), expected, rtol=1e-5)
 
 
+def test_members_that_agree_have_the_proxy_precision_of_the_authors_epsilon():
+  t = np.repeat(logits(10, 1, members=1), 4, 1)
+  _, logs = objectives.make('proxy_dirichlet').loss(categorical, logits(10, members=1), t)
+  np.testing.assert_allclose(logs['target_log_precision'], np.log(9 / 2**-23), rtol=1e-6)
+
+
 def test_prior_network_is_the_reverse_kl_to_its_targets():
   z, labels = logits(5, members=1), np.array([0, 2, -1, 4, -1])
   alpha = np.exp(z[:, 0].astype(np.float64))

@@ -126,3 +126,18 @@ def test_members_log_the_knowledge_of_both_sides():
     p = softmax_64(outputs)
     expected = scipy.stats.entropy(p.mean(1), axis=-1) - scipy.stats.entropy(p, axis=-1).mean(1)
     np.testing.assert_allclose(logs[name], expected, rtol=1e-4)
+
+
+def test_the_temperature_of_mean_is_constant_or_falls_to_one():
+  z, t = logits(10, members=1), logits(10, 1)
+  constant = objectives.make('mean', temperature=10.0)
+  assert constant.schedule(0.5) == {}
+  falling = objectives.make('mean', temperature=10.0, held=1 / 3, end=2 / 3)
+  dirichlet = objectives.make('dirichlet', temperature=10.0)
+  for epoch, temperature in ((0, 10), (30, 10), (45, 5.5), (60, 1), (89, 1)):
+    values = falling.schedule(epoch / 90)
+    np.testing.assert_allclose(values['temperature'], temperature, rtol=1e-5)
+    assert values == dirichlet.schedule(epoch / 90)
+    loss_B, _ = falling.loss(categorical, z, t, **values)
+    expected_B, _ = objectives.make('mean', temperature=float(temperature)).loss(categorical, z, t)
+    np.testing.assert_allclose(loss_B, expected_B, rtol=1e-4)

@@ -1,13 +1,18 @@
 """The table of objectives: settings, predictive distributions, what fits, and a new objective."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import scipy.special
-from references import B, logits
+from references import B, extremes, logits
 
 from ensdistill import families, objectives, predictive
+from ensdistill.objectives.objective import clip
+from ensdistill.training import optim
 
 categorical, gaussian = families.categorical, families.gaussian
 
@@ -83,6 +88,9 @@ def test_unknown_names_and_bad_settings_are_refused():
     objectives.make('none', temperature=2.0)
   for name, settings in (
     ('mean', {'temperature': 0.0}),
+    ('mean', {'held': 0.7, 'end': 0.6}),
+    ('mean', {'held': 0.5}),
+    ('mean', {'end': 0.25}),
     ('dirichlet', {'temperature': -1.0}),
     ('dirichlet', {'smoothing': 1.0}),
     ('dirichlet', {'held': 0.7, 'end': 0.6}),
@@ -117,3 +125,73 @@ def test_a_new_objective_is_a_function_and_a_line(monkeypatch):
   np.testing.assert_allclose(
     objective.label_loss(categorical, z, labels), categorical.label_loss(z, labels)
   )
+
+
+# ---- beyond the clip of the outputs
+
+OUTSIDE = [61.0, -61.0, 100.0, -100.0, 1e4, -1e4]
+LABELS = np.array([0, 1, 2, -1, -1])
+CLIPPED = {
+  'dirichlet': functools.partial(objectives.dirichlet, temperature=1.0),
+  'reverse': functools.partial(objectives.proxy_dirichlet, form='reverse'),
+  'forward': functools.partial(objectives.proxy_dirichlet, form='forward'),
+  'prior_network': lambda z, t: objectives.prior_network(z, LABELS),
+}
+
+
+def beyond(width, outputs):
+  """Yield teachers [B, M, outputs] and students [B, 1, width] beyond the clip."""
+  teachers = [logits(outputs, 1), np.zeros((B, 4, outputs)), *dict(extremes(outputs)).values()]
+  for t in teachers:
+    for outside in OUTSIDE:
+      for signs in (1, np.sign(logits(width, 7, 1))):
+        yield t.astype(np.float32), np.full((B, 1, width), outside * signs, np.float32)
+
+
+@pytest.mark.parametrize('name', CLIPPED)
+def test_one_step_from_beyond_the_clip_moves_every_output_back(name):
+  gradient = jax.jit(jax.grad(CLIPPED[name]))
+  sgd = optim.make(name='sgd', rate=0.1, steps=1, schedule='constant', clip=10.0, momentum=0.0)
+  for t, z in beyond(8, 8):
+    updates, _ = sgd.update(gradient(z, t), sgd.init(z), z)
+    after = np.asarray(optax.apply_updates(z, updates))
+    assert np.isfinite(after).all()
+    assert (np.abs(after) < np.abs(z)).all(), z
+
+
+def test_the_counts_of_a_normal_wishart_come_back_from_beyond_the_clip():
+  gradient = jax.jit(jax.grad(objectives.normal_wishart))
+  for t, z in beyond(8, 4):
+    z[..., :4] = 0  # mean and log-variance are not clipped
+    g = np.asarray(gradient(z, t))
+    assert np.isfinite(g).all()
+    assert (g * z > 0)[..., 4:].all()
+
+
+@pytest.mark.parametrize('value, sign', [(61.0, 1), (-61.0, -1)])
+def test_the_gradient_beyond_the_clip_is_the_one_at_the_clip_with_the_sign_that_leads_back(
+  value, sign
+):
+  g = np.array([3.0, -2.0, 0.25, 0.0, np.nan, np.inf, -np.inf, -1e30, 1e-30], np.float32)
+  z = np.full(g.shape, value, np.float32)
+  (pulled,) = jax.vjp(lambda z: clip(z, 60.0)[0], z)[1](jnp.asarray(g))
+  least = 61 / 2**14
+  expected = [3, 2, 0.25, least, least, 100, 100, 100, least]
+  np.testing.assert_allclose(pulled, sign * np.array(expected), rtol=1e-6)
+
+
+def test_within_the_interval_and_at_its_ends_the_gradient_passes():
+  g = np.array([3.0, -2.0, 0.0, 1e30, -1e-30], np.float32)
+  for value in (-60.0, -59.9, 0.0, 60.0):
+    clipped, pull_back = jax.vjp(lambda z: clip(z, 60.0)[0], np.full(g.shape, value, np.float32))
+    np.testing.assert_array_equal(clipped, np.full(g.shape, value, np.float32))
+    np.testing.assert_array_equal(pull_back(jnp.asarray(g))[0], g)
+
+
+def test_the_loss_keeps_its_value_at_the_clip():
+  t = logits(8, 1)
+  for loss in map(jax.jit, CLIPPED.values()):
+    for sign in (1, -1):
+      at = loss(np.full((B, 1, 8), sign * 60.0, np.float32), t)
+      for value in (61.0, 100.0, 1e4):
+        assert loss(np.full((B, 1, 8), sign * value, np.float32), t) == at
