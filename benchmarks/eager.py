@@ -7,6 +7,7 @@ of a batch ensemble are folded into the batch, [M B, C, H, W].
 
 import itertools
 import math
+from typing import Any
 
 import jax
 import numpy as np
@@ -102,7 +103,8 @@ class Step:
     self.variables = tensors(state.variables, device, last)
     self.teachers = [tensors(variables, device, last) for variables in teachers]
     self.section = (self.config.student if teachers else self.config.teacher).optimizer
-    self.factors, shared = [], []
+    self.factors: list[torch.Tensor] = []
+    shared: list[torch.Tensor] = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(self.variables['params']):
       is_factor = self.method.student.group(tuple(key.key for key in path)) == 'factors'
       (self.factors if is_factor else shared).append(leaf.requires_grad_())
@@ -117,7 +119,8 @@ class Step:
     clean = x
     if self.method.perturbation:
       x = self.perturbed(x, drawn)
-    loss, student = 0.0, lambda x: self.student(self.variables, x, True)
+    loss: Any = 0.0
+    student = lambda x: self.student(self.variables, x, True)
     weight = self.method.label_weight
     if self.teachers:
       with torch.no_grad():

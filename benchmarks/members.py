@@ -54,7 +54,7 @@ def measure(row: Row, seconds: float, turn: float) -> dict:
     if strategy == 'shard_map' and jax.device_count() == 1:
       continue
     grows = strategy == 'unroll' or (strategy == 'vmap' and _unrolls(row))
-    if grows and row.members * who['one'].compile_seconds > COMPILE_LIMIT:
+    if grows and row.members * (who['one'].compile_seconds or 0) > COMPILE_LIMIT:
       continue
     who[strategy] = contender(row, strategy)
   taken = timing.take_turns(who, seconds=seconds, turn=turn)

@@ -16,7 +16,7 @@ from ensdistill.training import loop
 from ensdistill.training import step as train
 from ensdistill.training.feed import OnDevice
 
-NETWORKS = {
+NETWORKS: dict[str, dict[str, Any]] = {
   'mlp': dict(name='mlp', hidden=(100, 100)),
   'resnet20': dict(name='resnet', depth=20),
   'wrn10-1': dict(name='wide_resnet', depth=10, width=1),
@@ -170,14 +170,14 @@ def useful_flops(problem: Problem) -> float:
   variables = members.take(problem.states if problem.teachers is None else problem.teachers, 0)
   variables = variables.variables if problem.teachers is None else variables
   x = jnp.zeros((1, *module.backbone.shape))
-  forward = jax.jit(module.apply).lower(variables, x).cost_analysis()['flops']
+  costs: Any = jax.jit(module.apply).lower(variables, x).cost_analysis()
   if problem.teachers is None:
     passes = 3 * row.members
   else:
-    moved = method.perturbation and method.perturbation.name
+    moved = method.perturbation.name if method.perturbation else None
     labels_too = bool(method.perturbation and method.label_weight and method.labels_on_clean)
     training = 3 * method.student.size * (1 + labels_too)
     passes = (
       training + row.members + {None: 0, 'gaussian': 0, 'tdiv': 3, 'tdiv_sdiv': 6}.get(moved, 2)
     )
-  return forward * passes * row.batch
+  return costs['flops'] * passes * row.batch

@@ -31,7 +31,7 @@ def timed(arguments, folder, cache) -> dict:
     _, status, usage = os.wait4(process.pid, 0)
   seconds = time.perf_counter() - began
   process.returncode = os.waitstatus_to_exitcode(status)
-  if process.returncode and '--help' not in arguments:  # absl's --help exits with 1
+  if process.returncode:
     raise SystemExit((folder / 'log.txt').read_text())
   # KiB on Linux, bytes on macOS.
   size = usage.ru_maxrss / (2**30 if sys.platform == 'darwin' else 2**20)

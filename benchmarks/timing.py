@@ -10,7 +10,7 @@ import pathlib
 import statistics
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,10 +55,11 @@ def apart(make: Callable[..., dict[str, Contender]], *arguments):
     device, described = answer('the function that makes the contenders')
     if device != _device():
       raise RuntimeError(f'the separate process runs on {device}, this one on {_device()}')
-    yield {
-      name: Contender(lambda count, name=name: answer(name, (name, count)), *facts)
-      for name, facts in described.items()
-    }
+
+    def turn_of(name):
+      return lambda count: answer(name, (name, count))
+
+    yield {name: Contender(turn_of(name), *facts) for name, facts in described.items()}
   finally:
     here.close()
     if process.pid:
@@ -97,7 +98,7 @@ def load() -> list[float]:
   return [round(value, 2) for value in os.getloadavg()]
 
 
-def compiled(function: Callable, *arguments, options=None):
+def compiled(function, *arguments, options=None):
   """Compile a jitted function for these arguments; return the program, its compile seconds and GB.
 
   options: of XLA; None keeps JAX's defaults.
@@ -124,7 +125,7 @@ def take_turns(
   for name, contender in contenders.items():
     _timed(contender, 1)
     counts[name] = max(1, math.ceil(turn / _timed(contender, 1)))
-  taken = {name: [] for name in contenders}
+  taken: dict[str, list[float]] = {name: [] for name in contenders}
   began = time.perf_counter()
   while len(taken[order[0]]) < rounds or time.perf_counter() - began < seconds:
     for name in order:
@@ -170,7 +171,7 @@ class Table:
   def __init__(self, path: str | None):
     self._path = path and pathlib.Path(path)
     described = {'format': FORMAT, 'machine': machine(), 'versions': runtime.versions()}
-    self.saved = described | {'rows': {}}
+    self.saved: dict[str, Any] = described | {'rows': {}}
     print(f'machine: {json.dumps(described["machine"])}')
     print(f'versions: {json.dumps(described["versions"])}', flush=True)
     if self._path and self._path.exists():

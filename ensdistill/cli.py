@@ -1,25 +1,62 @@
 """The command `ensdistill`; `python -m ensdistill` is the same."""
 
-import importlib
 import sys
 from collections.abc import Sequence
 
 import ensdistill
-from ensdistill.commands.usage import fail, meant
+from ensdistill import names
+from ensdistill.commands.usage import fail
 
-# {command: (its module, one line of help)}
+
+def _train(arguments: Sequence[str]) -> None:
+  from ensdistill import main
+
+  main.main(arguments, usage='ensdistill train NAME[:VARIANT]')
+
+
+def _list(arguments: Sequence[str]) -> None:
+  from ensdistill.commands import listing
+
+  listing.main(arguments)
+
+
+def _config(arguments: Sequence[str]) -> None:
+  from ensdistill.commands import settings
+
+  settings.main(arguments)
+
+
+def _data(arguments: Sequence[str]) -> None:
+  from ensdistill.commands import data
+
+  data.main(arguments, prog='ensdistill data')
+
+
+def _evaluate(arguments: Sequence[str]) -> None:
+  from ensdistill.commands import evaluate
+
+  evaluate.main(arguments, prog='ensdistill evaluate')
+
+
+def _report(arguments: Sequence[str]) -> None:
+  from ensdistill.commands import report
+
+  report.main(arguments, prog='ensdistill report')
+
+
+# {command: (its function, one line of help)}. A command imports its module when it runs.
 COMMANDS = {
-  'train': ('ensdistill.main', 'train an ensemble and distil it: train NAME[:VARIANT]'),
-  'list': ('ensdistill.commands.listing', 'show methods, data sets and variants'),
-  'config': ('ensdistill.commands.settings', 'show the settings of a recipe, or all settings'),
-  'data': ('ensdistill.commands.data', 'show what a data set is, and some examples'),
-  'evaluate': ('ensdistill.commands.evaluate', 'evaluate a finished student on any data'),
-  'report': ('ensdistill.commands.report', 'write one page and table over finished runs'),
+  'train': (_train, 'train an ensemble and distil it: train NAME[:VARIANT]'),
+  'list': (_list, 'show methods, data sets and variants'),
+  'config': (_config, 'show the settings of a recipe, or all settings'),
+  'data': (_data, 'show what a data set is, and some examples'),
+  'evaluate': (_evaluate, 'evaluate a finished student on any data'),
+  'report': (_report, 'write one page and table over finished runs'),
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int | None:
-  """Run a command with its arguments; return the exit code."""
+def main(arguments: Sequence[str] | None = None) -> int:
+  """Run a command with its arguments, those of the process by default; return the exit code."""
   arguments = sys.argv[1:] if arguments is None else arguments
   if not arguments or arguments[0] in ('-h', '--help', 'help'):
     print(usage())
@@ -29,9 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> int | None:
     print(f'ensdistill {ensdistill.__version__}')
     return 0
   if name not in COMMANDS:
-    fail(2, f'unknown command {name!r}{meant(name, COMMANDS)} `ensdistill --help` lists them.')
-  module = importlib.import_module(COMMANDS[name][0])
-  return module.main(rest)
+    hint = names.meant(name, COMMANDS)
+    fail(2, f'unknown command {name!r}{hint} `ensdistill --help` lists them.')
+  run, _ = COMMANDS[name]
+  run(rest)
+  return 0
 
 
 def usage() -> str:

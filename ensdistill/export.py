@@ -162,6 +162,8 @@ def load(folder) -> Model:
     raise FileNotFoundError(
       f'{folder} holds no student (config.json is missing): give the folder named student of a run'
     ) from None
+  except ValueError as error:
+    raise ValueError(f'{folder}/config.json is damaged: {error}') from error
   if spec.get('format') != FORMAT:
     raise ValueError(
       f'{folder}: format {spec.get("format")!r} cannot be read; this version reads format {FORMAT}'

@@ -1,26 +1,29 @@
-"""Train and distil: python -m ensdistill.main --config=NAME[:VARIANT] [--workdir=DIR].
-
-NAME is a recipe, such as hydra_cifar100, or the path of a config file, such as
-configs/hydra_cifar100.py. `ensdistill train NAME[:VARIANT]` is the same command.
-
-  --config.path.to.setting=VALUE   changes a setting (`ensdistill config --all` lists them)
-  --workdir=DIR                    is the run's folder (default: runs/NAME)
-
-The same command again continues a run that was killed. Exit codes: 2 for wrong usage, 1 for bad
-data or a failed run; both with one line that says what is wrong and what to do.
-"""
+"""Train and distil: python -m ensdistill.main --config=NAME[:VARIANT]."""
 
 import sys
 from collections.abc import Sequence
 
 from ensdistill.commands.usage import fail
 
+HELP = """Train and distil: {usage} [--workdir=DIR].
 
-def main(arguments: Sequence[str] | None = None) -> None:
+NAME is a recipe, such as hydra_cifar100, or the path of a config file, such as
+configs/hydra_cifar100.py. `ensdistill train NAME[:VARIANT]` and
+`python -m ensdistill.main --config=NAME[:VARIANT]` are the same.
+
+  --config.path.to.setting=VALUE   changes a setting (`ensdistill config --all` lists them)
+  --workdir=DIR                    is the run's folder (default: runs/NAME)
+
+The same command again continues a run that was killed. Exit codes: 2 for wrong usage, 1 for bad
+data or a failed run; both with one line that says what is wrong and what to do."""
+USAGE = 'python -m ensdistill.main --config=NAME[:VARIANT]'
+
+
+def main(arguments: Sequence[str] | None = None, usage: str = USAGE) -> None:
   """Run the command with its arguments, those of the process by default."""
   arguments = sys.argv[1:] if arguments is None else arguments
   if {'-h', '-help', '--help', '--helpfull', '--helpshort'} & set(arguments):
-    print(__doc__.rstrip())
+    print(HELP.format(usage=usage))
     return
   from absl import logging
 

@@ -12,15 +12,30 @@ ALIASES = (
   ('end2', 'dirichlet'),
   ('end2_proxy', 'proxy_dirichlet'),
 )
+_SHOWN = 12  # known names in an error
 
 
-def unknown(kind: str, name: object, known: Iterable[str]) -> ValueError:
-  """Return the one-line error for an unknown name."""
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
+  """Return the known name that is most similar, or None; `cutoff` is the least similarity."""
+  return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=cutoff)), None)
+
+
+def meant(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+  """Return ': did you mean ...?' with the nearest known name, or '.' if none is near."""
+  near = nearest(name, known, cutoff)
+  return f': did you mean {near!r}?' if near else '.'
+
+
+def unknown(kind: str, name: object, known: Iterable[str], listing: str = '') -> ValueError:
+  """Return the one-line error for an unknown name; `listing` says where all names are listed."""
   known = sorted(known)
-  meant = {alias: part for alias, part in ALIASES if part in known} | {part: part for part in known}
-  near = difflib.get_close_matches(str(name), meant, n=1, cutoff=0.5)
-  hint = f': did you mean {meant[near[0]]!r}?' if near else '.'
-  return ValueError(f'unknown {kind} {name!r}{hint} known: {", ".join(known) or "none"}')
+  here = {alias: part for alias, part in ALIASES if part in known} | {part: part for part in known}
+  near = nearest(str(name), here)
+  hint = f': did you mean {here[near]!r}?' if near else '.'
+  shown = ', '.join(known[:_SHOWN]) or 'none'
+  rest = f' and {len(known) - _SHOWN} more' if len(known) > _SHOWN else ''
+  listing = f'. {listing}' if listing else ''
+  return ValueError(f'unknown {kind} {name!r}{hint} known: {shown}{rest}{listing}')
 
 
 def lookup(kind: str, name: str, table):
@@ -35,4 +50,5 @@ def settings(kind: str, given, known: Iterable[str]):
   known = set(known)
   for name in given:
     if name not in known:
-      raise unknown(f'setting of {kind}', name, known)
+      listing = '`ensdistill config --all` lists all settings.'
+      raise unknown(f'setting of {kind}', name, known, listing)

@@ -96,7 +96,12 @@ def _claim(folder: pathlib.Path, config) -> None:
   """Store the configuration in the run's folder; a folder of other settings is refused."""
   path, decisive = folder / 'config.json', identity.decisive(config)
   if path.exists():
-    old = identity.flatten(json.loads(path.read_text()))
+    try:
+      old = identity.flatten(json.loads(path.read_text()))
+    except (ValueError, AttributeError) as error:
+      raise UsageError(
+        f'{path} is damaged ({error}): choose another --workdir, or remove the folder'
+      ) from error
     known = {k: v for k, v in old.items() if k in decisive or identity.decides(k, v)}
     changed = identity.differences(known, decisive)
     if changed:

@@ -1,5 +1,6 @@
 """The command `ensdistill`: its commands, their mistakes, and a quick start."""
 
+import contextlib
 import os
 import pathlib
 import subprocess
@@ -47,6 +48,10 @@ def test_every_command_has_help(name, capsys):
     (['list', '--papes'], "unknown argument '--papes': did you mean '--papers'? (--help lists"),
     (['data', 'digits', '--lmit=3'], "did you mean '--limit'?"),
     (['evaluate'], '--student'),
+    (['evaluate', '--studnt=/x'], "unknown argument '--studnt': did you mean '--student'?"),
+    (['config', 'kd_digits', '--al'], "did you mean '--all'? `ensdistill config --help`"),
+    (['data', 'digits', '--limit=20', '--out=/proc/x.png'], 'cannot write into /proc ('),
+    (['evaluate', '--student=x', 'surplus'], "unknown argument 'surplus'"),
     (['evaluate', '--student=x', '--odo=a'], "did you mean '--ood'?"),
     (['report', 'x', '--ot=a'], "did you mean '--out'?"),
   ],
@@ -57,6 +62,13 @@ def test_mistakes_are_one_line_and_exit_code_2(arguments, message, capsys):
   err = capsys.readouterr().err
   assert exit.value.code == 2 and err.count('\n') == 1
   assert err.startswith('ensdistill: ') and message in err
+
+
+@pytest.mark.parametrize('name', ['train', 'data', 'evaluate', 'report'])
+def test_help_names_the_command_as_it_was_called(name, capsys):
+  with contextlib.suppress(SystemExit):
+    cli.main([name, '--help'])
+  assert f': ensdistill {name} ' in capsys.readouterr().out.splitlines()[0]
 
 
 def test_help_and_the_list_do_not_import_jax():

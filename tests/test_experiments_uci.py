@@ -51,7 +51,11 @@ def test_it_runs_resumes_and_writes_its_table(uci, tmp_path, monkeypatch, capsys
   data(tmp_path)
   command = ['boston', f'--data={tmp_path}', f'--runs={tmp_path}/runs']
   row = uci.compare.row
-  monkeypatch.setattr(uci.compare, 'row', lambda name, *a: 1 / 0 if name == 'nw' else row(name, *a))
+
+  def broken(name, *repeats, **fields):
+    return 1 / 0 if name == 'nw' else row(name, *repeats, **fields)
+
+  monkeypatch.setattr(uci.compare, 'row', broken)
   with pytest.raises(ZeroDivisionError):
     uci.main(command)
   monkeypatch.setattr(uci.compare, 'row', row)
@@ -67,6 +71,8 @@ def test_it_runs_resumes_and_writes_its_table(uci, tmp_path, monkeypatch, capsys
   assert hydra.split(' | ')[6:8] == ['2.835', '2.484'] and hydra.count('±') == 4
   rows = json.loads((tmp_path / 'runs/boston/paper/rows.json').read_text())['rows']
   assert rows['ensemble']['seeds'] == 10 and rows['ensemble']['name'] == 'ensemble-2'
+  roles = {model: (row['role'], row['size']) for model, row in rows.items()}
+  assert roles == {'member': ('member', 1), 'ensemble': ('ensemble', 2), 'hydra': ('student', 2)}
   assert not list(tmp_path.glob('runs/**/checkpoints'))
 
   def again(*_):

@@ -126,6 +126,10 @@ def test_a_run_from_the_command_line_and_its_repetition(tmp_path):
     assert (folder / part).exists(), part
   config = shlex.quote(f'--config={ROOT}/configs/kd_digits.py')
   assert f'ensdistill.main {config} --config.data.name=' in results['command']
+  (tmp_path / 'runs' / 'damaged').mkdir()
+  (tmp_path / 'runs' / 'damaged' / 'config.json').write_text('{')
+  code, lines, _ = command(name, *QUICK, '--workdir=runs/damaged', folder=tmp_path)
+  assert code == 2 and 'runs/damaged/config.json is damaged' in lines[0] and len(lines) == 1, lines
   code, _, out = command(name, *QUICK, '--workdir=runs/a', folder=tmp_path, config='kd_digits')
   assert code == 0 and 'already finished (teacher, student, evaluation, report)' in out
   code, lines, _ = command(

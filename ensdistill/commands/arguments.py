@@ -2,15 +2,17 @@
 
 import importlib.machinery
 import importlib.util
+import inspect
 import pathlib
 import re
 import traceback
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from ensdistill.commands.usage import meant
+from ensdistill import names
 
 _KINDS = {
   bool: 'true or false',
@@ -20,26 +22,33 @@ _KINDS = {
 }
 
 
-def configuration(arguments: Sequence[str]) -> tuple[ConfigDict, str | None]:
+def configuration(
+  arguments: Sequence[str], *, default: ConfigDict | None = None, command: str = 'train'
+) -> tuple[ConfigDict, str | None]:
   """Return the configuration that a command line gives, and its --workdir.
 
-  The first argument, or --config, is the name of a recipe or the path of a config file, each with
-  or without a variant. Raises ValueError for whatever is wrong, in one line.
+  The argument without a dash, or --config, is the name of a recipe or the path of a config file,
+  each with or without a variant. `default` is the configuration where neither is given. `command`
+  is the one whose --help lists the flags. Raise ValueError with a one-line message for any mistake.
   """
-  from ensdistill.config import settings
+  from ensdistill.config import identity, settings
 
   values = flags.FlagValues()
   flags.DEFINE_string('workdir', None, 'folder of the run', flag_values=values)
   try:
-    source, rest = _source(values.read_flags_from_files(list(arguments)))
-    config = load(source)
-    given = _given(rest, config)
-    config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=['', *rest])
-    values(['', *rest])
+    line = _read(values.read_flags_from_files(list(arguments)), command)
+    config = default if default and not line.sources else load(_source(line.sources))
+    config_flags.DEFINE_config_dict(
+      'config', config, flag_values=values, sys_argv=['', *line.flags]
+    )
+    values(['', *line.flags])
   except flags.IllegalFlagValueError as error:
-    raise ValueError(_wrong_value(str(error), config, given)) from error
+    raise ValueError(_wrong_value(str(error), config, line.given)) from error
   except flags.Error as error:
     raise ValueError(str(error)) from error
+  for name, value in identity.flatten(config.to_dict()).items():
+    if isinstance(value, tuple) and not all(type(entry) in (int, float) for entry in value):
+      raise ValueError(f'--config.{name}={line.given.get(name, value)!r} must be {_KINDS[tuple]}')
   settings.forget_replaced(config, config_flags.get_override_values(values['config']))
   return config, values['workdir'].value
 
@@ -50,8 +59,14 @@ def load(source: str) -> ConfigDict:
 
   name, *variant = source.split(':', 1)
   path = pathlib.Path(name)
+  if recipes.method_and_data(name):
+    return recipes.named(name, *variant)
   if path.is_file():
     return _from_file(path, variant)
+  if path.is_dir() and name not in recipes.METHODS and name not in recipes.DATA:
+    raise ValueError(
+      f'{path} is a folder: name a recipe or a config file. `ensdistill list` shows the recipes.'
+    )
   if path.suffix != '.py' and len(path.parts) == 1:
     return recipes.named(name, *variant)
   if recipes.method_and_data(path.stem):
@@ -59,21 +74,27 @@ def load(source: str) -> ConfigDict:
       f'no config file {name}: the recipe {":".join([path.stem, *variant])!r} works from any '
       'folder. `ensdistill list` shows all of them.'
     )
-  near = meant(name, [str(file) for file in path.parent.glob('*.py')])
+  near = names.meant(name, [str(file) for file in path.parent.glob('*.py')], cutoff=0.6)
   if near == '.':
-    near = meant(path.stem, recipes.all_names())
+    near = names.meant(path.stem, recipes.all_names(), cutoff=0.6)
   raise ValueError(f'no config file {name}{near} `ensdistill list` shows the recipes.')
 
 
 def _from_file(path: pathlib.Path, variant: list[str]) -> ConfigDict:
   """Run a config file's get_config."""
+  from ensdistill.config import settings
+
   loader = importlib.machinery.SourceFileLoader('ensdistill_config_file', str(path))
   spec = importlib.util.spec_from_loader(loader.name, loader)
   assert spec
   module = importlib.util.module_from_spec(spec)
   try:
     loader.exec_module(module)
+    _check_signature(getattr(module, 'get_config', None), variant)
     config = module.get_config(*variant)
+    if not isinstance(config, ConfigDict):
+      raise ValueError(f'get_config returns a {type(config).__name__}, not a ConfigDict')
+    settings.check_fields(config)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
   except ImportError as error:
@@ -85,9 +106,18 @@ def _from_file(path: pathlib.Path, variant: list[str]) -> ConfigDict:
     ) from error
   except Exception as error:
     raise ValueError(_where(path, error)) from error
-  if not isinstance(config, ConfigDict):
-    raise ValueError(f'{path}: get_config returns a {type(config).__name__}, not a ConfigDict')
   return config
+
+
+def _check_signature(get_config, variant: list[str]) -> None:
+  """Raise ValueError unless a config file's get_config takes these arguments."""
+  try:
+    inspect.signature(get_config).bind(*variant)
+  except TypeError:
+    raise ValueError(
+      "define get_config(variant=''), which returns a configuration, such as "
+      "recipes.config('kd', 'digits')"
+    ) from None
 
 
 def _where(path: pathlib.Path, error: Exception) -> str:
@@ -97,47 +127,79 @@ def _where(path: pathlib.Path, error: Exception) -> str:
     if frame.filename == str(path)
   ]
   place = f'{path}, line {lines[-1]}' if lines else str(path)
+  locked = re.match(r"""['"]*Key "(\w+)" does not exist""", str(error))
+  if locked:
+    from ensdistill.config import identity, settings
+
+    known = {name.split('.')[-1] for name in identity.flatten(settings.default().to_dict())}
+    hint = names.meant(locked[1], known)
+    return f'{place}: unknown setting {locked[1]!r}{hint} `ensdistill config --all` lists all.'
   return f'{place}: {type(error).__name__}: {error}'
 
 
-def _source(arguments: list[str]) -> tuple[str, list[str]]:
-  """Take the recipe's name or the config file's path out of the arguments."""
-  if arguments and not arguments[0].startswith('-'):
-    return arguments[0], arguments[1:]
-  for at, argument in enumerate(arguments):
-    flag, equals, value = argument.partition('=')
-    if flag in ('--config', '-config'):
-      if equals:
-        return value, arguments[:at] + arguments[at + 1 :]
-      if at + 1 < len(arguments):
-        return arguments[at + 1], arguments[:at] + arguments[at + 2 :]
-  raise ValueError(
-    '--config is missing: name a recipe, --config=kd_digits, or a config file. '
-    '`ensdistill list` shows the recipes.'
-  )
+class _Line(NamedTuple):
+  """A command line, read."""
+
+  sources: list[str]  # recipes and config files
+  flags: list[str]  # all other arguments
+  given: dict[str, str]  # {setting: value as it was typed}
 
 
-def _given(arguments: list[str], config) -> dict[str, str]:
-  """Return {setting: value as it was typed}, and refuse what is not a known flag or setting."""
-  from ensdistill.config import identity
+def _read(arguments: list[str], command: str) -> _Line:
+  """Return the parts of a command line; refuse what is not a known flag or setting."""
+  from ensdistill.config import identity, settings
 
-  known = identity.flatten(config.to_dict())
-  given: dict[str, str] = {}
+  defaults = settings.default()
+  known = identity.flatten(defaults.to_dict())
+  line = _Line([], [], {})
+  positional = []
   waiting = iter(arguments)
   for argument in waiting:
     flag, equals, value = argument.partition('=')
     name = flag.lstrip('-')
     setting = re.sub(r'^(no)?config\.', '', name)
     if not argument.startswith('-'):
-      raise ValueError(_unexpected(argument, known))
+      if equals and not _is_source(argument):
+        raise ValueError(_unexpected(argument, known))
+      positional.append(argument)
+      line.sources.append(argument)
+      continue
+    if name == 'config':
+      line.sources.append(value if equals else next(waiting, ''))
+      continue
     if name != 'workdir' and setting == name:
-      raise ValueError(_unknown_flag(flag, value, known))
+      raise ValueError(_unknown_flag(flag, value, known, command))
     if name != 'workdir' and setting not in known:
       raise ValueError(_unknown_setting(setting, known))
-    if not equals and (name == 'workdir' or _kind(setting, config) is not bool):
+    line.flags.append(argument)
+    if not equals and (name == 'workdir' or _kind(setting, defaults) is not bool):
       value = next(waiting, '')
-    given[setting] = value
-  return given
+      line.flags.extend([value] if value else [])
+    line.given[setting] = value
+  surplus = [argument for argument in positional if not _is_source(argument)]
+  if len(line.sources) > 1 and surplus:
+    raise ValueError(_unexpected(surplus[-1], known))
+  return line
+
+
+def _is_source(argument: str) -> bool:
+  """Return whether an argument looks like a recipe or a config file."""
+  from ensdistill.config import recipes
+
+  name = argument.partition(':')[0]
+  return name.endswith('.py') or bool(recipes.method_and_data(name))
+
+
+def _source(sources: list[str]) -> str:
+  """Return the recipe or config file; raise ValueError unless there is one."""
+  if len(sources) > 1:
+    raise ValueError(f'two recipes: {" and ".join(sources[:2])}. Name one of them.')
+  if sources and sources[0]:
+    return sources[0]
+  raise ValueError(
+    '--config is missing: name a recipe, --config=kd_digits, or a config file. '
+    '`ensdistill list` shows the recipes.'
+  )
 
 
 def _unexpected(argument: str, known) -> str:
@@ -146,12 +208,12 @@ def _unexpected(argument: str, known) -> str:
   return f'unexpected argument {argument!r}{hint} Settings are given as --config.NAME=VALUE.'
 
 
-def _unknown_flag(flag: str, value: str, known) -> str:
+def _unknown_flag(flag: str, value: str, known, command: str) -> str:
   name = flag.lstrip('-')
-  hint = meant(flag, ['--config', '--workdir'])
+  hint = names.meant(flag, ['--config', '--all' if command == 'config' else '--workdir'])
   if name in known or hint == '.':
     hint = _as_flags(name, f'={value}' if value else '', known)
-  return f'unknown flag {flag}{hint} `ensdistill train --help` shows the flags.'
+  return f'unknown flag {flag}{hint} `ensdistill {command} --help` shows the flags.'
 
 
 def _unknown_setting(name: str, known) -> str:

@@ -8,8 +8,10 @@ Flags are settings of the configuration's `data` and `augment` sections. Exit co
 usage, 1 for missing or damaged data, each with one line that says why.
 """
 
-import inspect
+import functools
+import pathlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,20 +22,23 @@ _PARTS = {'train': 'training', 'valid': 'validation', 'test': 'test'}
 _ROWS, _COLUMNS = 10, 8  # of the sheet: classes, and examples of each
 
 
-def main(argv=None) -> None:
+def main(arguments: Sequence[str] | None = None, prog: str = 'python -m ensdistill.data') -> None:
+  """Run the command with its arguments, those of the process by default."""
   from ensdistill import data, runtime
+  from ensdistill.config import settings
   from ensdistill.storage import safe
 
-  arguments = _parse(argv)
+  options = _parse(arguments, prog)
   runtime.prepare()
   try:
-    augment = data.augment.make(**_given(arguments, data.augment.make))
-    area = data.windows.crops(**_given(arguments, data.windows.crops))
-    dataset = _load(arguments, crops=bool(area))
+    given = functools.partial(settings.given, vars(options))
+    augment = data.augment.make(**given({'images': data.augment.make}))
+    area = data.windows.crops(**given({'files': data.windows.crops}))
+    dataset = _load(options, crops=bool(area))
+    out = options.out or re.sub(r'\W+', '_', options.name).strip('_') + '.png'
+    safe.make_folder(pathlib.Path(out).parent)
     print(describe(dataset) if isinstance(dataset, data.Dataset) else describe_inputs(dataset))
-    sheet = _sheet(dataset, augment, area, arguments.seed)
-    out = arguments.out or re.sub(r'\W+', '_', arguments.name).strip('_') + '.png'
-    safe.write_atomic(out, sheet)
+    safe.write_atomic(out, _sheet(dataset, augment, area, options.seed))
   except ValueError as error:
     fail(2, str(error))
   except (data.DataError, OSError) as error:
@@ -41,15 +46,15 @@ def main(argv=None) -> None:
   print(f'{"examples":12}{out}')
 
 
-def _parse(argv):
+def _parse(arguments, prog: str):
   from ensdistill import data
+  from ensdistill.config import settings
 
-  description = (__doc__ or '').split('\n')[0]
-  parser = Parser(prog='python -m ensdistill.data', description=description, allow_abbrev=False)
-  parser.add_argument('name', metavar='NAME', help='digits, cifar10, folder:DIR, csv:FILE, ...')
+  parser = Parser(prog=prog, description=(__doc__ or '').split('\n')[0])
+  parser.add_argument('name', metavar='NAME', help=', '.join(data.sources.NAMES))
 
-  def add(name, help, **settings):
-    parser.add_argument(f'--{name}', help=help, **settings)
+  def add(name, help, **options):
+    parser.add_argument(f'--{name}', help=help, **options)
 
   add('dir', 'the folder of data sets', metavar='DIR')
   add('out', 'the PNG file to write (default: made from the name)', metavar='FILE')
@@ -59,46 +64,36 @@ def _parse(argv):
   add('seed', 'the seed of all random numbers', metavar='N', type=int, default=0)
   add('stream', 'auto, on or off', default='auto')
   for section, builders in (
-    ('data', tuple(data.CONFIGURED.values())),
-    ('augment', (data.augment.make, data.windows.crops)),
+    ('data', data.CONFIGURED),
+    ('augment', {'images': data.augment.make, 'files': data.windows.crops}),
   ):
-    for name, default in _settings(*builders).items():
-      kind = {'action': 'store_const', 'const': True}
-      if not isinstance(default, bool):
-        kind = {'type': type(default), 'metavar': type(default).__name__.upper()}
-      add(name, f'the setting {section}.{name}', **kind)
-  return parser.parse_args(argv)
+    for name, field in settings.optional(builders).items():
+      kind = field.get_type()
+      options = {'type': kind, 'metavar': kind.__name__.upper()}
+      if kind is bool:
+        options = {'action': 'store_const', 'const': True}
+      add(name, f'the setting {section}.{name}', **options)
+  return parser.parse_args(arguments)
 
 
-def _settings(*builders) -> dict:
-  """Return the keyword settings of all builders, with their defaults."""
-  parameters = [p for b in builders for p in inspect.signature(b).parameters.values()]
-  return {p.name: p.default for p in parameters if p.default is not p.empty}
-
-
-def _given(arguments, *builders) -> dict:
-  """Return the builders' settings that are set on the command line."""
-  values = {name: getattr(arguments, name) for name in _settings(*builders)}
-  return {name: value for name, value in values.items() if value is not None}
-
-
-def _load(arguments, *, crops: bool):
+def _load(options, *, crops: bool):
   """Return the data set, or its inputs if it cannot be trained on."""
   from ensdistill import data
+  from ensdistill.config import settings
 
-  settings = _given(arguments, *data.CONFIGURED.values())
-  settings |= {'dir': arguments.dir, 'seed': arguments.seed, 'split': arguments.split}
+  reading = settings.given(vars(options), data.CONFIGURED)
+  reading |= {'dir': options.dir, 'seed': options.seed, 'split': options.split}
   try:
     return data.load(
-      arguments.name,
-      valid=arguments.valid,
-      limit=arguments.limit,
-      stream=arguments.stream,
+      options.name,
+      valid=options.valid,
+      limit=options.limit,
+      stream=options.stream,
       crops=crops,
-      **settings,
+      **reading,
     )
   except data.InputsOnly:
-    return data.load_unlabelled(arguments.name, crops=crops, **settings)
+    return data.load_unlabelled(options.name, crops=crops, **reading)
 
 
 def describe(dataset) -> str:

@@ -9,6 +9,7 @@ import functools
 import json
 import pathlib
 import time
+from collections.abc import Sequence
 
 from ensdistill.commands.usage import Parser, fail
 from ensdistill.evaluation import rows
@@ -17,10 +18,8 @@ from ensdistill.evaluation import rows
 _READING = ('target', 'family', 'size', 'central')
 
 
-def _parse(argv):
-  parser = Parser(
-    prog='python -m ensdistill.evaluate', description=__doc__.split('\n')[0], allow_abbrev=False
-  )
+def _parse(arguments, prog: str):
+  parser = Parser(prog=prog, description=(__doc__ or '').split('\n')[0])
 
   def add(name, metavar, help, **settings):
     parser.add_argument(f'--{name}', metavar=metavar, help=help, **settings)
@@ -34,29 +33,36 @@ def _parse(argv):
   add('shift_examples', 'N', 'number of test examples to corrupt', type=int, default=500)
   add('batch_size', 'N', 'examples of one block', type=int, default=500)
   add('out', 'FILE', 'the JSON file to write')
-  arguments = parser.parse_args(argv)
+  options = parser.parse_args(arguments)
   for name in ('shift_examples', 'batch_size'):
-    if getattr(arguments, name) < 1:
-      parser.error(f'--{name}={getattr(arguments, name)} must be at least 1')
-  return arguments
+    if getattr(options, name) < 1:
+      parser.error(f'--{name}={getattr(options, name)} must be at least 1')
+  return options
 
 
-def main(argv=None):
-  arguments = _parse(argv)
+def main(
+  arguments: Sequence[str] | None = None, prog: str = 'python -m ensdistill.evaluate'
+) -> None:
+  """Run the command with its arguments, those of the process by default."""
+  options = _parse(arguments, prog)
   from ensdistill import runtime
   from ensdistill.data import DataError
   from ensdistill.storage import safe
 
   runtime.prepare()
   try:
-    model = _load(pathlib.Path(arguments.student))
-  except (ValueError, KeyError, OSError) as error:
+    model = _load(pathlib.Path(options.student))
+  except (ValueError, OSError) as error:
     fail(1, str(error))
+  except KeyError as error:
+    fail(1, f'{options.student}/config.json is damaged: {error} is missing')
   try:
-    results = evaluate(model, arguments)
-    if arguments.out:
+    if options.out:
+      safe.make_folder(pathlib.Path(options.out).parent)
+    results = evaluate(model, options)
+    if options.out:
       text = json.dumps(results, indent=2, allow_nan=False)
-      safe.write_atomic(arguments.out, text + '\n')
+      safe.write_atomic(options.out, text + '\n')
   except ValueError as error:
     fail(2, str(error))
   except (DataError, OSError) as error:
@@ -112,27 +118,27 @@ def dataset_of(model, name: str | None = None, dir: str | None = None, unreadabl
   return dataclasses.replace(dataset, train=train, valid=fit(dataset.valid), test=fit(dataset.test))
 
 
-def evaluate(model, arguments) -> dict:
-  """Return results.json of one row; `arguments` are the command's."""
+def evaluate(model, options) -> dict:
+  """Return results.json of one row; `options` are the command's."""
   from ensdistill import runtime
   from ensdistill.evaluation import cost, measure, sets
   from ensdistill.report.results import strict
 
   began = time.monotonic()
-  trained, dir = model.spec['data_settings'], arguments.data_dir
+  trained, dir = model.spec['data_settings'], options.data_dir
   not_run: dict[str, str] = {}
-  unreadable = arguments.unreadable or trained.get('unreadable', 'stop')
-  dataset = dataset_of(model, arguments.data, dir, unreadable)
+  unreadable = options.unreadable or trained.get('unreadable', 'stop')
+  dataset = dataset_of(model, options.data, dir, unreadable)
   reading = {'dir': dir, 'seed': trained['seed'], 'unreadable': unreadable}
-  sets.check(dataset, ood=arguments.ood, shifts=arguments.shift, dir=dir)
-  inputs = sets.inputs(dataset, arguments.ood, not_run, **reading)
-  predictor = model.predictor(min(arguments.batch_size, max(map(len, inputs.values()))))
+  sets.check(dataset, ood=options.ood, shifts=options.shift, dir=dir)
+  inputs = sets.inputs(dataset, options.ood, not_run, **reading)
+  predictor = model.predictor(min(options.batch_size, max(map(len, inputs.values()))))
   predict = functools.partial(predictor, model.variables)
   predictions = sets.predicted(predict, inputs, not_run)
   found = measure.sets(dataset, predictions)
-  shifts = {'examples': arguments.shift_examples, **reading}
+  shifts = {'examples': options.shift_examples, **reading}
   shifted: dict[str, float] = {}
-  for kind, severity, x, y in sets.shifted(dataset, arguments.shift, not_run, **shifts):
+  for kind, severity, x, y in sets.shifted(dataset, options.shift, not_run, **shifts):
     shifted |= measure.shifted(kind, severity, predict(x), y)
   name = rows.name(rows.STUDENT, model.student.size)
   timed = {name: (predictor.forward, model.variables, cost.parameters(model.variables))}

@@ -1,33 +1,17 @@
-"""Show the recipes: `ensdistill list` shows methods, data sets and variants, --papers the papers.
+"""Show the recipes: methods, data sets and variants, or with --papers the papers."""
 
-`python -m ensdistill.commands.listing --markdown=configs` prints configs/README.md, with the
-numbers of configs/measured.json.
-"""
-
-import json
-import pathlib
 import textwrap
 from collections.abc import Sequence
 
 from ensdistill.commands.usage import Parser
-from ensdistill.config import recipes
 from ensdistill.config.recipes import DATA, METHODS, PAPERS, VARIANTS
-
-_COLUMNS = ('command', 'variants', 'measured', 'published', 'hardware', 'time')
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
   """Run the command with its arguments, those of the process by default."""
   parser = Parser(prog='ensdistill list', description=(__doc__ or '').split('\n')[0])
   parser.add_argument('--papers', action='store_true', help='show the papers and their recipes')
-  parser.add_argument(
-    '--markdown', metavar='DIR', type=pathlib.Path, help='print a README for DIR/measured.json'
-  )
-  given = parser.parse_args(arguments)
-  if given.markdown:
-    print(markdown(json.loads((given.markdown / 'measured.json').read_text())), end='')
-  else:
-    print(papers() if given.papers else table())
+  print(papers() if parser.parse_args(arguments).papers else table())
 
 
 def table() -> str:
@@ -70,54 +54,3 @@ def _indented(text: str) -> list[str]:
   return textwrap.wrap(
     text, 80, initial_indent='  ', subsequent_indent='  ', break_on_hyphens=False
   )
-
-
-def markdown(measured: dict[str, dict[str, str]]) -> str:
-  """Return the table of recipes as Markdown: method x data set, then what each recipe measured."""
-  lines = [
-    '<!-- Generated: python -m ensdistill.commands.listing --markdown=configs > configs/README.md '
-    '-->',
-    '# Recipes',
-    '',
-    'A recipe is METHOD_DATA, and runs from any folder: `ensdistill train hydra_cifar100`. With a '
-    'variant it is `ensdistill train hydra_cifar100:small`. The files here are the same recipes: '
-    '`python -m ensdistill.main --config=configs/hydra_cifar100.py:small`.',
-    '',
-    *[f'- `:{name}`: {about}' for name, about in VARIANTS.items() if name],
-    '',
-    'File: a config file and a line below. Name: a recipe that runs by its name alone. Empty: the '
-    "method is not for the data set's outputs.",
-    '',
-    _row(['method', *[f'[{name}](#{name})' for name in DATA], 'what it is']),
-    '|---' * (len(DATA) + 2) + '|',
-  ]
-  for method, entry in METHODS.items():
-    cells = [_cell(method, data, measured) for data in DATA]
-    lines.append(_row([f'`{method}`', *cells, entry.about]))
-  for data, found in DATA.items():
-    lines += ['', f'## {data}', '', f'{found.about[0].upper()}{found.about[1:]}.']
-    if found.files:
-      lines[-1] += f' `--config.data.dir=FOLDER` holds {found.files}.'
-    lines += ['', _row(_COLUMNS), '|---' * len(_COLUMNS) + '|']
-    for method in METHODS:
-      recipe = f'{method}_{data}'
-      if recipe in measured:
-        variants = ', '.join(f'`:{name}`' for name in recipes.variants(recipe) if name)
-        row = measured[recipe]
-        cells = [row['measured'], row['published'], row['hardware'], row['time']]
-        lines.append(_row([f'`ensdistill train {recipe}`', variants, *cells]))
-  return '\n'.join(lines) + '\n'
-
-
-def _cell(method: str, data: str, measured) -> str:
-  if f'{method}_{data}' in measured:
-    return 'file'
-  return 'name' if recipes.fits(method, data) else ''
-
-
-def _row(cells: Sequence[str]) -> str:
-  return f'| {" | ".join(cells)} |'
-
-
-if __name__ == '__main__':
-  main()

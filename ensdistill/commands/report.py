@@ -5,36 +5,37 @@ for several runs. The tables lie beside it as .md and .tex; the table is also pr
 """
 
 import pathlib
-import sys
 from collections.abc import Sequence
 
-from ensdistill.commands.usage import Parser
+from ensdistill.commands.usage import Parser, fail
 from ensdistill.report.pages import write_pages
 from ensdistill.report.runs import read_runs
+from ensdistill.storage import safe
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """Run the command with these arguments; return its exit code."""
-  parser = Parser(prog='python -m ensdistill.report', description=__doc__)
+def main(arguments: Sequence[str] | None = None, prog: str = 'python -m ensdistill.report') -> None:
+  """Run the command with its arguments, those of the process by default."""
+  parser = Parser(prog=prog, description=__doc__)
   parser.add_argument('folders', nargs='+', metavar='RUN_DIR', help='folder of a finished run')
   parser.add_argument('--out', type=pathlib.Path, metavar='FILE', help='the page, an .html file')
-  given = parser.parse_args(argv)
+  options = parser.parse_args(arguments)
+  if options.out and options.out.suffix != '.html':
+    fail(2, f'--out={options.out} is the page: give it the suffix .html')
   try:
-    runs = read_runs(given.folders)
-    out = _page(given.out, [run.folder for run in runs])
-    text = write_pages(runs, out)
+    runs = read_runs(options.folders)
   except (OSError, ValueError) as error:
-    print(f'ensdistill: {" ".join(str(error).split())}', file=sys.stderr)
-    return 2 if isinstance(error, ValueError) else 1
+    fail(1, str(error))
+  out = options.out or _default_page([run.folder for run in runs])
+  try:
+    safe.make_folder(out.parent)
+    text = write_pages(runs, out)
+  except ValueError as error:
+    fail(2, str(error))
+  except OSError as error:
+    fail(1, str(error))
   print(text)
   print(f'page: {out}\ntables: {out.with_suffix(".md")}, {out.with_suffix(".tex")}')
-  return 0
 
 
-def _page(out: pathlib.Path | None, folders: list[pathlib.Path]) -> pathlib.Path:
-  """Return the file of the page; `out` is the user's choice."""
-  if out is None:
-    return folders[0] / 'report.html' if len(folders) == 1 else pathlib.Path('comparison.html')
-  if out.suffix in ('.md', '.tex', ''):
-    raise ValueError(f'--out={out} is the page: give it the suffix .html')
-  return out
+def _default_page(folders: list[pathlib.Path]) -> pathlib.Path:
+  return folders[0] / 'report.html' if len(folders) == 1 else pathlib.Path('comparison.html')

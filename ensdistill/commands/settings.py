@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   """Run the command with its arguments, those of the process by default."""
   arguments = list(sys.argv[1:] if arguments is None else arguments)
   if {'-h', '--help'} & set(arguments):
-    print(__doc__.rstrip())
+    print((__doc__ or '').rstrip())
     return
   every = '--all' in arguments
   rest = [argument for argument in arguments if argument != '--all']
@@ -27,12 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
   from ensdistill.config import identity, settings
 
   default = identity.flatten(settings.default().to_dict())
-  values = default
-  if rest:
-    try:
-      values = identity.flatten(configuration(rest)[0].to_dict())
-    except ValueError as error:
-      fail(2, str(error))
+  try:
+    own = settings.default() if every else None
+    config, _ = configuration(rest, default=own, command='config')
+  except ValueError as error:
+    fail(2, str(error))
+  values = identity.flatten(config.to_dict())
   for name, value in values.items():
     if every:
       print(described(name, value, default.get(name), settings.help_of(name)))

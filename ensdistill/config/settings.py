@@ -6,17 +6,17 @@ part does not have is refused.
 """
 
 import contextlib
-import difflib
 import inspect
 import types
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import ml_collections
 from ml_collections import config_dict
 
-from ensdistill import data, nets, objectives, perturb, students
+from ensdistill import data, names, nets, objectives, perturb, students
 from ensdistill.config import identity
+from ensdistill.members import STRATEGIES
 from ensdistill.training import optim
 
 TARGETS = ('online', 'auto', 'clean_cache', 'stored')
@@ -26,8 +26,83 @@ AUGMENT = {'images': data.augment.make, 'batch': data.augment.mixing, 'files': d
 
 
 def default() -> ml_collections.ConfigDict:
-  """Return every setting with its default value; a recipe changes some."""
-  optimizer = dict(
+  """Return every setting with its default value, locked; a recipe changes some."""
+  config = dict(
+    name='',
+    workdir='',
+    seed=0,
+    seeds=1,
+    data=_data(),
+    augment=optional(AUGMENT),
+    network=dict(name='resnet', dtype='float32', **optional(nets.NETWORKS | nets.COMMON)),
+    teacher=_teacher(),
+    student=_student(),
+    objective=dict(
+      name='mean', label_weight=0.0, labels_on='clean', **optional(objectives.OBJECTIVES)
+    ),
+    perturb=dict(name='none', **optional(perturb.PERTURBATIONS)),
+    evaluate=_evaluate(),
+    checkpoint_seconds=30.0,
+    steps_per_call=0,
+    logs=100,
+    scores=20,
+    validate=config_dict.placeholder(str),
+    profile=0,
+    cache=config_dict.placeholder(str),
+  )
+  return ml_collections.ConfigDict(config).lock()
+
+
+def _data() -> dict:
+  return dict(
+    name='digits',
+    dir='',
+    valid=config_dict.placeholder(int),
+    limit=0,
+    aux='',
+    split=0,
+    **optional(data.CONFIGURED),
+    stream='auto',
+    stream_bytes=data.loading.STREAM_BYTES,
+    workers=config_dict.placeholder(int),
+    content='',
+  )
+
+
+def _teacher() -> dict:
+  return dict(
+    _training(),
+    dir='',
+    members=4,
+    order='own',
+    together=0,
+    loss=config_dict.placeholder(str),
+    **optional({'single': students.STUDENTS['single']}),
+    optimizer=_optimizer(),
+  )
+
+
+def _student() -> dict:
+  return dict(
+    _training(),
+    kind='single',
+    members=0,
+    **optional(students.STUDENTS),
+    phases=1,
+    first_phase=0.5,
+    targets='online',
+    view='members',
+    network=dict(name='', **optional(nets.NETWORKS | nets.COMMON)),
+    optimizer=_optimizer(factor_rate=1.0, factor_decay='none', factor_scale='one'),
+  )
+
+
+def _training() -> dict:
+  return dict(steps=0, epochs=0, batch_size=128, keep='best', select='nll', strategy='auto')
+
+
+def _optimizer(**settings) -> dict:
+  return dict(
     name='sgd',
     rate=0.1,
     schedule='cosine',
@@ -36,79 +111,26 @@ def default() -> ml_collections.ConfigDict:
     decay_on='all',
     clip=0.0,
     per_epoch=config_dict.placeholder(bool),
+    **settings,
+    **optional(optim.OPTIMIZERS),
   )
-  training = dict(steps=0, epochs=0, batch_size=128, keep='best', select='nll', strategy='auto')
-  of_networks = nets.NETWORKS | nets.COMMON
-  return ml_collections.ConfigDict(
-    dict(
-      name='',
-      workdir='',
-      seed=0,
-      seeds=1,
-      data=dict(
-        name='digits',
-        dir='',
-        valid=config_dict.placeholder(int),
-        limit=0,
-        aux='',
-        split=0,
-        **optional(data.CONFIGURED),
-        stream='auto',
-        stream_bytes=data.loading.STREAM_BYTES,
-        workers=config_dict.placeholder(int),
-        content='',
-      ),
-      augment=optional(AUGMENT),
-      network=dict(name='resnet', dtype='float32', **optional(of_networks)),
-      teacher=dict(
-        training,
-        dir='',
-        members=4,
-        order='own',
-        together=0,
-        loss=config_dict.placeholder(str),
-        **optional({'single': students.STUDENTS['single']}),
-        optimizer=dict(optimizer, **optional(optim.OPTIMIZERS)),
-      ),
-      student=dict(
-        training,
-        kind='single',
-        members=0,
-        **optional(students.STUDENTS),
-        phases=1,
-        first_phase=0.5,
-        targets='online',
-        view='members',
-        network=dict(name='', **optional(of_networks)),
-        optimizer=dict(
-          optimizer,
-          factor_rate=1.0,
-          factor_decay='none',
-          factor_scale='one',
-          **optional(optim.OPTIMIZERS),
-        ),
-      ),
-      objective=dict(
-        name='mean', label_weight=0.0, labels_on='clean', **optional(objectives.OBJECTIVES)
-      ),
-      perturb=dict(name='none', **optional(perturb.PERTURBATIONS)),
-      evaluate=dict(
-        batch_size=500,
-        precision='highest',
-        ood='default',
-        shift='default',
-        shift_examples=500,
-        train=config_dict.placeholder(bool),
-      ),
-      checkpoint_seconds=30.0,
-      steps_per_call=0,
-      logs=100,
-      scores=20,
-      validate=config_dict.placeholder(str),
-      profile=0,
-      cache=config_dict.placeholder(str),
-    )
+
+
+def _evaluate() -> dict:
+  return dict(
+    batch_size=500,
+    precision='highest',
+    ood='default',
+    shift='default',
+    shift_examples=500,
+    train=config_dict.placeholder(bool),
   )
+
+
+def one_of(known: Iterable[str]) -> str:
+  """Return known names as text: 'a, b or c'."""
+  *first, last = known
+  return f'{", ".join(first)} or {last}'
 
 
 # One line for every setting. Sections of one kind share theirs: 'optimizer.rate' stands for
@@ -131,7 +153,7 @@ HELP = {
   'data.limit': 'largest number of examples of each part; 0: all',
   'data.aux': 'data set whose inputs join the training set without labels',
   'data.split': "number of one of the data set's own splits",
-  'data.stream': 'auto, on or off: bring training examples to the device batch by batch',
+  'data.stream': f'{one_of(data.loading.STREAM)}: stream training examples to the device',
   'data.stream_bytes': 'size of a part in bytes above which data.stream=auto streams',
   'data.workers': 'processes that decode what streams; 0: threads; default: one per core',
   'data.content': 'fingerprint of the data, filled in by the run',
@@ -150,8 +172,8 @@ HELP = {
   'augment.cutout': 'side in pixels of a random square that is set to zero',
   'augment.mixup': 'mix pairs of examples, with shares from Beta(mixup, mixup)',
   'augment.crop_area': 'smallest share of an image in a file that a random crop shows',
-  'network.name': 'mlp, resnet, wide_resnet, vgg, imagenet_resnet or vit',
-  'network.dtype': 'float32 or bfloat16, of activations',
+  'network.name': one_of(nets.NETWORKS),
+  'network.dtype': f'{one_of(nets.DTYPES)}, of activations',
   'network.depth': 'number of layers; of a vit: of blocks',
   'network.width': 'factor on the channels of a wide_resnet',
   'network.hidden': 'units of the hidden layers of an mlp, such as (64,64)',
@@ -159,7 +181,7 @@ HELP = {
   'network.heads': 'attention heads of a vit',
   'network.head': "flat or pooled: input of a vgg's dense layers; pooled: EnD2's authors",
   'network.patch': 'side of the patches of a vit in pixels',
-  'network.norm': 'batch, group or layer',
+  'network.norm': one_of(nets.layers.NORMS),
   'network.dropout': 'dropout rate',
   'network.init': 'fan_in or fan_out, of initial weights; default: He, LeCun in linear layers',
   'network.init_gain': 'factor g of initial weights of deviation g / sqrt(fan); default: sqrt(2)',
@@ -169,35 +191,35 @@ HELP = {
   'batch_size': 'examples in a batch, over all devices',
   'keep': 'best or last: the checkpoint to keep',
   'select': 'validation score that chooses the best checkpoint, such as nll',
-  'strategy': 'auto, vmap, unroll or loop: how networks train together',
+  'strategy': f'{one_of(("auto", *STRATEGIES))}: how networks train together',
   'variance': 'input or scalar: the variance of a regressor depends on the input or not',
   'teacher.dir': 'folder of the stored teachers; default: beside the folder of the run',
   'teacher.members': 'number of ensemble members',
   'teacher.order': 'own or shared: the order of examples of the members',
   'teacher.together': 'number of members that train together; 0: all',
-  'teacher.loss': 'nll or least_squares',
-  'student.kind': 'single, multi_head or batch_ensemble',
-  'student.members': "number of student members; 0: as the teacher's",
+  'teacher.loss': one_of(TEACHER_LOSSES),
+  'student.kind': one_of(students.STUDENTS),
+  'student.members': "number of student members; 0: the teacher's number",
   'student.head_stages': 'stages of the network in each head; 0: the last dense layer only',
   'student.factors': "ones or normal: initial values of a batch_ensemble's factors",
   'student.factor_std': "standard deviation of a batch_ensemble's initial factors",
   'student.bias': 'member or shared: the bias of the last layer of a batch_ensemble',
   'student.phases': '1, or 2: one head first, then all heads (Hydra)',
   'student.first_phase': 'share of the steps in the first of two phases',
-  'student.targets': 'online, clean_cache, stored or auto: when teacher outputs are computed',
-  'student.view': 'members or averaged: the student that is scored and exported',
-  'optimizer.name': 'sgd, adam or adamw',
+  'student.targets': f'{one_of(TARGETS)}: when teacher outputs are computed',
+  'student.view': 'members or averaged: the view that validation scores and the report shows',
+  'optimizer.name': one_of(optim.OPTIMIZERS),
   'optimizer.rate': 'learning rate at its peak',
-  'optimizer.schedule': 'cosine, constant, step_linear or one_cycle',
+  'optimizer.schedule': one_of(optim.SCHEDULES),
   'optimizer.warmup': 'share of the steps in which the rate rises from zero',
   'optimizer.per_epoch': 'change the rate once per epoch instead of once per step',
   'optimizer.decay': 'weight decay',
-  'optimizer.decay_on': 'all or kernels: the parameters that decay',
+  'optimizer.decay_on': f'{one_of(optim.DECAY_ON)}: the parameters that decay',
   'optimizer.clip': 'largest norm of the gradient; 0: not clipped',
   'optimizer.momentum': 'momentum of sgd',
   'optimizer.nesterov': 'use Nesterov momentum in sgd',
-  'optimizer.factor_rate': "learning rate of a batch_ensemble's factors, times the rate",
-  'optimizer.factor_decay': 'none, zero or one: the value to which the factors decay',
+  'optimizer.factor_rate': "learning rate of a batch_ensemble's factors, relative to the rate",
+  'optimizer.factor_decay': f'{one_of(optim.FACTOR_DECAY)}: the value to which the factors decay',
   'optimizer.factor_scale': "one or members: factor on the factors' gradient",
   'objective.name': 'what the student matches, such as mean, members or dirichlet',
   'objective.label_weight': 'weight of the loss on labels, in [0, 1]',
@@ -210,12 +232,12 @@ HELP = {
   'objective.form': 'reverse or forward KL divergence (proxy_dirichlet)',
   'objective.beta': 'target precision of labelled inputs (prior_network)',
   'objective.aux_weight': 'weight of the auxiliary inputs (prior_network)',
-  'perturb.name': 'none, gaussian, ods, conf_ods, tdiv or tdiv_sdiv',
-  'perturb.eta': "length of the step, in units of the data's space",
+  'perturb.name': one_of(perturb.PERTURBATIONS),
+  'perturb.eta': 'step per feature (root mean square) in 1/255; tables: in standard deviations',
   'perturb.temperature': "temperature of the teacher's predictions (ods, conf_ods)",
-  'perturb.precision': 'matmul precision of the gradient: default, high or highest',
+  'perturb.precision': f'matmul precision of the gradient: {one_of(perturb.PRECISIONS)}',
   'evaluate.batch_size': 'examples in a batch of the evaluation',
-  'evaluate.precision': 'matmul precision: default, high or highest',
+  'evaluate.precision': f'matmul precision: {one_of(perturb.PRECISIONS)}',
   'evaluate.ood': 'out-of-distribution sets: default, none, or names such as a,b',
   'evaluate.shift': 'corruptions of the test set: default, all, none, or names such as a,b',
   'evaluate.shift_examples': 'number of test examples that are corrupted',
@@ -225,7 +247,7 @@ HELP = {
 
 def help_of(name: str) -> str:
   """Return the line of help of a setting such as 'teacher.optimizer.rate'."""
-  while name not in HELP:
+  while name not in HELP and '.' in name:
     name = name.partition('.')[2]
   return HELP[name]
 
@@ -248,7 +270,26 @@ def nearest(name: str, known: Collection[str]) -> list[str]:
   ending = [other for other in known if other == name or other.endswith(f'.{name}')]
   if ending and len(ending) <= 2:
     return ending
-  return difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+  near = names.nearest(name, known)
+  return [near] if near else []
+
+
+def check_fields(config) -> None:
+  """Raise ValueError unless a configuration has all settings, and no other ones."""
+  known, found = (identity.flatten(c.to_dict()) for c in (default(), config))
+  for name in found:
+    if name not in known:
+      near = ' or '.join(map(repr, nearest(name, known)))
+      hint = f': did you mean {near}?' if near else '.'
+      raise ValueError(
+        f'unknown setting {name!r}{hint} `ensdistill config --all` lists all of them.'
+      )
+  for name in known:
+    if name not in found:
+      raise ValueError(
+        f'the setting {name!r} is missing: start from a recipe, such as '
+        "recipes.make('kd', 'digits'), and change its settings"
+      )
 
 
 def apply(config, layer: Mapping[str, typing.Any]) -> None:

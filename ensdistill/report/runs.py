@@ -54,6 +54,8 @@ def load(folder: str | pathlib.Path, decisive: dict | None = None) -> dict | Non
     results = json.loads(path.read_text())
   except ValueError:
     return None
+  if not isinstance(results, dict) or 'rows' not in results:
+    return None
   if decisive and results.get('config_fingerprint') != identity.fingerprint(decisive):
     return None
   return results | {'rows': with_roles(results['rows'])}

@@ -10,7 +10,7 @@ import argparse
 import json
 import pathlib
 
-from ensdistill.commands import listing
+from ensdistill.commands import readme
 from ensdistill.evaluation import rows
 from ensdistill.report.runs import load
 from experiments.digits.run import METHODS
@@ -103,7 +103,7 @@ def write_measured(results: dict[str, dict]) -> None:
       'time': f'{found["timings"]["student"]:.0f} s, three students together',
     }
   path.write_text(json.dumps(measured, indent=2, ensure_ascii=False) + '\n')
-  (ROOT / 'configs' / 'README.md').write_text(listing.markdown(measured))
+  readme.write(path.parent, measured)
 
 
 def main():

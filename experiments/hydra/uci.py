@@ -3,10 +3,10 @@
   python -m experiments.hydra.uci --data=FOLDER [--runs=runs/uci] [SET ...]
 
 FOLDER holds SET.npz with x, y and test_mask (see ensdistill/data/sources/npz.py). All splits of a
-set train in one program: 20 below 2,000 rows, the first 5 above. The published protocol is a
-control: 50 homoscedastic teachers by least squares, ten splits, students of one hidden layer of 50.
-Finished rows are not computed again, and a killed stage resumes. Writes table.md to the runs folder
-and, after all six sets, to this folder's README.md.
+set are trained in one program: 20 below 2,000 rows, the first 5 above. The published protocol is
+trained as a control: 50 homoscedastic teachers by least squares, ten splits, students of one hidden
+layer of 50. A finished row is kept. A killed stage resumes. Writes table.md to the runs folder and,
+after all six sets, to README.md.
 """
 
 import argparse
@@ -21,7 +21,8 @@ import jax
 import numpy as np
 
 from ensdistill import compare, runtime, splits
-from ensdistill.config import checks, identity, recipes
+from ensdistill.config import build, checks, identity, recipes
+from ensdistill.evaluation import rows
 from ensdistill.logs import writers
 from ensdistill.report import results
 from ensdistill.storage import safe
@@ -60,8 +61,8 @@ def configuration(method: str, name: str, variant: str, data: str):
 def load(config, variant: str) -> list:
   """Return the splits of a protocol."""
   first = splits.load(config, [0])
-  rows = sum(len(getattr(first[0], part).x) for part in ('train', 'valid', 'test'))
-  count = 10 if variant == 'paper' else 20 if rows < 2000 else 5
+  examples = sum(len(getattr(first[0], part).x) for part in ('train', 'valid', 'test'))
+  count = 10 if variant == 'paper' else 20 if examples < 2000 else 5
   return first + splits.load(config, range(1, count))
 
 
@@ -74,7 +75,7 @@ def run(name: str, variant: str, data: str, folder: pathlib.Path) -> dict:
   done, path = opened(folder, configs, stored), folder / 'rows.json'
   if done['rows'].keys() >= {'ensemble', 'member', *methods}:
     return done
-  not_run = {}
+  not_run: dict[str, str] = {}
   datasets = [splits.standardised(dataset) for dataset in stored]
   inputs = splits.evaluated(config, stored, not_run)
   for what, why in not_run.items():
@@ -82,8 +83,10 @@ def run(name: str, variant: str, data: str, folder: pathlib.Path) -> dict:
 
   def finish(began, **scores):
     for model, found in scores.items():
-      title = f'ensemble-{config.teacher.members}' if model == 'ensemble' else model
-      done['rows'][model] = results.strict(compare.row(title, found, {}))
+      role, size = of_model(model, config)
+      title = model if role == rows.STUDENT else rows.name(role, size)
+      row = compare.row(title, found, {}, role=role, size=size)
+      done['rows'][model] = results.strict(row)
       done['nll'][model] = [one['nll'] for one in found]
       done['seconds'][model] = (time.monotonic() - began) / len(scores)
     safe.write_atomic(path, json.dumps(done, indent=2) + '\n')
@@ -94,8 +97,7 @@ def run(name: str, variant: str, data: str, folder: pathlib.Path) -> dict:
 
   began, quiet = time.monotonic(), not sys.stderr.isatty()
   with writers.Writer(folder / 'teacher', quiet=quiet) as writer:
-    plan = splits.plan(config, datasets, folder / 'teacher')
-    teacher = splits.teachers(plan, datasets, writer)
+    teacher = splits.teachers(splits.plan(config, datasets, folder / 'teacher'), datasets, writer)
   ensembles = splits.predict(config, datasets, inputs, teacher)
   if 'ensemble' not in done['rows']:
     alone, together = splits.member_scores(datasets, ensembles), splits.scores(datasets, ensembles)
@@ -104,8 +106,8 @@ def run(name: str, variant: str, data: str, folder: pathlib.Path) -> dict:
     if method in done['rows']:
       continue
     began, config = time.monotonic(), configs[method]
+    plan = splits.plan(config, datasets, folder / method)
     with writers.Writer(folder / method, quiet=quiet) as writer:
-      plan = splits.plan(config, datasets, folder / method)
       student = splits.students(plan, datasets, teacher, writer)
     seen = splits.predict(config, datasets, inputs, student)
     finish(began, **{method: splits.scores(datasets, seen, ensembles)})
@@ -114,10 +116,19 @@ def run(name: str, variant: str, data: str, folder: pathlib.Path) -> dict:
   return done
 
 
+def of_model(model: str, config) -> tuple[str, int]:
+  """Return role and size of a model's row."""
+  if model == 'member':
+    return rows.MEMBER, 1
+  if model == 'ensemble':
+    return rows.ENSEMBLE, config.teacher.members
+  return rows.STUDENT, build.student_size(config)
+
+
 def opened(folder: pathlib.Path, configs: dict, datasets) -> dict:
   """Return the finished results of a folder; exit if its data or settings differ.
 
-  Students whose settings have changed since are computed anew.
+  Students whose settings have changed are computed again.
   """
   data = [dataset.fingerprint for dataset in datasets]
   decisive = {method: identity.decisive(config) for method, config in configs.items()}
@@ -137,7 +148,7 @@ def opened(folder: pathlib.Path, configs: dict, datasets) -> dict:
   for method in configs:
     if done['settings'].get(method) != settings[method]:
       if done['rows'].pop(method, None):
-        print(f'  {MODELS[method]}: its settings have changed: computing it again')
+        print(f'  {MODELS[method]}: its settings have changed, computing it again')
       shutil.rmtree(folder / method, ignore_errors=True)
   done['settings'] |= settings
   folder.mkdir(parents=True, exist_ok=True)
@@ -146,6 +157,7 @@ def opened(folder: pathlib.Path, configs: dict, datasets) -> dict:
 
 
 def cell(row, metric: str) -> str:
+  """Return a metric of a row as text, with its standard error."""
   value, error = row['metrics'][metric], row['se'][metric]
   if value is None:
     return '–'
@@ -153,6 +165,7 @@ def cell(row, metric: str) -> str:
 
 
 def share(row, metric: str, factor: float, digits: int) -> str:
+  """Return a metric of a row times a factor, as text."""
   value = row['metrics'].get(metric)
   return '–' if value is None else f'{factor * value:.{digits}f}'
 
@@ -165,7 +178,7 @@ HEAD = (
 
 
 def table(found: dict) -> str:
-  """Return the Markdown table over {set: {variant: done}}."""
+  """Return the Markdown table of {set: {variant: done}}."""
   lines = ['| ' + ' | '.join(HEAD) + ' |', '|---|' + '---:|' * (len(HEAD) - 1)]
   for name, protocols in found.items():
     ours, control = protocols['']['rows'], protocols['paper']['rows']
@@ -182,7 +195,7 @@ def table(found: dict) -> str:
       cells += [cell(again, 'rmse'), cell(again, 'nll')] if again else ['–', '–']
       lines.append('| ' + ' | '.join(cells) + ' |')
   seconds = sum(sum(done['seconds'].values()) for sets in found.values() for done in sets.values())
-  took = f'All of it took {seconds / 60:.0f} minutes on {runtime.processor()}.'
+  took = f'Total time: {seconds / 60:.0f} minutes on {runtime.processor()}.'
   return '\n'.join([*lines, '', *verdict(found), '', took]) + '\n'
 
 
@@ -190,21 +203,21 @@ def verdict(found: dict) -> list[str]:
   """Return whether Hydra's NLL lies between the ensemble's and one member's, with reasons."""
   between, others = [], []
   for name, protocols in found.items():
-    rows, nll = protocols['']['rows'], protocols['']['nll']
+    by_model, nll = protocols['']['rows'], protocols['']['nll']
     mean = {model: float(np.mean(values)) for model, values in nll.items()}
     if mean['ensemble'] <= mean['hydra'] <= mean['member']:
       between.append(name)
       continue
     numbers = ', '.join(f'{MODELS[m]} {mean[m]:.3f}' for m in ('ensemble', 'hydra', 'member'))
-    others.append(f'- {name} ({numbers}): {_why_not(rows, nll)}.')
+    others.append(f'- {name} ({numbers}): {_why_not(by_model, nll)}.')
   text = (
     f"Hydra's NLL lies between the ensemble's and one member's on {len(between)} of {len(found)}"
   )
   return [f'{text}{": " + ", ".join(between) if between else ""}.', *others]
 
 
-def _why_not(rows, nll) -> str:
-  """Return the paired difference, and the metrics that explain it."""
+def _why_not(by_model, nll) -> str:
+  """Return the paired difference and the metrics that explain it."""
   worse = np.mean(nll['hydra']) > np.mean(nll['member'])
   other = 'member' if worse else 'ensemble'
   difference = np.subtract(nll['hydra'], nll[other])
@@ -213,17 +226,16 @@ def _why_not(rows, nll) -> str:
   text = f'Hydra is {side} by {apart:.3f} ± {error:.3f}, paired over the splits'
   if apart < 2 * error:
     return f'{text}, which is within noise'
-  measured = lambda metric: [rows[model]['metrics'][metric] for model in ('hydra', other)]
-  rmse, covered = measured('rmse'), measured('coverage_90')
-  kl = rows['hydra']['metrics']['agreement_kl']
+  hydra, compared = (by_model[model]['metrics'] for model in ('hydra', other))
   return (
-    f'{text}: its RMSE is {rmse[0]:.3g} against {rmse[1]:.3g}, its 90 % intervals hold '
-    f'{100 * covered[0]:.1f} % against {100 * covered[1]:.1f} %, its mean KL from the ensemble is '
-    f'{kl:.3f} nats'
+    f'{text}: its RMSE is {hydra["rmse"]:.3g} against {compared["rmse"]:.3g}, its 90 % intervals '
+    f'hold {100 * hydra["coverage_90"]:.1f} % against {100 * compared["coverage_90"]:.1f} %, its '
+    f'mean KL from the ensemble is {hydra["agreement_kl"]:.3f} nats'
   )
 
 
 def main(argv=None):
+  """Run the command with its arguments, those of the process by default."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -234,7 +246,8 @@ def main(argv=None):
   for name in given.sets:
     checks.one_of('set', name, SETS)
   runtime.prepare()
-  found, began = {}, time.monotonic()
+  found: dict[str, dict] = {}
+  began = time.monotonic()
   for name in given.sets or SETS:
     found[name] = {}
     for variant in PROTOCOLS:
@@ -250,6 +263,6 @@ def main(argv=None):
 
 
 if __name__ == '__main__':
-  # Each core a device with networks of its own: 1.8 times as fast as the threads of one.
+  # One device per core: 1.8 times as fast as one device with threads.
   jax.config.update('jax_num_cpu_devices', os.cpu_count())
   main()

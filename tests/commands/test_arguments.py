@@ -4,7 +4,7 @@ import pytest
 import shaped
 
 from ensdistill.commands.arguments import configuration
-from ensdistill.config import recipes
+from ensdistill.config import recipes, settings
 
 KD = shaped.ROOT / 'configs' / 'kd_digits.py'
 
@@ -56,6 +56,15 @@ WRONG = [
   (['hydra_cifr100'], "did you mean 'hydra_cifar100'?", '`ensdistill list`'),
   (['--config=hydra_cifr100:small'], "did you mean 'hydra_cifar100'?", '`ensdistill list`'),
   (['zzz'], "unknown recipe 'zzz'.", '`ensdistill list`'),
+  (['hydra'], 'hydra is a method: add a data set, such as hydra_digits.', '`ensdistill list`'),
+  (['nw:small'], 'nw is a method: add a data set, such as nw_toy1d.', '`ensdistill list`'),
+  (['digits'], 'put a method before it, such as kd_digits.', '`ensdistill list`'),
+  (['kd_digits', '--config=hydra_digits'], 'two recipes: kd_digits and hydra_digits.', 'Name one'),
+  (['kd_digits', 'hydra_digits'], 'two recipes: kd_digits and hydra_digits.', 'Name one'),
+  (['--config.seed=1', 'kd_digts'], "did you mean 'kd_digits'?", '`ensdistill list`'),
+  (['--config='], '--config is missing', '`ensdistill list`'),
+  (['--config=.'], '. is a folder: name a recipe or a config file.', '`ensdistill list`'),
+  (['--confg=kd_digits'], "flag --confg: did you mean '--config'?", '`ensdistill train --help`'),
   (['kd_digits:smal'], "unknown variant 'smal': did you mean 'small'?", '`ensdistill list`'),
   (['kd_cifar10:paper'], "kd_cifar10 has no variant 'paper'", '`ensdistill list --papers`'),
   (['configs/nowhere/kd_digits.py'], "the recipe 'kd_digits' works", '`ensdistill list`'),
@@ -78,6 +87,7 @@ WRONG = [
   (['kd_digits', '--config.objective.label_weight=x'], "label_weight='x' must be a number", ''),
   (['kd_digits', '--config.augment.flip=maybe'], "flip='maybe' must be true or false", ''),
   (['kd_digits', '--config.network.hidden=(8,'], "hidden='(8,' must be numbers", ''),
+  (['kd_spirals', '--config.network.hidden=abc'], "hidden='abc' must be numbers", '(64,64)'),
   (['kd_digits', '--config.seed'], 'Missing value for flag --config.seed', ''),
   (['kd_digits', '--workdir'], 'Missing value for flag --workdir', ''),
 ]
@@ -104,6 +114,13 @@ def test_an_old_config_file_is_told_what_to_import(tmp_path, line):
   )
 
 
+MADE = """from ensdistill.config import recipes
+
+def get_config(variant=''):
+  c = recipes.make('kd', 'spirals')
+"""
+
+
 @pytest.mark.parametrize(
   'text, message',
   [
@@ -111,7 +128,12 @@ def test_an_old_config_file_is_told_what_to_import(tmp_path, line):
     ('\nx = [', 'SyntaxError'),
     ('def get_config():\n  return undefined', 'line 2: NameError'),
     ('def get_config():\n  return {}', 'get_config returns a dict, not a ConfigDict'),
-    ('', "has no attribute 'get_config'"),
+    ('', "define get_config(variant='')"),
+    ('def get_config(size):\n  return size', "define get_config(variant='')"),
+    (MADE + '  c.teacher.membrs = 3\n  return c', "line 5: unknown setting 'membrs': did you mean"),
+    (MADE + '  with c.unlocked():\n    c.teacher.membrs = 3\n  return c', "'teacher.members'?"),
+    (MADE + '  with c.unlocked():\n    del c.seed\n  return c', "the setting 'seed' is missing"),
+    (MADE + "  c.network.hidden = ('a',)\n  return c", 'must be numbers such as (64,64)'),
   ],
 )
 def test_a_broken_config_file_is_named_with_its_line(tmp_path, text, message):
@@ -119,4 +141,33 @@ def test_a_broken_config_file_is_named_with_its_line(tmp_path, text, message):
   path.write_text(text)
   with pytest.raises(ValueError) as error:
     configuration([str(path)])
-  assert str(error.value).startswith(str(path)) and message in str(error.value)
+  text = str(error.value)
+  assert message in text and len(text) < 300 and '\n' not in text
+  assert text.startswith((str(path), '--config.network.hidden='))
+
+
+def test_a_config_file_without_variants_says_how_to_define_them(tmp_path):
+  path = tmp_path / 'mine.py'
+  path.write_text(MADE.replace("variant=''", '') + '  return c\n')
+  config, _ = configuration([str(path)])
+  assert config.to_dict() == recipes.make('kd', 'spirals').to_dict()
+  with pytest.raises(ValueError, match=r"mine.py: define get_config\(variant=''\)"):
+    configuration([f'{path}:small'])
+
+
+def test_a_file_in_the_current_folder_does_not_hide_a_recipe(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'kd_digits').write_text('')
+  (tmp_path / 'setup.py').write_text('')
+  config, _ = configuration(['--config.seed', '3', 'kd_digits:small', '--config.augment.flip'])
+  assert (config.name, config.seed, config.augment.flip) == ('kd_digits_small', 3, True)
+  with pytest.raises(ValueError, match='^no config file nosuch.py. `ensdistill list`'):
+    configuration(['nosuch.py'])
+
+
+def test_the_default_stands_where_no_recipe_is_named():
+  default = settings.default()
+  config, _ = configuration(['--config.seed=1'], default=default, command='config')
+  assert config.to_dict() == settings.default().to_dict() | {'seed': 1}
+  with pytest.raises(ValueError, match=r"'--all'\? `ensdistill config --help` shows the flags"):
+    configuration(['kd_digits', '--al'], command='config')

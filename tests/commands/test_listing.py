@@ -1,5 +1,7 @@
 """The command `ensdistill list`."""
 
+import pytest
+
 from ensdistill.commands import listing
 from ensdistill.config.recipes import DATA, METHODS, PAPERS, VARIANTS
 
@@ -23,13 +25,8 @@ def test_papers_have_their_citations_and_recipes(capsys):
   assert 'hydra_cifar10:paper' in out and 'arXiv:2110.14149' in out
 
 
-def test_the_markdown_table_has_a_line_for_each_config_file():
-  row = {'measured': 'ACC 98 %', 'published': '', 'hardware': 'two CPU cores', 'time': '45 s'}
-  text = listing.markdown({'kd_digits': row, 'be_kd_cifar100': row})
-  assert '| `ensdistill train kd_digits` | `:small` | ACC 98 % |  | two CPU cores | 45 s |' in text
-  assert '| `ensdistill train be_kd_cifar100` | `:small`, `:paper` |' in text
-  matrix = next(line for line in text.splitlines() if line.startswith('| `kd` '))
-  assert matrix.split(' | ')[1:3] == ['file', 'name']
-  assert next(line for line in text.splitlines() if line.startswith('| `nw` ')).startswith(
-    '| `nw` |  |  | '
-  )
+def test_abbreviated_and_removed_flags_are_refused(capsys):
+  for flag in ('--paper', '--markdown=nosuch'):
+    with pytest.raises(SystemExit) as exit:
+      listing.main([flag])
+    assert exit.value.code == 2 and capsys.readouterr().err.count('\n') == 1

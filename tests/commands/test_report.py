@@ -32,7 +32,7 @@ def folders(tmp_path):
 
 def test_the_command_compares_runs(folders, tmp_path, capsys):
   out = tmp_path / 'pages' / 'all.html'
-  assert report.main([*folders, f'--out={out}']) == 0
+  report.main([*folders, f'--out={out}'])
   printed = capsys.readouterr().out
   assert out.with_suffix('.md').read_text() in printed and f'page: {out}' in printed
   assert r'\toprule' in out.with_suffix('.tex').read_text()
@@ -41,28 +41,41 @@ def test_the_command_compares_runs(folders, tmp_path, capsys):
 
 
 def test_the_page_of_a_single_run_lies_in_its_folder(folders, tmp_path, capsys, monkeypatch):
-  assert report.main(folders[:1]) == 0
+  report.main(folders[:1])
   assert 'closes 50 % of the gap in NLL' in Page((tmp_path / 'one/report.html').read_text()).text
   monkeypatch.chdir(tmp_path)
-  assert report.main(folders) == 0
+  report.main(folders)
   assert (tmp_path / 'comparison.html').exists() and 'comparison.md' in capsys.readouterr().out
 
 
-def test_mistakes_are_one_line_and_exit_code_2(folders, tmp_path, capsys):
-  assert report.main([str(tmp_path)]) == 2
-  assert 'holds no finished run' in one_line(capsys)
-  assert report.main([folders[0], '--out=x.md']) == 2
-  assert '.html' in one_line(capsys)
+def test_mistakes_are_one_line_and_exit_code_2(folders, capsys):
+  for out in ('x.md', 'x.png', 'x'):
+    assert '.html' in refused([folders[0], f'--out={out}'], 2, capsys)
   for arguments in ([], [folders[0], '--oout=x.html']):
-    with pytest.raises(SystemExit) as stop:
-      report.main(arguments)
-    assert stop.value.code == 2 and '--help' in one_line(capsys)
+    assert '--help' in refused(arguments, 2, capsys)
+
+
+def test_missing_and_damaged_runs_are_one_line_and_exit_code_1(folders, tmp_path, capsys):
+  for folder in (str(tmp_path), '/nonexistent'):
+    assert f'{folder} holds no finished run' in refused([folder], 1, capsys)
+  (tmp_path / 'one' / 'results.json').write_text('{}')
+  assert 'one holds no finished run' in refused(folders, 1, capsys)
+  (tmp_path / 'other' / 'config.json').write_text('{')
+  assert 'other/config.json cannot be read' in refused(folders[1:], 1, capsys)
 
 
 def test_a_page_that_cannot_be_written_is_one_line(folders, tmp_path, capsys):
   (tmp_path / 'file').write_text('')
-  assert report.main([folders[0], f'--out={tmp_path}/file/page.html']) == 1
-  assert one_line(capsys).startswith('ensdistill: ')
+  line = refused([folders[0], f'--out={tmp_path}/file/page.html'], 2, capsys)
+  assert line.startswith(f'ensdistill: cannot write into {tmp_path}/file (')
+
+
+def refused(arguments, code, capsys) -> str:
+  """Return the line of an error that ends the command with this exit code."""
+  with pytest.raises(SystemExit) as stop:
+    report.main(arguments)
+  assert stop.value.code == code
+  return one_line(capsys)
 
 
 def one_line(capsys) -> str:

@@ -26,6 +26,12 @@ def test_all_settings_with_default_and_help(capsys):
   assert max(map(len, lines)) <= 80
 
 
+def test_all_settings_without_a_recipe_take_changes(capsys):
+  command.main(['--config.seed=1', '--all'])
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[lines.index('seed = 1') + 1].endswith(' (default: 0)')
+
+
 def test_all_settings_of_a_recipe_beside_their_defaults(capsys):
   command.main(['kd_digits', '--all'])
   lines = capsys.readouterr().out.splitlines()

@@ -12,7 +12,7 @@ import shaped
 import tiny
 from shaped import dataset
 
-from ensdistill.commands import listing
+from ensdistill.commands import readme
 from ensdistill.config import build, checks, identity, recipes
 from ensdistill.config.recipes import DATA, METHODS, PAPERS, VARIANTS
 
@@ -67,14 +67,14 @@ def test_every_config_file_is_three_statements(name):
 
 
 def test_the_table_of_recipes_is_up_to_date():
-  """Made by python -m ensdistill.commands.listing --markdown=configs > configs/README.md."""
+  """`python -m ensdistill.commands.readme configs` writes it."""
   folder = shaped.ROOT / 'configs'
   measured = json.loads((folder / 'measured.json').read_text())
   assert sorted(measured) == shaped.FILES
   for row in measured.values():
     assert list(row) == ['measured', 'published', 'hardware', 'time']
     assert row['measured'] and re.search(r'\b(GPU|CPU cores)\b', row['hardware'])
-  assert (folder / 'README.md').read_text() == listing.markdown(measured)
+  assert (folder / 'README.md').read_text() == readme.markdown(measured)
 
 
 # Values that decide numbers of recipes: a change here changes the runs of users.

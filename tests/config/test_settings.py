@@ -1,10 +1,13 @@
 """Settings: help, layers, and what a newly chosen part forgets."""
 
+import re
+
 import pytest
 import tiny
 
-from ensdistill import nets
+from ensdistill import nets, perturb, students
 from ensdistill.config import build, checks, identity, recipes, settings
+from ensdistill.training import optim
 
 
 def test_every_setting_has_one_line_of_help():
@@ -17,6 +20,35 @@ def test_every_setting_has_one_line_of_help():
   assert used == set(settings.HELP.values()), 'a line of help without its setting'
   assert settings.help_of('teacher.optimizer.rate') == settings.HELP['optimizer.rate']
   assert settings.help_of('student.network.name') != settings.help_of('network.name')
+  with pytest.raises(KeyError):
+    settings.help_of('teacher.membrs')
+
+
+def test_help_lists_the_names_of_the_parts():
+  for name, known in (
+    ('network.name', nets.NETWORKS),
+    ('optimizer.name', optim.OPTIMIZERS),
+    ('optimizer.schedule', optim.SCHEDULES),
+    ('perturb.name', perturb.PERTURBATIONS),
+    ('student.kind', students.STUDENTS),
+  ):
+    assert set(re.findall(r'\w+', settings.HELP[name])) - {'or'} == set(known)
+
+
+def test_a_configuration_has_all_settings_and_no_other_ones():
+  config = settings.default()
+  settings.check_fields(config)
+  assert config.is_locked and recipes.named('kd_digits').is_locked
+  with config.unlocked():
+    config.student.setps = 3
+  with pytest.raises(ValueError, match="unknown setting 'student.setps': did you mean 'student.st"):
+    settings.check_fields(config)
+  with config.unlocked():
+    del config.student.setps, config.evaluate.ood
+  with pytest.raises(
+    ValueError, match="the setting 'evaluate.ood' is missing: start from a recipe"
+  ):
+    settings.check_fields(config)
 
 
 def test_a_layer_sets_names_and_sections():

@@ -4,11 +4,11 @@
 and the variant's. A layer that names another network or optimiser drops the old one's settings.
 """
 
-import difflib
 from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
+from ensdistill import names
 from ensdistill.config.recipes.data_sets import DATA, SMALL_NETWORKS
 from ensdistill.config.recipes.methods import METHODS
 from ensdistill.config.recipes.pairs import PAIRS
@@ -61,9 +61,20 @@ def config(method: str, data: str) -> Callable[..., ConfigDict]:
 def named(recipe: str, variant: str = '') -> ConfigDict:
   """Return the configuration of a recipe such as 'hydra_cifar100'."""
   found = method_and_data(recipe)
-  if not found:
-    raise ValueError(unknown('recipe', recipe, all_names()))
-  return make(*found, variant)
+  if found:
+    return make(*found, variant)
+  if recipe in METHODS:
+    example = next(f'{recipe}_{data}' for data in DATA if fits(recipe, data))
+    raise ValueError(
+      f'{recipe} is a method: add a data set, such as {example}. '
+      '`ensdistill list` shows all of them.'
+    )
+  if recipe in DATA:
+    raise ValueError(
+      f'{recipe} is a data set: put a method before it, such as kd_{recipe}. '
+      '`ensdistill list` shows all of them.'
+    )
+  raise ValueError(unknown('recipe', recipe, all_names()))
 
 
 def method_and_data(recipe: str) -> tuple[str, str] | None:
@@ -107,13 +118,11 @@ def _check(kind, name, known) -> None:
 
 def unknown(kind: str, name: str, known) -> str:
   """Return the message for an unknown name: the nearest known one, and how to list them all."""
-  near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-  hint = f': did you mean {near[0]!r}?' if near else '.'
-  return f'unknown {kind} {name!r}{hint} `ensdistill list` shows all of them.'
+  return f'unknown {kind} {name!r}{names.meant(name, known)} `ensdistill list` shows all of them.'
 
 
 def _adapt_to_regression(config) -> None:
-  """Match densities as they are, by the teacher alone, with dense heads.
+  """Adapt a recipe to regression: no temperature, no labels, dense heads.
 
   A temperature softens class probabilities, and there is no accuracy. One hidden layer more in
   each head would repeat most of the ensemble.

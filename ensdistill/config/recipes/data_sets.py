@@ -2,7 +2,7 @@
 
 `settings` names settings as the command line does; a dict as a value sets a whole section.
 `small` is what the variant `small` changes on top, so that a run ends within minutes on two CPU
-cores. Its numbers show that a method runs, not what the method is worth.
+cores. Its results show that a method runs, not how good it is.
 """
 
 from typing import Any, NamedTuple

@@ -50,7 +50,7 @@ METHODS = {
     {'student': BATCH_ENSEMBLE, 'objective.name': 'none', 'objective.label_weight': 1.0},
   ),
   'multi_head': Method(
-    'one body with a head a member, on labels',
+    'one body with one head per member, on labels',
     {'student.kind': 'multi_head', 'objective.name': 'none', 'objective.label_weight': 1.0},
   ),
   # The loss starts in the hundreds, with large gradients: Adam, as for EnD².
@@ -119,7 +119,7 @@ METHODS = {
     tasks=('classification',),
   ),
   'end2_aux': Method(
-    'EnD² on auxiliary inputs, too (EnD²+AUX)',
+    'EnD²+AUX: EnD² that also trains on auxiliary inputs',
     {
       'student.kind': 'single',
       'student.targets': 'clean_cache',
@@ -142,7 +142,7 @@ METHODS = {
   # The authors' image code has the forward form. On members that nearly agree, the few examples
   # with the largest target precision dominate its loss, and short runs fail.
   'end2_proxy': Method(
-    "Proxy-EnD²: a Dirichlet near a proxy of the members'",
+    'Proxy-EnD²: matches a Dirichlet fitted to the members',
     {
       'student.kind': 'single',
       'student.targets': 'clean_cache',
@@ -184,7 +184,7 @@ METHODS = {
     },
   ),
   'be_ods': Method(
-    'Diversity Matters: ODS inputs, which move a member',
+    'Diversity Matters: ODS inputs',
     {
       'student': BATCH_ENSEMBLE,
       'objective.name': 'members',
@@ -212,7 +212,7 @@ METHODS = {
     {'student': LATENT_BATCH_ENSEMBLE, 'objective.name': 'members', 'objective.temperature': 4.0},
   ),
   'latentbe_tdiv_sdiv': Method(
-    'LatentBE where teachers disagree, the student not',
+    'LatentBE on inputs where the teachers disagree',
     {
       'student': LATENT_BATCH_ENSEMBLE,
       'objective.name': 'members',

@@ -63,6 +63,9 @@ BENCHMARKS: dict[str, dict[str, Any]] = {
   'cifar100': dict(valid=5000, mean=(0.5072, 0.4866, 0.4410), std=(0.2673, 0.2564, 0.2760)),
 }
 
+# What a data set may be called, besides the sets in the data folder.
+NAMES = (*BUILT_IN, *BENCHMARKS, 'csv:FILE', 'folder:DIR', 'npz:FILE', 'tfds:NAME')
+
 # The out-of-distribution sets of an evaluation with evaluate.ood='default'.
 OOD_DEFAULTS = {
   'digits': ('digits_inverted', 'photographs'),
@@ -119,5 +122,7 @@ def _kind_and_place(name: str, dir: str | None) -> tuple[str, str]:
     return 'npz', str(file)
   if name in BENCHMARKS or prepared.is_prepared(name, dir):
     return 'tfds', name
-  forms = ('csv:FILE', 'folder:DIR', 'npz:FILE', 'tfds:NAME')
-  raise names.unknown('data set', name, [*BUILT_IN, *BENCHMARKS, *forms])
+  listing = '`ensdistill data --help` lists all of them.'
+  if name and ':' not in name:
+    listing += f' {file.parent} has no {file.name}: set data.dir to its folder.'
+  raise names.unknown('data set', name, NAMES, listing)

@@ -1,0 +1,37 @@
+"""Names that users choose: errors suggest the nearest known name."""
+
+import pytest
+
+from ensdistill import data, names
+
+
+def test_the_nearest_known_name():
+  assert names.nearest('digts', ['digits', 'cifar10']) == 'digits'
+  assert names.nearest('digts', ['digits'], cutoff=0.95) is None
+  assert names.meant('digts', ['digits']) == ": did you mean 'digits'?"
+  assert names.meant('xyzzy', ['digits']) == '.'
+
+
+def test_an_error_lists_at_most_twelve_names_and_where_the_others_are():
+  known = [f'name{i:02}' for i in range(15)]
+  message = str(names.unknown('thing', 'xyzzy', known, '`list` lists all.'))
+  assert (
+    message
+    == f"unknown thing 'xyzzy'. known: {', '.join(known[:12])} and 3 more. `list` lists all."
+  )
+  assert str(names.unknown('thing', 'x', ['a'])) == "unknown thing 'x'. known: a"
+
+
+def test_an_unknown_setting_names_the_command_that_lists_all():
+  with pytest.raises(
+    ValueError, match='known: depth. `ensdistill config --all` lists all settings'
+  ):
+    names.settings('resnet', {'hidden': 3}, ['depth'])
+
+
+def test_an_unknown_data_set_names_its_missing_file(tmp_path):
+  with pytest.raises(ValueError) as error:
+    data.load('boston', dir=str(tmp_path))
+  text = str(error.value)
+  assert f'{tmp_path} has no boston.npz: set data.dir to its folder.' in text
+  assert text.startswith("unknown data set 'boston'.") and '`ensdistill data --help`' in text
