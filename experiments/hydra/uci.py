@@ -2,11 +2,11 @@
 
   python -m experiments.hydra.uci --data=FOLDER [--runs=runs/uci] [SET ...]
 
-FOLDER holds SET.npz with x, y and test_mask (see ensdistill/data/npz.py). All splits of a set are
-trained in one program: 20 below 2,000 rows, the first 5 above. Beside it, as a control, the
-published protocol: 50 homoscedastic teachers by least squares, ten splits, students of one hidden
-layer of 50. Resumable: a row that is finished is not computed again, and a stage that was killed
-goes on. Leaves table.md in the folder of the runs and, of all six sets, in this folder's README.md.
+FOLDER holds SET.npz with x, y and test_mask (see ensdistill/data/sources/npz.py). All splits of a
+set train in one program: 20 below 2,000 rows, the first 5 above. The published protocol is a
+control: 50 homoscedastic teachers by least squares, ten splits, students of one hidden layer of 50.
+Finished rows are not computed again, and a killed stage resumes. Writes table.md to the runs folder
+and, after all six sets, to this folder's README.md.
 """
 
 import argparse
@@ -58,7 +58,7 @@ def configuration(method: str, name: str, variant: str, data: str):
 
 
 def load(config, variant: str) -> list:
-  """The splits that a protocol takes."""
+  """Return the splits of a protocol."""
   first = splits.load(config, [0])
   rows = sum(len(getattr(first[0], part).x) for part in ('train', 'valid', 'test'))
   count = 10 if variant == 'paper' else 20 if rows < 2000 else 5
@@ -66,7 +66,7 @@ def load(config, variant: str) -> list:
 
 
 def run(name: str, variant: str, data: str, folder: pathlib.Path) -> dict:
-  """{'rows': {model: row}, 'nll': {model: of every split}, 'seconds': {model: seconds}}."""
+  """Return {'rows': {model: row}, 'nll': {model: of every split}, 'seconds': {model: seconds}}."""
   methods = PROTOCOLS[variant]
   configs = {method: configuration(method, name, variant, data) for method in methods}
   config = configs[methods[0]]
@@ -76,7 +76,7 @@ def run(name: str, variant: str, data: str, folder: pathlib.Path) -> dict:
     return done
   not_run = {}
   datasets = [splits.standardised(dataset) for dataset in stored]
-  inputs = splits.inputs(config, stored, not_run)
+  inputs = splits.evaluated(config, stored, not_run)
   for what, why in not_run.items():
     print(f'  {what}: {why}')
 
@@ -94,7 +94,8 @@ def run(name: str, variant: str, data: str, folder: pathlib.Path) -> dict:
 
   began, quiet = time.monotonic(), not sys.stderr.isatty()
   with writers.Writer(folder / 'teacher', quiet=quiet) as writer:
-    teacher = splits.teachers(config, datasets, folder / 'teacher', writer)
+    plan = splits.plan(config, datasets, folder / 'teacher')
+    teacher = splits.teachers(plan, datasets, writer)
   ensembles = splits.predict(config, datasets, inputs, teacher)
   if 'ensemble' not in done['rows']:
     alone, together = splits.member_scores(datasets, ensembles), splits.scores(datasets, ensembles)
@@ -104,7 +105,8 @@ def run(name: str, variant: str, data: str, folder: pathlib.Path) -> dict:
       continue
     began, config = time.monotonic(), configs[method]
     with writers.Writer(folder / method, quiet=quiet) as writer:
-      student = splits.students(config, datasets, teacher, folder / method, writer)
+      plan = splits.plan(config, datasets, folder / method)
+      student = splits.students(plan, datasets, teacher, writer)
     seen = splits.predict(config, datasets, inputs, student)
     finish(began, **{method: splits.scores(datasets, seen, ensembles)})
   for checkpoints in folder.glob('*/checkpoints'):
@@ -113,7 +115,7 @@ def run(name: str, variant: str, data: str, folder: pathlib.Path) -> dict:
 
 
 def opened(folder: pathlib.Path, configs: dict, datasets) -> dict:
-  """What is finished in a folder, which holds one ensemble of these data, under these settings.
+  """Return the finished results of a folder; exit if its data or settings differ.
 
   Students whose settings have changed since are computed anew.
   """
@@ -135,7 +137,7 @@ def opened(folder: pathlib.Path, configs: dict, datasets) -> dict:
   for method in configs:
     if done['settings'].get(method) != settings[method]:
       if done['rows'].pop(method, None):
-        print(f'  {MODELS[method]}: its settings have changed, it is computed anew')
+        print(f'  {MODELS[method]}: its settings have changed: computing it again')
       shutil.rmtree(folder / method, ignore_errors=True)
   done['settings'] |= settings
   folder.mkdir(parents=True, exist_ok=True)
@@ -163,7 +165,7 @@ HEAD = (
 
 
 def table(found: dict) -> str:
-  """Markdown over {set: {variant: done}}."""
+  """Return the Markdown table over {set: {variant: done}}."""
   lines = ['| ' + ' | '.join(HEAD) + ' |', '|---|' + '---:|' * (len(HEAD) - 1)]
   for name, protocols in found.items():
     ours, control = protocols['']['rows'], protocols['paper']['rows']
@@ -185,7 +187,7 @@ def table(found: dict) -> str:
 
 
 def verdict(found: dict) -> list[str]:
-  """Does Hydra's NLL lie between the ensemble's and one member's? If not, what its numbers say."""
+  """Return whether Hydra's NLL lies between the ensemble's and one member's, with reasons."""
   between, others = [], []
   for name, protocols in found.items():
     rows, nll = protocols['']['rows'], protocols['']['nll']
@@ -202,7 +204,7 @@ def verdict(found: dict) -> list[str]:
 
 
 def _why_not(rows, nll) -> str:
-  """How sure the difference is, split by split, and what of the prediction makes it."""
+  """Return the paired difference, and the metrics that explain it."""
   worse = np.mean(nll['hydra']) > np.mean(nll['member'])
   other = 'member' if worse else 'ensemble'
   difference = np.subtract(nll['hydra'], nll[other])
