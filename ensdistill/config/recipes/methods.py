@@ -4,7 +4,7 @@
 Classification's values stand here; `recipes.make` adapts a method to regression.
 
 Checkpoints of ensembles and students are selected by validation NLL (the default of teacher.select
-and student.select), but for the methods that set student.select. Papers select in other ways: see
+and student.select), except where a method sets student.select. The selection of the papers is in
 their variants.
 """
 

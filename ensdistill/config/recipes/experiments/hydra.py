@@ -1,8 +1,8 @@
 """Paper 1, Hydra (Tran et al., 2020).
 
 Known: the form of the loss and of a head, the data sets, and ResNet-20 on CIFAR-10. An ensemble of
-50 is recollected, not read. Temperature, optimiser, schedule and selection (validation NLL) are not
-known: ours.
+50 is not confirmed by a source. Temperature, optimiser, schedule and selection (validation NLL) are
+not known: ours.
 """
 
 from ensdistill.config.recipes.data_sets import Settings
