@@ -32,8 +32,8 @@ def dataset(name):
   if name == 'boston':
     return dataset('diabetes')
   shape, classes = IMAGES[name]
-  blank = np.broadcast_to(np.uint8(0), (256, *shape))  # takes no memory
-  split = data.Split(blank, np.zeros(256, np.int32))
+  blank = np.broadcast_to(np.uint8(0), (512, *shape))  # takes no memory
+  split = data.Split(blank, np.zeros(512, np.int32))
   flat = {'mean': (0.3,) * shape[-1], 'std': (0.3,) * shape[-1]}
   parts = {'train': split, 'valid': split, 'test': split}
   streams = name == 'folder:imagenet'

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Sequence
 
 from ensdistill.commands.usage import Parser
+from ensdistill.config import recipes
 from ensdistill.config.recipes import DATA, METHODS, PAPERS, VARIANTS
 
 
@@ -30,7 +31,7 @@ def table() -> str:
     '',
     'ensdistill train RECIPE     trains it',
     'ensdistill config RECIPE    shows its settings',
-    'ensdistill list --papers    shows the papers, and the recipes with :paper',
+    'ensdistill list --papers    shows the papers, and their experiments',
   ]
   return '\n'.join(lines)
 
@@ -40,14 +41,36 @@ def _letters(tasks: Sequence[str]) -> str:
 
 
 def papers() -> str:
-  """Return the citation of every paper, with its methods and the recipes of its own settings."""
+  """Return the citation and the methods of every paper, and a table of its experiments.
+
+  The lines of the table are the commands, below their data set and what the experiments lack.
+  """
   blocks = []
   for name, paper in PAPERS.items():
-    lines = [name, *_indented(paper.citation), *_indented('methods: ' + ', '.join(paper.methods))]
-    if paper.variants:
-      lines += _indented('recipes: ' + ', '.join(f'{recipe}:paper' for recipe in paper.variants))
+    title = f'{name} (paper {paper.number})' if paper.number else name
+    lines = [title, *_indented(paper.citation), *_indented('methods: ' + ', '.join(paper.methods))]
+    for (data, lacks), recipes_of in _grouped(paper.experiments).items():
+      lines += ['', *_indented(f'{data}: {lacks}' if lacks else data)]
+      lines += [f'    {method:19} ensdistill train {recipe}' for method, recipe in recipes_of]
     blocks.append('\n'.join(lines))
-  return '\n\n'.join(blocks)
+  return '\n\n'.join([_PAPERS_HEAD, *blocks])
+
+
+_PAPERS_HEAD = """\
+The experiments of the papers: data set, what differs from the paper, and for
+each method the command. "Not known, ours": no source states the setting.
+:paper is the setting of the method's own paper, :paperN that of paper N."""
+
+
+def _grouped(experiments) -> dict[tuple[str, str], list[tuple[str, str]]]:
+  """Return {(data set, what is lacking): [(method, recipe)]}."""
+  groups: dict[tuple[str, str], list[tuple[str, str]]] = {}
+  for recipe, experiment in experiments.items():
+    found = recipes.method_and_data(recipe.partition(':')[0])
+    assert found is not None  # the experiments are of known recipes
+    method, data = found
+    groups.setdefault((data, experiment.lacks), []).append((method, recipe))
+  return groups
 
 
 def _indented(text: str) -> list[str]:

@@ -45,6 +45,12 @@ def markdown(measured: dict[str, dict[str, str]]) -> str:
     '',
     *[f'- `:{name}`: {about}' for name, about in VARIANTS.items() if name],
     '',
+    'Losses, students and perturbations are those of the papers. Networks, schedules and data '
+    'splits are ours, except in the variants of papers, where they are the settings of the paper '
+    'as far as a source states them. `ensdistill list --papers` shows what no source states. '
+    '[docs/methods.md](../docs/methods.md#what-is-a-papers-setting-and-what-is-ours) has the '
+    'settings of the papers.',
+    '',
     'File: a config file and a line below. Name: a recipe that runs by its name alone. Empty: the '
     "method is not for the data set's outputs.",
     '',

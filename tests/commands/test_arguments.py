@@ -66,7 +66,7 @@ WRONG = [
   (['--config=.'], '. is a folder: name a recipe or a config file.', '`ensdistill list`'),
   (['--confg=kd_digits'], "flag --confg: did you mean '--config'?", '`ensdistill train --help`'),
   (['kd_digits:smal'], "unknown variant 'smal': did you mean 'small'?", '`ensdistill list`'),
-  (['kd_cifar10:paper'], "kd_cifar10 has no variant 'paper'", '`ensdistill list --papers`'),
+  (['kd_mnist:paper'], "kd_mnist has no variant 'paper'", '`ensdistill list --papers`'),
   (['configs/nowhere/kd_digits.py'], "the recipe 'kd_digits' works", '`ensdistill list`'),
   (['nowhere/kd_digit.py'], "did you mean 'kd_digits'?", '`ensdistill list`'),
   ([f'{KD}t'.replace('.pyt', 't.py')], f'did you mean {str(KD)!r}?', '`ensdistill list`'),

@@ -17,12 +17,19 @@ def test_the_list_describes_everything_in_80_columns(capsys):
   assert 'C R' in shown['kd'] and 'C  ' in shown['end2'] and 'R  ' in shown['nw']
 
 
-def test_papers_have_their_citations_and_recipes(capsys):
+def test_papers_have_their_citations_and_experiments(capsys):
   listing.main(['--papers'])
   out = capsys.readouterr().out
-  assert max(map(len, out.splitlines())) <= 80
-  assert all(name in out for name in PAPERS)
-  assert 'hydra_cifar10:paper' in out and 'arXiv:2110.14149' in out
+  lines = out.splitlines()
+  assert max(map(len, lines)) <= 80
+  assert all(name in out for name in PAPERS) and 'arXiv:2110.14149' in out
+  for paper in PAPERS.values():
+    for name in paper.experiments:
+      assert [line.split('ensdistill train ')[1] for line in lines if line.endswith(f' {name}')]
+  cell = 'latentbe_tdiv_sdiv  ensdistill train latentbe_tdiv_sdiv_tiny_imagenet:paper'
+  above = lines[: lines.index(f'    {cell}')]
+  lacks = next(line for line in reversed(above) if 'tiny_imagenet:' in line and 'not known' in line)
+  assert lacks.startswith('  tiny_imagenet: which 10,000 images validate; not known, ours:')
 
 
 def test_abbreviated_and_removed_flags_are_refused(capsys):

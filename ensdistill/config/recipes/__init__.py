@@ -9,7 +9,8 @@ from collections.abc import Callable
 from ml_collections import ConfigDict
 
 from ensdistill import names
-from ensdistill.config.recipes.data_sets import DATA, SMALL_NETWORKS
+from ensdistill.config.recipes.data_sets import DATA, SMALL_NETWORKS, Settings
+from ensdistill.config.recipes.experiments import common
 from ensdistill.config.recipes.methods import METHODS
 from ensdistill.config.recipes.pairs import PAIRS
 from ensdistill.config.recipes.papers import PAPERS
@@ -17,11 +18,28 @@ from ensdistill.config.recipes.papers import PAPERS
 VARIANTS = {
   '': 'the full recipe',
   'small': 'ends within minutes on two CPU cores',
-  'paper': "a paper's own network and ensemble (`list --papers`)",
+  'paper': "as in the method's own paper (`list --papers`)",
+  'paper2': 'a control, as in the paper of EnD²',
+  'paper3': 'a control, as in Diversity Matters',
+  'paper4': 'a control, as in the paper of LatentBE',
+  'common': 'one protocol for all methods, on cifar10 and cifar100',
 }
-PAPER_VARIANTS = {
-  recipe: settings for paper in PAPERS.values() for recipe, settings in paper.variants.items()
-}
+
+
+def _of_papers() -> dict[tuple[str, str], Settings]:
+  """Return what the variants of papers, and `common`, change: {(recipe, variant): settings}."""
+  found = {(recipe, 'common'): settings for recipe, settings in common.EXPERIMENTS.items()}
+  for paper in PAPERS.values():
+    for name, experiment in paper.experiments.items():
+      recipe, _, variant = name.partition(':')
+      if variant:
+        found[recipe, variant] = experiment.settings
+        if variant == 'paper' and recipe.startswith('kd_'):
+          found[recipe, f'paper{paper.number}'] = experiment.settings
+  return found
+
+
+OF_PAPERS = _of_papers()
 
 
 def make(method: str, data: str, variant: str = '') -> ConfigDict:
@@ -44,8 +62,7 @@ def make(method: str, data: str, variant: str = '') -> ConfigDict:
   if variant == 'small':
     settings.apply(config, DATA[data].small)
     config.network.update(SMALL_NETWORKS.get(config.network.name, {}))
-  if variant == 'paper':
-    settings.apply(config, PAPER_VARIANTS[recipe])
+  settings.apply(config, OF_PAPERS.get((recipe, variant), {}))
   return config
 
 
@@ -98,16 +115,18 @@ def fits(method: str, data: str) -> bool:
 
 def variants(recipe: str) -> list[str]:
   """Return the variants that a recipe has."""
-  return [name for name in VARIANTS if name != 'paper' or recipe in PAPER_VARIANTS]
+  return [name for name in VARIANTS if name in ('', 'small') or (recipe, name) in OF_PAPERS]
 
 
 def check_variant(recipe: str, variant: str) -> None:
   """Refuse a variant that the recipe does not have."""
   _check('variant', variant, VARIANTS)
-  if variant not in variants(recipe):
+  known = variants(recipe)
+  if variant not in known:
+    *others, last = [f'{recipe}:{name}' if name else recipe for name in known]
     raise ValueError(
-      f"{recipe} has no variant 'paper', only {recipe} and {recipe}:small. "
-      '`ensdistill list --papers` shows the recipes that have one.'
+      f'{recipe} has no variant {variant!r}, only {", ".join(others)} and {last}. '
+      '`ensdistill list --papers` shows the recipes of papers.'
     )
 
 

@@ -2,6 +2,10 @@
 
 `settings` names settings as the command line does; a dict as a value sets a whole section.
 Classification's values stand here; `recipes.make` adapts a method to regression.
+
+Checkpoints of ensembles and students are selected by validation NLL (the default of teacher.select
+and student.select), except where a method sets student.select. The selection of the papers is in
+their variants.
 """
 
 from typing import NamedTuple
@@ -38,6 +42,8 @@ LATENT_BATCH_ENSEMBLE = {
 ONE_CYCLE = {
   'name': 'adam', 'rate': 1e-2, 'schedule': 'one_cycle', 'warmup': 0.0, 'decay': 0.0, 'clip': 10.0
 }  # fmt: skip
+# The temperature is 10 up to a third of the run, and falls to 1 in the second third.
+END = {'name': 'mean', 'temperature': 10.0, 'held': 1 / 3, 'end': 2 / 3}
 
 METHODS = {
   # Controls: trained on labels, without a teacher.
@@ -105,6 +111,28 @@ METHODS = {
       'perturb.temperature': 4.0,
     },
     tasks=('classification',),
+  ),
+  # EnD, the baseline of EnD²: the ensemble's mean, under the temperature schedule of EnD².
+  'end': Method(
+    "EnD: the ensemble's mean, as EnD² is trained",
+    {
+      'student.kind': 'single',
+      'student.targets': 'clean_cache',
+      'student.optimizer': ONE_CYCLE,
+      'objective': END,
+    },
+    tasks=('classification',),
+  ),
+  'end_aux': Method(
+    'EnD on auxiliary inputs, too (EnD+AUX)',
+    {
+      'student.kind': 'single',
+      'student.targets': 'clean_cache',
+      'student.optimizer': ONE_CYCLE,
+      'objective': END,
+    },
+    tasks=('classification',),
+    auxiliary=True,
   ),
   # EnD²: one network whose Dirichlet matches the members' predictions. The targets are the
   # teacher's outputs on clean images, while the student sees augmented ones.

@@ -18,6 +18,10 @@ END2_CIFAR: Settings = {
 }  # fmt: skip
 
 PAIRS: dict[str, Settings] = {
+  'end_cifar10': END2_CIFAR,
+  'end_cifar100': END2_CIFAR,
+  'end_aux_cifar10': END2_CIFAR,
+  'end_aux_cifar100': END2_CIFAR,
   'end2_cifar10': END2_CIFAR,
   'end2_cifar100': END2_CIFAR,
   'end2_aux_cifar10': END2_CIFAR,
@@ -35,9 +39,13 @@ PAIRS: dict[str, Settings] = {
   'be_confods_cifar100': {'objective.temperature': 1.0, 'perturb.temperature': 1.0},
   # Inputs are fixed, so teacher outputs are computed once.
   'kd_digits': {'student.targets': 'auto'},
+  'end_spirals': {'student.targets': 'auto'},
   'end2_spirals': {'student.targets': 'auto'},
+  'end_digits': {'student.targets': 'online'},
   'end2_digits': {'student.targets': 'online'},
   # Outputs of all members on 1.3 million images would not fit in memory.
+  'end_imagenet': {'student.targets': 'online'},
+  'end_aux_imagenet': {'student.targets': 'online'},
   'end2_imagenet': {'student.targets': 'online'},
   'end2_aux_imagenet': {'student.targets': 'online'},
   'end2_proxy_imagenet': {'student.targets': 'online'},
@@ -49,6 +57,7 @@ PAIRS: dict[str, Settings] = {
   'be_confods_digits': {'student.steps': 500},
   'latentbe_digits': {'student.steps': 500},
   'latentbe_tdiv_sdiv_digits': {'student.steps': 500},
+  'end_aux_digits': {'student.steps': 500},
   'end2_aux_digits': {'student.steps': 500},
   'single_diabetes': {'student.optimizer': ADAMW_LABELS},
 }

@@ -1,47 +1,30 @@
-"""The papers: the citation of each, its methods, and its own settings, the variant `paper`."""
+"""The papers: the citation of each, its methods, and its experiments."""
 
 from typing import NamedTuple
 
-from ensdistill.config.recipes.data_sets import Settings
+from ensdistill.config.recipes.experiments import (
+  Experiment,
+  diversity_matters,
+  end2,
+  hydra,
+  latentbe,
+)
 
 
 class Paper(NamedTuple):
-  """A paper, and {recipe: what its variant `paper` changes}."""
+  """A paper, with {recipe: experiment}, where a recipe has its variant after a colon.
+
+  `number` is that of the variants of its controls: paper2, paper3, paper4.
+  """
 
   citation: str
   methods: tuple[str, ...]
-  variants: dict[str, Settings] = {}
+  experiments: dict[str, Experiment] = {}
+  number: int = 0
 
 
-# CIFAR-100: WRN-28-10, 300 epochs.
-DIVERSITY_MATTERS_CIFAR100: Settings = {
-  'network.depth': 28,
-  'network.width': 10,
-  'teacher': {'epochs': 300, 'batch_size': 256, 'select': 'acc'},
-  'teacher.optimizer': {
-    'rate': 0.2, 'schedule': 'step_linear', 'warmup': 5 / 300, 'nesterov': False
-  },
-  'student': {'epochs': 300, 'batch_size': 64, 'select': 'member_acc'},
-  'student.optimizer': {
-    'rate': 0.05, 'schedule': 'step_linear', 'warmup': 5 / 300, 'nesterov': False
-  },
-}  # fmt: skip
-# CIFAR-100: WRN-28-4, an ensemble of four, 200 epochs.
-LATENTBE_CIFAR100: Settings = {
-  'network.depth': 28,
-  'network.width': 4,
-  'teacher.members': 4,
-  'teacher.epochs': 200,
-  'student.epochs': 200,
-}
-# UCI sets, as a later paper ran Hydra: 50 teachers of one variance each, trained by least squares,
-# and students of one hidden layer.
-HYDRA_UCI: Settings = {
-  'teacher.members': 50,
-  'teacher.loss': 'least_squares',
-  'teacher.variance': 'scalar',
-  'student.network.hidden': (50,),
-}
+# Neither the ensemble nor the schedule is known: ours. The authors' image code has this form.
+IMAGENET = {'objective.form': 'forward'}
 
 PAPERS = {
   'Knowledge distillation': Paper(
@@ -62,34 +45,20 @@ PAPERS = {
     'Tran, Veeling, Roth, Swiatkowski, Dillon, Snoek, Mandt, Salimans, Nowozin, Jenatton: Hydra: '
     'Preserving Ensemble Diversity for Model Distillation. 2020. arXiv:2001.04694',
     ('multi_head', 'hydra', 'hydra_gaussian', 'hydra_confods'),
-    {
-      # ResNet-20 with 50 heads, each its last block, pooling and dense layer. The paper's schedule
-      # is not known; this one is ours.
-      'hydra_cifar10': {
-        'network.name': 'resnet',
-        'network.depth': 20,
-        'teacher.members': 50,
-        'teacher.together': 10,
-      },
-      'hydra_uci': HYDRA_UCI,
-      'be_kd_uci': HYDRA_UCI,
-    },
+    hydra.EXPERIMENTS,
+    1,
   ),
   'EnD²': Paper(
     'Malinin, Mlodozeniec, Gales: Ensemble Distribution Distillation. ICLR 2020. arXiv:1905.00076',
-    ('end2', 'end2_aux', 'end2_tdiv'),
-    {
-      # An ensemble of 100. The paper's network and augmentation are in every variant: pairs.py.
-      'end2_cifar10': {'teacher.members': 100, 'teacher.together': 10},
-      'end2_cifar100': {'teacher.members': 100, 'teacher.together': 10},
-      'end2_aux_cifar10': {'teacher.members': 100, 'teacher.together': 10},
-      'end2_aux_cifar100': {'teacher.members': 100, 'teacher.together': 10},
-    },
+    ('end', 'end_aux', 'end2', 'end2_aux', 'end2_tdiv'),
+    end2.EXPERIMENTS,
+    2,
   ),
   'Proxy-EnD²': Paper(
     'Ryabinin, Malinin, Gales: Scaling Ensemble Distribution Distillation to Many Classes with '
     'Proxy Targets. NeurIPS 2021. arXiv:2105.06987',
     ('end2_proxy',),
+    {'end2_proxy_imagenet:paper': Experiment(IMAGENET, 'not known, ours: ensemble, schedule')},
   ),
   'Regression Prior Networks': Paper(
     'Malinin, Chervontsev, Provilkov, Gales: Regression Prior Networks. 2020. arXiv:2006.11590',
@@ -99,20 +68,14 @@ PAPERS = {
     'Nam, Yoon, Lee, Lee: Diversity Matters When Learning From Ensembles. NeurIPS 2021. '
     'arXiv:2110.14149',
     ('be_kd', 'be_gaussian', 'be_ods', 'be_confods'),
-    {
-      'be_kd_cifar100': DIVERSITY_MATTERS_CIFAR100,
-      'be_gaussian_cifar100': DIVERSITY_MATTERS_CIFAR100,
-      'be_ods_cifar100': DIVERSITY_MATTERS_CIFAR100,
-      'be_confods_cifar100': DIVERSITY_MATTERS_CIFAR100,
-    },
+    diversity_matters.EXPERIMENTS,
+    3,
   ),
   'LatentBE': Paper(
     'Nam, Lee, Heo, Lee: Improving Ensemble Distillation With Weight Averaging and Diversifying '
     'Perturbation. ICML 2022. arXiv:2206.15047',
     ('latentbe', 'latentbe_tdiv_sdiv'),
-    {
-      'latentbe_cifar100': LATENTBE_CIFAR100,
-      'latentbe_tdiv_sdiv_cifar100': LATENTBE_CIFAR100,
-    },
+    latentbe.EXPERIMENTS,
+    4,
   ),
 }
