@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     fail(2, 'name a recipe: `ensdistill config kd_digits`. `ensdistill list` shows the recipes.')
   from ensdistill.commands.arguments import configuration
   from ensdistill.config import identity, settings
+  from ensdistill.config.help import help_of
 
   default = identity.flatten(settings.default().to_dict())
   try:
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   values = identity.flatten(config.to_dict())
   for name, value in values.items():
     if every:
-      print(described(name, value, default.get(name), settings.help_of(name)))
+      print(described(name, value, default.get(name), help_of(name)))
     elif value is not None:
       print(f'{name} = {shown(value)}')
   if not every:

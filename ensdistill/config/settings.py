@@ -1,4 +1,4 @@
-"""The settings of a configuration: their defaults, a line of help for each, and layers of them.
+"""The settings of a configuration: their defaults, and layers of them; help.py describes them.
 
 Settings that only some parts have (a network's width, an objective's temperature) are collected
 from the parts' own signatures. An unset one is left to the part's default, and one that the chosen
@@ -9,14 +9,13 @@ import contextlib
 import inspect
 import types
 import typing
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 import ml_collections
 from ml_collections import config_dict
 
 from ensdistill import data, names, nets, objectives, perturb, students
 from ensdistill.config import identity
-from ensdistill.members import STRATEGIES
 from ensdistill.training import optim
 
 TARGETS = ('online', 'auto', 'clean_cache', 'stored')
@@ -125,131 +124,6 @@ def _evaluate() -> dict:
     shift_examples=500,
     train=config_dict.placeholder(bool),
   )
-
-
-def one_of(known: Iterable[str]) -> str:
-  """Return known names as text: 'a, b or c'."""
-  *first, last = known
-  return f'{", ".join(first)} or {last}'
-
-
-# One line for every setting. Sections of one kind share theirs: 'optimizer.rate' stands for
-# teacher.optimizer.rate and student.optimizer.rate, 'steps' for teacher.steps and student.steps.
-HELP = {
-  'name': 'name of the run, and of its folder runs/NAME',
-  'workdir': 'folder of the run, instead of runs/NAME; --workdir does the same',
-  'seed': 'seed of everything that is drawn: weights, order of examples, data splits',
-  'seeds': 'number of students to train; the report shows mean and standard error',
-  'checkpoint_seconds': 'seconds between checkpoints',
-  'steps_per_call': 'training steps in one compiled call; 0: chosen by their speed',
-  'logs': 'number of times that a stage logs its losses',
-  'scores': 'number of validations in a stage, evenly spread',
-  'validate': "epochs with a validation, instead of scores: 'first,every=20,tail=0.1'",
-  'profile': 'number of steps of each stage to trace for Perfetto or TensorBoard',
-  'cache': "folder of XLA's compilation cache; '' switches it off",
-  'data.name': 'data set: digits, cifar10, folder:DIR, csv:FILE, npz:FILE or tfds:NAME',
-  'data.dir': 'folder of prepared data sets and npz files',
-  'data.valid': 'number of training examples kept for validation; 0: none, all of them train',
-  'data.limit': 'largest number of examples of each part; 0: all',
-  'data.aux': 'data set whose inputs join the training set without labels',
-  'data.split': "number of one of the data set's own splits",
-  'data.stream': f'{one_of(data.loading.STREAM)}: stream training examples to the device',
-  'data.stream_bytes': 'size of a part in bytes above which data.stream=auto streams',
-  'data.workers': 'processes that decode what streams; 0: threads; default: one per core',
-  'data.content': 'fingerprint of the data, filled in by the run',
-  'data.size': 'side of the images in pixels; of toy1d: number of examples',
-  'data.central': 'share of the shorter side that a test image shows',
-  'data.unreadable': 'stop or skip: what to do with images that cannot be read',
-  'data.target': "column of a csv file's targets",
-  'data.family': 'categorical or gaussian: what the targets of a csv file are',
-  'data.noise': 'noise of spirals and toy1d',
-  'data.per_class': 'examples of each class of spirals',
-  'data.function': 'curve of toy1d: wave, cubic or step',
-  'augment.crop': 'pad images by this number of pixels, then crop at random',
-  'augment.pad': 'zero or reflect: the pixels that a crop pads with',
-  'augment.flip': 'mirror images left and right at random',
-  'augment.rotate': 'rotate padded images by at most this many degrees, before the crop',
-  'augment.cutout': 'side in pixels of a random square that is set to zero',
-  'augment.mixup': 'mix pairs of examples, with shares from Beta(mixup, mixup)',
-  'augment.crop_area': 'smallest share of an image in a file that a random crop shows',
-  'network.name': one_of(nets.NETWORKS),
-  'network.dtype': f'{one_of(nets.DTYPES)}, of activations',
-  'network.depth': 'number of layers; of a vit: of blocks',
-  'network.width': 'factor on the channels of a wide_resnet',
-  'network.hidden': 'units of the hidden layers of an mlp, such as (64,64)',
-  'network.channels': 'channels of the first stage; of a vit: of all',
-  'network.heads': 'attention heads of a vit',
-  'network.head': "flat or pooled: input of a vgg's dense layers; pooled: EnD2's authors",
-  'network.patch': 'side of the patches of a vit in pixels',
-  'network.norm': one_of(nets.layers.NORMS),
-  'network.dropout': 'dropout rate',
-  'network.init': 'fan_in or fan_out, of initial weights; default: He, LeCun in linear layers',
-  'network.init_gain': 'factor g of initial weights of deviation g / sqrt(fan); default: sqrt(2)',
-  'student.network.name': "network of the student; '': the teacher's",
-  'steps': 'length in training steps; 0: given in epochs',
-  'epochs': 'length in epochs; 0: given in steps',
-  'batch_size': 'examples in a batch, over all devices',
-  'keep': 'best or last: the checkpoint to keep',
-  'select': 'validation score that chooses the best checkpoint, such as nll',
-  'strategy': f'{one_of(("auto", *STRATEGIES))}: how networks train together',
-  'variance': 'input or scalar: the variance of a regressor depends on the input or not',
-  'teacher.dir': 'folder of the stored teachers; default: beside the folder of the run',
-  'teacher.members': 'number of ensemble members',
-  'teacher.order': 'own or shared: the order of examples of the members',
-  'teacher.together': 'number of members that train together; 0: all',
-  'teacher.loss': one_of(TEACHER_LOSSES),
-  'student.kind': one_of(students.STUDENTS),
-  'student.members': "number of student members; 0: the teacher's number",
-  'student.head_stages': 'stages of the network in each head; 0: the last dense layer only',
-  'student.factors': "ones or normal: initial values of a batch_ensemble's factors",
-  'student.factor_std': "standard deviation of a batch_ensemble's initial factors",
-  'student.bias': 'member or shared: the bias of the last layer of a batch_ensemble',
-  'student.phases': '1, or 2: one head first, then all heads (Hydra)',
-  'student.first_phase': 'share of the steps in the first of two phases',
-  'student.targets': f'{one_of(TARGETS)}: when teacher outputs are computed',
-  'student.view': 'members or averaged: the view that validation scores and the report shows',
-  'optimizer.name': one_of(optim.OPTIMIZERS),
-  'optimizer.rate': 'learning rate at its peak',
-  'optimizer.schedule': one_of(optim.SCHEDULES),
-  'optimizer.warmup': 'share of the steps in which the rate rises from zero',
-  'optimizer.per_epoch': 'change the rate once per epoch instead of once per step',
-  'optimizer.decay': 'weight decay',
-  'optimizer.decay_on': f'{one_of(optim.DECAY_ON)}: the parameters that decay',
-  'optimizer.clip': 'largest norm of the gradient; 0: not clipped',
-  'optimizer.momentum': 'momentum of sgd',
-  'optimizer.nesterov': 'use Nesterov momentum in sgd',
-  'optimizer.factor_rate': "learning rate of a batch_ensemble's factors, relative to the rate",
-  'optimizer.factor_decay': f'{one_of(optim.FACTOR_DECAY)}: the value to which the factors decay',
-  'optimizer.factor_scale': "one or members: factor on the factors' gradient",
-  'objective.name': 'what the student matches, such as mean, members or dirichlet',
-  'objective.label_weight': 'weight of the loss on labels, in [0, 1]',
-  'objective.labels_on': 'clean or perturbed: the inputs of the loss on labels',
-  'objective.temperature': 'temperature that softens teacher and student',
-  'objective.smoothing': "smoothing of the members' probabilities (dirichlet)",
-  'objective.held': 'share of the steps with the initial value of the schedule',
-  'objective.end': 'share of the steps after which the schedule has ended',
-  'objective.start': 'initial log kappa and log(nu - 2) (normal_wishart)',
-  'objective.form': 'reverse or forward KL divergence (proxy_dirichlet)',
-  'objective.beta': 'target precision of labelled inputs (prior_network)',
-  'objective.aux_weight': 'weight of the auxiliary inputs (prior_network)',
-  'perturb.name': one_of(perturb.PERTURBATIONS),
-  'perturb.eta': 'step per feature (root mean square) in 1/255; tables: in standard deviations',
-  'perturb.temperature': "temperature of the teacher's predictions (ods, conf_ods)",
-  'perturb.precision': f'matmul precision of the gradient: {one_of(perturb.PRECISIONS)}',
-  'evaluate.batch_size': 'examples in a batch of the evaluation',
-  'evaluate.precision': f'matmul precision: {one_of(perturb.PRECISIONS)}',
-  'evaluate.ood': 'out-of-distribution sets: default, none, or names such as a,b',
-  'evaluate.shift': 'corruptions of the test set: default, all, none, or names such as a,b',
-  'evaluate.shift_examples': 'number of test examples that are corrupted',
-  'evaluate.train': 'also evaluate every model on the training inputs, without augmentation',
-}
-
-
-def help_of(name: str) -> str:
-  """Return the line of help of a setting such as 'teacher.optimizer.rate'."""
-  while name not in HELP and '.' in name:
-    name = name.partition('.')[2]
-  return HELP[name]
 
 
 # What other libraries call a setting.

@@ -3,7 +3,7 @@
 import pytest
 
 from ensdistill.commands import settings as command
-from ensdistill.config import identity, recipes, settings
+from ensdistill.config import help, identity, recipes, settings
 
 
 def test_the_settings_of_a_recipe(capsys):
@@ -21,7 +21,7 @@ def test_all_settings_with_default_and_help(capsys):
   lines = capsys.readouterr().out.splitlines()
   flat = identity.flatten(settings.default().to_dict())
   assert [line.split(' = ')[0] for line in lines[::2]] == list(flat)
-  assert lines[lines.index('teacher.members = 4') + 1].strip() == settings.HELP['teacher.members']
+  assert lines[lines.index('teacher.members = 4') + 1].strip() == help.HELP['teacher.members']
   assert 'network.depth = unset' in lines and "workdir = ''" in lines
   assert max(map(len, lines)) <= 80
 

@@ -1,38 +1,10 @@
-"""Settings: help, layers, and what a newly chosen part forgets."""
-
-import re
+"""Settings: their names, layers, and what a newly chosen part forgets."""
 
 import pytest
 import tiny
 
-from ensdistill import nets, perturb, students
+from ensdistill import nets
 from ensdistill.config import build, checks, identity, recipes, settings
-from ensdistill.training import optim
-
-
-def test_every_setting_has_one_line_of_help():
-  known = identity.flatten(settings.default().to_dict())
-  used = set()
-  for name in known:
-    text = settings.help_of(name)
-    assert 3 < len(text) <= 76 and text == text.strip() and not text.endswith('.'), name
-    used.add(text)
-  assert used == set(settings.HELP.values()), 'a line of help without its setting'
-  assert settings.help_of('teacher.optimizer.rate') == settings.HELP['optimizer.rate']
-  assert settings.help_of('student.network.name') != settings.help_of('network.name')
-  with pytest.raises(KeyError):
-    settings.help_of('teacher.membrs')
-
-
-def test_help_lists_the_names_of_the_parts():
-  for name, known in (
-    ('network.name', nets.NETWORKS),
-    ('optimizer.name', optim.OPTIMIZERS),
-    ('optimizer.schedule', optim.SCHEDULES),
-    ('perturb.name', perturb.PERTURBATIONS),
-    ('student.kind', students.STUDENTS),
-  ):
-    assert set(re.findall(r'\w+', settings.HELP[name])) - {'or'} == set(known)
 
 
 def test_a_configuration_has_all_settings_and_no_other_ones():
