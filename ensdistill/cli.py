@@ -1,5 +1,6 @@
 """The command `ensdistill`; `python -m ensdistill` is the same."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -69,7 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     hint = names.meant(name, COMMANDS)
     fail(2, f'unknown command {name!r}{hint} `ensdistill --help` lists them.')
   run, _ = COMMANDS[name]
-  run(rest)
+  try:
+    run(rest)
+    sys.stdout.flush()
+  except BrokenPipeError:  # the reader of a pipe has ended, as in `ensdistill list | head`
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
   return 0
 
 

@@ -11,7 +11,7 @@ def test_the_markdown_table_has_a_line_for_each_config_file():
   row = {'measured': 'ACC 98 %', 'published': '', 'hardware': 'two CPU cores', 'time': '45 s'}
   text = readme.markdown({'kd_digits': row, 'be_kd_cifar100': row})
   assert '| `ensdistill train kd_digits` | `:small` | ACC 98 % |  | two CPU cores | 45 s |' in text
-  assert '| `ensdistill train be_kd_cifar100` | `:small`, `:paper` |' in text
+  assert '| `ensdistill train be_kd_cifar100` | `:small`, `:paper`, `:common` |' in text
   matrix = next(line for line in text.splitlines() if line.startswith('| `kd` '))
   assert matrix.split(' | ')[1:3] == ['file', 'name']
   assert next(line for line in text.splitlines() if line.startswith('| `nw` ')).startswith(
