@@ -164,6 +164,8 @@ def load(folder) -> Model:
     ) from None
   except ValueError as error:
     raise ValueError(f'{folder}/config.json is damaged: {error}') from error
+  if not isinstance(spec, dict):
+    raise ValueError(f'{folder}/config.json is damaged: it holds a {type(spec).__name__}')
   if spec.get('format') != FORMAT:
     raise ValueError(
       f'{folder}: format {spec.get("format")!r} cannot be read; this version reads format {FORMAT}'

@@ -264,3 +264,6 @@ def test_a_damaged_student_is_refused(run, tmp_path, capsys):
   with pytest.raises(SystemExit) as stopped:
     evaluate_command.main([f'--student={tmp_path}'])
   assert stopped.value.code == 1 and 'weights.safetensors' in capsys.readouterr().err
+  (tmp_path / 'config.json').write_text('[1]')
+  with pytest.raises(ValueError, match='config.json is damaged: it holds a list'):
+    export.load(tmp_path)
