@@ -26,6 +26,7 @@ class Method:
   label_weight: float = 0.0
   labels_on_clean: bool = True
   mix: Callable | None = None  # (key, batch) -> batch
+  epoch: int = 0  # steps in an epoch
   select: str = 'last'  # the validation score that chooses the checkpoint, or 'last'
   view: str = 'student'  # which of the student's views is scored
 

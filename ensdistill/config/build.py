@@ -108,8 +108,7 @@ class Plan:
     """Return how a stage of `size` networks runs on the devices that are here."""
     config, points = self.config, None
     if config.validate:
-      epoch = data.sampler.steps_per_epoch(len(self.training.train.y), section.batch_size)
-      points = clock.validation_steps(config.validate, method.steps, epoch)
+      points = clock.validation_steps(config.validate, method.steps, method.epoch)
     return Loop(
       mesh.make(size, section.batch_size),
       strategy(section, method),
@@ -147,6 +146,7 @@ def teacher_method(config, parts: Parts, dataset) -> Method:
     dataset.space,
     label_weight=1.0,
     mix=parts.augment.batch,
+    epoch=epoch(config.teacher, dataset),
     select=selected_by(config.teacher),
   )
 
@@ -197,6 +197,7 @@ def student_method(
     label_weight=config.objective.label_weight,
     labels_on_clean=config.objective.labels_on == 'clean',
     mix=parts.augment.batch,
+    epoch=epoch(section, dataset),
     select=selected_by(section),
     view='student-averaged' if section.view == 'averaged' else 'student',
   )
@@ -250,6 +251,11 @@ def steps(section, size: int) -> int:
       f'batch_size={section.batch_size} is larger than the training set ({size} examples): lower it'
     )
   return section.steps or section.epochs * data.sampler.steps_per_epoch(size, section.batch_size)
+
+
+def epoch(section, dataset) -> int:
+  """Return the steps in an epoch over a data set's training part."""
+  return data.sampler.steps_per_epoch(len(dataset.train.x), section.batch_size)
 
 
 def optimizer_settings(section, size: int) -> dict:

@@ -95,6 +95,7 @@ def clip(values, limit):
 # the step of SGD. MOST: the gradient at log alpha = 60 may be as large as e^60. Its square
 # overflows, and a gradient that is clipped by its norm would be zero.
 LEAST, MOST = 2**-14, 100.0
+INSIDE = 1e10  # the largest gradient within the interval, for the same reason
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -103,7 +104,7 @@ def _clip(values, limit):
 
   The usual gradient is zero there, so a runaway output would never return. Here it is the gradient
   at the limit, with the sign that leads back and a magnitude from LEAST |value| to MOST.
-  Within the interval the gradient is the usual one.
+  Within the interval the gradient is the usual one, up to INSIDE.
   """
   return values.clip(-limit, limit)
 
@@ -115,7 +116,8 @@ def _clip_forward(values, limit):
 def _clip_backward(limit, values, gradient):
   least = jnp.minimum(LEAST * jnp.abs(values), MOST)
   size = jnp.where(jnp.isnan(gradient), 0, jnp.abs(gradient)).clip(least, MOST)
-  return (jnp.where(jnp.abs(values) > limit, jnp.sign(values) * size, gradient),)
+  usual = gradient.clip(-INSIDE, INSIDE)
+  return (jnp.where(jnp.abs(values) > limit, jnp.sign(values) * size, usual),)
 
 
 _clip.defvjp(_clip_forward, _clip_backward)

@@ -108,7 +108,8 @@ def _plane(flat_MF, size: int, side: int, scored) -> Slice | None:
   """Return the plane through the first three rows; the origin is the point next to the average."""
   corners_3F, average_F = flat_MF[:3], flat_MF[:size].mean(0)
   basis_F2, triangle = np.linalg.qr((corners_3F[1:] - corners_3F[0]).T)
-  if abs(triangle[1, 1]) <= 1e-6 * abs(triangle[0, 0]):
+  extent = np.abs(np.diag(triangle))
+  if extent.min() <= 1e-6 * extent.max():  # on one line, or two points in one place
     return None
   basis_F2 = basis_F2 * np.sign(np.diag(triangle))  # the second point lies right, the third above
   corners_32 = (corners_3F - average_F) @ basis_F2

@@ -194,7 +194,11 @@ def validation_steps(text: str, steps: int, epoch: int) -> frozenset[int]:
   def is_validated(number: int) -> bool:
     is_first = validate.first and number == 1
     is_regular = validate.every > 0 and number % validate.every == 0
-    return is_first or is_regular or (validate.tail > 0 and number >= (1 - validate.tail) * epochs)
+    return (
+      is_first
+      or is_regular
+      or (validate.tail > 0 and number >= (1 - validate.tail) * epochs - 1e-9)
+    )
 
   ends = {min(number * epoch, steps) for number in range(1, epochs + 1) if is_validated(number)}
   return frozenset(ends | {steps})

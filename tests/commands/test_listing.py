@@ -29,7 +29,9 @@ def test_papers_have_their_citations_and_experiments(capsys):
   cell = 'latentbe_tdiv_sdiv  ensdistill train latentbe_tdiv_sdiv_tiny_imagenet:paper'
   above = lines[: lines.index(f'    {cell}')]
   lacks = next(line for line in reversed(above) if 'tiny_imagenet:' in line and 'not known' in line)
-  assert lacks.startswith('  tiny_imagenet: which 10,000 images validate; not known, ours:')
+  assert lacks.startswith(
+    '  tiny_imagenet: validation drawn by seed (theirs: the last); not known, ours:'
+  )
 
 
 def test_abbreviated_and_removed_flags_are_refused(capsys):

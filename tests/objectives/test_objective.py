@@ -181,11 +181,24 @@ def test_the_gradient_beyond_the_clip_is_the_one_at_the_clip_with_the_sign_that_
 
 
 def test_within_the_interval_and_at_its_ends_the_gradient_passes():
-  g = np.array([3.0, -2.0, 0.0, 1e30, -1e-30], np.float32)
+  g = np.array([3.0, -2.0, 0.0, 1e9, -1e-30], np.float32)
   for value in (-60.0, -59.9, 0.0, 60.0):
     clipped, pull_back = jax.vjp(lambda z: clip(z, 60.0)[0], np.full(g.shape, value, np.float32))
     np.testing.assert_array_equal(clipped, np.full(g.shape, value, np.float32))
     np.testing.assert_array_equal(pull_back(jnp.asarray(g))[0], g)
+
+
+@pytest.mark.parametrize('value', [46.0, 52.0, 59.0])
+@pytest.mark.parametrize('name', ['dirichlet', 'forward', 'prior_network'])
+def test_a_step_from_near_the_end_of_the_interval_moves(name, value):
+  """Gradients are up to e^60 there, and the square of their norm would overflow."""
+  sgd = optim.make(name='sgd', rate=0.1, steps=1, schedule='constant', clip=10.0, momentum=0.0)
+  z = np.full((B, 1, 8), -value if name == 'prior_network' else value, np.float32)
+  t = np.stack([logits(8, m)[:, 0] for m in range(4)], 1)
+  gradient = jax.jit(jax.grad(CLIPPED[name]))(z, t)
+  updates = np.asarray(sgd.update(gradient, sgd.init(z), z)[0])
+  assert np.isfinite(updates).all() and np.linalg.norm(updates) == pytest.approx(1, rel=1e-3)
+  assert (updates * z < 0).any() and np.abs(gradient).max() <= 1e10
 
 
 def test_the_loss_keeps_its_value_at_the_clip():

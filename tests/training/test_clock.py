@@ -3,6 +3,7 @@
 import pytest
 import tiny
 
+from ensdistill import data
 from ensdistill.training import clock
 
 DATA = tiny.dataset()
@@ -43,3 +44,19 @@ def test_the_setting_reaches_the_loop():
   assert loop.score_points == {3, 6, 12}  # epochs of three steps: 1, 2 and 4
   config.validate = None
   assert plan.loop(config.teacher, plan.teacher, 2, None).score_points is None
+
+
+def test_auxiliary_inputs_of_the_student_do_not_move_the_validations_of_the_teacher():
+  config = tiny.config(validate='every=1', teacher__steps=12, teacher__batch_size=16)
+  config.student.update(steps=12, batch_size=16)
+  joined = data.join(DATA, DATA.train.x)
+  plan = tiny.plan(config, DATA, training=joined)
+  assert plan.loop(config.teacher, plan.teacher, 2, None).score_points == {3, 6, 9, 12}
+  assert plan.loop(config.student, plan.student, 1, None).score_points == {6, 12}
+
+
+def test_the_tail_of_a_stage_is_not_cut_by_rounding():
+  for epochs in range(1, 401):
+    for tenths in range(1, 11):
+      found = clock.validation_steps(f'tail={tenths / 10}', epochs, 1)
+      assert min(found) == max(1, -(-(10 - tenths) * epochs // 10))

@@ -18,7 +18,7 @@ CIFAR10: Settings = {
 # The network is not known: ours.
 MNIST: Settings = {'teacher.members': 50, 'teacher.together': 10}
 # As a later paper (Park et al., 2025, arXiv:2510.19290) ran Hydra: 50 teachers with two hidden
-# layers of 100, trained by least squares with one variance each, by Adam; students with one hidden
+# layers of 100, trained by least squares with one variance each; students with one hidden
 # layer of 50. Rate, decay and steps are not known: ours.
 UCI: Settings = {
   'network.hidden': (100, 100),
@@ -29,7 +29,7 @@ UCI: Settings = {
 }
 
 UNKNOWN = 'temperature, optimiser, schedule'
-UCI_LACKS = lacking("a later paper's setting", 'rate, decay, steps')
+UCI_LACKS = lacking("a later paper's setting; AdamW (theirs: Adam)", 'rate, decay, steps')
 
 EXPERIMENTS = {
   'hydra_cifar10:paper': Experiment(CIFAR10, lacking(unknown=UNKNOWN)),

@@ -35,7 +35,7 @@ DATA = {'cifar10': CIFAR10, 'cifar100': CIFAR100, 'tiny_imagenet': TINY}
 LACKS = {
   'cifar10': ('', 'all but the losses, as on CIFAR-100'),
   'cifar100': ('', ''),
-  'tiny_imagenet': ('which 10,000 images validate', 'network, schedule'),
+  'tiny_imagenet': ('validation drawn by seed (theirs: the last)', 'network, schedule'),
 }
 METHODS = {
   'single': 'paper4',
