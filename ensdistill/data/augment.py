@@ -26,7 +26,7 @@ def make(
     cutout: set a square with sides of this many pixels to zero. Its centre is uniform over the
       image, so the square may cross the border (DeVries and Taylor, arXiv 1708.04552).
     rotate: rotate by a uniform angle of at most this many degrees either way, bicubic. The padded
-      image is rotated, before the crop; what lies outside of it is zero (EnD²'s authors).
+      image is rotated, before the crop; the area outside is zero (EnD²'s authors).
   """
   names.lookup('augment.pad', pad, dict.fromkeys(PADS))
   for name, value in (('crop', crop), ('cutout', cutout), ('rotate', rotate)):
