@@ -1,11 +1,13 @@
 """Settings to apply before JAX starts its back end: compilation cache, XLA flags, allocator."""
 
 import ctypes
+import functools
 import hashlib
 import os
 import pathlib
 import platform
 import re
+import subprocess
 
 import jax
 import jaxlib
@@ -133,3 +135,22 @@ def versions() -> dict[str, str]:
     'processor': processor(),
     'platform': f'{platform.system()} {platform.machine()}',
   }
+
+
+@functools.cache
+def commit() -> str | None:
+  """Return the git commit of the package's checkout, with '-dirty' if it was changed.
+
+  None for an installed package, even if the environment lies in another checkout.
+  """
+  root = pathlib.Path(__file__).resolve().parent.parent
+  if not (root / '.git').exists():
+    return None
+  describe = ('describe', '--always', '--dirty', '--abbrev=40', '--exclude=*')
+  environment = os.environ | {'GIT_OPTIONAL_LOCKS': '0'}
+  try:
+    command = ('git', '-C', str(root), *describe)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=10)
+  except (OSError, subprocess.SubprocessError):
+    return None
+  return done.stdout.strip() or None

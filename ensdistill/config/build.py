@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ensdistill import data, mesh, names, nets, objectives, perturb, students
-from ensdistill.config import inputs
+from ensdistill.config import identity, inputs
 from ensdistill.config.settings import TEACHER_LOSSES, given
 from ensdistill.families import FAMILIES
 from ensdistill.members import default_strategy
@@ -120,6 +120,7 @@ class Plan:
       steps_per_call=config.steps_per_call,
       profile=config.profile,
       profile_folder=str(self.folder / 'profile'),
+      made_by=identity.made_by(config, data=self.dataset.fingerprint),
     )
 
 
