@@ -82,6 +82,10 @@ def _finished(plan: Plan) -> dict | None:
         raise
       _note(f'{error.path} {error.problem}: it is written again')
       export.save_all(plan, distillation.Distilled(plan.student, variables))
+    page = plan.folder / 'report.html'
+    if not page.exists():
+      _note(f'{page} is missing: it is written again')
+      report.write_pages(report.read_runs([plan.folder]), page)
   except seals.Damaged as error:
     _note(f'{error.path} {error.problem}: what is missing is made again')
     return None
@@ -143,6 +147,11 @@ def _claim(folder: pathlib.Path, config) -> None:
   path, decisive = folder / 'config.json', identity.decisive(config)
   remedy = f'remove {path} and {path.name}.seal and run the same command again'
   found = seals.read_json(path, remedy=remedy, note=_note) if path.exists() else None
+  if found is None and _holds_other_results(folder, decisive):
+    raise UsageError(
+      f'{path} is missing, and {folder}/results.json is of other settings: choose another '
+      '--workdir, or remove the folder'
+    )
   if found is not None:
     old = identity.flatten(found)
     known = {k: v for k, v in old.items() if k in decisive or identity.decides(k, v)}
@@ -153,6 +162,13 @@ def _claim(folder: pathlib.Path, config) -> None:
         '--workdir, or remove the folder'
       )
   seals.write_json(path, identity.to_json(config))
+
+
+def _holds_other_results(folder: pathlib.Path, decisive: dict) -> bool:
+  try:
+    return report.load(folder) is not None and report.load(folder, decisive) is None
+  except seals.Damaged:
+    return False
 
 
 def _opening(plan: Plan) -> str:

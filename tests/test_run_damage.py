@@ -1,4 +1,4 @@
-"""Damage to a finished run: every file is named, nothing is silently wrong, and it is made again."""
+"""Damage to a finished run: every file is named, nothing is silently wrong; it is made again."""
 
 import contextlib
 import json
@@ -19,6 +19,7 @@ from ensdistill.report import runs
 from ensdistill.storage import seals
 
 CONFIG = tiny.config(teacher__members=2, student__targets='stored')
+
 
 def plan_in(root):
   plan = tiny.plan(CONFIG, tiny.dataset(), root / 'run')
@@ -177,6 +178,14 @@ def test_a_student_is_written_again_from_its_weights(copy, capsys, monkeypatch):
     export.load(student)
 
 
+def test_a_removed_page_is_written_again(copy, capsys, monkeypatch):
+  monkeypatch.setattr(run, '_stages', lambda *_: pytest.fail('made again'))
+  (copy / 'run' / 'report.html').unlink()
+  run.run(plan_in(copy))
+  assert 'report.html is missing: it is written again' in capsys.readouterr().err
+  assert 'student' in (copy / 'run' / 'report.html').read_text()
+
+
 def test_damaged_results_are_made_again_from_the_stored_student(copy, finished, capsys):
   flip(copy / 'run' / 'results.json')
   shutil.rmtree(copy / 'teachers')
@@ -214,6 +223,13 @@ def test_a_student_of_other_settings_is_not_taken(copy):
   assert export.stored(plan) is not None
   seals.write(student, 'student', {n: (student / n).read_bytes() for n in names}, settings='other')
   assert export.stored(plan) is None and run._finished(plan) is None
+
+
+def test_a_lost_configuration_does_not_open_the_folder_to_other_settings(copy):
+  (copy / 'run' / 'config.json').unlink()
+  other = tiny.plan(tiny.config(teacher__members=3), tiny.dataset(), copy / 'run')
+  with pytest.raises(run.UsageError, match='results.json is of other settings'):
+    run._claim(other.folder, other.config)
 
 
 def test_a_damaged_configuration_is_refused_with_the_remedy(copy, capsys):
