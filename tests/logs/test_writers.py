@@ -1,6 +1,7 @@
 """Writers leave metrics.jsonl and TensorBoard's curves, also of resumed runs."""
 
 import inspect
+import io
 import subprocess
 import sys
 
