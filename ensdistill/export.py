@@ -113,7 +113,7 @@ def save(folder: pathlib.Path, plan: Plan, student, variables, made_by: dict | N
   content = safe.tensors_content(folder / 'weights.safetensors', safe.flatten(variables))
   found['sha256'] = hashlib.sha256(content).hexdigest()
   found[seals.MADE_BY] = made_by or identity.made_by(plan.config)
-  files = {
+  files: dict[str, bytes | str] = {
     'weights.safetensors': content,
     'model.stablehlo': stablehlo(found, student, variables),
     'config.json': seals.to_json(found),

@@ -137,6 +137,11 @@ def versions() -> dict[str, str]:
   }
 
 
+def software() -> dict:
+  """Return versions and git commit of what computes, to be stored beside what it computed."""
+  return {'versions': versions(), 'commit': commit()}
+
+
 @functools.cache
 def commit() -> str | None:
   """Return the git commit of the package's checkout, with '-dirty' if it was changed.

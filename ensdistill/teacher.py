@@ -57,8 +57,8 @@ class Teacher(NamedTuple):
     """
     name = f'outputs_{dataset.fingerprint[:16]}_{self.size}'
     facts = {'members': self.digests, 'precision': section.precision}
-    made_by = {'fingerprints': {'teacher': self.fingerprint, 'data': dataset.fingerprint}}
-    made_by |= {'versions': runtime.versions(), 'commit': runtime.commit()}
+    fingerprints = {'teacher': self.fingerprint, 'data': dataset.fingerprint}
+    made_by = {'fingerprints': fingerprints, **runtime.software()}
 
     def say():
       writer.line(f'teacher {self.fingerprint}: waiting for another run that uses {self.folder}')
@@ -241,7 +241,7 @@ def _train(plan: Plan, numbers, missing, folder, writer) -> dict[int, Any]:
   seconds = (time.monotonic() - began) / len(numbers)
   for i, m in enumerate(numbers):
     if m in missing:
-      facts = {name: float(values[i]) for name, values in kept.items()}
+      facts: dict[str, Any] = {name: float(values[i]) for name, values in kept.items()}
       facts |= {'seconds': seconds, seals.MADE_BY: made_by}
       _save(folder, _name(m), trained[m], facts)
   checkpoint.remove(checkpoints)

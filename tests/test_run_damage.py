@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import random
 import shutil
 
@@ -257,3 +258,33 @@ def test_folders_made_before_seals_are_read_with_one_line_each(copy, capsys):
   writer = Lines()
   teacher_lib.obtain(plan, writer)
   assert sum('has no seal' in line for line in writer.lines) == 1
+
+
+class Killed(BaseException):
+  """Raised at a file operation."""
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_replaced_file_ends_with_the_same_results(finished, tmp_path, monkeypatch):
+  """A kill before the operation, then a run to the end; the numbers of operations are drawn."""
+  count, replace = [0, 10**9], os.replace
+
+  def counted(*arguments):
+    count[0] += 1
+    if count[0] > count[1]:
+      raise Killed
+    replace(*arguments)
+
+  monkeypatch.setattr(os, 'replace', counted)
+  run.run(plan_in(tmp_path / 'whole'))
+  whole = count[0]
+  assert whole > 30
+  for number in random.Random(0).sample(range(whole), 12):
+    root = tmp_path / str(number)
+    count[:] = 0, number
+    with pytest.raises(Killed):
+      run.run(plan_in(root))
+    count[:] = 0, 10**9
+    run.run(plan_in(root))
+    assert comparable(root) == comparable(finished), number
+    assert not read_all(root)[1], number

@@ -69,6 +69,5 @@ def made_by(config, **fingerprints: str) -> dict:
   return {
     'config': settings,
     'fingerprints': {'config': fingerprint(settings), **fingerprints},
-    'versions': runtime.versions(),
-    'commit': runtime.commit(),
+    **runtime.software(),
   }
