@@ -146,7 +146,9 @@ def _claim(folder: pathlib.Path, config) -> None:
   """Store the configuration in the run's folder; a folder of other settings is refused."""
   path, decisive = folder / 'config.json', identity.decisive(config)
   remedy = f'remove {path} and {path.name}.seal and run the same command again'
-  found = seals.read_json(path, remedy=remedy, note=_note) if path.exists() else None
+  finished = (folder / 'results.json').exists()  # then the line is about the results
+  note = None if finished else _note
+  found = seals.read_json(path, remedy=remedy, note=note) if path.exists() else None
   if found is None and _holds_other_results(folder, decisive):
     raise UsageError(
       f'{path} is missing, and {folder}/results.json is of other settings: choose another '

@@ -14,6 +14,7 @@ from ensdistill import data, members, mesh, runtime
 from ensdistill.config import build, identity
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import inference
+from ensdistill.logs import writers
 from ensdistill.method import Method
 from ensdistill.storage import checkpoint, safe, seals
 from ensdistill.training import stage
@@ -126,7 +127,8 @@ def obtain(plan: Plan, writer) -> Teacher:
   def say():
     writer.line(f'teacher {fingerprint}: waiting for another run that trains it in {folder}')
 
-  stored = _stored(folder, wanted, writer)
+  # Without the lock another run may be writing, so what is missing here is not yet reported.
+  stored = _stored(folder, wanted, writers.Silent())
   if len(stored) < len(wanted) or not _described(folder, decisive):
     with safe.lock(folder / 'lock', waiting=say):
       _describe(plan, folder, decisive, writer)
