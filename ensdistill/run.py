@@ -124,12 +124,11 @@ def _stages(plan: Plan, writer) -> dict:
 
 
 def _student(plan: Plan, ensemble, writer) -> distillation.Distilled:
-  """Return the distilled student: trained, or as a run without checkpoints stored it."""
-  if not (plan.folder / 'checkpoints').exists():
-    variables = export.stored(plan)
-    if variables is not None:
-      writer.line(f'student: found in {plan.folder}')
-      return distillation.Distilled(plan.student, variables)
+  """Return the distilled student: as this run stored it, or trained."""
+  variables = export.stored(plan)
+  if variables is not None:
+    writer.line(f'student: found in {plan.folder}')
+    return distillation.Distilled(plan.student, variables)
   return distillation.distil(plan, ensemble, writer)
 
 
