@@ -48,17 +48,20 @@ def _classes(value) -> bool:
   return value is None or (isinstance(value, list) and all(map(_text, value)))
 
 
-def _object(value) -> bool:
-  return isinstance(value, dict)
-
-
 def _settings(value) -> bool:
   return isinstance(value, dict) and all(map(_setting, value.values()))
 
 
 def _setting(value) -> bool:
-  plain = value is None or isinstance(value, bool | str)
-  return plain or _number(value) or _numbers(value)
+  return all(map(_plain, value)) if isinstance(value, list) else _plain(value)
+
+
+def _plain(value) -> bool:
+  return value is None or isinstance(value, bool | str) or _number(value)
+
+
+def _data_settings(value) -> bool:
+  return _settings(value) and type(value.get('seed')) is int
 
 
 def _named(key: str) -> Callable:
@@ -72,7 +75,7 @@ def _named(key: str) -> Callable:
 ENTRIES: dict[str, tuple[Callable, str]] = {
   'name': (_text, 'a text'),
   'data': (_text, 'a text'),
-  'data_settings': (_object, 'an object'),
+  'data_settings': (_data_settings, 'an object of plain values with a seed'),
   'shape': (_shape, f'1 or 3 positive sizes, of at most {LARGEST_INPUT} values'),
   'dtype': (DTYPES.__contains__, f'one of {", ".join(DTYPES)}'),
   'classes': (_classes, 'null or a list of texts'),
