@@ -58,11 +58,17 @@ def load(
   results = seals.read_json(path, remedy=REMEDY, note=note)
   if results is None:
     return None
-  if not isinstance(results.get('rows'), list):
+  rows = results.get('rows')
+  if not isinstance(rows, list) or not all(map(_is_row, rows)):
     raise seals.Damaged(path, 'is damaged (it has no rows)', REMEDY)
   if decisive and results.get('config_fingerprint') != identity.fingerprint(decisive):
     return None
   return results | {'rows': with_roles(results['rows'])}
+
+
+def _is_row(row) -> bool:
+  found = row if isinstance(row, dict) else {}
+  return isinstance(found.get('name'), str) and isinstance(found.get('metrics'), dict)
 
 
 def read_runs(
@@ -77,7 +83,7 @@ def read_runs(
     config = seals.read_json(folder / 'config.json', remedy=REMEDY)
     if config is None:
       raise seals.Damaged(folder / 'config.json', 'is missing', REMEDY)
-    runs.append(Run(results['name'] or folder.name, folder, config, results))
+    runs.append(Run(results.get('name') or folder.name, folder, config, results))
   return _distinct(runs)
 
 
