@@ -136,7 +136,7 @@ def obtain(plan: Plan, writer) -> Teacher:
       missing = [m for m in wanted if m not in stored]
       _say_found(stored, wanted, folder, writer)
       if missing and _is_known(plan):
-        lost = f'{len(missing)} members that this run had are missing from {folder}'
+        lost = f'{len(missing)} member(s) that this run had are missing from {folder}'
         writer.line(f'teacher {fingerprint}: {lost}: they are trained again')
       for numbers in _groups(folder, missing, stored, config.teacher.together or len(wanted)):
         trained = _train(plan, numbers, missing, folder, writer)

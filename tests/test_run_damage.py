@@ -193,7 +193,7 @@ def test_damaged_results_are_made_again_from_the_stored_student(copy, finished, 
   run.run(plan_in(copy))
   err = capsys.readouterr().err
   assert 'results.json is damaged' in err and 'student: found in' in err
-  assert '2 members that this run had are missing' in err and 'trained again' in err
+  assert '2 member(s) that this run had are missing' in err and 'trained again' in err
   assert comparable(copy) == comparable(finished)
 
 
