@@ -136,9 +136,11 @@ class Gaussian:
 
   def standardise_outputs(self, outputs, mean, std):
     """Return mean and log-variance of y [..., 2 D] as those of (y - mean) / std."""
-    shift = jnp.concatenate([jnp.asarray(mean), 2 * jnp.log(jnp.asarray(std))])
-    scale = jnp.concatenate([jnp.asarray(std), jnp.ones_like(jnp.asarray(std))])
-    return ((outputs - shift) / scale).astype(jnp.float32)
+    mean, std = (np.asarray(values, np.float64) for values in (mean, std))
+    shape = (1,) * (outputs.ndim - 1) + (-1,)
+    shift = np.concatenate([mean, 2 * np.log(std)]).reshape(shape)
+    scale = np.concatenate([std, np.ones_like(std)]).reshape(shape)
+    return ((outputs - shift) / scale).astype(np.float32)
 
   def scores(self, distribution, y_BD):
     """Return the validation scores {name: scalar} of `score_names`."""

@@ -34,6 +34,8 @@ def prepare(config, workdir: str | None = None) -> Plan:
     ensemble = given.load(config, dataset)
     if ensemble:
       teacher.adopt(config, ensemble)
+      if isinstance(ensemble, given.Functions) and parts.perturbation:
+        given.check_gradients(ensemble, dataset, parts.perturbation)
     checks.settle_targets(config, parts, training.streams)
     checks.check_fits(config, parts, dataset.family)
     inputs.check_augmentation(parts.augment, dataset)

@@ -175,13 +175,21 @@ def _recorded(plan: Plan) -> str:
   ensemble = plan.given
   measure = 'accuracy' if plan.teacher.family.has_classes else 'correlation'
   parts = [
-    f'{part} {", ".join(f"{value:.3f}" for value in values)}'
+    f'{part} {_each(values) if len(values) <= 5 else _range(values)}'
     for part, values in ensemble.agreement.items()
   ]
   return (
     f'teacher: outputs of {ensemble.size} members from {ensemble.where}, '
     f'student.targets={plan.config.student.targets}; {measure} of each member: {"; ".join(parts)}'
   )
+
+
+def _each(values) -> str:
+  return ', '.join(f'{value:.3f}' for value in values)
+
+
+def _range(values) -> str:
+  return f'{min(values):.3f} to {max(values):.3f}'
 
 
 def _functions(plan: Plan, writer) -> Teacher:

@@ -18,7 +18,7 @@ FLOORS = (
   {'cli'},
   {'main', 'ensdistill'},
   {'commands'},
-  {'run', 'splits'},
+  {'run', 'splits', 'teachers'},
   {'distillation', 'compare', 'export', 'report'},
   {'teacher'},
   {'given'},

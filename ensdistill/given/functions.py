@@ -167,14 +167,17 @@ def check_outputs(apply, stacked, functions, family, dataset, where: str) -> Non
       raise ValueError(f'{where}: member {number} returned NaN or infinity on training examples')
 
 
-def check_gradients(given: Functions, dataset) -> None:
-  """Refuse members whose outputs have no gradient by x, which a perturbation needs."""
+def check_gradients(given: Functions, dataset, perturbation) -> None:
+  """Refuse members whose outputs have no gradient by x, if a perturbation needs it."""
+  if not perturbation.gradient:
+    return
   x = data.as_input(np.asarray(dataset.train.x[:8]))
-  frozen = given.freeze(given.variables)
+  frozen = given.freeze(jax.tree.map(jnp.asarray, given.variables))
 
   def total(x):
     outputs = frozen.outputs(x, jnp.zeros(1, jnp.int32))
-    return (outputs * jnp.cos(jnp.arange(outputs.shape[-1]))).sum()
+    weights_11O = jnp.cos(jnp.arange(outputs.shape[-1]))[None, None]
+    return (outputs * weights_11O).sum()
 
   remedy = "perturb.name='gaussian' or 'none' needs no gradient"
   try:
