@@ -192,7 +192,7 @@ def save(file, *, ood: Mapping[str, np.ndarray] | None = None, **parts: np.ndarr
     if not np.isfinite(array).all():
       raise ValueError(f'{name} holds NaN or infinity: store finite numbers')
   content = io.BytesIO()
-  np.savez(content, **arrays)
+  np.savez(content, **arrays)  # type: ignore[arg-type]  # names of arrays, not flags
   safe.write_atomic(file, content.getvalue())
 
 

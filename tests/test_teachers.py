@@ -2,6 +2,7 @@
 
 import os
 
+import jax
 import numpy as np
 import pytest
 
@@ -66,13 +67,16 @@ def test_modules_of_torch():
     teachers.from_torch([torch.nn.Sequential(*layers[0], torch.nn.Softmax(1))], images)
 
 
+@jax.numpy_rank_promotion('allow')  # Keras relies on it
 def test_models_of_keras():
   os.environ.setdefault('KERAS_BACKEND', 'jax')
   keras = pytest.importorskip('keras')
   model = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5), keras.layers.Dense(3)])
   ended = keras.Sequential([model, keras.layers.Softmax()])
   outputs = teachers.from_keras([model], X, batch=16)
-  np.testing.assert_allclose(outputs[:, 0], np.asarray(model.predict(X, verbose=0)), rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(
+    outputs[:, 0], np.asarray(model.predict(X, verbose=0)), rtol=1e-4, atol=1e-5
+  )
   with pytest.raises(ValueError, match='pass probabilities=True'):
     teachers.from_keras([ended], X)
   log = teachers.from_keras([ended], X, probabilities=True)[:, 0]

@@ -1,4 +1,4 @@
-"""An ensemble that is given as functions: pure JAX, Linen or NNX, one function or one per member."""
+"""An ensemble that is given as functions in JAX: one for all members, or one for each."""
 
 import dataclasses
 import hashlib
@@ -88,8 +88,8 @@ def _parts(given, where: str) -> tuple[Callable | None, Any, list[Callable]]:
 def _stacked(variables, where: str):
   """Return the members' variables as one tree with a leading member axis."""
   if isinstance(variables, list | tuple):
-    trees = [jax.tree.structure(one) for one in variables]
-    if not variables or any(tree != trees[0] for tree in trees):
+    trees = {str(jax.tree.structure(one)) for one in variables}
+    if len(trees) != 1:
       raise ValueError(f'{where}: members have variables of different structure: return functions')
     shapes = [[np.shape(leaf) for leaf in jax.tree.leaves(one)] for one in variables]
     for number, own in enumerate(shapes):

@@ -87,7 +87,7 @@ class RecordedNetwork(NamedTuple):
     return rows.name(self.role, self.size)
 
   def predict(self, x, name: str | None, start: int = 0):
-    """Return the predictive distribution of a set, or of a block of it; None where it is unknown."""
+    """Return the predictive distribution of a set or a block of it; None where it is unknown."""
     table = self.tables.get(name or '')
     if table is None:
       return None
@@ -172,7 +172,9 @@ def _agreement(outputs_NMO, y, family, name: str, where: str) -> list[float]:
   """
   if family.has_classes:
     known = y >= 0
-    found = [_accuracy(outputs_NMO[known, m].argmax(-1), y[known]) for m in range(_size(outputs_NMO))]
+    found = [
+      _accuracy(outputs_NMO[known, m].argmax(-1), y[known]) for m in range(_size(outputs_NMO))
+    ]
     unit = 'accuracy'
   else:
     means = outputs_NMO[..., : y.shape[-1]]

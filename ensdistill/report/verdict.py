@@ -64,7 +64,9 @@ def sentence(label: str, rows: list[dict], student: dict) -> str:
   """Return the verdict on a student in a few sentences."""
   ensemble = largest_ensemble(rows)
   if ensemble is None:
-    why = 'the teacher is one network' if of_role(rows, MEMBER) else 'its test outputs are not given'
+    why = (
+      'the teacher is one network' if of_role(rows, MEMBER) else 'its test outputs are not given'
+    )
     return f'{label}: there is no ensemble to compare with, because {why}.'
   found = gaps(rows, student)
   parts = [

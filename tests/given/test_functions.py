@@ -99,7 +99,9 @@ def test_wrong_functions_are_named(made, words):
 
 
 def test_a_perturbation_by_gradient_needs_a_gradient():
-  stopped = given.from_functions([lambda x: jax.lax.stop_gradient(apply(variables()[0], x))], DATA, 'm')
+  stopped = given.from_functions(
+    [lambda x: jax.lax.stop_gradient(apply(variables()[0], x))], DATA, 'm'
+  )
 
   def host(x):
     shape = jax.ShapeDtypeStruct((len(x), 3), jnp.float32)
