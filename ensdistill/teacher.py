@@ -178,10 +178,11 @@ def _recorded(plan: Plan) -> str:
     f'{part} {_each(values) if len(values) <= 5 else _range(values)}'
     for part, values in ensemble.agreement.items()
   ]
-  return (
+  text = (
     f'teacher: outputs of {ensemble.size} members from {ensemble.where}, '
-    f'student.targets={plan.config.student.targets}; {measure} of each member: {"; ".join(parts)}'
+    f'student.targets={plan.config.student.targets}'
   )
+  return f'{text}; {measure} of each member: {"; ".join(parts)}' if parts else text
 
 
 def _each(values) -> str:

@@ -18,7 +18,7 @@ FLOORS = (
   {'cli'},
   {'main', 'ensdistill'},
   {'commands'},
-  {'run', 'splits', 'teachers'},
+  {'run', 'splits', 'teachers', 'library'},
   {'distillation', 'compare', 'export', 'report'},
   {'teacher'},
   {'given'},

@@ -181,6 +181,31 @@ def load_inputs(
   return x.astype(dtype)
 
 
+def from_arrays(x, y, *, valid: int = 0, seed: int = 0, classes: int | None = None) -> Dataset:
+  """Return a data set of arrays in memory, checked; it has no test part of its own.
+
+  Args:
+    x: images [N, H, W, C], uint8 or floats in [0, 1], or a table [N, D].
+    y: labels [N] from 0 as integers, regression targets [N] or [N, D] as floats, or None.
+    valid: number of examples for validation.
+    seed: the seed of the choice of validation examples.
+    classes: number of classes, where there are no labels.
+  """
+  where = 'the arrays'
+  x, labels = checks.checked(Examples(np.asarray(x), y), where, 'train')
+  source = Source('arrays', {}, where, class_count=classes)
+  if labels is None:
+    split, targets = Split(x, np.full(len(x), -1, np.int32)), classes or 0
+  else:
+    split, targets = Split(x, labels), labels.shape[-1]
+    if families.of_targets(labels).has_classes:
+      targets = checks.class_count({'train': split}, source, ())
+  own = {'train': split, 'test': split}
+  rows = _rows(own, source, valid, 0, seed)
+  own = cuts.with_validation(own, source, valid, seed)
+  return dataclasses.replace(_with_constants(source, own, targets, ()), rows=rows)
+
+
 def parts(name: str, *, dir: str | None = None, seed: int = 0, **settings) -> dict[str, Examples]:
   """Return the parts of a set as its source has them: {'train': (x, y), 'test': ...}.
 

@@ -33,8 +33,9 @@ def from_functions(given, dataset, where: str, source: bytes = b'', strategy: st
 
   Args:
     given: (apply, variables) with apply(variables, x) -> outputs [B, O] and the members' variables,
-      stacked or as a list; or a list of functions x -> outputs [B, O]; or a list of NNX modules.
-      Outputs are logits, or means and log-variances in the target's own units.
+      stacked or as a list; or a list of functions x -> outputs [B, O]; or a list of NNX modules;
+      or one function x -> outputs [B, M, O] of all members. Outputs are logits, or means and
+      log-variances in the target's own units.
     dataset: the data set that they predict.
     where: where they come from, for messages.
     source: text of the source file, for the digest.
@@ -43,6 +44,8 @@ def from_functions(given, dataset, where: str, source: bytes = b'', strategy: st
   """
   family = families.FAMILIES[dataset.family]
   units = dataset.target_mean, dataset.target_std
+  if callable(given):
+    return _joint(given, dataset, where, source)
   apply, stacked, functions = _parts(given, where)
 
   def standardised(outputs):
@@ -67,6 +70,48 @@ def from_functions(given, dataset, where: str, source: bytes = b'', strategy: st
   found = Functions(stacked, freeze, where, _digest(source, stacked))
   check_outputs(apply, stacked, functions, family, dataset, where)
   return found
+
+
+def _joint(function: Callable, dataset, where: str, source: bytes) -> Functions:
+  """Return the members of one function x -> outputs [B, M, O], which computes all of them."""
+  family = families.FAMILIES[dataset.family]
+  units = dataset.target_mean, dataset.target_std
+  width = family.width(dataset.targets)
+  x = data.as_input(np.asarray(dataset.train.x[:2]))
+  outputs = _called(jax.jit(function), x, where, 'the function')
+  if getattr(outputs, 'ndim', 0) != 3 or (len(outputs), outputs.shape[2]) != (len(x), width):
+    raise ValueError(
+      f'{where}: the function returned {_shape(outputs)} for {len(x)} inputs, not '
+      f'({len(x)}, members, {width})'
+    )
+
+  def every(x, index=None):
+    found = jnp.asarray(family.standardise_outputs(function(x).astype(jnp.float32), *units))
+    return found if index is None else found[:, index]
+
+  def freeze(variables):
+    del variables
+    return Members(outputs.shape[1], every)
+
+  return Functions((), freeze, where, _digest(source, ()))
+
+
+def _called(function: Callable, x, where: str, who: str):
+  """Return finite outputs of a function; its errors are one line."""
+  try:
+    outputs = function(x)
+  except Exception as error:
+    raise ValueError(
+      f'{where}: {who} failed on inputs {x.shape} ({imports.described(error)})'
+    ) from error
+  if hasattr(outputs, 'dtype') and not bool(jnp.isfinite(outputs).all()):
+    raise ValueError(f'{where}: {who} returned NaN or infinity on training examples')
+  return outputs
+
+
+def _shape(outputs) -> str:
+  shape = getattr(outputs, 'shape', None)
+  return type(outputs).__name__ if shape is None else f'shape {shape}'
 
 
 def _parts(given, where: str) -> tuple[Callable | None, Any, list[Callable]]:
@@ -150,21 +195,13 @@ def check_outputs(apply, stacked, functions, family, dataset, where: str) -> Non
     sizes = range(jax.tree.leaves(stacked)[0].shape[0])
     functions = [lambda x, m=m: apply(members.take(stacked, m), x) for m in sizes]
   for number, function in enumerate(functions):
-    try:
-      outputs = jax.jit(function)(x)
-    except Exception as error:
+    outputs = _called(jax.jit(function), x, where, f'member {number}')
+    if getattr(outputs, 'shape', None) != (len(x), width):
       raise ValueError(
-        f'{where}: member {number} failed on inputs {x.shape} ({imports.described(error)})'
-      ) from error
-    shape = getattr(outputs, 'shape', None)
-    if shape != (len(x), width):
-      got = f'shape {shape}' if shape is not None else type(outputs).__name__
-      raise ValueError(
-        f'{where}: member {number} returned {got} for {len(x)} inputs, not {(len(x), width)}: '
+        f'{where}: member {number} returned {_shape(outputs)} for {len(x)} inputs, not '
+        f'{(len(x), width)}: '
         f'{"return logits" if family.has_classes else "return means, then log-variances"}'
       )
-    if not bool(jnp.isfinite(outputs).all()):
-      raise ValueError(f'{where}: member {number} returned NaN or infinity on training examples')
 
 
 def check_gradients(given: Functions, dataset, perturbation) -> None:

@@ -132,7 +132,8 @@ def from_arrays(
       )
     own = np.asarray(arrays[source][origin.rows], np.float32)
     if name in PARTS:
-      agreement[name] = _agreement(own, getattr(dataset, name).y, family, name, where)
+      found = _agreement(own, getattr(dataset, name).y, family, name, where)
+      agreement |= {name: found} if found else {}
     tables[name] = np.asarray(family.standardise_outputs(own, *units))
   return Outputs(tables, where, _digest(arrays), agreement)
 
@@ -172,6 +173,8 @@ def _agreement(outputs_NMO, y, family, name: str, where: str) -> list[float]:
   """
   if family.has_classes:
     known = y >= 0
+    if not known.any():
+      return []
     found = [
       _accuracy(outputs_NMO[known, m].argmax(-1), y[known]) for m in range(_size(outputs_NMO))
     ]
