@@ -216,14 +216,17 @@ def none() -> None:
   """Return no perturbation."""
 
 
-PERTURBATIONS = {
-  'none': none,
-  'gaussian': gaussian,
-  'ods': ods,
-  'conf_ods': conf_ods,
-  'tdiv': tdiv,
-  'tdiv_sdiv': tdiv_sdiv,
-}
+PERTURBATIONS = names.Registry(
+  'perturbation',
+  {
+    'none': none,
+    'gaussian': gaussian,
+    'ods': ods,
+    'conf_ods': conf_ods,
+    'tdiv': tdiv,
+    'tdiv_sdiv': tdiv_sdiv,
+  },
+)
 
 
 def make(name, **settings) -> Perturbation | None:

@@ -120,7 +120,8 @@ def from_arrays(
   family = families.FAMILIES[dataset.family]
   units = dataset.target_mean, dataset.target_std
   origins = dict(dataset.rows) | {f'{OOD}{name}': r for name, r in (ood_rows or {}).items()}
-  tables, agreement = {}, {}
+  tables: dict[str, np.ndarray] = {}
+  agreement: dict[str, list[float]] = {}
   for name, origin in origins.items():
     source = name if name.startswith(OOD) else origin.part
     if source not in arrays or not len(origin.rows):
