@@ -9,6 +9,10 @@ def __getattr__(name):
     from ensdistill.export import load
 
     return load
+  if name == 'distil':
+    from ensdistill.library import distil
+
+    return distil
   if name in ('Damaged', 'StudentError'):
     from ensdistill.storage import seals
 
