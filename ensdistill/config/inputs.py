@@ -1,5 +1,6 @@
 """The data that a configuration names: how they are read, joined and augmented."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -48,6 +49,21 @@ def check_augmentation(augment: Augmentation, dataset) -> None:
   if augment.images:
     images = jax.ShapeDtypeStruct((2, *dataset.shape), jnp.float32)
     jax.eval_shape(augment.images, jax.eval_shape(lambda: jax.random.key(0)), images)
+
+
+def watched(dataset: data.Dataset, folder) -> data.Dataset:
+  """Return a data set whose images in files are compared with what this run read before.
+
+  `folder` keeps a digest of every image; a resumed run compares with those of its first part.
+  """
+  parts = {}
+  for part in ('train', 'valid', 'test'):
+    x, y = getattr(dataset, part)
+    if data.stored.in_files(x) and len(x):
+      digests = data.stored.watched.Digests(folder / f'{part}.digests', len(x))
+      digests.make()
+      parts[part] = data.Split(dataclasses.replace(x, digests=digests), y)
+  return dataclasses.replace(dataset, **parts) if parts else dataset
 
 
 def data_settings(section) -> dict:
