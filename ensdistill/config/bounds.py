@@ -1,10 +1,13 @@
 """The bounds of every numeric setting, in one table; a value outside them never starts a run."""
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import ml_collections
+
+from ensdistill.config import settings
 
 INT32 = 2**31 - 1  # steps are counted in int32 on the device
 _LARGEST = 1e9  # of a number that multiplies others: float32 holds its square, and its inverse
@@ -114,13 +117,30 @@ def check(config) -> None:
 
 
 def numbers(config, prefix: str = '') -> Iterator[tuple[str, type, Any]]:
-  """Yield (name, type, value) of every setting that may hold a number."""
-  for name in config:
-    kind, value = config.get_type(name), config[name]
+  """Yield (name, type by default, value) of every setting that may hold a number."""
+  for name, value in config.items():
     if isinstance(value, ml_collections.ConfigDict):
       yield from numbers(value, f'{prefix}{name}.')
-    elif kind not in (str, bool) or (value is not None and not isinstance(value, str | bool)):
+      continue
+    kind = _kinds().get(prefix + name, type(value))
+    if kind not in (str, bool) or (value is not None and not isinstance(value, str | bool)):
       yield prefix + name, kind, value
+
+
+@functools.cache
+def _kinds() -> dict[str, type]:
+  """Return the type of every setting."""
+  kinds: dict[str, type] = {}
+
+  def walk(section, prefix: str) -> None:
+    for name, value in section.items():
+      if isinstance(value, ml_collections.ConfigDict):
+        walk(value, f'{prefix}{name}.')
+      else:
+        kinds[prefix + name] = section.get_type(name)
+
+  walk(settings.default(), '')
+  return kinds
 
 
 def _entry(name: str, table: dict):
@@ -142,7 +162,8 @@ def _check_number(name: str, kind: type, value, number) -> None:
   bounds, hint = of(name), _entry(name, _HINTS)
   whole = kind is int or (kind is tuple and bounds)
   is_number = isinstance(number, int if whole else int | float) and not isinstance(number, bool)
-  if is_number and math.isfinite(number) and (bounds is None or bounds.allow(number)):
+  finite = is_number and (isinstance(number, int) or math.isfinite(number))
+  if finite and (bounds is None or bounds.allow(number)):
     return
   wanted = 'a whole number' if whole else 'a finite number'
   if kind is tuple:

@@ -63,8 +63,11 @@ def whole(file: BinaryIO, path, limit: int) -> bytes:
   """Return the rest of an open file of at most `limit` bytes."""
   size = os.fstat(file.fileno()).st_size
   if size <= limit:
-    content = file.read(limit + 1)  # a file of the system may hold more than it states
-    if len(content) <= limit:
+    content = file.read(size + 1)
+    while len(content) > size and size < limit:  # a file of the system holds more than it states
+      size = min(limit, 2 * size + 4096)
+      content += file.read(size + 1 - len(content))
+    if len(content) <= size:
       return content
     size = len(content)
   raise DataError(f'{path} has {memory.text(size)}; the limit is {memory.text(limit)}')

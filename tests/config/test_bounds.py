@@ -50,7 +50,7 @@ def test_values_beyond_the_ends_are_refused_by_name_with_the_range(name):
     ('network.hidden', (8, (4, math.inf)), r'network.hidden=\(8, \(4, inf\)\) must be whole'),
     ('network.hidden', (8.5,), 'must be whole numbers'),
     ('seeds', True, 'seeds=True must be a whole number'),
-    ('seed', 10**5000, r'seed=10\^5000 must be a whole number in \[0, 4,294,967,295\]'),
+    pytest.param('seed', 10**5000, r'seed=10\^5000 must be a whole number in \[0, 4', id='huge'),
     ('data.valid', -1, r'data.valid=-1 must be a whole number in \[0, '),
   ],
 )

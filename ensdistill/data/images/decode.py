@@ -28,7 +28,7 @@ def opened(encoded: bytes):
   import PIL.Image  # importing it takes a fifth of a second
 
   if _LIMIT in os.environ:
-    PIL.Image.MAX_IMAGE_PIXELS = largest()
+    PIL.Image.MAX_IMAGE_PIXELS = max(largest(), PIL.Image.MAX_IMAGE_PIXELS or 0)
   image = PIL.Image.open(io.BytesIO(encoded), formats=FORMATS)
   width, height = image.size
   if width * height > largest():

@@ -15,6 +15,7 @@ from ensdistill.data.images import damaged, decode, stored
 _SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 _NO_IMAGE = f'holds no image ({", ".join(_SUFFIXES)})'
 _PARTS = {'train': ('train',), 'valid': ('val', 'valid', 'validation'), 'test': ('test',)}
+State = tuple[int, int]  # of a file: its bytes, and when it was written, in ns
 _TEST_SHARE = 0.2  # if the folder has no parts
 _SPLITS = 20
 
@@ -169,7 +170,7 @@ def _listed(folder, classes, *, whole: bool) -> tuple[stored.Files, np.ndarray |
 
 
 def _images(folder: pathlib.Path, prefix: str = '', above: tuple[pathlib.Path, ...] = ()):
-  """Yield (path below the folder, (bytes, time stamp)) of all images, also in folders within it, in order.
+  """Yield (path below the folder, state) of all images, also in folders within it, in order.
 
   `above` are the folders that contain this one, with links resolved.
   """
@@ -195,7 +196,7 @@ def _is_folder(entry: os.DirEntry) -> bool:
     return False
 
 
-def _state(entry: os.DirEntry) -> tuple[int, int]:
+def _state(entry: os.DirEntry) -> State:
   """Return bytes and time stamp; 0 for a broken link, whose error comes when it is read."""
   try:
     status = entry.stat()
@@ -204,10 +205,8 @@ def _state(entry: os.DirEntry) -> tuple[int, int]:
     return 0, 0
 
 
-def _annotated(
-  folder, annotations: pathlib.Path, classes
-) -> list[tuple[str, tuple[int, int], int]]:
-  """Return (path, (bytes, time stamp), label) of the images in a file of annotations, in its order."""
+def _annotated(folder, annotations: pathlib.Path, classes) -> list[tuple[str, State, int]]:
+  """Return (path, state, label) of the images in a file of annotations, in its order."""
   labels = {name: label for label, name in enumerate(classes)}
   sizes = dict(_images(folder))
   found = []
