@@ -32,13 +32,13 @@ class Stage(NamedTuple):
   device: dict[str, int]
   host: dict[str, int]
 
-  @property
-  def on_device(self) -> int:
-    return sum(self.device.values())
-
-  @property
-  def on_host(self) -> int:
-    return sum(self.host.values())
+  def shared(self, devices: int) -> 'Stage':
+    """Return the same stage for devices that lie in the host's memory."""
+    parts = {part: size * devices for part, size in self.device.items()}
+    for part, size in self.host.items():
+      if part != 'checkpoint':
+        parts[part] = parts.get(part, 0) + size
+    return Stage(self.name, parts, {})
 
 
 class Network(NamedTuple):
@@ -56,11 +56,10 @@ def check(plan: Plan) -> None:
   free, on_host = memory.of_device(device), memory.available()
   shared = device.platform == 'cpu'  # the devices lie in the host's memory
   for stage in stages(plan):
-    copies = jax.local_device_count() if shared else 1
-    needed = stage.on_device * copies + stage.on_host * shared
-    _refuse(stage, stage.device | (stage.host if shared else {}), needed, free, 'a device')
-    if not shared:
-      _refuse(stage, stage.host, stage.on_host, on_host, 'the host')
+    if shared:  # a checkpoint is written from where the networks are
+      stage = stage.shared(jax.local_device_count())
+    _refuse(stage, stage.device, free, 'the host' if shared else 'a device')
+    _refuse(stage, stage.host, on_host, 'the host')
 
 
 def stages(plan: Plan) -> list[Stage]:
@@ -123,7 +122,8 @@ def _training(
   axes = mesh.make(count, section.batch_size).shape
   here = -(-count // axes['member'])
   strategy = build.strategy(section, method)
-  at_once = 1 if strategy == 'loop' else min(here, CHUNK) if strategy == 'vmap' else here
+  chunk = CHUNK if strategy == 'vmap' and jax.default_backend() == 'cpu' else here
+  at_once = 1 if strategy == 'loop' else min(here, chunk)
   best = network.variables if method.select != 'last' else 0
   activations = at_once * network.activations / axes['data']
   data = plan.dataset if name == 'teacher' else plan.training
@@ -193,7 +193,8 @@ _REMEDIES = {
 }
 
 
-def _refuse(stage: Stage, parts: dict[str, int], needed: int, free: int | None, where: str) -> None:
+def _refuse(stage: Stage, parts: dict[str, int], free: int | None, where: str) -> None:
+  needed = sum(parts.values())
   if free is None or needed <= free:
     return
   largest = sorted(parts, key=lambda part: -parts[part])

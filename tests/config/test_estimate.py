@@ -63,7 +63,7 @@ def test_activations_grow_with_the_batch_and_the_parameters_do_not():
   [
     (
       {'network__hidden': (1_000_000, 100_000)},
-      r'teacher needs at least \S+ TB of memory on a device \(networks .*: lower teacher.together',
+      r'teacher needs at least \S+ TB of memory on the host \(networks .*: lower teacher.together',
     ),
     (
       {'student__network__name': 'mlp', 'student__network__hidden': (1_000_000, 100_000)},
@@ -81,8 +81,8 @@ def test_what_cannot_fit_is_refused_before_anything_compiles(changes, message):
 def test_the_largest_part_decides_what_to_lower(monkeypatch):
   monkeypatch.setattr(memory, 'available', lambda: 100_000)
   for changes, remedy in (
-    ({'network__hidden': (100,)}, 'lower teacher.together'),
-    ({'teacher__batch_size': 4096, 'network__hidden': (16,) * 9}, 'lower teacher.batch_size'),
+    ({'network__hidden': (3000,)}, 'lower teacher.together'),
+    ({'teacher__batch_size': 4096, 'network__hidden': (64,) * 9}, 'lower teacher.batch_size'),
     ({}, "lower data.limit, or set data.stream='on'"),
   ):
     plan = tiny.plan(tiny.config(**changes), tiny.dataset(size=5000))

@@ -1,7 +1,9 @@
 """An image file's bytes as an array of the wanted size."""
 
+import functools
 import io
 import os
+import warnings
 from typing import Any
 
 import numpy as np
@@ -29,14 +31,25 @@ def opened(encoded: bytes):
 
   if _LIMIT in os.environ:
     PIL.Image.MAX_IMAGE_PIXELS = max(largest(), PIL.Image.MAX_IMAGE_PIXELS or 0)
-  image = PIL.Image.open(io.BytesIO(encoded), formats=FORMATS)
+  _hide_warnings()
+  limit = f'the limit is {largest():,} pixels in all, set {_LIMIT} to raise it'
+  try:
+    image = PIL.Image.open(io.BytesIO(encoded), formats=FORMATS)
+  except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+    raise ValueError(f'{str(error).partition(" exceeds")[0]}; {limit}') from None
   width, height = image.size
   if width * height > largest():
     image.close()
-    raise ValueError(
-      f'{width:,} x {height:,} pixels; the limit is {largest():,} in all, set {_LIMIT} to raise it'
-    )
+    raise ValueError(f'{width:,} x {height:,}; {limit}')
   return image
+
+
+@functools.cache
+def _hide_warnings() -> None:
+  """Hide PIL's warning of huge images, which are refused."""
+  import PIL.Image
+
+  warnings.filterwarnings('ignore', category=PIL.Image.DecompressionBombWarning)
 
 
 def image(encoded: bytes, form, window) -> np.ndarray:
