@@ -10,7 +10,7 @@ _CGROUPS = pathlib.Path('/sys/fs/cgroup')
 # What XLA says when an allocation fails, on any back end.
 _EXHAUSTED = re.compile(r'RESOURCE_EXHAUSTED|[Oo]ut of memory|std::bad_alloc|OUT_OF_MEMORY')
 _AMOUNT = re.compile(
-  r'(?:allocat\w*|for)\s+([\d.]+\s*(?:[KMGT]i?B|bytes?)(?:\s*\(\d+ bytes\))?)', re.IGNORECASE
+  r'(?:allocat\w*|for)\s+([\d.]+\s*(?:[KMGTPE]i?B|bytes?)(?:\s*\(\d+ bytes\))?)', re.IGNORECASE
 )
 
 

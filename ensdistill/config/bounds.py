@@ -182,4 +182,4 @@ def _shown(value) -> str:
 
 
 def _text(number: float) -> str:
-  return f'{number:,}' if isinstance(number, int) else f'{number:g}'
+  return f'{number:,}' if isinstance(number, int) else f'{number:g}'.replace('e+0', 'e')
