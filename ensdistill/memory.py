@@ -55,9 +55,9 @@ def exhausted(error: BaseException) -> str | None:
   found = _AMOUNT.search(said)
   amount = f' ({found[1]} were asked for)' if found else ''
   return (
-    f'the memory of {where} is used up{amount}: lower teacher.batch_size, student.batch_size or '
-    "evaluate.batch_size, set teacher.together=1, data.stream='on' or a smaller data.limit, or "
-    'choose a smaller network; the same command continues from the last checkpoint'
+    f"the memory of {where} is used up{amount}: set teacher.together=1, teacher.strategy='loop', "
+    "student.strategy='loop' or data.stream='on', with which the run continues from its last "
+    'checkpoint; or lower batch_size, data.limit or the network in another --workdir'
   )
 
 

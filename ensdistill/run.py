@@ -38,7 +38,8 @@ def prepare(config, workdir: str | None = None) -> Plan:
     plan = build.plan(config, parts, dataset, training, folder)
     evaluated = {'ood': config.evaluate.ood, 'shifts': config.evaluate.shift}
     sets.check(dataset, dir=config.data.dir or None, **evaluated)
-    estimate.check(plan)
+    if not (folder / 'results.json').exists():  # a finished run trains no more
+      estimate.check(plan)
     with config.unlocked():
       config.data.content = training.fingerprint  # other data of the same name are other data
     safe.make_folder(folder)

@@ -57,7 +57,7 @@ def test_no_memory_on_the_host_is_one_line(capsys):
   error = capsys.readouterr().err
   assert ended.value.code == 1 and error.count('\n') == 1
   assert error.startswith('ensdistill: the memory of the host is used up (')
-  assert 'lower teacher.batch_size' in error
+  assert 'teacher.together=1' in error
 
 
 def test_no_memory_on_the_device_is_one_line():

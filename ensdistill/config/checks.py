@@ -1,7 +1,7 @@
 """Checks of a configuration before anything compiles: one line that says what to set instead."""
 
 from ensdistill import data, names, nets, objectives, students
-from ensdistill.config import bounds, settings
+from ensdistill.config import settings
 from ensdistill.config.build import Parts, student_size
 from ensdistill.families import FAMILIES
 from ensdistill.members import STRATEGIES
@@ -47,8 +47,7 @@ def one_of(kind: str, name: str, known) -> None:
 
 
 def check_numbers(config) -> None:
-  """Refuse numbers that contradict each other; their bounds are checked in `bounds`."""
-  bounds.check(config)
+  """Refuse numbers that contradict each other; `build.parts` checks their bounds."""
   for stage in ('teacher', 'student'):
     section = config[stage]
     if bool(section.steps) == bool(section.epochs):

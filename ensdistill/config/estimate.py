@@ -7,6 +7,7 @@ evaluation. XLA keeps fewer activations than the program names, because it compu
 _KEPT of them count.
 """
 
+import collections
 from typing import Any, NamedTuple
 
 import jax
@@ -104,8 +105,16 @@ def of_network(method: Method, shape: tuple[int, ...], batch: int) -> Network:
   kept = jax.eval_shape(kept_for_the_gradient, params, variables, key, x)
   parameters, others = size_of(params), size_of(variables)
   optimiser = size_of(jax.eval_shape(method.optimizer.init, params))
-  activations = max(0, size_of(kept) - parameters)  # the parameters are among what is kept
-  return Network(parameters + others, parameters, parameters + others + optimiser, activations)
+  return Network(
+    parameters + others, parameters, parameters + others + optimiser, _without(kept, params)
+  )
+
+
+def _without(kept, params) -> int:
+  """Return the bytes of what is kept; the parameters are among it, and are there anyway."""
+  own = collections.Counter((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(params))
+  others = collections.Counter((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(kept)) - own
+  return sum(count * size_of(jax.ShapeDtypeStruct(*form)) for form, count in others.items())
 
 
 def size_of(tree: Any) -> int:
