@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +56,7 @@ def watched(dataset: data.Dataset, folder) -> data.Dataset:
 
   `folder` keeps a digest of every image; a resumed run compares with those of its first part.
   """
-  parts = {}
+  parts: dict[str, Any] = {}
   for part in ('train', 'valid', 'test'):
     x, y = getattr(dataset, part)
     if data.stored.in_files(x) and len(x):
