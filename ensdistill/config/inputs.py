@@ -60,7 +60,8 @@ def watched(dataset: data.Dataset, folder) -> data.Dataset:
   for part in ('train', 'valid', 'test'):
     x, y = getattr(dataset, part)
     if data.stored.in_files(x) and len(x):
-      digests = data.stored.watched.Digests(folder / f'{part}.digests', len(x))
+      name = f'{part}-{x.stamp().hex()[:16]}.digests'  # of these images, in this order
+      digests = data.stored.watched.Digests(folder / name, len(x))
       digests.make()
       parts[part] = data.Split(dataclasses.replace(x, digests=digests), y)
   return dataclasses.replace(dataset, **parts) if parts else dataset
