@@ -22,6 +22,10 @@ class NotRegular(DataError):
   """A path that is a folder, a pipe, a socket or a device, or a link to one."""
 
 
+class TooLarge(DataError):
+  """A file of more bytes than its reader takes."""
+
+
 def opened(path: str | os.PathLike) -> BinaryIO:
   """Return an open regular file; a link to one is followed.
 
@@ -70,7 +74,7 @@ def whole(file: BinaryIO, path, limit: int) -> bytes:
     if len(content) <= size:
       return content
     size = len(content)
-  raise DataError(f'{path} has {memory.text(size)}; the limit is {memory.text(limit)}')
+  raise TooLarge(f'{path} has {memory.text(size)}; the limit is {memory.text(limit)}')
 
 
 def check_exists_as_file(path: str | os.PathLike) -> None:
@@ -91,4 +95,4 @@ def check_memory(needed: int, what: str, remedy: str) -> None:
 def _check_regular(path, status: os.stat_result) -> None:
   if not stat.S_ISREG(status.st_mode):
     kind = _KINDS.get(stat.S_IFMT(status.st_mode), 'no regular file')
-    raise NotRegular(f'{path} is {kind}, not a regular file: remove it, or name a file')
+    raise NotRegular(f'{path} is {kind}, not a regular file')

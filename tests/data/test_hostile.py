@@ -156,8 +156,8 @@ def test_only_regular_files_are_opened(tmp_path, kind):
     files.read(tmp_path / 'real', limit=6)
 
 
-@pytest.mark.parametrize('kind', ['pipe', 'device', 'eps', 'huge'])
-def test_images_that_are_none_can_be_skipped(tmp_path, kind):
+@pytest.mark.parametrize('kind', ['pipe', 'device', 'eps', 'huge', 'large'])
+def test_images_that_are_none_can_be_skipped(tmp_path, monkeypatch, kind):
   for label in ('cat', 'dog'):
     (tmp_path / label).mkdir()
     for number in range(12):
@@ -168,11 +168,17 @@ def test_images_that_are_none_can_be_skipped(tmp_path, kind):
     os.mkfifo(bad)
   elif kind == 'device':
     bad.symlink_to('/dev/zero')
+  elif kind == 'large':
+    monkeypatch.setattr(decode, 'LARGEST_FILE', 1000)
+    bad.write_bytes(bytes(1001))
   else:
     bad.write_bytes(hostile.EPS if kind == 'eps' else hostile.png(20_000, 20_000))
-  why = {'eps': 'cannot be read', 'huge': 'cannot be read .*the limit is 89,478,485 pixels'}.get(
-    kind, f'is a {kind}'
-  )
+  known = {
+    'eps': 'cannot be read',
+    'huge': 'cannot be read .*the limit is 89,478,485 pixels',
+    'large': 'has 1 kB; the limit is 1 kB',
+  }
+  why = known.get(kind, f'is a {kind}, not a regular file')
   with pytest.raises(data.stored.Unreadable, match=f'{bad} {why}.*data.unreadable=') as error:
     data.load(f'folder:{tmp_path}', size=4)
   assert '\n' not in str(error.value)

@@ -146,8 +146,8 @@ class Stored:
       if self.digests:
         self.digests.check(row, encoded)
       return decode.image(encoded, self.form, window or self._central_window)
-    except files.NotRegular as error:
-      raise Unreadable(str(error).partition(':')[0], self._remedy()) from None
+    except (files.NotRegular, files.TooLarge) as error:
+      raise Unreadable(str(error), self._remedy()) from None
     except DataError as error:
       raise type(error)(f'{where}: {error}') from None
     except MemoryError:

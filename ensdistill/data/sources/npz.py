@@ -93,7 +93,8 @@ def read_array(path, name: str) -> np.ndarray:
     with archive.open(entry) as file:
       size = _declared(file, place)
       start = file.tell()
-      if entry.file_size != start + size:
+      whole = os.path.getsize(path)
+      if entry.file_size != start + size or entry.compress_size > whole:
         raise ValueError(f'{entry.file_size - start:,} bytes instead of {size:,}')
     _check_size(entry, size, place)
     with archive.open(entry) as file:
@@ -141,7 +142,7 @@ def _archive(path, place: str = ''):
 
 def _names(path: str, key: str) -> tuple[str, ...]:
   found = read_array(path, key)
-  if found.ndim != 1 or found.dtype.kind not in 'USiu':
+  if found.ndim != 1 or found.dtype.kind not in 'USiufb':
     raise DataError(
       f'{path}: {key} is {found.dtype} of shape {found.shape}: store names as text [N]'
     )
