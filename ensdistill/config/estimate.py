@@ -8,6 +8,7 @@ _KEPT of them count.
 """
 
 import collections
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -89,7 +90,16 @@ def stages(plan: Plan) -> list[Stage]:
 
 def of_network(method: Method, shape: tuple[int, ...], batch: int) -> Network:
   """Return what one network of a method takes, with the activations of a batch; only traced."""
-  module = method.student.module
+  params, others, activations = _traced(method.student.module, tuple(shape), batch)
+  parameters = size_of(params)
+  variables = parameters + others
+  state = variables + size_of(jax.eval_shape(method.optimizer.init, params))
+  return Network(variables, parameters, state, activations)
+
+
+@functools.lru_cache(maxsize=8)
+def _traced(module, shape: tuple[int, ...], batch: int) -> tuple[Any, int, int]:
+  """Return shapes of parameters, bytes of other variables, and of activations."""
   key = jax.eval_shape(jax.random.key, 0)
   x = jax.ShapeDtypeStruct((batch, *shape), jnp.float32)
   variables = dict(jax.eval_shape(module.init, key, x))
@@ -103,11 +113,7 @@ def of_network(method: Method, shape: tuple[int, ...], batch: int) -> Network:
     return jax.vjp(outputs, params, has_aux=True)[1]
 
   kept = jax.eval_shape(kept_for_the_gradient, params, variables, key, x)
-  parameters, others = size_of(params), size_of(variables)
-  optimiser = size_of(jax.eval_shape(method.optimizer.init, params))
-  return Network(
-    parameters + others, parameters, parameters + others + optimiser, _without(kept, params)
-  )
+  return params, size_of(variables), _without(kept, params)
 
 
 def _without(kept, params) -> int:
