@@ -68,9 +68,15 @@ def stages(plan: Plan) -> list[Stage]:
   """Return what the training of the teacher, of each phase of the student, and evaluation need."""
   config = plan.config
   count = config.teacher.members
-  teacher = of_network(plan.teacher, plan.dataset.shape, config.teacher.batch_size)
-  together = min(config.teacher.together or count, count)
-  found = [_training(plan, 'teacher', config.teacher, plan.teacher, teacher, together)]
+  found = []
+  if plan.given:  # trained elsewhere
+    leaves = jax.tree.leaves(getattr(plan.given, 'variables', ()))
+    variables = [leaf for leaf in leaves if isinstance(leaf, np.ndarray | jax.Array)]
+    teacher = Network(size_of(variables) // max(count, 1), 0, 0, 0)
+  else:
+    teacher = of_network(plan.teacher, plan.dataset.shape, config.teacher.batch_size)
+    together = min(config.teacher.together or count, count)
+    found.append(_training(plan, 'teacher', config.teacher, plan.teacher, teacher, together))
   network = teacher
   for phase in plan.phases:
     method, section = phase.method, config.student
