@@ -1,5 +1,6 @@
 """The story of a run: configuration, data, teacher, student, evaluation, report."""
 
+import dataclasses
 import pathlib
 import shutil
 import sys
@@ -8,7 +9,7 @@ import time
 import jax
 
 from ensdistill import compare, distillation, export, given, report, runtime, teacher
-from ensdistill.config import build, checks, identity, inputs
+from ensdistill.config import build, checks, estimate, identity, inputs
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import sets
 from ensdistill.logs import writers
@@ -42,11 +43,14 @@ def prepare(config, workdir: str | None = None) -> Plan:
     plan = build.plan(config, parts, dataset, training, folder, ensemble)
     evaluated = {'ood': config.evaluate.ood, 'shifts': config.evaluate.shift}
     sets.check(dataset, dir=config.data.dir or None, **evaluated)
+    if not (folder / 'results.json').exists():  # a finished run trains no more
+      estimate.check(plan)
     with config.unlocked():
       config.data.content = training.fingerprint  # other data of the same name are other data
     safe.make_folder(folder)
     with _alone(folder):
       _claim(folder, config)  # last: a refused configuration leaves nothing behind
+    plan = _watched(plan)
   except ValueError as error:
     raise UsageError(str(error)) from error
   return plan
@@ -103,6 +107,13 @@ def _note(text: str) -> None:
 
 def _silent(text: str) -> None:
   """Say nothing: the run has been reported as one without seals."""
+
+
+def _watched(plan: Plan) -> Plan:
+  """Return the plan with data whose changes under the run are noticed."""
+  dataset = inputs.watched(plan.dataset, plan.folder / 'checkpoints')
+  training = dataset if plan.training is plan.dataset else plan.training
+  return dataclasses.replace(plan, dataset=dataset, training=training)
 
 
 def _stages(plan: Plan, writer) -> dict:

@@ -204,7 +204,8 @@ def _made_by(plan: Plan, folder) -> dict:
 
 def _is_known(plan: Plan) -> bool:
   """Return whether this run has had its teacher: its students have begun."""
-  return any((plan.folder / name).exists() for name in ('checkpoints', 'student', 'results.json'))
+  begun = any((plan.folder / 'checkpoints').glob('student*/*'))
+  return begun or any((plan.folder / name).exists() for name in ('student', 'results.json'))
 
 
 def _recorded(plan: Plan) -> str:

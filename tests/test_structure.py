@@ -29,7 +29,7 @@ FLOORS = (
   {'objectives', 'students', 'perturb', 'storage'},
   {'families', 'nets', 'mesh'},
   {'predictive', 'members'},
-  {'imports', 'names', 'numerics', 'runtime'},
+  {'imports', 'memory', 'names', 'numerics', 'runtime'},
 )
 MATHEMATICS = {'families', 'numerics', 'objectives', 'perturb', 'predictive', 'metrics', 'nets'}
 LIBRARIES = {'jax', 'flax', 'numpy', 'scipy'}

@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from ensdistill.commands.usage import Parser, fail
+from ensdistill.commands.usage import Parser, fail, memory_in_one_line
 
 _PARTS = {'train': 'training', 'valid': 'validation', 'test': 'test'}
 _ROWS, _COLUMNS = 10, 8  # of the sheet: classes, and examples of each
 
 
+@memory_in_one_line()
 def main(arguments: Sequence[str] | None = None, prog: str = 'python -m ensdistill.data') -> None:
   """Run the command with its arguments, those of the process by default."""
   from ensdistill import data, runtime

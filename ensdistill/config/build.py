@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from ensdistill import data, mesh, names, nets, objectives, perturb, students
-from ensdistill.config import identity, inputs
+from ensdistill.config import bounds, identity, inputs
 from ensdistill.config.settings import TEACHER_LOSSES, given
 from ensdistill.families import FAMILIES
 from ensdistill.members import default_strategy
@@ -35,7 +35,11 @@ class Parts(NamedTuple):
 
 
 def parts(config) -> Parts:
-  """Return the objective, the perturbation and the augmentation; unknown names are refused."""
+  """Return the objective, the perturbation and the augmentation.
+
+  Unknown names are refused, and so are numbers that are not finite or out of their bounds.
+  """
+  bounds.check(config)
   section = config.objective
   perturbed = given(config.perturb, perturb.PERTURBATIONS)
   loss = names.lookup('teacher.loss', config.teacher.loss or 'nll', TEACHER_LOSSES)
@@ -262,7 +266,13 @@ def steps(section, size: int) -> int:
     raise ValueError(
       f'batch_size={section.batch_size} is larger than the training set ({size} examples): lower it'
     )
-  return section.steps or section.epochs * data.sampler.steps_per_epoch(size, section.batch_size)
+  length = section.steps or section.epochs * data.sampler.steps_per_epoch(size, section.batch_size)
+  if length > bounds.INT32:
+    raise ValueError(
+      f'epochs={section.epochs} of {size} examples are {length:,} steps, more than '
+      f'{bounds.INT32:,}: lower epochs'
+    )
+  return length
 
 
 def epoch(section, dataset) -> int:
