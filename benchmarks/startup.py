@@ -2,14 +2,15 @@
 
   python -m benchmarks.startup [--quick] [--json=FILE] [--config=configs/kd_digits.py] [--config...]
 
-`--help`, then the demo with a cold and with a warm compilation cache, then its student as a library:
-`ensdistill.load` and predictions with a cold and a warm cache. Each runs in new processes; short
+`--help`, then the demo with a cold and with a warm compilation cache, then its student as a
+library: `ensdistill.load` and predictions with a cold and a warm cache. Each runs in new processes; short
 ones are repeated, and the median is printed with the extremes. Goals on two cores: `--help` 0.3 s,
 the demo 90 s and 30 s, 2 GB, 98 % for the ensemble of 4; beyond importing jax and flax, 0.7 s to
 load and 0.5 s for the first prediction.
 """
 
 import argparse
+import functools
 import json
 import os
 import pathlib
@@ -94,12 +95,12 @@ def timed(arguments, folder, cache) -> dict:
   return {'seconds': round(seconds, 2), 'gigabytes': round(size, 2)}
 
 
-def help_of(command) -> float:
+def help_of(command) -> dict[str, float]:
   """Return the seconds of a command's --help in a new process."""
   began = time.perf_counter()
   env = os.environ | {'PYTHONPATH': str(ROOT)}
   subprocess.run([sys.executable, *command, '--help'], env=env, capture_output=True, check=True)
-  return time.perf_counter() - began
+  return {'seconds': time.perf_counter() - began}
 
 
 def demo(config, overrides, folder, cache) -> dict:
@@ -131,7 +132,7 @@ def main():
     repeats = 2 if options.quick else REPEATS
     for command in (['-m', 'ensdistill'], ['-m', 'ensdistill.main']):
       name = ' '.join(['python', *command, '--help'])
-      found[name] = repeated(lambda: {'seconds': help_of(command)}, repeats)
+      found[name] = repeated(functools.partial(help_of, command), repeats)
       shown(name, found[name])
     for name in ('cold', 'warm'):
       found[name] = demo(config, overrides, folder / name, cache)
