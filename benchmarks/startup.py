@@ -3,10 +3,10 @@
   python -m benchmarks.startup [--quick] [--json=FILE] [--config=configs/kd_digits.py] [--config...]
 
 `--help`, then the demo with a cold and with a warm compilation cache, then its student as a
-library: `ensdistill.load` and predictions with a cold and a warm cache. Each runs in new processes; short
-ones are repeated, and the median is printed with the extremes. Goals on two cores: `--help` 0.3 s,
-the demo 90 s and 30 s, 2 GB, 98 % for the ensemble of 4; beyond importing jax and flax, 0.7 s to
-load and 0.5 s for the first prediction.
+library: `ensdistill.load` and predictions with a cold and a warm cache. Each runs in new processes;
+short ones are repeated, and the median is printed with the extremes. Goals on two cores: `--help`
+0.3 s, the demo 90 s and 30 s, 2 GB, 98 % for the ensemble of 4; beyond importing jax and flax,
+0.7 s to load and 0.5 s for the first prediction.
 """
 
 import argparse

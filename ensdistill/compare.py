@@ -37,6 +37,7 @@ class Comparison(NamedTuple):
   rows: list[dict]
   models: list[Model]
   not_run: dict[str, str]  # requested sets that could not be read: the reason
+  networks: Any = None  # as networks.of_run returns them
 
 
 def compare(plan: Plan, teacher, distilled, writer) -> Comparison:
@@ -76,7 +77,7 @@ def compare(plan: Plan, teacher, distilled, writer) -> Comparison:
     if model.role == rows.MEMBER or model is whole:
       influences[model.name] = _influences(dataset, model, measured, shifted)
   _add_gaps(found, _test_errors(influences[models[0].name], influences[whole.name]))
-  return Comparison(found, models, not_run)
+  return Comparison(found, models, not_run, (ensemble, students))
 
 
 def _predictions(ensemble: Network, students: list[Network], x) -> dict[tuple[str, int], list]:
