@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import tiny
 
-from ensdistill import export, runtime
+from ensdistill import export, runtime, teacher
 from ensdistill.evaluation.inference import block_size
+from ensdistill.logs import writers
+from ensdistill.training import stage
 
 ROOT = pathlib.Path(__file__).parent.parent
 HEAVY = (
@@ -138,3 +140,18 @@ def test_probabilities_are_those_of_the_predictive_distribution(folder):
   np.testing.assert_allclose(found.probs, np.exp(p.log_probs()), atol=1e-6)
   for name in ('total', 'data', 'knowledge'):
     np.testing.assert_allclose(getattr(found, name), getattr(p, name)(), atol=1e-6)
+
+
+@pytest.mark.parametrize('strategy', ['vmap', 'loop'])
+def test_a_stage_traces_its_step_once(strategy, tmp_path, monkeypatch):
+  config = tiny.config(teacher__steps=2, teacher__strategy=strategy)
+  plan = tiny.plan(config, tiny.dataset(), tmp_path / 'run')
+  original, traced = stage.train_step, []
+
+  def counted(*arguments):
+    traced.append(arguments)
+    return original(*arguments)
+
+  monkeypatch.setattr(stage, 'train_step', counted)
+  teacher.obtain(plan, writers.Silent())
+  assert len(traced) == 1
