@@ -116,6 +116,13 @@ class Model:
     return Prediction(None, regression.host(predictive).mean(), *map(np.asarray, kinds))
 
 
+def model(plan: Plan, distilled) -> Model:
+  """Return the student of the first seed: its average, if it was trained for averaging."""
+  views = distilled.method.student.views(take(distilled.variables, 0))
+  student, variables = views[distilled.method.view]
+  return Model(specification(plan, student), student, variables)
+
+
 def save_all(plan: Plan, distilled) -> None:
   """Store the students of a run: student/, student-averaged/, student-2/ of the second seed, ..."""
   for seed in range(plan.config.seeds):

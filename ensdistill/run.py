@@ -7,7 +7,7 @@ import time
 
 import jax
 
-from ensdistill import compare, distillation, export, report, runtime, teacher
+from ensdistill import compare, distillation, export, given, report, runtime, teacher
 from ensdistill.config import build, checks, identity, inputs
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import sets
@@ -31,10 +31,15 @@ def prepare(config, workdir: str | None = None) -> Plan:
     checks.check(config, parts)
     folder = pathlib.Path(workdir or config.workdir or pathlib.Path('runs', config.name))
     dataset, training = inputs.load_data(config, parts.augment.crop_area)
+    ensemble = given.load(config, dataset)
+    if ensemble:
+      teacher.adopt(config, ensemble)
+      if isinstance(ensemble, given.Functions) and parts.perturbation:
+        given.check_gradients(ensemble, dataset, parts.perturbation)
     checks.settle_targets(config, parts, training.streams)
     checks.check_fits(config, parts, dataset.family)
     inputs.check_augmentation(parts.augment, dataset)
-    plan = build.plan(config, parts, dataset, training, folder)
+    plan = build.plan(config, parts, dataset, training, folder, ensemble)
     evaluated = {'ood': config.evaluate.ood, 'shifts': config.evaluate.shift}
     sets.check(dataset, dir=config.data.dir or None, **evaluated)
     with config.unlocked():

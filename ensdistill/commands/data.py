@@ -104,6 +104,9 @@ def describe(dataset) -> str:
   for part, title in _PARTS.items():
     x = getattr(dataset, part).x
     lines.append(_line(title, f'{len(x):,} examples, {_bytes(x.nbytes)}'))
+  sizes = {origin.part: origin.size for origin in dataset.rows.values()}
+  counts = ', '.join(f'{size:,} {_PARTS[part]}' for part, size in sizes.items())
+  lines.append(_line('source', f'{counts} examples, before validation and data.limit'))
   lines.append(_line('inputs', f'{_shape(dataset)}, {dataset.train.x.dtype}'))
   if families.FAMILIES[dataset.family].has_classes:
     lines += _classes(dataset)

@@ -134,7 +134,7 @@ def evaluate(model, options) -> dict:
   inputs = sets.inputs(dataset, options.ood, not_run, **reading)
   predictor = model.predictor(min(options.batch_size, max(map(len, inputs.values()))))
   predict = functools.partial(predictor, model.variables)
-  predictions = sets.predicted(predict, inputs, not_run)
+  predictions = sets.predicted(lambda x, name: predict(x), inputs, not_run)
   found = measure.sets(dataset, predictions)
   shifts = {'examples': options.shift_examples, **reading}
   shifted: dict[str, float] = {}

@@ -8,7 +8,9 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import numpy as np
+import optax
 
 from ensdistill import data, mesh, names, nets, objectives, perturb, students
 from ensdistill.config import inputs
@@ -65,6 +67,7 @@ class Plan:
   folder: pathlib.Path
   teacher: Method  # of one member
   phases: list[Phase]  # of the student
+  given: Any = None  # an ensemble that was trained elsewhere, see ensdistill.given
 
   @property
   def student(self) -> Method:
@@ -123,11 +126,19 @@ class Plan:
     )
 
 
-def plan(config, parts: Parts, dataset, training, folder) -> Plan:
+def plan(config, parts: Parts, dataset, training, folder, given=None) -> Plan:
   """Return the plan of a run, with the methods of teacher and student."""
-  teacher = teacher_method(config, parts, dataset)
+  teacher = given_method(dataset) if given else teacher_method(config, parts, dataset)
   phases = student_phases(config, parts, training)
-  return Plan(config, parts, dataset, training, pathlib.Path(folder), teacher, phases)
+  return Plan(config, parts, dataset, training, pathlib.Path(folder), teacher, phases, given)
+
+
+def given_method(dataset) -> Method:
+  """Return how outputs of an ensemble that was trained elsewhere are read; it is not trained."""
+  family = FAMILIES[dataset.family]
+  student = students.Student('given', nn.Module(), 1)
+  labels = objectives.make('none')
+  return Method(student, family, labels, optax.identity(), 0, dataset.space)
 
 
 def teacher_method(config, parts: Parts, dataset) -> Method:

@@ -20,7 +20,7 @@ AT_LEAST = {
   'data.limit': 0,
   'evaluate.batch_size': 1,
   'evaluate.shift_examples': 1,
-  'teacher.members': 1,
+  'teacher.members': 0,
   'teacher.together': 0,
   'student.members': 0,
   'student.optimizer.factor_rate': 0,
@@ -44,6 +44,7 @@ def check(config, parts: Parts) -> None:
   check_student(config)
   check_optimizers(config)
   check_objective(config, parts.objective)
+  check_given(config, parts)
   check_targets(config, parts)
 
 
@@ -168,6 +169,51 @@ def check_objective(config, objective: objectives.Objective) -> None:
       f'perturb.name={config.perturb.name!r} would have no effect: objective.name={section.name!r} '
       "learns from labels alone, on clean inputs; set objective.labels_on='perturbed'"
     )
+
+
+def check_given(config, parts: Parts) -> None:
+  """Refuse what an ensemble that was trained elsewhere cannot serve."""
+  teacher, student = config.teacher, config.student
+  if not teacher.outputs and not teacher.source:
+    if not teacher.members:
+      raise ValueError(
+        'teacher.members=0 is for teacher.outputs or teacher.source: set it to 1 or more'
+      )
+    return
+  if teacher.outputs and parts.objective.loss:
+    _check_outputs(config, parts)
+  elif student.targets == 'auto' and parts.objective.loss is None:
+    student.targets = 'online'
+
+
+def _check_outputs(config, parts: Parts) -> None:
+  """Refuse what needs the teacher on other inputs than those that its outputs belong to."""
+  student, file = config.student, f'teacher.outputs={config.teacher.outputs!r}'
+  if student.targets == 'online':
+    raise ValueError(
+      f"student.targets='online' computes the teacher at every step, but {file} holds its outputs "
+      "alone: set student.targets='stored'"
+    )
+  if config.perturb.name != 'none':
+    raise ValueError(
+      f'perturb.name={config.perturb.name!r} needs the teacher on the perturbed inputs, but {file} '
+      "holds its outputs on the clean ones: set perturb.name='none', or give the ensemble as "
+      'functions (teacher.source)'
+    )
+  if config.data.aux:
+    raise ValueError(
+      f'data.aux={config.data.aux!r} needs the teacher on other inputs than those of {file}: unset '
+      'it, or give the ensemble as functions (teacher.source)'
+    )
+  changed = [k for k, v in settings.given(config.augment, settings.AUGMENT).items() if v]
+  if changed and student.targets != 'clean_cache':
+    off = ' '.join(f'--config.augment.{name}=0' for name in changed)
+    raise ValueError(
+      f'augment ({", ".join(changed)}) changes the inputs, but {file} holds the outputs on the '
+      f"clean ones: set {off}, or student.targets='clean_cache' to pair both"
+    )
+  if student.targets == 'auto':
+    student.targets = 'stored'
 
 
 def check_targets(config, parts: Parts) -> None:

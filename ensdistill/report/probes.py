@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from ensdistill import data, metrics
-from ensdistill.evaluation import inference, networks, rows
+from ensdistill.evaluation import networks, rows
 from ensdistill.evaluation.networks import Network
 from ensdistill.members import take
 from ensdistill.report import subspace
@@ -85,7 +85,8 @@ def _predictives(run, x) -> dict[str, Any]:
   ensemble, students = run
   if ensemble.size == 1:  # the rows of the comparison have no ensemble then
     ensemble = ensemble._replace(role=rows.MEMBER)
-  return {n.name: n.predict(x) for n in [ensemble, *networks.of_first_seed(students)]}
+  found = {n.name: n.predict(x) for n in [ensemble, *networks.of_first_seed(students)]}
+  return {name: predictive for name, predictive in found.items() if predictive is not None}
 
 
 def _moved(plan, teacher, distilled) -> Moved | None:
@@ -105,9 +106,9 @@ def _moved(plan, teacher, distilled) -> Moved | None:
 
   moved = jax.device_get(move(x, teacher.variables, take(distilled.variables, 0)))
   settings = {'batch': len(x), 'precision': plan.config.evaluate.precision}
-  predictor = inference.predictor(teacher.method, teacher.freeze, dataset, **settings)
+  ensemble = teacher.network(dataset, **settings)
   uncertainties = metrics.of(dataset.family).uncertainties
   before, after = (
-    uncertainties(predictor(teacher.variables, np.asarray(at)))['knowledge'] for at in (x, moved)
+    uncertainties(ensemble.predict(np.asarray(at)))['knowledge'] for at in (x, moved)
   )
   return Moved(method.perturbation.name, np.asarray(x), moved, before, after)
