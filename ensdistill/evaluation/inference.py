@@ -20,12 +20,12 @@ from ensdistill.method import Method
 
 
 class Probabilities(NamedTuple):
-  """Predictions of a classifier on the host."""
+  """Predictions of a classifier: JAX arrays in the program, NumPy arrays on the host."""
 
-  probs: np.ndarray  # [N, K]
-  total: np.ndarray  # [N]
-  data: np.ndarray  # [N]
-  knowledge: np.ndarray  # [N]
+  probs: Any  # [N, K]
+  total: Any  # [N]
+  data: Any  # [N]
+  knowledge: Any  # [N]
 
 
 def block_size(examples: int, largest: int) -> int:
