@@ -95,7 +95,7 @@ def _stages(plan: Plan, writer) -> dict:
   student = timed('student', distillation.distil(plan, ensemble, writer))
   compared = timed('evaluation', compare.compare(plan, ensemble, student, writer))
   export.save_all(plan, student)
-  probes = report.collect(plan, ensemble, student)
+  probes = report.collect(plan, ensemble, student, compared.networks)
   return report.write(plan.folder, plan.config, plan.dataset, compared, probes, timings, writer)
 
 
