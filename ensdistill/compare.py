@@ -37,6 +37,7 @@ class Comparison(NamedTuple):
   rows: list[dict]
   models: list[Model]
   not_run: dict[str, str]  # requested sets that could not be read: the reason
+  networks: Any = None  # as networks.of_run returns them
 
 
 def compare(plan: Plan, teacher, distilled, writer) -> Comparison:
@@ -78,7 +79,7 @@ def compare(plan: Plan, teacher, distilled, writer) -> Comparison:
       influences[model.name] = _influences(dataset, model, measured, shifted)
   if whole:
     _add_gaps(found, _test_errors(influences[models[0].name], influences[whole.name]))
-  return Comparison(found, models, not_run)
+  return Comparison(found, models, not_run, (ensemble, students))
 
 
 def _whole(models: list[Model]) -> Model | None:

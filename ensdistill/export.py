@@ -4,6 +4,8 @@ student = ensdistill.load('runs/kd_digits/student')
 p = student.predict(x)  # p.probs, p.total, p.data, p.knowledge (numpy)
 """
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import functools
@@ -11,22 +13,22 @@ import hashlib
 import itertools
 import pathlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import data, families, metrics, nets, objectives, spec, students
-from ensdistill.config import build, identity, inputs
-from ensdistill.config.build import Plan
-from ensdistill.config.settings import given
-from ensdistill.evaluation.inference import Predictor
+from ensdistill import data, families, mesh, nets, objectives, runtime, spec, students
+from ensdistill.evaluation.inference import Predictor, block_size
 from ensdistill.members import take
 from ensdistill.storage import safe, seals
 from ensdistill.storage.seals import StudentError
 
 FILES = ('config.json', 'weights.safetensors', 'model.stablehlo')  # README.md is not sealed
+
+if TYPE_CHECKING:
+  from ensdistill.config.build import Plan
 
 
 class Prediction(NamedTuple):
@@ -64,35 +66,57 @@ class Model:
     return Predictor(predictive, self.student.freeze, units=units, batch=batch)
 
   @functools.cached_property
-  def _predictor(self):
-    return functools.lru_cache(maxsize=8)(self.predictor)
+  def _ready(self):
+    """The function from a block size to its predictor, and the variables on its devices."""
 
-  def _for(self, x, batch_size: int) -> tuple[Predictor, np.ndarray]:
+    @functools.lru_cache(maxsize=32)
+    def ready(batch):
+      predictor = self.predictor(batch)
+      return predictor, mesh.place(self.variables, predictor.sharding)
+
+    return ready
+
+  @functools.cached_property
+  def _compiled(self) -> set:
+    return set()
+
+  def _run(self, method, x, batch_size: int):
+    """Return method(predictor, variables, x) in padded blocks; a first call uses the cache."""
     x = np.asarray(x)
     if x.shape[1:] != tuple(self.spec['shape']):
       raise ValueError(f'inputs have shape {x.shape[1:]}, the student takes {self.spec["shape"]}')
-    return self._predictor(max(1, min(batch_size, len(x)))), x
+    batch = block_size(len(x), batch_size)
+    predictor, variables = self._ready(batch)
+    program = method, batch
+    new = program not in self._compiled
+    with runtime.cached() if new else contextlib.nullcontext():
+      result = method(predictor, variables, x)
+    self._compiled.add(program)
+    return result
 
   def outputs(self, x, batch_size: int = 500) -> np.ndarray:
     """Return the network's raw outputs [N, M, O] for inputs as the data set stores them."""
-    predictor, x = self._for(x, batch_size)
-    return predictor.outputs(self.variables, x)
+    return self._run(Predictor.outputs, x, batch_size)
 
   def predictive(self, x, batch_size: int = 500):
     """Return the predictive distribution, in the target's units."""
-    predictor, x = self._for(x, batch_size)
-    return predictor(self.variables, x)
+    return self._run(Predictor.__call__, x, batch_size)
 
   def predict(self, x, batch_size: int = 500) -> Prediction:
-    """Return probabilities (or means) and uncertainties, as numpy arrays."""
-    predictive = self.predictive(x, batch_size)
+    """Return probabilities (or means) and uncertainties, as numpy arrays.
+
+    The inputs go through in blocks of `batch_size` examples. Fewer examples are padded to the next
+    power of two, so a few compiled programs serve all sizes.
+    """
     if self.family.has_classes:
-      probs, mean = np.exp(np.asarray(predictive.log_probs())), None
-      kinds = predictive.total(), predictive.data(), predictive.knowledge()
-    else:  # in float64: in single precision a large target's mean hides what members differ by
-      probs, mean = None, metrics.regression.host(predictive).mean()
-      kinds = metrics.regression.uncertainties(predictive).values()
-    return Prediction(probs, mean, *(np.asarray(kind) for kind in kinds))
+      found = self._run(Predictor.probabilities, x, batch_size)
+      return Prediction(found.probs, None, found.total, found.data, found.knowledge)
+    from ensdistill.metrics import regression  # imports SciPy, which classifiers do not need
+
+    # In float64: in single precision a large target's mean hides what members differ by.
+    predictive = self.predictive(x, batch_size)
+    kinds = regression.uncertainties(predictive).values()
+    return Prediction(None, regression.host(predictive).mean(), *map(np.asarray, kinds))
 
 
 def model(plan: Plan, distilled) -> Model:
@@ -119,7 +143,7 @@ def save(folder: pathlib.Path, plan: Plan, student, variables, made_by: dict | N
   found = specification(plan, student)
   content = safe.tensors_content(folder / 'weights.safetensors', safe.flatten(variables))
   found['sha256'] = hashlib.sha256(content).hexdigest()
-  found[seals.MADE_BY] = made_by or identity.made_by(plan.config)
+  found[seals.MADE_BY] = made_by or _identity().made_by(plan.config)
   files: dict[str, bytes | str] = {
     'weights.safetensors': content,
     'model.stablehlo': stablehlo(found, student, variables),
@@ -128,8 +152,14 @@ def save(folder: pathlib.Path, plan: Plan, student, variables, made_by: dict | N
   seals.write(folder, 'student', files, settings=_settings(plan))
 
 
+def _identity():
+  from ensdistill.config import identity  # loading a student does not need it
+
+  return identity
+
+
 def _settings(plan: Plan) -> str:
-  return identity.fingerprint(identity.decisive(plan.config))
+  return _identity().fingerprint(_identity().decisive(plan.config))
 
 
 def check(plan: Plan, note: Callable[[str], None]) -> None:
@@ -165,6 +195,9 @@ def stored(plan: Plan):
 
 def specification(plan: Plan, student: students.Student) -> dict:
   """Return everything that rebuilds a network and reads its outputs, as plain JSON types."""
+  from ensdistill.config import build, inputs  # loading a student does not need them
+  from ensdistill.config.settings import given
+
   config, dataset = plan.config, plan.dataset
   network, settings = build.network_settings(config.student.network, config.network)
   own = given(config.student, students.STUDENTS) if student.kind == config.student.kind else {}

@@ -134,7 +134,7 @@ def _stages(plan: Plan, writer) -> dict:
   fingerprints = {'teacher': ensemble.fingerprint, 'data': plan.dataset.fingerprint}
   made_by = identity.made_by(plan.config, **fingerprints)
   export.save_all(plan, student, made_by)
-  probes = report.collect(plan, ensemble, student)
+  probes = report.collect(plan, ensemble, student, compared.networks)
   own = plan.folder, plan.config, plan.dataset
   return report.write(*own, compared, probes, timings, writer, made_by)
 
