@@ -104,6 +104,8 @@ def check_numbers(config) -> None:
     raise ValueError(
       f'data.workers={config.data.workers} must be at least 0 (0 decodes in threads)'
     )
+  if config.student.seed is not None and config.student.seed < 0:
+    raise ValueError(f'student.seed={config.student.seed} must be at least 0')
   if not 0 <= config.objective.label_weight <= 1:
     raise ValueError(f'objective.label_weight={config.objective.label_weight} must be in [0, 1]')
   if not 0 < config.student.first_phase < 1:
