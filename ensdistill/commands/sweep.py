@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from ensdistill.commands.usage import Parser, fail
 
+_FILES = 'tables: {0}/summary.md, .tex, .html, .csv, runs.csv   tensorboard --logdir {0}/tb'
 UNFINISHED = 75  # the exit code where jobs are left
 EXIT_CODES = (
   'Exit codes: 0 all jobs are done, 1 some have failed, 2 wrong usage, 75 jobs are left, '
@@ -96,9 +97,7 @@ def _collect(folder: pathlib.Path, baseline: str | None) -> None:
     print(tables.write(folder, found, baseline or _default_baseline({r['method'] for r in found})))
   except (OSError, ValueError) as error:
     fail(1, str(error))
-  print(
-    f'tables: {folder}/summary.md, .tex, .html, .csv, runs.csv; tensorboard --logdir {folder}/tb'
-  )
+  print(_FILES.format(folder))
 
 
 def _default_baseline(methods) -> str | None:
@@ -152,7 +151,7 @@ def _run(sweep, options: argparse.Namespace, methods: set[str]) -> int:
     found = [records.read(sweep.queue.result(j)) for j in sweep.jobs if sweep.queue.is_done(j)]
     if found:
       print(tables.write(sweep.folder, found, baseline))
-      print(f'tables: {sweep.folder}/summary.md, .tex, .html, .csv, runs.csv')
+      print(_FILES.format(sweep.folder))
   print('\n'.join(sweep.status(every=False)))
   if outcome.signal:
     return 128 + signal.Signals(outcome.signal).value

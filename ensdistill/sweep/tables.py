@@ -29,21 +29,39 @@ class Table(NamedTuple):
 
 def write(folder: pathlib.Path, records: Sequence[dict], baseline: str | None) -> str:
   """Write summary.md, .tex, .html, .csv, runs.csv and tb/ into a folder; return the Markdown."""
-  groups = models.by_data(records)
-  made = [table for group in groups for table in of_group(group, baseline)]
-  made += ranks(groups)
-  markdown = as_markdown(made)
+  made, groups = every(records, baseline), models.by_data(records)
+  content = as_markdown(made)
   files = {
-    'summary.md': markdown,
+    'summary.md': content,
     'summary.tex': as_latex(made),
     'summary.html': as_html(made),
     'summary.csv': summary_csv(groups, baseline),
     'runs.csv': runs_csv(records),
   }
-  for name, content in files.items():
-    safe.write_atomic(folder / name, content)
+  for name, file in files.items():
+    safe.write_atomic(folder / name, file)
   write_hparams(folder / 'tb', records)
-  return markdown
+  return content
+
+
+def markdown(records: Sequence[dict], baseline: str | None) -> str:
+  """Return all tables as Markdown."""
+  return as_markdown(every(records, baseline))
+
+
+def every(records: Sequence[dict], baseline: str | None) -> list[Table]:
+  """Return the tables of each data set, and the ranks over all of them."""
+  groups = models.by_data(records)
+  return [table for group in groups for table in of_group(group, baseline)] + ranks(groups)
+
+
+def chosen(group: Group, shown: Sequence[Column], baseline: str | None) -> Table:
+  """Return one table of a data set with these columns."""
+  rows = [group.row(model) for model in group.models if model.primary]
+  own = [*models.RUNS, *columns.present([r.row for r in rows], shown)]
+  notes = [spread_note(group), f'Bold: {_reference(baseline)}.']
+  marked = _better(group, [m for m in group.models if m.primary], baseline)
+  return Table(group.title, rows, own, notes, marked)
 
 
 def check_baseline(records: Sequence[dict], baseline: str | None) -> None:
@@ -214,11 +232,13 @@ def _student(group: Group, label: str) -> Model | None:
 
 def as_markdown(made: list[Table]) -> str:
   """Return the tables as Markdown."""
-  parts = []
-  for table in made:
-    notes = '\n'.join(f'- {note}' for note in table.notes)
-    parts.append(f'## {table.title}\n\n{tables.grid(*table[1:3], table.marked)}\n{notes}\n')
-  return '\n'.join(parts)
+  return '\n'.join(f'## {table.title}\n\n{as_text(table)}' for table in made)
+
+
+def as_text(table: Table) -> str:
+  """Return a table as Markdown, with its notes and without its title."""
+  notes = '\n'.join(f'- {note}' for note in table.notes)
+  return f'{tables.grid(table.rows, table.shown, table.marked)}\n{notes}\n'
 
 
 def as_latex(made: list[Table]) -> str:

@@ -55,7 +55,7 @@ class Worker:
   ):
     self.queue, self.command, self.slots, self.say = queue, command, slots, say
     self.describe = describe
-    self.running: dict[Slot, _Running] = {}
+    self.running: dict[int, _Running] = {}  # {number of the slot: its run}
     self.tried: set[Job] = set()
     self.stop: int | None = None
 
@@ -96,8 +96,8 @@ class Worker:
 
   def _fill(self) -> None:
     """Start jobs in the free slots."""
-    for slot in self.slots:
-      while slot not in self.running:
+    for number, slot in enumerate(self.slots):
+      while number not in self.running:
         job = self._next()
         if job is None:
           return
@@ -108,7 +108,7 @@ class Worker:
         if self.queue.is_done(job):
           claim.close()
           continue
-        self.running[slot] = self._start(job, slot, claim)
+        self.running[number] = self._start(job, slot, claim)
 
   def _next(self) -> Job | None:
     """Return the next job, preferably one whose teacher no running job may be training."""
@@ -142,9 +142,9 @@ class Worker:
     return _Running(job, process, claim, time.monotonic())
 
   def _reap(self) -> None:
-    for slot, running in list(self.running.items()):
+    for number, running in list(self.running.items()):
       if running.process.poll() is not None:
-        del self.running[slot]
+        del self.running[number]
         self._ended(running)
 
   def _ended(self, running: _Running) -> None:
