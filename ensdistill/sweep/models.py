@@ -17,7 +17,7 @@ from ensdistill.report import columns
 from ensdistill.report.tables import Row
 from ensdistill.sweep import statistics
 from ensdistill.sweep.jobs import labelled, varies_teacher
-from ensdistill.sweep.statistics import Estimate, Values
+from ensdistill.sweep.statistics import Estimate
 
 RUNS = (
   columns.Column('teachers', 'teachers', '{:.0f}'.format),
@@ -157,7 +157,7 @@ def _models(records: Iterable[dict]) -> list[Model]:
 
 
 def _place(model: Model) -> int:
-  return [MEMBER, ENSEMBLE, STUDENT, AVERAGED].index(model.role) if not model.student else 2
+  return {MEMBER: 0, ENSEMBLE: 1}.get(model.role, 2)
 
 
 def _student_label(record: dict, role: str) -> str:
@@ -196,9 +196,7 @@ def blocks(models: Sequence[Model], metric: str) -> list[list[float]]:
   A block is a teacher, with the mean over its seeds; with a single teacher it is a seed.
   """
   found = [model.values(metric) for model in models]
-  teachers = {t for values in found for t, _ in values}
-  by_block: list[Values | dict] = found
-  if len(teachers) > 1:
-    by_block = [statistics.means(values) for values in found]
+  several = len({t for values in found for t, _ in values}) > 1
+  by_block: list[dict] = [statistics.means(v) if several else v for v in found]
   common = set(by_block[0]).intersection(*by_block[1:]) if by_block else set()
   return [[values[key] for values in by_block] for key in sorted(common)]

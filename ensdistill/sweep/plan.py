@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 
 from ensdistill import run
@@ -11,7 +12,7 @@ from ensdistill.sweep import estimate, records, slots, tables
 from ensdistill.sweep.estimate import STEPS, Cost, Stage
 from ensdistill.sweep.jobs import Job, Kind, shown
 from ensdistill.sweep.queue import DONE, FAILED, LEFT, RUNNING, Queue
-from ensdistill.sweep.work import Command, Outcome, Worker
+from ensdistill.sweep.work import Outcome, Worker
 from ensdistill.training import clock
 
 COSTS = 'smoke/costs.json'
@@ -81,7 +82,14 @@ class Sweep:
       return f'[{count}/{len(queue.jobs)}{about}] {job.title}: {tables.line(record)}, {took}'
 
     print(f'{len(queue.jobs)} jobs, {len(done)} done; into {queue.folder}', flush=True)
-    worker = Worker(queue, lambda job: Command(command(job)), slots.make(parallel), _say, describe)
+    worker = Worker(
+      queue,
+      slots.make(parallel),
+      command=lambda job: [sys.executable, '-m', 'ensdistill.main', *command(job)],
+      record=lambda job, seconds: records.make(job, queue.run_folder(job), seconds),
+      describe=describe,
+      say=_say,
+    )
     return worker.work(seconds)
 
   def _costs(self) -> dict[str, Cost]:
@@ -137,7 +145,7 @@ class Sweep:
 
   def _smoke(self) -> 'Sweep':
     """Return the sweep of smoke runs: the first job of each kind, in a folder of its own."""
-    first = {}
+    first: dict[Kind, Job] = {}
     for job in self.jobs:
       first.setdefault(job.kind, job)
     return Sweep(self.folder / 'smoke', list(first.values()), self.flags)

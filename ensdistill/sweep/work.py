@@ -6,7 +6,6 @@ import os
 import pathlib
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, NamedTuple
@@ -20,12 +19,6 @@ from ensdistill.sweep.slots import Slot
 GRACE = 120.0  # seconds that a stopped run has to save its state
 STOPPED = (130, 143, -signal.SIGINT, -signal.SIGTERM)  # exit codes of a run that was stopped
 _POLL = 0.1
-
-
-class Command(NamedTuple):
-  """How the run of a job is started."""
-
-  arguments: list[str]  # of `python -m ensdistill.main`
 
 
 class _Running(NamedTuple):
@@ -43,18 +36,24 @@ class Outcome(NamedTuple):
 
 
 class Worker:
-  """Starts the jobs of a queue in these slots, and records how they end."""
+  """Starts the jobs of a queue in these slots, and records how they end.
+
+  command: the command line of a job. record: (job, seconds of all attempts) -> the record of a
+  finished run. describe: (job, record) -> a line about it.
+  """
 
   def __init__(
     self,
     queue: Queue,
-    command: Callable[[Job], Command],
     slots: Sequence[Slot],
-    say: Callable[[str], None],
+    *,
+    command: Callable[[Job], Sequence[str]],
+    record: Callable[[Job, float], dict],
     describe: Callable[[Job, dict], str],
+    say: Callable[[str], None],
   ):
-    self.queue, self.command, self.slots, self.say = queue, command, slots, say
-    self.describe = describe
+    self.queue, self.slots, self.say = queue, slots, say
+    self.command, self.record, self.describe = command, record, describe
     self.running: dict[int, _Running] = {}  # {number of the slot: its run}
     self.tried: set[Job] = set()
     self.stop: int | None = None
@@ -128,7 +127,7 @@ class Worker:
     cores = functools.partial(os.sched_setaffinity, 0, slot.cores) if slot.cores else None
     with open(self.queue.log(job), 'ab') as log:
       process = subprocess.Popen(
-        [sys.executable, '-m', 'ensdistill.main', *self.command(job).arguments],
+        self.command(job),
         env=os.environ | slot.environment | {'PYTHONPATH': path},
         stdin=subprocess.DEVNULL,
         stdout=log,
@@ -169,7 +168,7 @@ class Worker:
   def _record(self, job: Job, seconds: float) -> str | None:
     """Write the record of a finished run; return the reason if that fails."""
     try:
-      record = records.make(job, self.queue.run_folder(job), seconds)
+      record = self.record(job, seconds)
     except (OSError, ValueError, KeyError) as error:
       return f'no record of the run: {error!r}'
     records.write(self.queue.result(job), record)
