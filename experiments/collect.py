@@ -16,10 +16,11 @@ from collections.abc import Callable
 from ensdistill.storage import safe
 from ensdistill.sweep import records, tables
 from experiments.digits import collect as digits
+from experiments.hydra import uci
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-# {folder: (root, records) -> {file: new content, or {mark: text}}}
-COLLECTORS: dict[str, Callable] = {'digits': digits.files}
+# {folder: (root, its results/) -> {file: new content, or {mark: text}}}
+COLLECTORS: dict[str, Callable] = {'digits': digits.files, 'hydra': uci.files}
 
 
 def stale(root: pathlib.Path = ROOT) -> dict[pathlib.Path, str]:
@@ -27,22 +28,18 @@ def stale(root: pathlib.Path = ROOT) -> dict[pathlib.Path, str]:
   contents: dict[pathlib.Path, str] = {}
   for results in sorted((root / 'experiments').glob('*/results')):
     if any(results.glob('*.json')):
-      name, found = results.parent.name, records.read_all(results)
-      for path, new in COLLECTORS.get(name, _default(results.parent))(root, found).items():
+      for path, new in COLLECTORS.get(results.parent.name, _default)(root, results).items():
         old = contents.get(path) or path.read_text()
         contents[path] = new if isinstance(new, str) else _marked(path, old, new)
   return {path: new for path, new in contents.items() if path.read_text() != new}
 
 
-def _default(folder: pathlib.Path) -> Callable:
-  """Return the collector of other folders: all tables, compared with kd if it is there."""
-
-  def files(root: pathlib.Path, found: list[dict]) -> dict[pathlib.Path, dict[str, str]]:
-    del root
-    baseline = 'kd' if 'kd' in {record['method'] for record in found} else None
-    return {folder / 'README.md': {folder.name: tables.markdown(found, baseline)}}
-
-  return files
+def _default(root: pathlib.Path, results: pathlib.Path) -> dict[pathlib.Path, dict[str, str]]:
+  """Return all tables of a folder without its own collector, compared with kd if it is there."""
+  del root
+  found, folder = records.read_all(results), results.parent
+  baseline = 'kd' if 'kd' in {record['method'] for record in found} else None
+  return {folder / 'README.md': {folder.name: tables.markdown(found, baseline)}}
 
 
 def _marked(path: pathlib.Path, old: str, texts: dict[str, str]) -> str:

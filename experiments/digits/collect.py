@@ -26,9 +26,9 @@ COLUMNS = (
 )
 
 
-def files(root: pathlib.Path, found: list[dict]) -> dict[pathlib.Path, str | dict[str, str]]:
+def files(root: pathlib.Path, results: pathlib.Path) -> dict[pathlib.Path, str | dict[str, str]]:
   """Return {file: new content, or {mark: text}} of everything that shows these results."""
-  (group,) = models.by_data(found)
+  (group,) = models.by_data(records.read_all(results))
   table = sweep_tables.chosen(group, COLUMNS, None)
   content = {'digits': f'{sweep_tables.as_text(table)}\n{verdict(group)}'}
   measured = measured_by(root, group)
@@ -72,8 +72,3 @@ def measured_by(root: pathlib.Path, group: Group) -> dict[str, dict[str, str]]:
       'time': f'{seconds:.0f} s for a student',
     }
   return measured
-
-
-def read(folder: pathlib.Path) -> list[dict]:
-  """Return the records of the sweep."""
-  return records.read_all(folder / 'results')
