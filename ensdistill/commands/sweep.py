@@ -150,7 +150,7 @@ def _run(sweep, options: argparse.Namespace, methods: set[str]) -> int:
     baseline = options.baseline or _default_baseline(methods)
     found = [records.read(sweep.queue.result(j)) for j in sweep.jobs if sweep.queue.is_done(j)]
     if found:
-      print(tables.write(sweep.folder, found, baseline))
+      print(tables.write(sweep.folder, records.ordered(found), baseline))
       print(_FILES.format(sweep.folder))
   print('\n'.join(sweep.status(every=False)))
   if outcome.signal:

@@ -6,7 +6,7 @@ import subprocess
 from typing import Any
 
 import ensdistill
-from ensdistill.config import identity
+from ensdistill.config import identity, recipes
 from ensdistill.evaluation.rows import ENSEMBLE, MEMBER, STUDENTS, largest_ensemble, of_role
 from ensdistill.report.results import strict
 from ensdistill.report.runs import load
@@ -106,11 +106,17 @@ def read(path: pathlib.Path) -> dict[str, Any]:
 
 
 def read_all(folder: pathlib.Path) -> list[dict[str, Any]]:
-  """Return all records of a folder, in the order of their names."""
+  """Return all records of a folder, in order."""
   found = sorted(folder.glob('*.json'))
   if not found:
     raise ValueError(f'{folder} holds no results of a sweep (no .json file)')
-  return [read(path) for path in found]
+  return ordered([read(path) for path in found])
+
+
+def ordered(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+  """Return records in the order of the methods in `ensdistill list`, then as they are."""
+  places = {method: place for place, method in enumerate(recipes.METHODS)}
+  return sorted(found, key=lambda record: places.get(record['method'], len(places)))
 
 
 def check(path: pathlib.Path, job: Job) -> None:

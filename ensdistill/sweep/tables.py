@@ -28,11 +28,15 @@ class Table(NamedTuple):
 
 
 def write(folder: pathlib.Path, records: Sequence[dict], baseline: str | None) -> str:
-  """Write summary.md, .tex, .html, .csv, runs.csv and tb/ into a folder; return the Markdown."""
-  made, groups = every(records, baseline), models.by_data(records)
-  content = as_markdown(made)
+  """Write summary.md, .tex, .html, .csv, runs.csv and tb/ into a folder.
+
+  Return the first table of each data set as Markdown.
+  """
+  groups = models.by_data(records)
+  own = [of_group(group, baseline) for group in groups]
+  made = [table for group in own for table in group] + ranks(groups)
   files = {
-    'summary.md': content,
+    'summary.md': as_markdown(made),
     'summary.tex': as_latex(made),
     'summary.html': as_html(made),
     'summary.csv': summary_csv(groups, baseline),
@@ -41,18 +45,14 @@ def write(folder: pathlib.Path, records: Sequence[dict], baseline: str | None) -
   for name, file in files.items():
     safe.write_atomic(folder / name, file)
   write_hparams(folder / 'tb', records)
-  return content
+  return as_markdown([group[0] for group in own])
 
 
 def markdown(records: Sequence[dict], baseline: str | None) -> str:
   """Return all tables as Markdown."""
-  return as_markdown(every(records, baseline))
-
-
-def every(records: Sequence[dict], baseline: str | None) -> list[Table]:
-  """Return the tables of each data set, and the ranks over all of them."""
   groups = models.by_data(records)
-  return [table for group in groups for table in of_group(group, baseline)] + ranks(groups)
+  own = [of_group(group, baseline) for group in groups]
+  return as_markdown([table for group in own for table in group] + ranks(groups))
 
 
 def chosen(group: Group, shown: Sequence[Column], baseline: str | None) -> Table:
@@ -73,31 +73,33 @@ def check_baseline(records: Sequence[dict], baseline: str | None) -> None:
 
 
 def of_group(group: Group, baseline: str | None) -> list[Table]:
-  """Return the tables of one data set: by topic, the other views, differences."""
+  """Return the tables of one data set: by topic, training inputs, other views, differences."""
   shown = [m for m in group.models if m.primary]
   rows = [group.row(model) for model in shown]
-  marked = _better(group, shown, baseline)
-  notes = [spread_note(group), f'Bold: {_reference(baseline)}.']
-  found = []
-  for topic, own in columns.groups([r.row for r in rows]).items():
-    if topic == 'cost':
-      own = [c for c in own if c.key in (columns.PARAMETERS.key, 'flops')]
-      own = [c._replace(better='') for c in own]
-    else:
-      own = [c for c in own if not c.key.startswith('ms_')]
-    if topic == next(iter(columns.groups([r.row for r in rows]))):
-      own = [*models.RUNS, *own, *columns.present([r.row for r in rows], [columns.GAP])]
+  marked, found = _better(group, shown, baseline), []
+  for topic, own in columns.groups([row.row for row in rows]).items():
+    own = [_unranked(c) for c in own if not c.key.startswith(columns.TIME.key)]
+    notes = []
+    if not found:  # the first table explains the others
+      own = [*models.RUNS, *own, *columns.present([row.row for row in rows], [columns.GAP])]
+      notes = [spread_note(group), f'Bold: {_reference(baseline)}.']
     found.append(Table(f'{group.title}: {topic}', rows, own, notes, marked))
-  training = columns.training([r.row for r in rows])
+  training = columns.training([row.row for row in rows])
   if training:
-    note = [spread_note(group), tables.training_note(rows)]
+    note = [tables.training_note(rows)]
     found.append(Table(f'{group.title}: training inputs', rows, training, note, _nothing))
   others = [group.row(model) for model in group.students(primary=False)]
   if others:
-    own = [*models.RUNS, *columns.present([r.row for r in others], columns.QUALITY)]
+    own = [*models.RUNS, *columns.present([row.row for row in others], columns.QUALITY)]
     title = f'{group.title}: views of the students that they were not trained for'
-    found.append(Table(title, others, own, [spread_note(group)], _nothing))
-  return found + [t for t in [differences(group, baseline)] if t]
+    found.append(Table(title, others, own, [], _nothing))
+  compared = differences(group, baseline)
+  return [*found, compared] if compared else found
+
+
+def _unranked(column: Column) -> Column:
+  """Return a column of costs without an arrow: costs are not compared with the baseline's."""
+  return column._replace(better='') if column in columns.COST else column
 
 
 def _reference(baseline: str | None) -> str:
@@ -166,11 +168,7 @@ def differences(group: Group, baseline: str | None) -> Table | None:
   if not rows:
     return None
   shown = [*models.RUNS, *map(_signed, columns.present([r.row for r in rows], quality))]
-  notes = [
-    'Each run is compared with the run of the same teacher and seed.',
-    spread_note(group),
-    f'Bold: {_reference(baseline)}.',
-  ]
+  notes = ['Each run is compared with the run of the same teacher and seed.']
   title = f'{group.title}: paired differences from {baseline or "one member"}'
   return Table(title, rows, shown, notes, _better(group, compared, baseline))
 
@@ -237,8 +235,8 @@ def as_markdown(made: list[Table]) -> str:
 
 def as_text(table: Table) -> str:
   """Return a table as Markdown, with its notes and without its title."""
-  notes = '\n'.join(f'- {note}' for note in table.notes)
-  return f'{tables.grid(table.rows, table.shown, table.marked)}\n{notes}\n'
+  notes = ''.join(f'\n{note}\n' for note in table.notes)
+  return tables.grid(table.rows, table.shown, table.marked) + notes
 
 
 def as_latex(made: list[Table]) -> str:
