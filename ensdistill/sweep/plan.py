@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from ensdistill import run
 from ensdistill.config import identity, inputs
+from ensdistill.data import DataError
 from ensdistill.sweep import estimate, records, slots, tables
 from ensdistill.sweep.estimate import STEPS, Cost, Stage
 from ensdistill.sweep.jobs import Job, Kind, shown
@@ -43,7 +44,7 @@ class Sweep:
     config = kind.config.copy_and_resolve_references()
     try:
       return run.checked(config, self.folder / 'runs' / kind.name, load)
-    except ValueError as error:
+    except (DataError, OSError, ValueError) as error:
       raise ValueError(f'{kind.label} on {kind.data}: {error}') from error
 
   def listing(self) -> list[str]:

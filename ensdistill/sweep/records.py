@@ -14,7 +14,7 @@ from ensdistill.storage import safe
 from ensdistill.sweep.jobs import Job
 
 FORMAT = 1
-_DIGITS = 8  # significant ones of a metric
+_DIGITS = 6  # significant ones of a metric
 
 
 def make(job: Job, folder: pathlib.Path, seconds: float) -> dict[str, Any]:
