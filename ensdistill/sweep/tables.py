@@ -206,7 +206,7 @@ def ranks(groups: list[Group]) -> list[Table]:
       shown.append(Column(column.key, column.title, columns.fixed(2)))
       notes.append(
         f'{column.title}: critical difference {result.critical_difference:.2f} over '
-        f'{result.blocks} blocks, Friedman p = {result.p_value:.2g}.'
+        f'{result.blocks} blocks, Friedman {_p_value(result.p_value)}.'
       )
   if not found:
     return []
@@ -222,6 +222,10 @@ def ranks(groups: list[Group]) -> list[Table]:
     f'critical difference (Nemenyi, α = {ALPHA}) are not separated.'
   )
   return [Table('Mean ranks of the students', rows, shown, [head, *notes], _nothing)]
+
+
+def _p_value(value: float) -> str:
+  return f'p = {value:.2g}' if value >= 0.001 else 'p < 0.001'
 
 
 def _student(group: Group, label: str) -> Model | None:
