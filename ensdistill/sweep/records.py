@@ -5,7 +5,6 @@ import pathlib
 import subprocess
 from typing import Any
 
-import ensdistill
 from ensdistill.config import identity, recipes
 from ensdistill.evaluation.rows import ENSEMBLE, MEMBER, STUDENTS, largest_ensemble, of_role
 from ensdistill.report.results import strict
@@ -64,7 +63,7 @@ def _rounded(value: Any) -> Any:
 
 def commit() -> str | None:
   """Return the commit of the package's source, with '+' if it is changed; None elsewhere."""
-  source = pathlib.Path(ensdistill.__file__).parent
+  source = pathlib.Path(__file__).parent.parent
   found = _git(source, 'rev-parse', 'HEAD')
   if not found or _git(source, 'ls-files', '__init__.py') != '__init__.py':
     return None

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, NamedTuple
 
-import ensdistill
 from ensdistill.sweep import records
 from ensdistill.sweep.jobs import Job
 from ensdistill.sweep.queue import KILLS, Queue
@@ -122,7 +121,7 @@ class Worker:
 
   def _start(self, job: Job, slot: Slot, claim: IO) -> _Running:
     """Start the run of a job; it inherits the claim, and so holds it if the sweep is killed."""
-    source = str(pathlib.Path(ensdistill.__file__).parent.parent)
+    source = str(pathlib.Path(__file__).parent.parent.parent)
     path = os.pathsep.join(filter(None, [source, os.environ.get('PYTHONPATH')]))
     cores = functools.partial(os.sched_setaffinity, 0, slot.cores) if slot.cores else None
     with open(self.queue.log(job), 'ab') as log:
