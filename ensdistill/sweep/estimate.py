@@ -47,16 +47,19 @@ def seconds(
   if not costs:
     return None if left else 0.0
   typical = statistics.fmean(cost.own for cost in costs.values())
+  longest = max(cost.teacher for cost in costs.values())
+  teachers: dict[str, float] = {}
+  for job in left:
+    if cost := costs.get(job.kind.name):  # the teacher of a kind that found it costs nothing
+      teachers[job.kind.ensemble] = max(teachers.get(job.kind.ensemble, 0.0), cost.teacher)
   done, total = set(trained), 0.0
-  known = {job.kind.ensemble: costs[job.kind.name] for job in left if job.kind.name in costs}
   for job in left:
     cost = costs.get(job.kind.name)
     total += cost.own if cost else typical
     ensemble = job.kind.ensemble, job.teacher
     if ensemble not in done:
       done.add(ensemble)
-      teacher = cost or known.get(job.kind.ensemble)
-      total += teacher.teacher if teacher else max(c.teacher for c in costs.values())
+      total += teachers.get(job.kind.ensemble, longest)
   return total
 
 
