@@ -76,7 +76,8 @@ def of_group(group: Group, baseline: str | None) -> list[Table]:
   """Return the tables of one data set: by topic, training inputs, other views, differences."""
   shown = [m for m in group.models if m.primary]
   rows = [group.row(model) for model in shown]
-  marked, found = _better(group, shown, baseline), []
+  marked = _better(group, shown, baseline)
+  found: list[Table] = []
   for topic, own in columns.groups([row.row for row in rows]).items():
     own = [_unranked(c) for c in own if not c.key.startswith(columns.TIME.key)]
     notes = []

@@ -156,6 +156,8 @@ class Worker:
         reason = self._record(job, self.queue.seconds(job) + seconds)
       elif not stopped and code < 0 and self.queue.kills(job) + 1 < KILLS:
         self.say(f'{job.title}: killed by signal {-code}; the next start continues it')
+      elif code < 0 and not stopped:
+        reason = f'killed by signal {-code}, {KILLS} times'
       elif not stopped:
         reason = last_line(self.queue.log(job)) or f'exit code {code}'
       self.queue.ended(job, seconds, abs(code) if stopped else code, reason)
