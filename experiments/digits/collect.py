@@ -51,8 +51,8 @@ def about(group: Group) -> str:
     f'{seeds} students of each, 600 training and 997 test images; {hours:.1f} hours on '
     f'{", ".join(sorted(machines))}. Single and multi-head students train for 250 steps, '
     'BatchEnsemble students, `end_aux` and `end2_aux` for 500. *Shifted*: mean over the '
-    'corruptions at severity 3. *OOD*: inverted digits; a single network has no knowledge uncertainty, so its '
-    'AUROC is 50. *Gap closed*: 0 % is one member, 100 % the ensemble.'
+    'corruptions at severity 3. *OOD*: inverted digits; a single network has no knowledge '
+    'uncertainty, so its AUROC is 50. *Gap closed*: 0 % is one member, 100 % the ensemble.'
   )
 
 
