@@ -144,5 +144,6 @@ def test_smoke_estimates_and_changes_no_result(tmp_path, capsys):
   assert smoke.returncode == 0 and '4 jobs: 4 left; about' in text
   costs = json.loads((tmp_path / 'smoke' / 'costs.json').read_text())
   assert set(costs) == {'kd_digits', 'hydra_digits'}
-  assert all(0 < cost['own'] < 120 and 0 < cost['teacher'] < 120 for cost in costs.values())
+  assert all(0 < cost['own'] < 120 for cost in costs.values())
+  assert 0 < max(cost['teacher'] for cost in costs.values()) < 120  # the other one found it
   assert not (tmp_path / 'results').exists()
