@@ -19,9 +19,10 @@ FLOORS = (
   {'main', 'ensdistill'},
   {'commands'},
   {'sweep'},
-  {'run', 'splits'},
+  {'run', 'splits', 'teachers', 'library'},
   {'distillation', 'compare', 'export', 'report'},
   {'teacher'},
+  {'given'},
   {'config'},
   {'training'},
   {'evaluation'},
@@ -29,7 +30,7 @@ FLOORS = (
   {'objectives', 'students', 'perturb', 'storage'},
   {'families', 'nets', 'mesh'},
   {'predictive', 'members'},
-  {'names', 'numerics', 'runtime'},
+  {'imports', 'memory', 'names', 'numerics', 'runtime'},
 )
 MATHEMATICS = {'families', 'numerics', 'objectives', 'perturb', 'predictive', 'metrics', 'nets'}
 LIBRARIES = {'jax', 'flax', 'numpy', 'scipy'}
