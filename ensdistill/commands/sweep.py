@@ -119,6 +119,12 @@ def _sweep(options: argparse.Namespace, flags: list[str]) -> int:
     if options.baseline and options.baseline not in [*names, *(kind.label for kind in kinds)]:
       known = ', '.join(dict.fromkeys(names))
       raise ValueError(f'--baseline={options.baseline} is not in this sweep: {known}')
+    for kind in kinds:
+      given = kind.config.teacher.outputs or kind.config.teacher.source
+      if given and options.teachers > 1:
+        raise ValueError(
+          f'--teachers={options.teachers}: {given} is one ensemble, use --teachers=1'
+        )
     folder = options.out or pathlib.Path('runs', f'sweep_{options.data.replace(":", "_")}')
     every = sweep_jobs.every(kinds, options.teachers, options.seeds)
     sweep = plan.Sweep(folder, every, flags)

@@ -52,6 +52,7 @@ WRONG = [
   (('kd', 'digits', '--set', 'student.steps=few'), 'must be a whole number'),
   (('kd', 'digits', '--set', 'perturb.eta=1,2'), 'kd (perturb.eta=1.0) on digits'),
   (('kd', 'digits', '--config.seeds=2'), 'use --seeds=N'),
+  (('kd', 'digits', '--teachers=2', '--config.teacher.outputs=a.npz'), 'a.npz is one ensemble'),
   (('kd', 'digits', '--config.data.name=npz:nothing.npz'), 'nothing.npz'),
   (('kd', 'digits', '--config.teacher.batch_size=5000'), 'larger than the training set'),
   (('kd,be_kd', 'digits', '--config.student.optimizer.factor_rate=.5'), 'has no factors'),
