@@ -18,6 +18,7 @@ FLOORS = (
   {'cli'},
   {'main', 'ensdistill'},
   {'commands'},
+  {'sweep'},
   {'run', 'splits', 'teachers', 'library'},
   {'distillation', 'compare', 'export', 'report'},
   {'teacher'},
