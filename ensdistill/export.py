@@ -24,6 +24,7 @@ from ensdistill.evaluation.inference import Predictor, block_size
 from ensdistill.members import take
 from ensdistill.storage import safe, seals
 from ensdistill.storage.seals import StudentError
+from ensdistill.student import calibration
 
 FILES = ('config.json', 'weights.safetensors', 'model.stablehlo')  # README.md is not sealed
 
@@ -39,6 +40,23 @@ class Prediction(NamedTuple):
   total: np.ndarray  # [B]
   data: np.ndarray  # [B]: noise that more training data would not remove
   knowledge: np.ndarray  # [B]: the disagreement of the ensemble's members
+  basis: calibration.Basis | None = None  # what the methods compute from
+
+  def predict_set(self, coverage: float = 0.9, kind: str = 'lac') -> np.ndarray:
+    """Return the classes of each prediction set, bool [B, K]; see `Model.predict_set`."""
+    return calibration.sets(self.basis, coverage, kind)
+
+  def quantiles(self, q) -> np.ndarray:
+    """Return calibrated quantiles of regression; see `Model.quantiles`."""
+    return calibration.quantiles(self.basis, q)
+
+  def abstain(self, rate: float = 0.05) -> np.ndarray:
+    """Return for which examples the student abstains, because it is too uncertain: bool [B].
+
+    The threshold is that of `total` which at most the share `rate` of new examples exceeds, if they
+    are like those of validation.
+    """
+    return calibration.abstain(self.basis, self.total, rate)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,28 +120,110 @@ class Model:
     """Return the predictive distribution, in the target's units."""
     return self._run(Predictor.__call__, x, batch_size)
 
-  def predict(self, x, batch_size: int = 500) -> Prediction:
+  def predict(self, x, batch_size: int = 500, *, calibrated: bool = False) -> Prediction:
     """Return probabilities (or means) and uncertainties, as numpy arrays.
 
     The inputs go through in blocks of `batch_size` examples. Fewer examples are padded to the next
     power of two, so a few compiled programs serve all sizes.
+
+    calibrated: scale the probabilities by the temperature that was fitted on validation data. The
+      uncertainties stay those of the network's own distribution.
     """
     if self.family.has_classes:
       found = self._run(Predictor.probabilities, x, batch_size)
-      return Prediction(found.probs, None, found.total, found.data, found.knowledge)
+      basis = self._basis(log_probs=found.log_probs)
+      probs = calibration.apply_temperature(basis) if calibrated else found.probs
+      return Prediction(probs, None, found.total, found.data, found.knowledge, basis)
     from ensdistill.metrics import regression  # imports SciPy, which classifiers do not need
 
     # In float64: in single precision a large target's mean hides what members differ by.
     predictive = self.predictive(x, batch_size)
     kinds = regression.uncertainties(predictive).values()
-    return Prediction(None, regression.host(predictive).mean(), *map(np.asarray, kinds))
+    basis = self._basis(distribution=regression.host(predictive))
+    if calibrated:
+      calibration.apply_temperature(basis)  # raises an error: there is none
+    return Prediction(None, basis.distribution.mean(), *map(np.asarray, kinds), basis)
+
+  @functools.cached_property
+  def calibration(self) -> calibration.Calibration | None:
+    """Temperature, thresholds and offsets from validation data; None if it has none."""
+    return calibration.from_json(self.spec.get('calibration'), self.spec)
+
+  def _basis(self, **found) -> calibration.Basis:
+    known = 'calibration' in self.spec
+    why = calibration.NO_VALIDATION if known else calibration.UNKNOWN
+    return calibration.Basis(self.calibration, why, **found)
+
+  def predict_set(self, x, coverage: float = 0.9, *, kind: str = 'lac', **settings) -> np.ndarray:
+    """Return the classes of each example's prediction set: bool [B, K].
+
+    A set holds the class of a new example with at least the probability `coverage`, over examples
+    like those of validation (split conformal prediction). It may be empty.
+
+    kind: 'lac' (smallest sets on average) or 'aps' (adaptive to the example).
+    settings: those of `predict`.
+    """
+    return self.predict(x, **settings).predict_set(coverage, kind)
+
+  def quantiles(self, x, q, **settings) -> np.ndarray:
+    """Return calibrated quantiles of a regression: [B, D] for one q, [Q, B, D] for several.
+
+    A new target lies at or below its q-quantile with at least the probability q for q > 1/2, and at
+    most q for q < 1/2, over examples like those of validation. So quantiles 0.05 and 0.95 are an
+    interval of 90 %. settings: those of `predict`.
+    """
+    return self.predict(x, **settings).quantiles(q)
+
+  def calibrate(self, x, y) -> Model:
+    """Return this student with a calibration from labelled examples: labels [N], targets [N, D].
+
+    The examples must not be among those that it was trained on.
+    """
+    p, y = self.predict(x), np.asarray(y)
+    if not self.family.has_classes:
+      y = y.reshape(len(y), -1)
+    found = calibration.fit(p.basis, p.total, y)
+    return dataclasses.replace(self, spec={**self.spec, 'calibration': calibration.to_json(found)})
 
 
 def model(plan: Plan, distilled) -> Model:
   """Return the student of the first seed: its average, if it was trained for averaging."""
   views = distilled.method.student.views(take(distilled.variables, 0))
   student, variables = views[distilled.method.view]
-  return Model(specification(plan, student), student, variables)
+  found = Model(specification(plan, student), student, variables)
+  return calibrated(plan, found, tested=False)  # arrays have no test part of their own
+
+
+def calibrated(plan: Plan, model: Model, tested: bool = True) -> Model:
+  """Return a student with the calibration from the validation part, if there is one.
+
+  tested: measure its coverage on the test part.
+  """
+  valid, test = plan.dataset.valid, plan.dataset.test
+  if plan.dataset.valid_is_empty:
+    return dataclasses.replace(model, spec={**model.spec, 'calibration': None})
+  found = calibration.fit(*predicted(model, valid.x), valid.y)
+  if tested:
+    basis, total_B = predicted(model, test.x)
+    measured = calibration.measured(basis._replace(calibration=found), total_B, test.y)
+    found = dataclasses.replace(found, test=measured)
+  return dataclasses.replace(
+    model, spec={**model.spec, 'calibration': calibration.to_json(found)}
+  )
+
+
+def predicted(model: Model, x) -> tuple[calibration.Basis, np.ndarray]:
+  """Return what the calibration of a whole set is computed from; images may stay in files."""
+  predictor, variables = model._ready(block_size(len(x), 500))
+  with runtime.cached():
+    if model.family.has_classes:
+      found = predictor.probabilities(variables, x)
+      return model._basis(log_probs=found.log_probs), found.total
+    from ensdistill.metrics import regression
+
+    predictive = predictor(variables, x)
+  basis = model._basis(distribution=regression.host(predictive))
+  return basis, regression.uncertainties(predictive)['total']
 
 
 def save_all(plan: Plan, distilled, made_by: dict | None = None) -> None:
@@ -140,7 +240,8 @@ def _folder(plan: Plan, name: str, seed: int) -> pathlib.Path:
 
 def save(folder: pathlib.Path, plan: Plan, student, variables, made_by: dict | None = None) -> None:
   """Store config.json, weights.safetensors and model.stablehlo of one network, sealed."""
-  found = specification(plan, student)
+  made = calibrated(plan, Model(specification(plan, student), student, variables))
+  found = dict(made.spec)
   content = safe.tensors_content(folder / 'weights.safetensors', safe.flatten(variables))
   found['sha256'] = hashlib.sha256(content).hexdigest()
   found[seals.MADE_BY] = made_by or _identity().made_by(plan.config)
@@ -252,6 +353,7 @@ def load(folder, note: Callable[[str], None] = seals.print_error) -> Model:
   with _trouble(config, 'is damaged', folder):
     own = seals.parse(found.files[config.name])
     spec.check(own)
+    calibration.from_json(own.get('calibration'), own)
   with _trouble(weights, 'is damaged', folder):
     tensors = safe.parse_tensors(found.files[weights.name])
     variables = safe.unflatten(tensors)
