@@ -1,189 +1,31 @@
-"""The student as a product: weights, configuration and a compiled form that need no training code.
-
-student = ensdistill.load('runs/kd_digits/student')
-p = student.predict(x)  # p.probs, p.total, p.data, p.knowledge (numpy)
-"""
+"""The students of a run: stored with what rebuilds them, and loaded without training code."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import itertools
 import pathlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import data, families, mesh, nets, objectives, runtime, spec, students
-from ensdistill.evaluation.inference import Predictor, block_size
+from ensdistill import objectives, spec, students
 from ensdistill.members import take
 from ensdistill.storage import safe, seals
 from ensdistill.storage.seals import StudentError
 from ensdistill.student import calibration
+from ensdistill.student import folder as folders
+from ensdistill.student import inputs as student_inputs
+from ensdistill.student.model import Model
 
 FILES = ('config.json', 'weights.safetensors', 'model.stablehlo')  # README.md is not sealed
 
 if TYPE_CHECKING:
   from ensdistill.config.build import Plan
-
-
-class Prediction(NamedTuple):
-  """Predictions for a batch of examples, and their uncertainty."""
-
-  probs: np.ndarray | None  # [B, K]; None for regression
-  mean: np.ndarray | None  # [B, D] in the target's own units; None for classification
-  total: np.ndarray  # [B]
-  data: np.ndarray  # [B]: noise that more training data would not remove
-  knowledge: np.ndarray  # [B]: the disagreement of the ensemble's members
-  basis: calibration.Basis | None = None  # what the methods compute from
-
-  def predict_set(self, coverage: float = 0.9, kind: str = 'lac') -> np.ndarray:
-    """Return the classes of each prediction set, bool [B, K]; see `Model.predict_set`."""
-    return calibration.sets(self.basis, coverage, kind)
-
-  def quantiles(self, q) -> np.ndarray:
-    """Return calibrated quantiles of regression; see `Model.quantiles`."""
-    return calibration.quantiles(self.basis, q)
-
-  def abstain(self, rate: float = 0.05) -> np.ndarray:
-    """Return for which examples the student abstains, because it is too uncertain: bool [B].
-
-    The threshold is that of `total` which at most the share `rate` of new examples exceeds, if they
-    are like those of validation.
-    """
-    return calibration.abstain(self.basis, self.total, rate)
-
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-  """A finished student."""
-
-  spec: dict
-  student: students.Student
-  variables: Any
-
-  @functools.cached_property
-  def family(self):
-    """What the network's outputs mean."""
-    return families.FAMILIES[self.spec['family']]
-
-  @functools.cached_property
-  def objective(self) -> objectives.Objective:
-    """The objective of its training, which owns the predictive distribution."""
-    return objectives.make(self.spec['objective'], **self.spec['objective_settings'])
-
-  def predictor(self, batch: int) -> Predictor:
-    """Return the predictor of this network in blocks of `batch` examples."""
-    predictive = functools.partial(self.objective.predictive, self.family)
-    units = self.spec['target_mean'], self.spec['target_std']
-    return Predictor(predictive, self.student.freeze, units=units, batch=batch)
-
-  @functools.cached_property
-  def _ready(self):
-    """The function from a block size to its predictor, and the variables on its devices."""
-
-    @functools.lru_cache(maxsize=32)
-    def ready(batch):
-      predictor = self.predictor(batch)
-      return predictor, mesh.place(self.variables, predictor.sharding)
-
-    return ready
-
-  @functools.cached_property
-  def _compiled(self) -> set:
-    return set()
-
-  def _run(self, method, x, batch_size: int):
-    """Return method(predictor, variables, x) in padded blocks; a first call uses the cache."""
-    x = np.asarray(x)
-    if x.shape[1:] != tuple(self.spec['shape']):
-      raise ValueError(f'inputs have shape {x.shape[1:]}, the student takes {self.spec["shape"]}')
-    batch = block_size(len(x), batch_size)
-    predictor, variables = self._ready(batch)
-    program = method, batch
-    new = program not in self._compiled
-    with runtime.cached() if new else contextlib.nullcontext():
-      result = method(predictor, variables, x)
-    self._compiled.add(program)
-    return result
-
-  def outputs(self, x, batch_size: int = 500) -> np.ndarray:
-    """Return the network's raw outputs [N, M, O] for inputs as the data set stores them."""
-    return self._run(Predictor.outputs, x, batch_size)
-
-  def predictive(self, x, batch_size: int = 500):
-    """Return the predictive distribution, in the target's units."""
-    return self._run(Predictor.__call__, x, batch_size)
-
-  def predict(self, x, batch_size: int = 500, *, calibrated: bool = False) -> Prediction:
-    """Return probabilities (or means) and uncertainties, as numpy arrays.
-
-    The inputs go through in blocks of `batch_size` examples. Fewer examples are padded to the next
-    power of two, so a few compiled programs serve all sizes.
-
-    calibrated: scale the probabilities by the temperature that was fitted on validation data. The
-      uncertainties stay those of the network's own distribution.
-    """
-    if self.family.has_classes:
-      found = self._run(Predictor.probabilities, x, batch_size)
-      basis = self._basis(log_probs=found.log_probs)
-      probs = calibration.apply_temperature(basis) if calibrated else found.probs
-      return Prediction(probs, None, found.total, found.data, found.knowledge, basis)
-    from ensdistill.metrics import regression  # imports SciPy, which classifiers do not need
-
-    # In float64: in single precision a large target's mean hides what members differ by.
-    predictive = self.predictive(x, batch_size)
-    kinds = regression.uncertainties(predictive).values()
-    basis = self._basis(distribution=regression.host(predictive))
-    if calibrated:
-      calibration.apply_temperature(basis)  # raises an error: there is none
-    return Prediction(None, basis.distribution.mean(), *map(np.asarray, kinds), basis)
-
-  @functools.cached_property
-  def calibration(self) -> calibration.Calibration | None:
-    """Temperature, thresholds and offsets from validation data; None if it has none."""
-    return calibration.from_json(self.spec.get('calibration'), self.spec)
-
-  def _basis(self, **found) -> calibration.Basis:
-    known = 'calibration' in self.spec
-    why = calibration.NO_VALIDATION if known else calibration.UNKNOWN
-    return calibration.Basis(self.calibration, why, **found)
-
-  def predict_set(self, x, coverage: float = 0.9, *, kind: str = 'lac', **settings) -> np.ndarray:
-    """Return the classes of each example's prediction set: bool [B, K].
-
-    A set holds the class of a new example with at least the probability `coverage`, over examples
-    like those of validation (split conformal prediction). It may be empty.
-
-    kind: 'lac' (smallest sets on average) or 'aps' (adaptive to the example).
-    settings: those of `predict`.
-    """
-    return self.predict(x, **settings).predict_set(coverage, kind)
-
-  def quantiles(self, x, q, **settings) -> np.ndarray:
-    """Return calibrated quantiles of a regression: [B, D] for one q, [Q, B, D] for several.
-
-    A new target lies at or below its q-quantile with at least the probability q for q > 1/2, and at
-    most q for q < 1/2, over examples like those of validation. So quantiles 0.05 and 0.95 are an
-    interval of 90 %. settings: those of `predict`.
-    """
-    return self.predict(x, **settings).quantiles(q)
-
-  def calibrate(self, x, y) -> Model:
-    """Return this student with a calibration from labelled examples: labels [N], targets [N, D].
-
-    The examples must not be among those that it was trained on.
-    """
-    p, y = self.predict(x), np.asarray(y)
-    if not self.family.has_classes:
-      y = y.reshape(len(y), -1)
-    found = calibration.fit(p.basis, p.total, y)
-    return dataclasses.replace(self, spec={**self.spec, 'calibration': calibration.to_json(found)})
 
 
 def model(plan: Plan, distilled) -> Model:
@@ -199,31 +41,14 @@ def calibrated(plan: Plan, model: Model, tested: bool = True) -> Model:
 
   tested: measure its coverage on the test part.
   """
-  valid, test = plan.dataset.valid, plan.dataset.test
-  if plan.dataset.valid_is_empty:
-    return dataclasses.replace(model, spec={**model.spec, 'calibration': None})
-  found = calibration.fit(*predicted(model, valid.x), valid.y)
-  if tested:
-    basis, total_B = predicted(model, test.x)
-    measured = calibration.measured(basis._replace(calibration=found), total_B, test.y)
-    found = dataclasses.replace(found, test=measured)
-  return dataclasses.replace(
-    model, spec={**model.spec, 'calibration': calibration.to_json(found)}
-  )
-
-
-def predicted(model: Model, x) -> tuple[calibration.Basis, np.ndarray]:
-  """Return what the calibration of a whole set is computed from; images may stay in files."""
-  predictor, variables = model._ready(block_size(len(x), 500))
-  with runtime.cached():
-    if model.family.has_classes:
-      found = predictor.probabilities(variables, x)
-      return model._basis(log_probs=found.log_probs), found.total
-    from ensdistill.metrics import regression
-
-    predictive = predictor(variables, x)
-  basis = model._basis(distribution=regression.host(predictive))
-  return basis, regression.uncertainties(predictive)['total']
+  valid, test, found = plan.dataset.valid, plan.dataset.test, None
+  if not plan.dataset.valid_is_empty:
+    found = calibration.fit(*model.basis(valid.x), valid.y)
+    if tested:
+      basis, total_B = model.basis(test.x)
+      measured = calibration.measured(basis._replace(calibration=found), total_B, test.y)
+      found = dataclasses.replace(found, test=measured)
+  return model.with_calibration(found)
 
 
 def save_all(plan: Plan, distilled, made_by: dict | None = None) -> None:
@@ -240,17 +65,8 @@ def _folder(plan: Plan, name: str, seed: int) -> pathlib.Path:
 
 def save(folder: pathlib.Path, plan: Plan, student, variables, made_by: dict | None = None) -> None:
   """Store config.json, weights.safetensors and model.stablehlo of one network, sealed."""
-  made = calibrated(plan, Model(specification(plan, student), student, variables))
-  found = dict(made.spec)
-  content = safe.tensors_content(folder / 'weights.safetensors', safe.flatten(variables))
-  found['sha256'] = hashlib.sha256(content).hexdigest()
-  found[seals.MADE_BY] = made_by or _identity().made_by(plan.config)
-  files: dict[str, bytes | str] = {
-    'weights.safetensors': content,
-    'model.stablehlo': stablehlo(found, student, variables),
-    'config.json': seals.to_json(found),
-  }
-  seals.write(folder, 'student', files, settings=_settings(plan))
+  made = calibrated(plan, Model(specification(plan, student, made_by), student, variables))
+  folders.write(folder, made.spec, student, variables, _settings(plan))
 
 
 def _identity():
@@ -294,7 +110,7 @@ def stored(plan: Plan):
   return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
 
 
-def specification(plan: Plan, student: students.Student) -> dict:
+def specification(plan: Plan, student: students.Student, made_by: dict | None = None) -> dict:
   """Return everything that rebuilds a network and reads its outputs, as plain JSON types."""
   from ensdistill.config import build, inputs  # loading a student does not need them
   from ensdistill.config.settings import given
@@ -320,24 +136,9 @@ def specification(plan: Plan, student: students.Student) -> dict:
     'student': {'kind': student.kind, 'members': student.size} | own,
     'objective': config.objective.name,
     'objective_settings': given(config.objective, objectives.OBJECTIVES),
+    'inputs': student_inputs.describe(dataset),
+    seals.MADE_BY: made_by or _identity().made_by(config),
   }
-
-
-def stablehlo(spec: dict, student: students.Student, variables) -> bytes:
-  """Return the forward pass for any batch size, on CPU, CUDA and TPU; weights are its arguments.
-
-  Convolutions are exported in the plain form.
-  """
-  from jax import export
-
-  module = nets.with_form(student.module, 'plain')
-
-  def forward(variables, x):
-    return module.apply(variables, data.as_input(x))
-
-  x = jax.ShapeDtypeStruct((*export.symbolic_shape('b'), *spec['shape']), jnp.dtype(spec['dtype']))
-  exported = export.export(jax.jit(forward), platforms=('cpu', 'cuda', 'tpu'))(variables, x)
-  return bytes(exported.serialize())
 
 
 def load(folder, note: Callable[[str], None] = seals.print_error) -> Model:

@@ -63,6 +63,10 @@ def fit(basis: Basis, total_B, y) -> Calibration:
 
   y = np.asarray(y)
   if basis.log_probs is None:
+    y = np.asarray(y, np.float64).reshape(len(y), -1)
+    if y.shape != basis.distribution.mean().shape or not np.isfinite(y).all():
+      shape = list(basis.distribution.mean().shape)
+      raise ValueError(f'targets must be finite and of shape {shape}, got {list(y.shape)}')
     found = {'offsets': _offsets(basis.distribution, y)}
   else:
     from ensdistill.metrics import calibration
@@ -190,7 +194,7 @@ def abstain(basis: Basis, total_B, rate: float) -> np.ndarray:
   found = basis.known()
   if isinstance(rate, bool) or not isinstance(rate, int | float | np.number) or not 0 < rate < 1:
     raise ValueError(f'rate={rate!r} must be between 0 and 1, such as 0.05')
-  return np.asarray(total_B) > _threshold(found.total, 1 - rate, 'rate')
+  return ~(np.asarray(total_B) <= _threshold(found.total, 1 - rate, 'rate'))  # so NaN abstains
 
 
 def measured(basis: Basis, total_B, y) -> dict[str, float]:
@@ -250,7 +254,7 @@ def from_json(found: Mapping | None, spec: Mapping) -> Calibration | None:
   if unknown:
     raise ValueError(f'calibration has the unknown entry {unknown[0]!r}')
   examples, test = found.get('examples'), found.get('test')
-  if type(examples) is not int or examples < 1:
+  if type(examples) is not int or not 0 < examples < 2**53:
     raise ValueError(f'calibration.examples={_short(examples)} must be a positive integer')
   if test is not None and not (isinstance(test, Mapping) and all(map(_finite, test.values()))):
     raise ValueError('calibration.test must be an object of finite numbers')

@@ -12,6 +12,7 @@ from ensdistill import data, export, metrics, predictive
 from ensdistill.metrics import regression
 from ensdistill.student import calibration
 from ensdistill.student.calibration import LEVELS, Basis, Calibration
+from ensdistill.student.model import Model
 
 
 def classifier(size, classes=5, seed=0, sharpness=4.0):
@@ -54,7 +55,9 @@ def test_every_level_has_its_mirror_image():
   assert calibration._next(0.9, 'q') == LEVELS.index(0.9)
   assert LEVELS[calibration._next(1 - 0.05, 'q')] == 0.95
   assert LEVELS[calibration._next(0.901, 'q')] == 0.91 and calibration._next(0.9995, 'q') is None
-  assert LEVELS[calibration._mirrored(0.05)] == 0.05 and LEVELS[calibration._mirrored(0.059)] == 0.05
+  assert (
+    LEVELS[calibration._mirrored(0.05)] == 0.05 and LEVELS[calibration._mirrored(0.059)] == 0.05
+  )
 
 
 def test_temperature_equals_scaling_by_hand():
@@ -167,7 +170,9 @@ def test_json_keeps_everything(task):
 
 @pytest.mark.parametrize('value', [0, 1, -0.1, 1.5, float('nan'), '0.9', True])
 def test_levels_outside_are_refused(value):
-  found = Calibration(9, (1.0,) * len(LEVELS), 1.0, {k: (1.0,) * len(LEVELS) for k in ('lac', 'aps')})
+  found = Calibration(
+    9, (1.0,) * len(LEVELS), 1.0, {k: (1.0,) * len(LEVELS) for k in ('lac', 'aps')}
+  )
   basis = basis_of(found, log_probs=np.log([[0.5, 0.5]]))
   with pytest.raises(ValueError, match='coverage=.*between 0 and 1'):
     calibration.sets(basis, value)
@@ -217,7 +222,7 @@ def test_a_student_without_calibration_says_why(folder, tmp_path):
   dataset = tiny.dataset()
   model = export.load(folder)
   old = {name: value for name, value in model.spec.items() if name != 'calibration'}
-  model = export.Model(old, model.student, model.variables)
+  model = Model(old, model.student, model.variables)
   with pytest.raises(ValueError, match='stored without a calibration.*calibrate'):
     model.predict(dataset.test.x).abstain()
   config = tiny.config(data__valid=0, student__keep='last', teacher__keep='last')
