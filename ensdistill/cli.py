@@ -39,6 +39,12 @@ def _evaluate(arguments: Sequence[str]) -> None:
   evaluate.main(arguments, prog='ensdistill evaluate')
 
 
+def _predict(arguments: Sequence[str]) -> None:
+  from ensdistill.commands import predict
+
+  predict.main(arguments, prog='ensdistill predict')
+
+
 def _report(arguments: Sequence[str]) -> None:
   from ensdistill.commands import report
 
@@ -59,6 +65,7 @@ COMMANDS = {
   'data': (_data, 'show what a data set is, and some examples'),
   'sweep': (_sweep, 'run methods over settings, teachers and seeds, and compare them'),
   'evaluate': (_evaluate, 'evaluate a finished student on any data'),
+  'predict': (_predict, 'predict with a finished student on images, arrays and tables'),
   'report': (_report, 'write one page and table over finished runs'),
 }
 

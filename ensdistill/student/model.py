@@ -213,10 +213,14 @@ class Model:
     """Temperature, thresholds and offsets from validation data; None without them."""
     return calibration.from_json(self.spec.get('calibration'), self.spec)
 
-  def _known(self, found: dict) -> Basis:
+  @property
+  def why_uncalibrated(self) -> str:
+    """Why there is no calibration, where there is none, and the remedy."""
     known = 'calibration' in self.spec
-    why = calibration.NO_VALIDATION if known else calibration.UNKNOWN
-    return Basis(self.calibration, why, **found)
+    return calibration.NO_VALIDATION if known else calibration.UNKNOWN
+
+  def _known(self, found: dict) -> Basis:
+    return Basis(self.calibration, self.why_uncalibrated, **found)
 
   def basis(self, x) -> tuple[Basis, np.ndarray]:
     """Return what calibration is computed from, and the total uncertainty [N], of a data set.
