@@ -147,7 +147,7 @@ class Model:
     accepted = self._accepted(x, scale, on_invalid)
     if self.family.has_classes:
       found = self._run(Predictor.probabilities, accepted, batch_size)
-      values = [found.probs, None, found.total, found.data, found.knowledge]
+      values: list = [found.probs, None, found.total, found.data, found.knowledge]
     else:
       from ensdistill.metrics import regression  # imports SciPy, which classifiers do not need
 
@@ -158,7 +158,7 @@ class Model:
     invalid = inputs.with_overflow(accepted, values, on_invalid)
     if invalid.any():
       values = [value if value is None else _with_nan(value, invalid) for value in values]
-    return Prediction(*values, accepted.outside, invalid)
+    return Prediction._make([*values, accepted.outside, invalid])
 
   def save(self, folder: str | pathlib.Path) -> None:
     """Store the student in a folder, which `ensdistill.load` reads."""
