@@ -34,7 +34,7 @@ class Prediction(NamedTuple):
   invalid: np.ndarray | None = None  # bool [B]: rows with NaN in every output, see on_invalid
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Model:
   """A finished student."""
 
@@ -181,6 +181,13 @@ class Model:
     from ensdistill.student import reporting  # imports the training code
 
     return reporting.report(self, x, y, folder, teacher)
+
+  def __repr__(self) -> str:
+    kind, shape = self.spec['student']['kind'], ', '.join(map(str, ['N', *self.spec['shape']]))
+    return (
+      f'<student {self.spec["name"]!r}: {self.spec["network"]["name"]}, {kind} of '
+      f'{self.student.size}, [{shape}] to {self.spec["targets"]} targets ({self.family.name})>'
+    )
 
   def __reduce__(self):
     """Pickle and copy the description and the weights; the network is built again from them."""
