@@ -5,6 +5,7 @@ import pathlib
 import shutil
 import sys
 import time
+from collections.abc import Callable
 
 import jax
 
@@ -28,31 +29,40 @@ def prepare(config, workdir: str | None = None) -> Plan:
       f'{jax.process_count()} processes: a run is one process that drives all devices of its host'
     )
   try:
-    parts = build.parts(config)
-    checks.check(config, parts)
     folder = pathlib.Path(workdir or config.workdir or pathlib.Path('runs', config.name))
-    dataset, training = inputs.load_data(config, parts.augment.crop_area)
-    ensemble = given.load(config, dataset)
-    if ensemble:
-      teacher.adopt(config, ensemble)
-      if isinstance(ensemble, given.Functions) and parts.perturbation:
-        given.check_gradients(ensemble, dataset, parts.perturbation)
-    checks.settle_targets(config, parts, training.streams)
-    checks.check_fits(config, parts, dataset.family)
-    inputs.check_augmentation(parts.augment, dataset)
-    plan = build.plan(config, parts, dataset, training, folder, ensemble)
-    evaluated = {'ood': config.evaluate.ood, 'shifts': config.evaluate.shift}
-    sets.check(dataset, dir=config.data.dir or None, **evaluated)
+    plan = checked(config, folder)
     if not (folder / 'results.json').exists():  # a finished run trains no more
       estimate.check(plan)
-    with config.unlocked():
-      config.data.content = training.fingerprint  # other data of the same name are other data
     safe.make_folder(folder)
     with _alone(folder):
       _claim(folder, config)  # last: a refused configuration leaves nothing behind
     plan = _watched(plan)
   except ValueError as error:
     raise UsageError(str(error)) from error
+  return plan
+
+
+def checked(config, folder: pathlib.Path, load: Callable = inputs.load_data) -> Plan:
+  """Return the plan of a configuration after all checks; raise ValueError. Nothing is written.
+
+  load: (config, least share of an image that a crop shows) -> the data sets.
+  """
+  parts = build.parts(config)
+  checks.check(config, parts)
+  dataset, training = load(config, parts.augment.crop_area)
+  ensemble = given.load(config, dataset)
+  if ensemble:
+    teacher.adopt(config, ensemble)
+    if isinstance(ensemble, given.Functions) and parts.perturbation:
+      given.check_gradients(ensemble, dataset, parts.perturbation)
+  checks.settle_targets(config, parts, training.streams)
+  checks.check_fits(config, parts, dataset.family)
+  inputs.check_augmentation(parts.augment, dataset)
+  plan = build.plan(config, parts, dataset, training, folder, ensemble)
+  evaluated = {'ood': config.evaluate.ood, 'shifts': config.evaluate.shift}
+  sets.check(dataset, dir=config.data.dir or None, **evaluated)
+  with config.unlocked():
+    config.data.content = training.fingerprint  # other data of the same name are other data
   return plan
 
 

@@ -1,7 +1,15 @@
 """The estimators of scikit-learn: their contract, ensembles that are given, and what they keep."""
 
+import pickle
+
 import numpy as np
 import pytest
+from sklearn.base import clone
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from ensdistill.sklearn import EnsembleDistiller, EnsembleDistillerRegressor

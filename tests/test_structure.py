@@ -18,6 +18,7 @@ FLOORS = (
   {'cli'},
   {'main', 'ensdistill'},
   {'commands', 'sklearn'},
+  {'sweep'},
   {'run', 'splits', 'teachers', 'library'},
   {'export'},
   {'student'},
