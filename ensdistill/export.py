@@ -17,7 +17,7 @@ from ensdistill import objectives, spec, students
 from ensdistill.members import take
 from ensdistill.storage import safe, seals
 from ensdistill.storage.seals import StudentError
-from ensdistill.student import calibration
+from ensdistill.student import calibration, card
 from ensdistill.student import folder as folders
 from ensdistill.student import inputs as student_inputs
 from ensdistill.student.model import Model
@@ -51,21 +51,35 @@ def calibrated(plan: Plan, model: Model, tested: bool = True) -> Model:
   return model.with_calibration(found)
 
 
-def save_all(plan: Plan, distilled, made_by: dict | None = None) -> None:
-  """Store the students of a run: student/, student-averaged/, student-2/ of the second seed, ..."""
+def save_all(plan: Plan, distilled, made_by: dict | None = None, rows=()) -> None:
+  """Store the students of a run: student/, student-averaged/, student-2/ of the second seed, ...
+
+  rows: those of results.json, for the students' cards.
+  """
   for seed in range(plan.config.seeds):
     views = distilled.method.student.views(take(distilled.variables, seed))
     for name, (student, variables) in views.items():
-      save(_folder(plan, name, seed), plan, student, variables, made_by)
+      results = card.rows(rows, name)
+      save(_folder(plan, name, seed), plan, student, variables, made_by, results)
 
 
 def _folder(plan: Plan, name: str, seed: int) -> pathlib.Path:
   return plan.folder / (name if seed == 0 else f'{name}-{seed + 1}')
 
 
-def save(folder: pathlib.Path, plan: Plan, student, variables, made_by: dict | None = None) -> None:
+def save(
+  folder: pathlib.Path,
+  plan: Plan,
+  student,
+  variables,
+  made_by: dict | None = None,
+  results: list[dict] | None = None,
+) -> None:
   """Store config.json, weights.safetensors and model.stablehlo of one network, sealed."""
-  made = calibrated(plan, Model(specification(plan, student, made_by), student, variables))
+  description = specification(plan, student, made_by)
+  if results:
+    description['results'] = results
+  made = calibrated(plan, Model(description, student, variables))
   folders.write(folder, made.spec, student, variables, _settings(plan))
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ def distil(
   seed: int = 0,
   valid: float = 0.1,
   changes: Mapping[str, Any] | None = None,
+  columns: Sequence[str] | None = None,
+  classes: Sequence[str] | None = None,
   folder: str | pathlib.Path | None = None,
   quiet: bool = False,
 ) -> Model:
@@ -58,12 +60,14 @@ def distil(
     seed: seed of everything that is drawn.
     valid: share of the examples with which the checkpoint is chosen and temperatures are fitted.
     changes: other settings by name, such as {'perturb.eta': 2.0}; `ensdistill config --all`.
+    columns: names of a table's columns, where x is an array.
+    classes: names of the classes, where y holds numbers.
     folder: a folder for checkpoints and logs, so that the same call continues a killed one; None:
       a temporary folder.
     quiet: print nothing.
   """
   runtime.prepare()
-  dataset = _dataset(ensemble, x, y, valid, seed)
+  dataset = _dataset(ensemble, x, y, valid, seed, columns, classes)
   config = _config(method, network, network_settings, dataset, y is not None)
   config.name, config.seed, config.student.steps = method, seed, steps
   config.data.name = dataset.name
@@ -91,25 +95,29 @@ def distil(
   return dataclasses.replace(export.model(plan, distilled), origin=origin)
 
 
-def _dataset(ensemble, x, y, valid: float, seed: int) -> data.Dataset:
+def _dataset(ensemble, x, y, valid: float, seed: int, columns, classes) -> data.Dataset:
   """Return the data set of the arrays, with a share of them for validation."""
   if not 0 <= valid < 1:
     raise ValueError(f'valid={valid} must be a share of the examples, in [0, 1)')
-  x, columns = _inputs(x)
+  x, names = _inputs(x, columns)
+  settings: dict[str, Any] = {'seed': seed, 'names': classes, 'columns': names}
   if y is None:
-    return data.from_arrays(x, None, seed=seed, classes=_width(ensemble, x), columns=columns)
-  y, classes = _labels(y)
+    return data.from_arrays(x, None, classes=_width(ensemble, x), **settings)
+  y, found = _labels(y)
+  if found and classes is not None and list(classes) != found:
+    raise ValueError(f'classes={list(classes)}, but y holds {found}: leave classes out')
   count = min(round(valid * len(x)), len(x) - 1)
-  count = max(count, 1) if valid else 0
-  return data.from_arrays(x, y, valid=count, seed=seed, names=classes, columns=columns)
+  settings |= {'valid': max(count, 1) if valid else 0, 'names': classes or found}
+  return data.from_arrays(x, y, **settings)
 
 
-def _inputs(x) -> tuple[np.ndarray, list[str] | None]:
+def _inputs(x, columns) -> tuple[np.ndarray, list[str] | None]:
   """Return inputs as an array, and the names of a table's columns."""
   table = tables.named(x)
   if table is None:
-    return np.asarray(x), None
-  return tables.array(table, tables.ordered(table, table.names)), table.names
+    return np.asarray(x), list(map(str, columns)) if columns is not None else None
+  order = tables.ordered(table, list(columns or table.names))
+  return tables.array(table, order), [table.names[i] for i in order]
 
 
 def _labels(y) -> tuple[np.ndarray, list[str] | None]:
@@ -117,7 +125,7 @@ def _labels(y) -> tuple[np.ndarray, list[str] | None]:
   y = np.asarray(y)
   if y.dtype.kind not in 'OUS':
     return y, None
-  texts = [str(value) for value in y.ravel().tolist() if isinstance(value, str)]
+  texts = [value for value in y.ravel().tolist() if isinstance(value, str)]
   if y.ndim != 1 or len(texts) < len(y):
     raise ValueError(f'y holds {y.dtype} of shape {y.shape}: give names of classes or numbers [N]')
   classes, numbers = np.unique(texts, return_inverse=True)

@@ -74,6 +74,12 @@ def _made_by(value) -> bool:
   return all(isinstance(value.get(name), dict) for name in ('config', 'fingerprints'))
 
 
+def _results(value) -> bool:
+  return isinstance(value, list) and all(
+    _text(row.get('name')) and all(map(_number, row['metrics'].values())) for row in value
+  )
+
+
 def _named(key: str) -> Callable:
   def check(value) -> bool:
     return _settings(value) and _text(value.get(key))
@@ -104,6 +110,7 @@ ENTRIES: dict[str, tuple[Callable, str]] = {
 OPTIONAL: dict[str, tuple[Callable, str]] = {
   'inputs': (_inputs, 'an object with columns, low and high'),
   'made_by': (_made_by, 'an object with config and fingerprints'),
+  'results': (_results, 'a list of objects with name and metrics'),
 }
 
 
@@ -147,7 +154,7 @@ def _check_columns(spec: Mapping) -> None:
 def _holds(is_right: Callable, value) -> bool:
   try:
     return bool(is_right(value))
-  except (TypeError, OverflowError, AttributeError):  # unhashable, too large, or no object
+  except (TypeError, OverflowError, AttributeError, KeyError):  # too large, or no such object
     return False
 
 

@@ -17,7 +17,7 @@ FLOORS = (
   {'__main__', 'evaluate', 'data.__main__', 'report.__main__'},
   {'cli'},
   {'main', 'ensdistill'},
-  {'commands'},
+  {'commands', 'sklearn'},
   {'sweep'},
   {'run', 'splits', 'teachers', 'library', 'prediction'},
   {'export'},

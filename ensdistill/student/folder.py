@@ -1,4 +1,4 @@
-"""Write a student's folder: config.json, weights.safetensors and model.stablehlo, sealed."""
+"""Write a student's folder: config.json, weights.safetensors, model.stablehlo, and its card."""
 
 import hashlib
 import pathlib
@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from ensdistill import data, nets, students
+from ensdistill.evaluation import cost
 from ensdistill.storage import safe, seals
+from ensdistill.student import card
 
 
 def write(folder, spec: Mapping, student: students.Student, variables, settings: str) -> None:
-  """Store one network that `ensdistill.load` reads.
+  """Store one network that `ensdistill.load` reads, sealed; README.md, the card, is not.
 
   spec: its description, with what made it (seals.MADE_BY).
   settings: fingerprint of the settings that trained it, kept in the seal.
@@ -26,6 +28,7 @@ def write(folder, spec: Mapping, student: students.Student, variables, settings:
     'config.json': seals.to_json(own),
   }
   seals.write(folder, 'student', files, settings=settings)
+  safe.write_atomic(folder / 'README.md', card.text(own, cost.parameters(variables)))
 
 
 def stablehlo(spec: Mapping, student: students.Student, variables) -> bytes:

@@ -130,8 +130,12 @@ def _rebuilt(model, test: data.Split) -> Origin:
     classes=tuple(spec['classes']) if spec['classes'] else None,
     columns=tuple(model.columns) if model.columns else None,
     fingerprint='',
-    **{name: spec[name] for name in ('targets', 'family')},
-    **{name: tuple(spec[name]) for name in ('mean', 'std', 'target_mean', 'target_std')},
+    targets=spec['targets'],
+    family=spec['family'],
+    mean=tuple(spec['mean']),
+    std=tuple(spec['std']),
+    target_mean=tuple(spec['target_mean']),
+    target_std=tuple(spec['target_std']),
   )
   dataset = dataclasses.replace(dataset, fingerprint=data.fingerprint(dataset))
   method = Method(model.student, model.family, model.objective, optax.identity(), 0, space)
