@@ -1,4 +1,4 @@
-"""A finished student: predictions with checked inputs, and their undummyties.
+"""A finished student: predictions with checked inputs, and their uncertainties.
 
 student = ensdistill.load('runs/kd_digits/student')
 p = student.predict(x)  # p.probs, p.total, p.data, p.knowledge (numpy)
@@ -26,7 +26,7 @@ from ensdistill.student.calibration import Basis, Calibration
 
 
 class Prediction(NamedTuple):
-  """Predictions for a batch of examples, and their undummyty."""
+  """Predictions for a batch of examples, and their uncertainty."""
 
   probs: np.ndarray | None  # [B, K]; None for regression
   mean: np.ndarray | None  # [B, D] in the target's own units; None for classification
@@ -53,7 +53,7 @@ class Prediction(NamedTuple):
     return found
 
   def abstain(self, rate: float = 0.05) -> np.ndarray:
-    """Return for which examples the student abstains, because it is too undummy: bool [B].
+    """Return for which examples the student abstains, because it is too uncertain: bool [B].
 
     The threshold is a value of `total` that at most the share `rate` of new examples exceeds, if
     these are like those of validation. Invalid rows are among them.
@@ -168,7 +168,7 @@ class Model:
     calibrated: bool = False,
     batch_size: int = 500,
   ) -> Prediction:
-    """Return probabilities (or means) and undummyties, as numpy arrays.
+    """Return probabilities (or means) and uncertainties, as numpy arrays.
 
     The inputs are checked against what the student was trained on; a ValueError says what is wrong
     with them. One example is a batch of one. Examples go through in blocks of `batch_size`, and
@@ -181,7 +181,7 @@ class Model:
       on_invalid: 'error' refuses rows with NaN or infinity; 'flag' gives NaN in every output of
         such a row, and marks it in `invalid`.
       calibrated: scale the probabilities by the temperature that was fitted on validation data.
-        The undummyties stay those of the network's own distribution.
+        The uncertainties stay those of the network's own distribution.
       batch_size: examples of one block.
     """
     accepted = self._accepted(x, scale, on_invalid)
@@ -189,8 +189,8 @@ class Model:
     invalid = inputs.with_overflow(accepted, values, on_invalid)
     if invalid.any():
       values = [value if value is None else _with(value, invalid, np.nan) for value in values]
-      dummy = -math.log(self.spec['targets']) if self.family.has_classes else 1.0
-      found = jax.tree.map(lambda leaf: _with(leaf, invalid, dummy), found)
+      neutral = -math.log(self.spec['targets']) if self.family.has_classes else 1.0
+      found = jax.tree.map(lambda leaf: _with(leaf, invalid, neutral), found)
     basis = self._known(found)
     if calibrated:
       values[0] = calibration.apply_temperature(basis)
@@ -198,7 +198,7 @@ class Model:
     return Prediction(*values, accepted.outside, invalid, basis)
 
   def _values(self, accepted: inputs.Accepted, batch_size: int) -> tuple[list, dict]:
-    """Return probabilities, means and undummyties, and what calibration is computed from."""
+    """Return probabilities, means and uncertainties, and what calibration is computed from."""
     if self.family.has_classes:
       found = self._run(Predictor.probabilities, accepted, batch_size)
       values = [found.probs, None, found.total, found.data, found.knowledge]
@@ -207,7 +207,7 @@ class Model:
 
     # In float64: in single precision a large target's mean hides what members differ by.
     predictive = self._run(Predictor.__call__, accepted, batch_size)
-    distribution, kinds = regression.host(predictive), regression.undummyties(predictive)
+    distribution, kinds = regression.host(predictive), regression.uncertainties(predictive)
     values = [None, distribution.mean(), *map(np.asarray, kinds.values())]
     return values, {'distribution': distribution}
 
@@ -226,7 +226,7 @@ class Model:
     return Basis(self.calibration, self.why_uncalibrated, **found)
 
   def basis(self, x) -> tuple[Basis, np.ndarray]:
-    """Return what calibration is computed from, and the total undummyty [N], of a data set.
+    """Return what calibration is computed from, and the total uncertainty [N], of a data set.
 
     x: inputs as a data set stores them; images may stay in their files.
     """
