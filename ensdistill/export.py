@@ -20,6 +20,7 @@ from ensdistill.storage.seals import StudentError
 from ensdistill.student import calibration, card
 from ensdistill.student import folder as folders
 from ensdistill.student import inputs as student_inputs
+from ensdistill.student import weights as stored_weights
 from ensdistill.student.model import Model
 
 FILES = ('config.json', 'weights.safetensors', 'model.stablehlo')  # README.md is not sealed
@@ -170,7 +171,9 @@ def load(folder, note: Callable[[str], None] = seals.print_error) -> Model:
     spec.check(own)
     calibration.from_json(own.get('calibration'), own)
   with _trouble(weights, 'is damaged', folder):
-    tensors = safe.parse_tensors(found.files[weights.name])
+    tensors = stored_weights.decoded(
+      safe.parse_tensors(found.files[weights.name]), stored_weights.form(own)
+    )
     variables = safe.unflatten(tensors)
     digest = hashlib.sha256(found.files[weights.name]).hexdigest()
     if found.facts is None and own.get('sha256') != digest:

@@ -53,13 +53,14 @@ def _align(text: str, width: int, column: int) -> str:
 
 
 def cell(row: dict, column: Column) -> str:
-  """Return a metric of a row as text, with its standard error if there is one; '-' if missing."""
+  """Return a metric of a row as text, with its standard error or spread; '-' if missing."""
   value = row['metrics'].get(column.key)
   if value is None:
     return '-'
-  error = row['se'].get(column.key)
+  error = row['se'].get(column.key) if row['seeds'] > 1 else None
+  error = error or row['metrics'].get(f'{column.key}/spread')  # of repeated timings
   form = column.error or column.form
-  return column.form(value) + (f' ± {form(error)}' if error and row['seeds'] > 1 else '')
+  return column.form(value) + (f' ± {form(error)}' if error else '')
 
 
 def _note(results: dict) -> str:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ensdistill import data, nets, students
 from ensdistill.evaluation import cost
 from ensdistill.storage import safe, seals
-from ensdistill.student import card
+from ensdistill.student import card, weights
 
 
 def write(folder, spec: Mapping, student: students.Student, variables, settings: str) -> None:
@@ -20,7 +20,8 @@ def write(folder, spec: Mapping, student: students.Student, variables, settings:
   settings: fingerprint of the settings that trained it, kept in the seal.
   """
   folder = pathlib.Path(folder)
-  content = safe.tensors_content(folder / 'weights.safetensors', safe.flatten(variables))
+  tensors = weights.encoded(safe.flatten(variables), weights.form(spec))
+  content = safe.tensors_content(folder / 'weights.safetensors', tensors)
   own = {**spec, 'sha256': hashlib.sha256(content).hexdigest()}
   files: dict[str, bytes | str] = {
     'weights.safetensors': content,
