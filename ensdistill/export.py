@@ -52,16 +52,22 @@ def calibrated(plan: Plan, model: Model, tested: bool = True) -> Model:
   return model.with_calibration(found)
 
 
-def save_all(plan: Plan, distilled, made_by: dict | None = None, rows=()) -> None:
+def save_all(plan: Plan, distilled, made_by: dict | None = None, rows=()) -> dict[str, str]:
   """Store the students of a run: student/, student-averaged/, student-2/ of the second seed, ...
 
   rows: those of results.json, for the students' cards.
+  Return {name: a sentence on the coverage of the first seed's student}, where it was measured.
   """
+  covered: dict[str, str] = {}
   for seed in range(plan.config.seeds):
     views = distilled.method.student.views(take(distilled.variables, seed))
     for name, (student, variables) in views.items():
       results = card.rows(rows, name)
-      save(_folder(plan, name, seed), plan, student, variables, made_by, results)
+      folder = _folder(plan, name, seed)
+      found = save(folder, plan, student, variables, made_by, results).calibration
+      if found and found.test and seed == 0:
+        covered[name] = card.sentence(found)
+  return covered
 
 
 def _folder(plan: Plan, name: str, seed: int) -> pathlib.Path:
@@ -75,13 +81,14 @@ def save(
   variables,
   made_by: dict | None = None,
   results: list[dict] | None = None,
-) -> None:
+) -> Model:
   """Store config.json, weights.safetensors and model.stablehlo of one network, sealed."""
   description = specification(plan, student, made_by)
   if results:
     description['results'] = results
   made = calibrated(plan, Model(description, student, variables))
   folders.write(folder, made.spec, student, variables, _settings(plan))
+  return made
 
 
 def _identity():

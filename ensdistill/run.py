@@ -144,10 +144,10 @@ def _stages(plan: Plan, writer) -> dict:
   compared = timed('evaluation', compare.compare(plan, ensemble, student, writer))
   fingerprints = {'teacher': ensemble.fingerprint, 'data': plan.dataset.fingerprint}
   made_by = identity.made_by(plan.config, **fingerprints)
-  export.save_all(plan, student, made_by, compared.rows)
+  covered = export.save_all(plan, student, made_by, compared.rows)
   probes = report.collect(plan, ensemble, student, compared.networks)
   own = plan.folder, plan.config, plan.dataset
-  return report.write(*own, compared, probes, timings, writer, made_by)
+  return report.write(*own, compared, probes, timings, writer, made_by, covered)
 
 
 def _student(plan: Plan, ensemble, writer) -> distillation.Distilled:

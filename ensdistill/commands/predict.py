@@ -12,7 +12,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ensdistill.commands.usage import Parser, fail, memory_in_one_line
@@ -226,7 +226,7 @@ def _columns(groups, of: Callable) -> Iterator['Columns']:
         yield columns
 
 
-def _ahead(blocks: Iterator) -> Iterator:
+def _ahead(blocks: Iterator) -> Generator:
   """Yield the blocks; the next one is read while one is in use."""
   with concurrent.futures.ThreadPoolExecutor(1) as reader:
     future = reader.submit(next, blocks, None)

@@ -109,7 +109,5 @@ def joined(member_BK: np.ndarray, classes: Sequence[str]) -> list[str]:
   packed = np.packbits(member_BK, axis=1)
   keys = np.ascontiguousarray(packed).view(f'V{packed.shape[1]}')[:, 0]
   _, first, place_B = np.unique(keys, return_index=True, return_inverse=True)
-  texts = np.array(
-    ['|'.join(classes[k] for k in np.flatnonzero(member_BK[row])) for row in first], object
-  )
-  return texts[place_B].tolist()
+  texts = ['|'.join(classes[int(k)] for k in np.flatnonzero(member_BK[row])) for row in first]
+  return [texts[place] for place in place_B.tolist()]

@@ -148,7 +148,8 @@ def _file(path: str, takes: Takes, stdin) -> Iterator[Block]:
     found = tables.parquet_blocks(path, takes.columns, takes.shape[0], takes.rows())
     yield from _named(found, path)
   else:
-    files.found(path).__enter__().close()  # a missing file is named first
+    with files.found(path):  # a missing file is named first
+      pass
     wanted = IMAGES + ARRAYS if takes.images else ARRAYS + TABLES
     raise DataError(f'the student takes {"images" if takes.images else "tables"}: give a file of '
                     f'kind {", ".join(wanted)}')  # fmt: skip
@@ -196,7 +197,7 @@ def _archive(path: str, takes: Takes) -> Iterator[Block]:
   if name is None and len(known) != 1:
     listing = ', '.join(sorted(known)[:12]) or 'nothing'
     raise DataError(f'the file holds {listing}: store the inputs as x')
-  name = name or next(iter(known))
+  name = name or known.pop()
   with files.found(path) as file, zipfile.ZipFile(file) as archive:
     with archive.open(f'{name}.npy') as entry:
       yield from _array(entry, shown(path), takes)

@@ -50,15 +50,14 @@ def csv_blocks(binary, columns: Sequence[str] | None, size: int, rows: int) -> I
   if first.count(delimiter) >= _MOST_COLUMNS:
     raise DataError(f'the table has more than {_MOST_COLUMNS:,} columns')
   csv.field_size_limit(_LONGEST_FIELD)
-  settings = {'delimiter': delimiter, 'skipinitialspace': True}
-  header = [name.strip() for name in next(csv.reader([first], **settings), [])]
+  header = [name.strip() for name in next(_reader([first], delimiter), [])]
   if not header:
     raise DataError('the file is empty: the first line names the columns')
   if all(map(_is_number, header)):
     raise DataError(f'the first line ({first.strip()[:40]}) must name the columns')
   places = order_of(header, columns, size)
   names = [header[place] for place in places]
-  reader = (row for row in csv.reader(text, **settings) if row)
+  reader = (row for row in _reader(text, delimiter) if row)
   try:
     while block := list(itertools.islice(reader, rows)):
       yield _numbers(block, places, names, len(header))
@@ -66,6 +65,10 @@ def csv_blocks(binary, columns: Sequence[str] | None, size: int, rows: int) -> I
     raise DataError(f'the file cannot be read as a table: {error}') from None
   finally:
     text.detach()
+
+
+def _reader(lines, delimiter: str):
+  return csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
 
 
 def _numbers(block: list[list[str]], places, names, width: int) -> Rows:

@@ -36,7 +36,8 @@ def table(results: dict) -> str:
     '  '.join(_align(c, w, i) for i, (c, w) in enumerate(zip(line, widths))) for line in lines
   ]
   text.insert(1, '-' * len(text[0]))
-  return '\n'.join([*text, _note(results)])
+  covered = [f'{name}: {line}' for name, line in results.get('coverage', {}).items()]
+  return '\n'.join([*text, *covered, _note(results)])
 
 
 def some_ensembles(rows: list[dict]) -> list[dict]:

@@ -265,7 +265,8 @@ def from_json(found: Mapping | None, spec: Mapping) -> Calibration | None:
       raise ValueError(f'calibration.offsets must be {spec["targets"]} lists')
     own['offsets'] = tuple(_thresholds(column, 'offsets', signed=True) for column in columns)
   else:
-    temperature, by_kind = found.get('temperature'), found.get('sets')
+    temperature: Any = found.get('temperature')
+    by_kind = found.get('sets')
     if not _finite(temperature) or temperature <= 0:
       raise ValueError(f'calibration.temperature={_short(temperature)} must be positive')
     if not isinstance(by_kind, Mapping) or by_kind.keys() != {*KINDS}:

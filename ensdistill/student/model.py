@@ -193,9 +193,8 @@ class Model:
       found = jax.tree.map(lambda leaf: _with(leaf, invalid, neutral), found)
     basis = self._known(found)
     if calibrated:
-      values[0] = calibration.apply_temperature(basis)
-      values[0][invalid] = np.nan
-    return Prediction(*values, accepted.outside, invalid, basis)
+      values[0] = _with(calibration.apply_temperature(basis), invalid, np.nan)
+    return Prediction._make([*values, accepted.outside, invalid, basis])
 
   def _values(self, accepted: inputs.Accepted, batch_size: int) -> tuple[list, dict]:
     """Return probabilities, means and uncertainties, and what calibration is computed from."""

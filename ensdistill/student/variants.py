@@ -61,7 +61,7 @@ def loss(model: Model, variant: Model, dataset, batch: int = 500) -> Loss:
   costs = cost.of_models(models, model.spec['shape'], model.spec['dtype'])
   pairs = {key: (values[0][key], values[1][key]) for key in values[0]}
   pairs |= {key: (costs[ORIGINAL][key], costs['variant'][key]) for key in costs[ORIGINAL]}
-  return Loss(len(y), pairs, _difference(*found, model.spec))
+  return Loss(len(y), pairs, _difference(found[0], found[1], model.spec))
 
 
 def _difference(p, q, own) -> float:
@@ -85,4 +85,3 @@ def results(found: Loss, form: str) -> list[dict[str, Any]]:
 def size(folder) -> int:
   """Return the bytes of a student's weights."""
   return os.path.getsize(pathlib.Path(folder) / 'weights.safetensors')
-
