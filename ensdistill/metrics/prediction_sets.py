@@ -109,10 +109,10 @@ def members(log_probs_BK, threshold, kind='lac'):
 
   def per_example(x):
     log_p_BK = normalized(x)
+    if kind == 'lac':
+      return -log_p_BK <= threshold
     first_B, ones_B = np.zeros(len(x), np.int64), np.ones(len(x))
     score_BK = scores(log_p_BK, first_B, ones_B)[kind][0]
-    if kind == 'lac':
-      return score_BK <= threshold
     # From the last rank to the first: rising probability, and falling index where equal.
     rank_BK = len(log_p_BK[0]) - 1 - np.argsort(np.exp(log_p_BK)[:, ::-1], -1, kind='stable')
     found_BK = np.empty(score_BK.shape, bool)
