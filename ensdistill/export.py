@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import data, families, metrics, nets, objectives, students
+from ensdistill import data, families, metrics, nets, objectives, stopping, students
 from ensdistill.config import build, inputs
 from ensdistill.config.build import Plan
 from ensdistill.config.settings import given
@@ -96,6 +96,7 @@ def save_all(plan: Plan, distilled) -> None:
   for seed in range(plan.config.seeds):
     views = distilled.method.student.views(take(distilled.variables, seed))
     for name, (student, variables) in views.items():
+      stopping.check()
       folder = plan.folder / (name if seed == 0 else f'{name}-{seed + 1}')
       save(folder, plan, student, variables)
 

@@ -1,14 +1,23 @@
 """The story of a run: configuration, data, teacher, student, evaluation, report."""
 
-import json
 import pathlib
 import shutil
 import time
 
 import jax
 
-from ensdistill import compare, distillation, export, report, runtime, teacher
+from ensdistill import (
+  compare,
+  distillation,
+  export,
+  paths,
+  report,
+  runtime,
+  stopping,
+  teacher,
+)
 from ensdistill.config import build, checks, identity, inputs
+from ensdistill.config import folder as claims
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import sets
 from ensdistill.logs import writers
@@ -19,8 +28,18 @@ class UsageError(ValueError):
   """A mistake in the configuration, which the user can correct."""
 
 
-def prepare(config, workdir: str | None = None) -> Plan:
-  """Check everything that can be checked before anything compiles, and build every part."""
+def prepare(config, workdir: str | None = None, overwrite: bool = False) -> Plan:
+  """Check everything that can be checked before anything compiles, and build every part.
+
+  `overwrite` starts the run of the folder afresh.
+  """
+  try:
+    places = {'--workdir': workdir, 'workdir': config.workdir, 'cache': config.cache}
+    places |= {'data.dir': config.data.dir, 'teacher.dir': config.teacher.dir}
+    for name, place in places.items():
+      paths.check(name, place)
+  except ValueError as error:
+    raise UsageError(str(error)) from error
   runtime.prepare(config.cache)
   if jax.process_count() > 1:
     raise UsageError(
@@ -29,7 +48,9 @@ def prepare(config, workdir: str | None = None) -> Plan:
   try:
     parts = build.parts(config)
     checks.check(config, parts)
-    folder = pathlib.Path(workdir or config.workdir or pathlib.Path('runs', config.name))
+    place = workdir or config.workdir or pathlib.Path('runs', config.name)
+    folder = pathlib.Path(place).expanduser()
+    stopping.check()
     dataset, training = inputs.load_data(config, parts.augment.crop_area)
     checks.settle_targets(config, parts, training.streams)
     checks.check_fits(config, parts, dataset.family)
@@ -40,7 +61,11 @@ def prepare(config, workdir: str | None = None) -> Plan:
     with config.unlocked():
       config.data.content = training.fingerprint  # other data of the same name are other data
     safe.make_folder(folder)
+    if overwrite:
+      claims.check_overwrite(folder)
     with _alone(folder):
+      if overwrite:
+        claims.clear(folder)
       _claim(folder, config)  # last: a refused configuration leaves nothing behind
   except ValueError as error:
     raise UsageError(str(error)) from error
@@ -50,10 +75,13 @@ def prepare(config, workdir: str | None = None) -> Plan:
 def run(plan: Plan) -> dict:
   """Run teacher, student, evaluation and report, each once; return the results."""
   with _alone(plan.folder):
+    _claim(plan.folder, plan.config)  # another process may have had the folder meanwhile
+    safe.sweep_parts(plan.folder)
+    (plan.folder / claims.BAD_STEP).unlink(missing_ok=True)  # written again if it still applies
     results = report.load(plan.folder, identity.decisive(plan.config))
     if results:
       stages = ', '.join(results['timings'])
-      print(f'{plan.folder}: already finished ({stages}); remove the folder to run it again')
+      print(f'{plan.folder}: already finished ({stages}); --overwrite runs it again')
     else:
       with writers.Writer(plan.folder) as writer:
         results = _stages(plan, writer)
@@ -65,6 +93,7 @@ def run(plan: Plan) -> dict:
 
 def _stages(plan: Plan, writer) -> dict:
   writer.line(_opening(plan))
+  stopping.check()
   skipped = plan.dataset.skipped
   if skipped:
     writer.line(f'{len(skipped)} image(s) skipped, the first: {skipped[0]}')
@@ -73,6 +102,7 @@ def _stages(plan: Plan, writer) -> dict:
   def timed(stage, result):
     nonlocal began
     timings[stage], began = time.monotonic() - began, time.monotonic()
+    stopping.check(f'finished: {", ".join(timings)}')
     return result
 
   ensemble = timed('teacher', teacher.obtain(plan, writer))
@@ -87,30 +117,19 @@ def _alone(folder: pathlib.Path):
   """Hold the run's folder for this process, with a message where it has to wait."""
 
   def say():
-    print(f'{folder}: waiting for another process that runs this')
+    who = safe.holder(folder / 'lock')
+    print(f'{folder}: waiting for another process that runs this ({who})', flush=True)
 
   return safe.lock(folder / 'lock', waiting=say)
 
 
 def _claim(folder: pathlib.Path, config) -> None:
-  """Store the configuration in the run's folder; a folder of other settings is refused."""
-  path, decisive = folder / 'config.json', identity.decisive(config)
-  if path.exists():
-    try:
-      old = identity.flatten(json.loads(path.read_text()))
-    except (ValueError, AttributeError) as error:
-      raise UsageError(
-        f'{path} is damaged ({error}): choose another --workdir, or remove the folder'
-      ) from error
-    known = {k: v for k, v in old.items() if k in decisive or identity.decides(k, v)}
-    changed = identity.differences(known, decisive)
-    if changed:
-      raise UsageError(
-        f'{folder} holds a run with other settings ({"; ".join(changed)}): choose another '
-        '--workdir, or remove the folder'
-      )
-  text = json.dumps(identity.to_json(config), indent=2, sort_keys=True)
-  safe.write_atomic(path, text + '\n')
+  try:
+    note = claims.claim(folder, config)
+  except ValueError as error:
+    raise UsageError(str(error)) from error
+  if note:
+    print(note, flush=True)
 
 
 def _opening(plan: Plan) -> str:

@@ -58,7 +58,8 @@ class Teacher(NamedTuple):
     facts = {'members': self.digests, 'precision': section.precision}
 
     def say():
-      writer.line(f'teacher {self.fingerprint}: waiting for another run that uses {self.folder}')
+      who = safe.holder(self.folder / 'lock')
+      writer.line(f'teacher {self.fingerprint}: waiting for {who}, which uses {self.folder}')
 
     with safe.lock(self.folder / 'lock', waiting=say):
       stored = _load(self.folder, name, writer, facts)
@@ -122,11 +123,15 @@ def obtain(plan: Plan, writer) -> Teacher:
   wanted = range(config.teacher.members)
 
   def say():
-    writer.line(f'teacher {fingerprint}: waiting for another run that trains it in {folder}')
+    who = safe.holder(folder / 'lock')
+    writer.line(
+      f'teacher {fingerprint}: waiting for another run that trains it in {folder} ({who})'
+    )
 
   stored = _stored(folder, wanted, writer)
   if len(stored) < len(wanted):
     with safe.lock(folder / 'lock', waiting=say):
+      safe.sweep_parts(folder)
       text = json.dumps(decisive, indent=2, sort_keys=True)
       safe.write_atomic(folder / 'teacher.json', text)
       stored = _stored(folder, wanted, writer)  # another run may have stored some meanwhile
@@ -138,6 +143,7 @@ def obtain(plan: Plan, writer) -> Teacher:
   else:
     _say_found(stored, wanted, folder, writer)
     _groups(folder, [], stored, 1)  # removes checkpoints left by a kill after the last member
+    checkpoint.remove_empty(folder / 'checkpoints')
   stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *[stored[m] for m in wanted])
   strategy = build.strategy(config.teacher, plan.teacher)
   return Teacher(plan.teacher, stacked, fingerprint, folder, strategy)
@@ -208,6 +214,7 @@ def _train(plan: Plan, numbers, missing, folder, writer) -> dict[int, Any]:
       facts = {name: float(values[i]) for name, values in kept.items()}
       _save(folder, _name(m), trained[m], facts | {'seconds': seconds})
   checkpoint.remove(checkpoints)
+  checkpoint.remove_empty(checkpoints.parent)
   return trained
 
 

@@ -11,7 +11,8 @@ import pathlib
 import time
 from collections.abc import Sequence
 
-from ensdistill.commands.usage import Parser, fail
+from ensdistill import paths
+from ensdistill.commands.usage import Parser, fail, reason, stoppable
 from ensdistill.evaluation import rows
 
 # Settings of the training data that another set is read with, too.
@@ -37,9 +38,15 @@ def _parse(arguments, prog: str):
   for name in ('shift_examples', 'batch_size'):
     if getattr(options, name) < 1:
       parser.error(f'--{name}={getattr(options, name)} must be at least 1')
+  for name in ('student', 'data_dir', 'out'):
+    try:
+      paths.check(f'--{name}', getattr(options, name))
+    except ValueError as error:
+      fail(2, str(error))
   return options
 
 
+@stoppable
 def main(
   arguments: Sequence[str] | None = None, prog: str = 'python -m ensdistill.evaluate'
 ) -> None:
@@ -53,7 +60,7 @@ def main(
   try:
     model = _load(pathlib.Path(options.student))
   except (ValueError, OSError) as error:
-    fail(1, str(error))
+    fail(1, reason(error))
   except KeyError as error:
     fail(1, f'{options.student}/config.json is damaged: {error} is missing')
   try:
@@ -66,7 +73,7 @@ def main(
   except ValueError as error:
     fail(2, str(error))
   except (DataError, OSError) as error:
-    fail(1, str(error))
+    fail(1, reason(error))
   print(table(results))
 
 

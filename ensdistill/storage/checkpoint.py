@@ -8,11 +8,12 @@ import contextlib
 import hashlib
 import itertools
 import json
+import os
 import pathlib
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import jax
 import numpy as np
@@ -39,6 +40,7 @@ class Checkpointer:
     self._keep = keep
     self._log = log
     self._damaged: set[int] = set()
+    self._saved = False
     self._first = jax.process_index() == 0
     with quiet():
       self._orbax = ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_compression=False))
@@ -46,9 +48,13 @@ class Checkpointer:
   def save(self, step: int, state):
     """Write a pytree of arrays, typed keys included; return once it is safe on disk."""
     step = int(step)
+    if self._saved and not self.folder.is_dir():
+      raise FileNotFoundError(
+        f'{self.folder} was removed while the run was using it: the same command trains again'
+      )
     layout, arrays = packing.pack(state)
     name = next(n for n in versions(step) if not (self.folder / n).exists())
-    with quiet():
+    with _writing(self.folder / name), quiet():
       self._orbax.save(self.folder / name, arrays)
     if self._first:
       content = {'step': step, 'folder': name, 'layout': layout}
@@ -56,10 +62,15 @@ class Checkpointer:
       safe.write_atomic(self._manifest(step), seal(content))
       self._damaged.discard(step)
       self._sweep(step)
+    self._saved = True
     synchronise()
 
-  def restore(self, like):
-    """Return (step, state) of the newest valid step, or None; arrays are placed like `like`."""
+  def restore(self, like, optional: Collection[str] = ()):
+    """Return (step, state) of the newest valid step, or None; arrays are placed like `like`.
+
+    Leaves whose names are `optional` may be missing: those of `like` are then returned. If `like`
+    lacks them, stored ones are ignored.
+    """
     found = self._newest_valid() if self._first else None
     if jax.process_count() > 1:
       from jax.experimental import multihost_utils
@@ -69,11 +80,16 @@ class Checkpointer:
     if found is None:
       return None
     source = self.folder / found['folder']
-    leaves, structure = packing.named_leaves(like)
-    packing.compare(found['layout'], leaves, source)
-    arrays = self._read(source, found['layout'], leaves)
-    values = packing.unpack(arrays, found['layout'], leaves)
-    return found['step'], jax.tree.unflatten(structure, values)
+    every, structure = packing.named_leaves(like)
+    asked, stored = dict(every), [entry['name'] for entry in found['layout']]
+    ignored = set(optional) - (asked.keys() & set(stored))
+    leaves = [(name, leaf) for name, leaf in every if name not in ignored]
+    layout = [entry for entry in found['layout'] if entry['name'] not in ignored]
+    packing.compare(layout, leaves, source)
+    wanted = [(name, asked.get(name)) for name in stored]  # Orbax reads all arrays or none
+    arrays = self._read(source, found['layout'], wanted)
+    values = dict(zip([name for name, _ in leaves], packing.unpack(arrays, layout, leaves)))
+    return found['step'], jax.tree.unflatten(structure, [values.get(*leaf) for leaf in every])
 
   def remove(self):
     """Remove all steps, once the stage is finished."""
@@ -151,6 +167,13 @@ def remove(folder):
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def remove_empty(folder):
+  """Remove a folder of folders of checkpoints if nothing is left in it."""
+  if jax.process_index() == 0:
+    with contextlib.suppress(OSError):
+      pathlib.Path(folder).rmdir()
+
+
 def versions(step):
   """Yield folder names for a step, so that a second save never overwrites the first one."""
   return itertools.chain([str(step)], (f'{step}.{i}' for i in itertools.count(1)))
@@ -192,6 +215,21 @@ def synchronise():
     from jax.experimental import multihost_utils
 
     multihost_utils.sync_global_devices('ensdistill.checkpoint')
+
+
+@contextlib.contextmanager
+def _writing(folder):
+  """Name the folder and the cause in errors of Orbax, which are of several kinds and long."""
+  try:
+    yield
+  except (OSError, ValueError, RuntimeError) as error:
+    code = getattr(error, 'errno', None) or re.search(
+      r"os_error_code='(\d+)'|OS error (\d+)", str(error)
+    )
+    if code is None:
+      raise
+    number = code if isinstance(code, int) else int(code[1] or code[2])
+    raise OSError(number, f'cannot be written: {os.strerror(number)}', str(folder)) from error
 
 
 @contextlib.contextmanager

@@ -1,0 +1,100 @@
+"""The folder of a run: which configuration it belongs to, and starting it afresh."""
+
+import contextlib
+import json
+import pathlib
+import shutil
+
+from ensdistill.config import identity
+from ensdistill.storage import safe
+from ensdistill.training.loop import BAD_STEP
+
+# What a run writes into its folder; nothing else in it is ever removed.
+WRITTEN = (
+  'config.json', 'results.json', 'metrics.jsonl', 'report.html', 'report.md', 'report.tex',
+  'checkpoints', 'figures', 'tb', 'profile', BAD_STEP,
+)  # fmt: skip
+STUDENTS = ('student', 'student-averaged')  # and the same with -2, -3, ... for more seeds
+
+
+def claim(folder: pathlib.Path, config) -> str:
+  """Store the configuration in the run's folder; return a line to print, or ''.
+
+  A folder of other settings is refused, unless nothing in it is worth keeping: nothing was saved,
+  or a loss was not finite, which other settings may cure. It is then cleared.
+  """
+  path, decisive, note = folder / 'config.json', identity.decisive(config), ''
+  if path.exists():
+    changed = _changed(path, decisive)
+    if changed and not _can_change(folder):
+      raise ValueError(
+        f'{folder} holds a run with other settings ({"; ".join(changed)}): choose another '
+        '--workdir, or add --overwrite to start it afresh (teachers are kept)'
+      )
+    if changed:
+      clear(folder)
+      note = f'{folder}: starts afresh with changed settings ({"; ".join(changed)})'
+  text = json.dumps(identity.to_json(config), indent=2, sort_keys=True)
+  safe.write_atomic(path, text + '\n')
+  return note
+
+
+def _changed(path: pathlib.Path, decisive: dict) -> list[str]:
+  """Return what differs from the settings in a run's config.json."""
+  try:
+    old = identity.flatten(json.loads(path.read_text()))
+  except (ValueError, AttributeError) as error:
+    raise ValueError(
+      f'{path} is damaged ({error}): choose another --workdir, or add --overwrite to start the run '
+      'afresh (teachers are kept)'
+    ) from error
+  known = {k: v for k, v in old.items() if k in decisive or identity.decides(k, v)}
+  return identity.differences(known, decisive)
+
+
+def _can_change(folder: pathlib.Path) -> bool:
+  """Return whether other settings may replace those of a run: no stage of it finished."""
+  if (folder / 'results.json').exists() or (folder / STUDENTS[0]).exists():
+    return False
+  checkpoints = folder / 'checkpoints'
+  saved = checkpoints.is_dir() and any(checkpoints.iterdir())
+  return not saved or (folder / BAD_STEP).exists()
+
+
+def check_overwrite(folder: pathlib.Path) -> None:
+  """Refuse a folder that is not a run's, and one in which a run is running."""
+  if not folder.is_dir() or all(entry.name == 'lock' for entry in folder.iterdir()):
+    return
+  if not _is_run(folder):
+    raise ValueError(
+      f'--overwrite: {folder} is not the folder of a run (it has no config.json of one): choose '
+      'another --workdir, or remove it yourself'
+    )
+  if safe.is_locked(folder / 'lock'):
+    raise ValueError(f'--overwrite: {safe.holder(folder / "lock")} runs in {folder}: stop it first')
+
+
+def _is_run(folder: pathlib.Path) -> bool:
+  """Return whether a folder holds the settings of a run, or, damaged, what else a run leaves."""
+  try:
+    content = json.loads((folder / 'config.json').read_text())
+    return {'teacher', 'student', 'objective'} <= content.keys()
+  except FileNotFoundError:
+    return False
+  except (ValueError, AttributeError):
+    return (folder / 'metrics.jsonl').exists() or (folder / 'tb').is_dir()
+
+
+def clear(folder: pathlib.Path) -> None:
+  """Remove what a run wrote into its folder, its settings last.
+
+  Teachers, the lock and files that no run writes stay.
+  """
+  students = [path.name for name in STUDENTS for path in folder.glob(f'{name}*')]
+  for name in sorted((*WRITTEN, *students), key='config.json'.__eq__):
+    path = folder / name
+    if path.is_dir() and not path.is_symlink():
+      shutil.rmtree(path)
+    else:
+      with contextlib.suppress(FileNotFoundError):
+        path.unlink()
