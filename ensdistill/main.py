@@ -59,13 +59,12 @@ def _run(arguments: list[str]) -> None:
 
   try:
     run.run(run.prepare(config, workdir, overwrite))
+    stopping.check('the run is finished')
   except run.UsageError as error:
     fail(2, str(error))
   except (DataError, NonFinite, OSError, ValueError) as error:
-    if isinstance(error, DataError):
-      stopping.check(
-        'the last checkpoint is kept'
-      )  # a signal to all processes also ended those that decode images
+    if isinstance(error, DataError):  # a signal may also have ended processes that decode images
+      stopping.check('the last checkpoint is kept')
     fail(1, reason(error))
 
 

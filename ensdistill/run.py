@@ -102,15 +102,19 @@ def _stages(plan: Plan, writer) -> dict:
   def timed(stage, result):
     nonlocal began
     timings[stage], began = time.monotonic() - began, time.monotonic()
-    stopping.check(f'finished: {", ".join(timings)}')
+    stopping.check()
     return result
 
-  ensemble = timed('teacher', teacher.obtain(plan, writer))
-  student = timed('student', distillation.distil(plan, ensemble, writer))
-  compared = timed('evaluation', compare.compare(plan, ensemble, student, writer))
-  export.save_all(plan, student)
-  probes = report.collect(plan, ensemble, student)
-  return report.write(plan.folder, plan.config, plan.dataset, compared, probes, timings, writer)
+  try:
+    ensemble = timed('teacher', teacher.obtain(plan, writer))
+    student = timed('student', distillation.distil(plan, ensemble, writer))
+    compared = timed('evaluation', compare.compare(plan, ensemble, student, writer))
+    export.save_all(plan, student)
+    probes = report.collect(plan, ensemble, student)
+    return report.write(plan.folder, plan.config, plan.dataset, compared, probes, timings, writer)
+  except stopping.Stopped as stop:
+    finished = f'{" and ".join(list(timings)[:2])} finished' if timings else ''
+    raise stopping.Stopped(stop.number, stop.saved or finished) from None
 
 
 def _alone(folder: pathlib.Path):
