@@ -13,6 +13,7 @@ import pathlib
 import re
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Collection
 
 import jax
@@ -219,17 +220,32 @@ def synchronise():
 
 @contextlib.contextmanager
 def _writing(folder):
-  """Name the folder and the cause in errors of Orbax, which are of several kinds and long."""
+  """Name the folder and the cause in errors of Orbax, which are of several kinds and long.
+
+  Orbax's own threads would also print them, with their tracebacks.
+  """
+  before = threading.excepthook
+
+  def hook(failed):
+    if not _system_error(failed.exc_value):
+      before(failed)
+
+  threading.excepthook = hook
   try:
     yield
   except (OSError, ValueError, RuntimeError) as error:
-    code = getattr(error, 'errno', None) or re.search(
-      r"os_error_code='(\d+)'|OS error (\d+)", str(error)
-    )
-    if code is None:
+    number = _system_error(error)
+    if not number:
       raise
-    number = code if isinstance(code, int) else int(code[1] or code[2])
     raise OSError(number, f'cannot be written: {os.strerror(number)}', str(folder)) from error
+  finally:
+    threading.excepthook = before
+
+
+def _system_error(error) -> int | None:
+  """Return the system's number of an error, which TensorStore has in its text."""
+  found = re.search(r"os_error_code='(\d+)'|OS error (\d+)", str(error))
+  return getattr(error, 'errno', None) or (int(found[1] or found[2]) if found else None)
 
 
 @contextlib.contextmanager
