@@ -7,7 +7,7 @@ import shutil
 
 from ensdistill.config import identity
 from ensdistill.storage import safe
-from ensdistill.training.loop import BAD_STEP
+from ensdistill.training.bad_steps import BAD_STEP
 
 # What a run writes into its folder; nothing else in it is ever removed.
 WRITTEN = (

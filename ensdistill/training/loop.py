@@ -3,8 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import json
-import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,16 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ensdistill import members, mesh, stopping
-from ensdistill.storage import safe
-from ensdistill.training.clock import SKIPS, Clock, Logs, NonFinite
+from ensdistill.training import bad_steps
+from ensdistill.training.clock import Clock, Logs, NonFinite
 from ensdistill.training.feed import Feed
 from ensdistill.training.step import TrainState, dropped_if_bad
 
-ON_NAN = ('stop', 'skip', 'rollback')  # what a loss that is not finite does
-ROLLBACKS = 3  # most rollbacks of a stage
-ROLLED = np.uint32(2**32 - 64)  # folded into an order; epochs and other purposes never reach it
-BAD_STEP = 'bad_step.json'
-OPTIONAL = ('logs/dropped', 'rollbacks')  # leaves of a checkpoint that depend on `on_nan`
 LOWER_IS_BETTER = ('nll', 'rmse')  # of the scores that select a checkpoint
 
 
@@ -40,7 +33,7 @@ class Loop:
   steps_per_call: int = 0  # 0: chosen to take a quarter of a second
   profile: int = 0  # steps to trace
   profile_folder: str = ''
-  on_nan: str = 'stop'  # one of ON_NAN
+  on_nan: str = 'stop'  # one of bad_steps.ON_NAN
   folder: str = ''  # where a file describes a loss that is not finite; '': nowhere
 
   def lift(self, function: Callable) -> Callable:
@@ -103,7 +96,7 @@ def fit(
   sign = -1 if select in LOWER_IS_BETTER else 1
   if loop.on_nan == 'rollback':
     carry['rollbacks'] = mesh.place(np.int32(0), replicated)
-  found = checkpointer.restore(carry, OPTIONAL)
+  found = checkpointer.restore(carry, bad_steps.OPTIONAL)
   if found is None and loop.on_nan == 'rollback':
     checkpointer.save(0, carry)  # before it, nothing to go back to
   at, carry = found or (0, carry)
@@ -153,13 +146,17 @@ def fit(
       carry = train(at, carry)
       break
     except NonFinite as error:
-      back = checkpointer.restore(like, OPTIONAL)
-      if 'rollbacks' in like and back and int(back[1]['rollbacks']) < ROLLBACKS:
-        at, carry = _other_order(back, error.networks, by_member)
-        loop.writer.line(f'{error}; rollback {int(carry["rollbacks"])} of {ROLLBACKS} to step {at}')
+      carry.clear()  # what it holds is not needed beside what is restored
+      back = checkpointer.restore(like, bad_steps.OPTIONAL)
+      if 'rollbacks' in like and back and int(back[1]['rollbacks']) < bad_steps.ROLLBACKS:
+        at, carry = bad_steps.other_order(back, error.networks, by_member)
+        loop.writer.line(
+          f'{name}: the loss is not finite at step {error.step}: rollback '
+          f'{int(carry["rollbacks"])} of {bad_steps.ROLLBACKS}, to step {at}'
+        )
         checkpointer.save(at, carry)  # so that a run that is killed now continues in this order
         continue
-      _describe(error, feed, orders, back, loop.folder)
+      bad_steps.describe(error, feed, orders, back, loop.folder)
       raise
   if select == 'last':
     return carry['states'].variables, {'step': np.asarray(carry['states'].step)}
@@ -169,44 +166,6 @@ def fit(
 
 def _shape(leaf):
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-
-
-def _other_order(back: tuple[int, dict], networks, sharding) -> tuple[int, dict]:
-  """Return step and carry with another order of batches for these networks.
-
-  Networks of the same order get the same new one; all others train again as before.
-  """
-  at, carry = back
-  states, rollbacks = carry['states'], carry['rollbacks'] + 1
-  words = np.asarray(jax.random.key_data(states.order))
-  moved = (words[:, None] == words[None, list(networks)]).all(-1).any(-1)
-  fold = jax.vmap(jax.random.fold_in, (0, None))
-  other = np.asarray(jax.random.key_data(fold(states.order, ROLLED + np.uint32(rollbacks))))
-  chosen = jnp.asarray(np.where(moved[:, None], other, words))
-  order = jax.random.wrap_key_data(chosen, impl=jax.random.key_impl(states.order))
-  order = mesh.place(order, sharding)
-  return at, carry | {'states': states._replace(order=order), 'rollbacks': rollbacks}
-
-
-def _describe(error: NonFinite, feed: Feed, orders, back, folder: str) -> None:
-  """Write what is known of a non-finite loss into a file, and name the file in the error."""
-  if not folder:
-    return
-  path = pathlib.Path(folder) / BAD_STEP
-  content = {
-    'stage': error.stage,
-    'network': error.network,
-    'step': error.step,
-    'last_good_step': error.step - 1,
-    'last_checkpoint': back[0] if back else None,
-    'terms': {name: v if np.isfinite(v) else str(v) for name, v in error.terms.items()},
-    'batch_indices': feed.indices(orders[error.network], error.step),
-  }
-  try:
-    safe.write_atomic(path, json.dumps(content, indent=2) + '\n')
-  except OSError:  # the loss is the news, not a full disk
-    return
-  error.args = (f'{error}. {path} has the batch and the terms',)
 
 
 def program(step: Callable, lift: Callable, skips: bool = False) -> Callable:
@@ -224,7 +183,7 @@ def program(step: Callable, lift: Callable, skips: bool = False) -> Callable:
       finite = jnp.isfinite(terms['loss']) & jnp.isfinite(terms['grad_norm'])
       if skips:
         state, finite = dropped_if_bad(before, state, finite)
-        return state, _counted(logs, at, finite, terms)
+        return state, bad_steps.counted(logs, at, finite, terms)
       first = ~finite & (logs.bad < 0)
       logs = Logs(
         jax.tree.map(jnp.add, logs.sums, terms),
@@ -242,26 +201,6 @@ def program(step: Callable, lift: Callable, skips: bool = False) -> Callable:
     return lifted((states, logs), count, *shared)
 
   return advance
-
-
-def _counted(logs: Logs, at, finite, terms: dict) -> Logs:
-  """Return the logs after step `at`, whose update is dropped unless it is finite.
-
-  `bad` is the first step of a row of dropped updates. After more than SKIPS of them it stays, so
-  that the host sees it.
-  """
-  first = ~finite & (logs.bad < 0)
-  stays = (logs.bad >= 0) & (~finite | (at - logs.bad > SKIPS))
-
-  def add(old, new):
-    return old + jnp.where(finite, new, 0)
-
-  return Logs(
-    jax.tree.map(add, logs.sums, terms),
-    jnp.where(first, at, jnp.where(stays, logs.bad, -1)),
-    jax.tree.map(lambda old, new: jnp.where(first, new, old), logs.bad_terms, terms),
-    logs.dropped + ~finite,
-  )
 
 
 def blank_logs(lifted: Callable, states: TrainState, shared: tuple, skips: bool = False) -> Logs:
