@@ -3,7 +3,10 @@
 import os
 import re
 
-_REMOTE = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*)://')
+# pathlib.Path joins the two slashes to one.
+_REMOTE = re.compile(
+  r'([A-Za-z][A-Za-z0-9+.-]*):/(?:/|(?<=gs:/)|(?<=s3:/)|(?<=hdfs:/)|(?<=file:/))'
+)
 
 
 def check(what: str, path: str | os.PathLike | None) -> None:
@@ -23,5 +26,5 @@ def check(what: str, path: str | os.PathLike | None) -> None:
     text.encode()
   except UnicodeEncodeError:
     raise ValueError(
-      f'{what}={os.fsencode(text)!r} is not valid UTF-8, so reports could not name it: rename it'
+      f'{what}={ascii(text)} is not valid UTF-8, so reports could not name it: rename it'
     ) from None

@@ -1,6 +1,7 @@
 """Paths that are refused."""
 
 import os
+import pathlib
 
 import pytest
 
@@ -11,6 +12,9 @@ from ensdistill import cli, data, paths
 def test_remote_paths_are_refused_with_the_reason(path):
   with pytest.raises(ValueError, match='--workdir=.*is not a local path: files are read and'):
     paths.check('--workdir', path)
+  if path[:2] in ('gs', 's3'):
+    with pytest.raises(ValueError, match='--out'):
+      paths.check('--out', pathlib.Path(path))
 
 
 def test_local_paths_pass():
@@ -19,7 +23,7 @@ def test_local_paths_pass():
 
 
 def test_names_that_are_not_utf_8_are_refused():
-  with pytest.raises(ValueError, match=r"b'runs/\\xff' is not valid UTF-8"):
+  with pytest.raises(ValueError, match=r"'runs/\\udcff' is not valid UTF-8"):
     paths.check('--workdir', os.fsdecode(b'runs/\xff'))
 
 
@@ -33,7 +37,7 @@ def test_names_that_are_not_utf_8_are_refused():
     (['train', 'kd_digits', '--workdir=' + os.fsdecode(b'\xff')], '--workdir'),
     (['evaluate', '--student=gs://b/student'], '--student'),
     (['report', 'gs://b/run'], 'RUN_DIR'),
-    (['data', 'npz:gs://b/set.npz'], 'data.name=npz:FILE'),
+    (['data', 'npz:gs://b/set.npz'], 'npz:FILE'),
   ],
 )
 def test_every_command_refuses_them_in_one_line(arguments, name, capsys):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pathlib
+import re
 import shutil
 
 from ensdistill.config import identity
@@ -14,7 +15,7 @@ WRITTEN = (
   'config.json', 'results.json', 'metrics.jsonl', 'report.html', 'report.md', 'report.tex',
   'checkpoints', 'figures', 'tb', 'profile', BAD_STEP,
 )  # fmt: skip
-STUDENTS = ('student', 'student-averaged')  # and the same with -2, -3, ... for more seeds
+STUDENT = re.compile(r'student(-averaged)?(-\d+)?')  # folders of students, one for each seed
 
 
 def claim(folder: pathlib.Path, config) -> str:
@@ -54,7 +55,7 @@ def _changed(path: pathlib.Path, decisive: dict) -> list[str]:
 
 def _can_change(folder: pathlib.Path) -> bool:
   """Return whether other settings may replace those of a run: no stage of it finished."""
-  if (folder / 'results.json').exists() or (folder / STUDENTS[0]).exists():
+  if (folder / 'results.json').exists() or (folder / 'student').exists():
     return False
   checkpoints = folder / 'checkpoints'
   saved = checkpoints.is_dir() and any(checkpoints.iterdir())
@@ -90,7 +91,7 @@ def clear(folder: pathlib.Path) -> None:
 
   Teachers, the lock and files that no run writes stay.
   """
-  students = [path.name for name in STUDENTS for path in folder.glob(f'{name}*')]
+  students = [path.name for path in folder.iterdir() if STUDENT.fullmatch(path.name)]
   for name in sorted((*WRITTEN, *students), key='config.json'.__eq__):
     path = folder / name
     if path.is_dir() and not path.is_symlink():

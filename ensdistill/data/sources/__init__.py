@@ -90,7 +90,7 @@ def source_of(
   names.settings(f'data set {request.name!r}', settings, known)
   paths.check('data.dir', request.dir)
   if place and kind != 'tfds':
-    paths.check(f'data.name={kind}:FILE', place)
+    paths.check('folder:DIR' if kind == 'folder' else f'{kind}:FILE', place)
   own = {k: v for k, v in (optional or {}).items() if k in known} | dict(settings)
   if place:
     source = KINDS[kind](request, place, **own)
