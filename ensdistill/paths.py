@@ -3,10 +3,8 @@
 import os
 import re
 
-# pathlib.Path joins the two slashes to one.
-_REMOTE = re.compile(
-  r'([A-Za-z][A-Za-z0-9+.-]*):/(?:/|(?<=gs:/)|(?<=s3:/)|(?<=hdfs:/)|(?<=file:/))'
-)
+# pathlib.Path joins two slashes to one, which leaves the known schemes.
+_REMOTE = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*):/(?:/|(?<=gs:/)|(?<=s3:/)|(?<=hdfs:/))')
 
 
 def check(what: str, path: str | os.PathLike | None) -> None:

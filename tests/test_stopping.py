@@ -77,12 +77,12 @@ def default_interrupt():
 
 
 def test_a_second_interrupt_ends_the_process_at_once_even_in_compiled_code():
-  process = listening_process()
-  for _ in range(2):
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.3)
-  assert process.wait(10) == 130
-  assert process.stderr.read().count('\n') == 2  # an empty line, after a progress bar
+  with listening_process() as process:
+    for _ in range(2):
+      process.send_signal(signal.SIGINT)
+      time.sleep(0.3)
+    assert process.wait(10) == 130
+    assert process.stderr.read().count('\n') == 2  # an empty line, after a progress bar
 
 
 class Command:
