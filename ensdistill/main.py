@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from ensdistill import stopping
-from ensdistill.commands.usage import OVERWRITE, again, fail, reason
+from ensdistill.commands.usage import OVERWRITE, again, fail, memory_in_one_line, reason
 
 HELP = """Train and distil: {usage} [--workdir=DIR].
 
@@ -22,6 +22,7 @@ for bad data or a failed run; both with one line that says what is wrong and wha
 USAGE = 'python -m ensdistill.main --config=NAME[:VARIANT]'
 
 
+@memory_in_one_line()
 def main(arguments: Sequence[str] | None = None, usage: str = USAGE) -> None:
   """Run the command with its arguments, those of the process by default."""
   arguments = list(sys.argv[1:] if arguments is None else arguments)

@@ -1,8 +1,11 @@
 """The story of a run: configuration, data, teacher, student, evaluation, report."""
 
+import dataclasses
 import pathlib
 import shutil
+import sys
 import time
+from collections.abc import Callable
 
 import jax
 
@@ -10,18 +13,19 @@ from ensdistill import (
   compare,
   distillation,
   export,
+  given,
   paths,
   report,
   runtime,
   stopping,
   teacher,
 )
-from ensdistill.config import build, checks, identity, inputs
+from ensdistill.config import build, checks, estimate, identity, inputs
 from ensdistill.config import folder as claims
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import sets
 from ensdistill.logs import writers
-from ensdistill.storage import safe
+from ensdistill.storage import safe, seals
 
 
 class UsageError(ValueError):
@@ -46,20 +50,12 @@ def prepare(config, workdir: str | None = None, overwrite: bool = False) -> Plan
       f'{jax.process_count()} processes: a run is one process that drives all devices of its host'
     )
   try:
-    parts = build.parts(config)
-    checks.check(config, parts)
     place = workdir or config.workdir or pathlib.Path('runs', config.name)
     folder = pathlib.Path(place).expanduser()
     stopping.check()
-    dataset, training = inputs.load_data(config, parts.augment.crop_area)
-    checks.settle_targets(config, parts, training.streams)
-    checks.check_fits(config, parts, dataset.family)
-    inputs.check_augmentation(parts.augment, dataset)
-    plan = build.plan(config, parts, dataset, training, folder)
-    evaluated = {'ood': config.evaluate.ood, 'shifts': config.evaluate.shift}
-    sets.check(dataset, dir=config.data.dir or None, **evaluated)
-    with config.unlocked():
-      config.data.content = training.fingerprint  # other data of the same name are other data
+    plan = checked(config, folder)
+    if overwrite or not (folder / 'results.json').exists():  # a finished run trains no more
+      estimate.check(plan)
     safe.make_folder(folder)
     if overwrite:
       claims.check_overwrite(folder)
@@ -67,8 +63,33 @@ def prepare(config, workdir: str | None = None, overwrite: bool = False) -> Plan
       if overwrite:
         claims.clear(folder)
       _claim(folder, config)  # last: a refused configuration leaves nothing behind
+    plan = _watched(plan)
   except ValueError as error:
     raise UsageError(str(error)) from error
+  return plan
+
+
+def checked(config, folder: pathlib.Path, load: Callable = inputs.load_data) -> Plan:
+  """Return the plan of a configuration after all checks; raise ValueError. Nothing is written.
+
+  load: (config, least share of an image that a crop shows) -> the data sets.
+  """
+  parts = build.parts(config)
+  checks.check(config, parts)
+  dataset, training = load(config, parts.augment.crop_area)
+  ensemble = given.load(config, dataset)
+  if ensemble:
+    teacher.adopt(config, ensemble)
+    if isinstance(ensemble, given.Functions) and parts.perturbation:
+      given.check_gradients(ensemble, dataset, parts.perturbation)
+  checks.settle_targets(config, parts, training.streams)
+  checks.check_fits(config, parts, dataset.family)
+  inputs.check_augmentation(parts.augment, dataset)
+  plan = build.plan(config, parts, dataset, training, folder, ensemble)
+  evaluated = {'ood': config.evaluate.ood, 'shifts': config.evaluate.shift}
+  sets.check(dataset, dir=config.data.dir or None, **evaluated)
+  with config.unlocked():
+    config.data.content = training.fingerprint  # other data of the same name are other data
   return plan
 
 
@@ -78,7 +99,7 @@ def run(plan: Plan) -> dict:
     _claim(plan.folder, plan.config)  # another process may have had the folder meanwhile
     safe.sweep_parts(plan.folder)
     (plan.folder / claims.BAD_STEP).unlink(missing_ok=True)  # written again if it still applies
-    results = report.load(plan.folder, identity.decisive(plan.config))
+    results = _finished(plan)
     if results:
       stages = ', '.join(results['timings'])
       print(f'{plan.folder}: already finished ({stages}); --overwrite runs it again')
@@ -89,6 +110,50 @@ def run(plan: Plan) -> dict:
   print(report.table(results))
   print(f'report: {plan.folder / "report.html"}   tensorboard --logdir {plan.folder / "tb"}')
   return results
+
+
+def _finished(plan: Plan) -> dict | None:
+  """Return the results of a finished run, verified; None if something has to be made again.
+
+  A damaged student whose weights are whole is written again from them.
+  """
+  try:
+    results = report.load(plan.folder, identity.decisive(plan.config), note=_note)
+    if results is None:
+      return None
+    if not isinstance(results.get('timings'), dict):
+      raise seals.Damaged(plan.folder / 'results.json', 'is damaged (it has no timings)', '')
+    try:
+      export.check(plan, _note if seals.MADE_BY in results else _silent)
+    except seals.StudentError as error:
+      variables = export.stored(plan)
+      if variables is None:
+        raise
+      _note(f'{error.path} {error.problem}: it is written again')
+      export.save_all(plan, distillation.Distilled(plan.student, variables))
+    page = plan.folder / 'report.html'
+    if not page.exists():
+      _note(f'{page} is missing: it is written again')
+      report.write_pages(report.read_runs([plan.folder]), page)
+  except seals.Damaged as error:
+    _note(f'{error.path} {error.problem}: what is missing is made again')
+    return None
+  return results
+
+
+def _note(text: str) -> None:
+  print(text, file=sys.stderr, flush=True)
+
+
+def _silent(text: str) -> None:
+  """Say nothing: the run has been reported as one without seals."""
+
+
+def _watched(plan: Plan) -> Plan:
+  """Return the plan with data whose changes under the run are noticed."""
+  dataset = inputs.watched(plan.dataset, plan.folder / 'checkpoints')
+  training = dataset if plan.training is plan.dataset else plan.training
+  return dataclasses.replace(plan, dataset=dataset, training=training)
 
 
 def _stages(plan: Plan, writer) -> dict:
@@ -107,14 +172,26 @@ def _stages(plan: Plan, writer) -> dict:
 
   try:
     ensemble = timed('teacher', teacher.obtain(plan, writer))
-    student = timed('student', distillation.distil(plan, ensemble, writer))
+    student = timed('student', _student(plan, ensemble, writer))
     compared = timed('evaluation', compare.compare(plan, ensemble, student, writer))
-    export.save_all(plan, student)
-    probes = report.collect(plan, ensemble, student)
-    return report.write(plan.folder, plan.config, plan.dataset, compared, probes, timings, writer)
+    fingerprints = {'teacher': ensemble.fingerprint, 'data': plan.dataset.fingerprint}
+    made_by = identity.made_by(plan.config, **fingerprints)
+    export.save_all(plan, student, made_by)
+    probes = report.collect(plan, ensemble, student, compared.networks)
+    own = plan.folder, plan.config, plan.dataset
+    return report.write(*own, compared, probes, timings, writer, made_by)
   except stopping.Stopped as stop:
     finished = f'{" and ".join(list(timings)[:2])} finished' if timings else ''
     raise stopping.Stopped(stop.number, stop.saved or finished) from None
+
+
+def _student(plan: Plan, ensemble, writer) -> distillation.Distilled:
+  """Return the distilled student: as this run stored it, or trained."""
+  variables = export.stored(plan)
+  if variables is not None:
+    writer.line(f'student: found in {plan.folder}')
+    return distillation.Distilled(plan.student, variables)
+  return distillation.distil(plan, ensemble, writer)
 
 
 def _alone(folder: pathlib.Path):
@@ -128,12 +205,27 @@ def _alone(folder: pathlib.Path):
 
 
 def _claim(folder: pathlib.Path, config) -> None:
+  """Store the configuration in the run's folder; a folder of other settings is refused."""
+  path, decisive = folder / 'config.json', identity.decisive(config)
+  finished = (folder / 'results.json').exists()  # then the line is about the results
+  if not path.exists() and _holds_other_results(folder, decisive):
+    raise UsageError(
+      f'{path} is missing, and {folder}/results.json is of other settings: choose another '
+      '--workdir, or add --overwrite to start it afresh (teachers are kept)'
+    )
   try:
-    note = claims.claim(folder, config)
-  except ValueError as error:
+    line = claims.claim(folder, config, note=None if finished else _note)
+  except claims.OtherSettings as error:
     raise UsageError(str(error)) from error
-  if note:
-    print(note, flush=True)
+  if line:
+    print(line, flush=True)
+
+
+def _holds_other_results(folder: pathlib.Path, decisive: dict) -> bool:
+  try:
+    return report.load(folder) is not None and report.load(folder, decisive) is None
+  except seals.Damaged:
+    return False
 
 
 def _opening(plan: Plan) -> str:

@@ -16,13 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from ensdistill.commands.usage import Parser, fail, reason, stoppable
+from ensdistill.commands.usage import Parser, fail, memory_in_one_line, reason, stoppable
 
 _PARTS = {'train': 'training', 'valid': 'validation', 'test': 'test'}
 _ROWS, _COLUMNS = 10, 8  # of the sheet: classes, and examples of each
 
 
 @stoppable
+@memory_in_one_line()
 def main(arguments: Sequence[str] | None = None, prog: str = 'python -m ensdistill.data') -> None:
   """Run the command with its arguments, those of the process by default."""
   from ensdistill import data, paths, runtime
@@ -107,6 +108,9 @@ def describe(dataset) -> str:
   for part, title in _PARTS.items():
     x = getattr(dataset, part).x
     lines.append(_line(title, f'{len(x):,} examples, {_bytes(x.nbytes)}'))
+  sizes = {origin.part: origin.size for origin in dataset.rows.values()}
+  counts = ', '.join(f'{size:,} {_PARTS[part]}' for part, size in sizes.items())
+  lines.append(_line('source', f'{counts} examples, before validation and data.limit'))
   lines.append(_line('inputs', f'{_shape(dataset)}, {dataset.train.x.dtype}'))
   if families.FAMILIES[dataset.family].has_classes:
     lines += _classes(dataset)

@@ -8,13 +8,14 @@ import pathlib
 from collections.abc import Sequence
 
 from ensdistill import paths
-from ensdistill.commands.usage import Parser, fail, reason, stoppable
+from ensdistill.commands.usage import Parser, fail, memory_in_one_line, reason, stoppable
 from ensdistill.report.pages import write_pages
 from ensdistill.report.runs import read_runs
 from ensdistill.storage import safe
 
 
 @stoppable
+@memory_in_one_line()
 def main(arguments: Sequence[str] | None = None, prog: str = 'python -m ensdistill.report') -> None:
   """Run the command with its arguments, those of the process by default."""
   parser = Parser(prog=prog, description=__doc__)

@@ -6,7 +6,7 @@ import functools
 import pathlib
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from ensdistill import names, stopping
@@ -78,3 +78,17 @@ def stoppable(command: Callable) -> Callable:
         fail(stop.code, f'stopped by {stop.name}: {stop.saved or "the same command starts again"}')
 
   return run
+
+
+@contextlib.contextmanager
+def memory_in_one_line() -> Iterator[None]:
+  """Turn the error of a host or a device that runs out of memory into one line, and exit code 1."""
+  try:
+    yield
+  except (MemoryError, RuntimeError) as error:
+    from ensdistill import memory
+
+    line = memory.exhausted(error)
+    if line is None:
+      raise
+    fail(1, line)

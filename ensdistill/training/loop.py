@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -35,6 +35,7 @@ class Loop:
   profile_folder: str = ''
   on_nan: str = 'stop'  # one of bad_steps.ON_NAN
   folder: str = ''  # where a file describes a loss that is not finite; '': nowhere
+  made_by: Mapping | None = None  # stored with every checkpoint
 
   def lift(self, function: Callable) -> Callable:
     """Return function(network, *shared) over stacked networks, spread over the devices."""
@@ -88,7 +89,8 @@ def fit(
   words = np.asarray(jax.random.key_data(states.order))
   impl = jax.random.key_impl(states.order)
   states = mesh.place(states, by_member)
-  blank = blank_logs(loop.lift(step), states, (feed.shapes, *shared), skips)
+  seen = mesh.described(feed.shapes, replicated)
+  blank = blank_logs(loop.lift(step), states, (seen, *shared), skips)
   blank = mesh.place(blank, by_member)
   carry: dict[str, Any] = {'states': states, 'logs': blank}
   if select != 'last':
