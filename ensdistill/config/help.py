@@ -27,7 +27,7 @@ HELP = {
   'logs': 'number of times that a stage logs its losses',
   'scores': 'number of validations in a stage, evenly spread',
   'validate': "epochs with a validation, instead of scores: 'first,every=20,tail=0.1'",
-  'on_nan': f'{one_of(bad_steps.ON_NAN)}: what a step does whose loss is not finite; default: stop',
+  'on_nan': f'{one_of(bad_steps.ON_NAN)} at a loss that is not finite; default: stop',
   'profile': 'number of steps of each stage to trace for Perfetto or TensorBoard',
   'cache': "folder of XLA's compilation cache; '' switches it off",
   'data.name': 'data set: digits, cifar10, folder:DIR, csv:FILE, npz:FILE or tfds:NAME',

@@ -146,6 +146,8 @@ def nearest(name: str, known: Collection[str]) -> list[str]:
   words = name.split('.')
   words[-1] = SYNONYMS.get(words[-1], words[-1])
   name = '.'.join(words)
+  if name in known:
+    return [name]
   ending = [other for other in known if other == name or other.endswith(f'.{name}')]
   if ending and len(ending) <= 2:
     return ending
