@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import data, members, mesh
+from ensdistill import data, members
 from ensdistill.config import build, identity
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import inference
@@ -180,7 +180,7 @@ def _train(plan: Plan, numbers, missing, folder, writer) -> dict[int, Any]:
   loop = plan.loop(section, method, len(numbers), writer)
   writer.line(
     f'teacher {folder.name}: training {len(numbers)} members for {method.steps} steps; '
-    f'{loop.strategy} over members, {mesh.note(loop.mesh, section.batch_size)}'
+    f'{loop.strategy} over members, {loop.note(section.batch_size)}'
   )
   shared = section.order == 'shared'
   keys, orders = network_keys(jax.random.key(config.seed), numbers, shared)

@@ -77,7 +77,8 @@ def test_the_eager_step_equals_ours(method):
 
   problem, state, drawn, after, logs = both('wrn10-1', method)
   teachers = [members.take(problem.teachers, i) for i in range(3)]
-  step = eager.Step(problem, state, teachers, 'cpu', exact=True)
+  spec = problems.eager_spec(problem)
+  step = eager.Step(spec, state.variables, teachers, 'cpu', exact=True)
   x, y = eager.images(drawn['x'], 'cpu'), torch.tensor(np.asarray(drawn['y'])).long()
   key_perturb = jax.random.split(jax.random.fold_in(state.key, state.step))[0]
   one, two = jax.random.split(key_perturb)

@@ -12,13 +12,14 @@ import numpy as np
 
 from ensdistill import data, mesh, names, nets, objectives, perturb, students
 from ensdistill.config import inputs
-from ensdistill.config.settings import TEACHER_LOSSES, given
+from ensdistill.config.settings import KEPT, TEACHER_LOSSES, given
+from ensdistill.evaluation import cost
 from ensdistill.families import FAMILIES
 from ensdistill.members import default_strategy
 from ensdistill.method import Method
 from ensdistill.objectives import Objective
 from ensdistill.perturb import Perturbation
-from ensdistill.training import clock, optim
+from ensdistill.training import clock, onednn, optim
 from ensdistill.training.feed import AUGMENTED, Feed, Validation, training_feed, validation_set
 from ensdistill.training.loop import Loop
 
@@ -118,9 +119,18 @@ class Plan:
       scores=config.scores,
       score_points=points,
       steps_per_call=config.steps_per_call,
+      onednn=onednn.chosen(config.onednn, self._flops(section, method, size), method.steps),
       profile=config.profile,
       profile_folder=str(self.folder / 'profile'),
     )
+
+  def _flops(self, section, method: Method, size: int) -> float:
+    """Return the operations of a step's convolutions, forward, with those of the teacher."""
+    flops = size * cost.convolutions(method.student.module)
+    online = method is not self.teacher and self.config.student.targets not in KEPT
+    if online and (method.objective.loss or method.perturbation):
+      flops += self.config.teacher.members * cost.convolutions(self.teacher.student.module)
+    return section.batch_size * flops
 
 
 def plan(config, parts: Parts, dataset, training, folder) -> Plan:

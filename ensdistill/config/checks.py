@@ -6,7 +6,7 @@ from ensdistill.config.build import Parts, student_size
 from ensdistill.config.identity import flatten, to_json
 from ensdistill.families import FAMILIES
 from ensdistill.members import STRATEGIES
-from ensdistill.training import clock, optim
+from ensdistill.training import clock, onednn, optim
 
 # The least value of each number that has one.
 AT_LEAST = {
@@ -57,6 +57,7 @@ def check_names(config) -> None:
     one_of(f'{stage}.keep', section.keep, ('best', 'last'))
     one_of(f'{stage}.strategy', section.strategy, ('auto', *STRATEGIES))
   one_of('data.stream', config.data.stream, data.loading.STREAM)
+  onednn.check(config.onednn)
   one_of('network', config.network.name, nets.NETWORKS)
   one_of('network', config.student.network.name, ('', *nets.NETWORKS))
   one_of('network.dtype', config.network.dtype, nets.DTYPES)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from ensdistill import data, nets, perturb, students
 from ensdistill.config.settings import TARGETS, TEACHER_LOSSES
 from ensdistill.members import STRATEGIES
-from ensdistill.training import optim
+from ensdistill.training import onednn, optim
 
 
 def one_of(known: Iterable[str]) -> str:
@@ -23,6 +23,7 @@ HELP = {
   'seeds': 'number of students to train; the report shows mean and standard error',
   'checkpoint_seconds': 'seconds between checkpoints',
   'steps_per_call': 'training steps in one compiled call; 0: chosen by their speed',
+  'onednn': f"{one_of(onednn.CHOICES)}: oneDNN's convolutions on x86 CPUs; auto: in long stages",
   'logs': 'number of times that a stage logs its losses',
   'scores': 'number of validations in a stage, evenly spread',
   'validate': "epochs with a validation, instead of scores: 'first,every=20,tail=0.1'",

@@ -10,6 +10,7 @@ NOT_FINGERPRINTED = (
   'cache',
   'checkpoint_seconds',
   'steps_per_call',
+  'onednn',
   'data.dir',
   'data.stream',
   'data.stream_bytes',

@@ -38,6 +38,7 @@ class Checkpointer:
     self.folder = pathlib.Path(folder).absolute()
     self._keep = keep
     self._log = log
+    self.facts: dict = {}  # of the restored step; saved with every step
     self._damaged: set[int] = set()
     self._first = jax.process_index() == 0
     with quiet():
@@ -51,7 +52,7 @@ class Checkpointer:
     with quiet():
       self._orbax.save(self.folder / name, arrays)
     if self._first:
-      content = {'step': step, 'folder': name, 'layout': layout}
+      content = {'step': step, 'folder': name, 'layout': layout, 'facts': self.facts}
       content['files'] = digests(self.folder / name)
       safe.write_atomic(self._manifest(step), seal(content))
       self._damaged.discard(step)
@@ -73,6 +74,7 @@ class Checkpointer:
     packing.compare(found['layout'], leaves, source)
     arrays = self._read(source, found['layout'], leaves)
     values = packing.unpack(arrays, found['layout'], leaves)
+    self.facts = found.get('facts', {})  # steps of earlier versions have none
     return found['step'], jax.tree.unflatten(structure, values)
 
   def remove(self):

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import members, mesh
+from ensdistill import members, mesh, runtime
+from ensdistill.training import onednn
 from ensdistill.training.clock import Clock, Logs
 from ensdistill.training.feed import Feed
 from ensdistill.training.step import TrainState
@@ -20,7 +21,7 @@ LOWER_IS_BETTER = ('nll', 'rmse')  # of the scores that select a checkpoint
 
 @dataclasses.dataclass(frozen=True)
 class Loop:
-  """How a stage runs; nothing here changes its numbers."""
+  """How a stage runs; nothing here changes its numbers, except oneDNN: by rounding."""
 
   mesh: Any
   strategy: str
@@ -30,12 +31,17 @@ class Loop:
   scores: int = 20  # validations per stage
   score_points: frozenset[int] | None = None  # the steps of the validations, instead of `scores`
   steps_per_call: int = 0  # 0: chosen to take a quarter of a second
+  onednn: bool = False  # the steps call oneDNN, unless the stage began without
   profile: int = 0  # steps to trace
   profile_folder: str = ''
 
   def lift(self, function: Callable) -> Callable:
     """Return function(network, *shared) over stacked networks, spread over the devices."""
     return mesh.over_members(members.lift(function, self.strategy), self.mesh)
+
+  def note(self, batch: int) -> str:
+    """Return a description of the devices, and of oneDNN if the steps call it."""
+    return mesh.note(self.mesh, batch) + ('; oneDNN' if self.onednn else '')
 
 
 class Best(NamedTuple):
@@ -78,7 +84,6 @@ def fit(
     select_from: the first step that may be selected.
   """
   step = jax.jit(step)  # traced once, for its logs, for every member and for every number of steps
-  advance = program(step, loop.lift)
   by_member, replicated = mesh.by_member(loop.mesh), mesh.replicated(loop.mesh)
   shared = mesh.place(shared, replicated)
   states = mesh.place(states, by_member)
@@ -89,6 +94,9 @@ def fit(
   sign = -1 if select in LOWER_IS_BETTER else 1
   at, carry = checkpointer.restore(carry) or (0, carry)
   clock = Clock(name, at, steps, feed, len(states.step), loop)
+  if at < steps:
+    checkpointer.facts |= onednn.settled(loop.onednn, at, checkpointer, clock.say)
+  advance = program(step, loop.lift, calls_onednn=checkpointer.facts.get('onednn', False))
   with clock, contextlib.closing(feed.start(at, loop.mesh)) as source:
     while at < steps:
       clock.collect()
@@ -114,8 +122,9 @@ def fit(
   return best.variables, {'step': np.asarray(best.step), select: sign * np.asarray(best.score)}
 
 
-def program(step: Callable, lift: Callable) -> Callable:
+def program(step: Callable, lift: Callable, calls_onednn: bool = False) -> Callable:
   """Return the compiled (states, logs, count, *shared) -> both after `count` steps."""
+  options = runtime.ONEDNN if calls_onednn else None
 
   def several(carry, count, *shared):
     def body(_, carry):
@@ -135,11 +144,11 @@ def program(step: Callable, lift: Callable) -> Callable:
 
   lifted = lift(several)
 
-  @functools.partial(jax.jit, donate_argnums=0)
+  @functools.partial(jax.jit, donate_argnums=0, compiler_options=options)
   def advance(states, logs, count, *shared):
     return lifted((states, logs), count, *shared)
 
-  return advance
+  return runtime.uncached(advance) if calls_onednn else advance
 
 
 def blank_logs(lifted: Callable, states: TrainState, shared: tuple) -> Logs:
