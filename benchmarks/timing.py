@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import os
 import pathlib
+import shlex
 import statistics
 import subprocess
 import sys
@@ -250,7 +251,7 @@ def command(
   )
   parser.add_argument('--json', help='file for the measurements; a second call continues it')
   parser.add_argument(
-    '--minutes', type=float, default=25, help='start no row after this many minutes'
+    '--minutes', type=float, default=25, help='start no row but the first after this many minutes'
   )
   parser.add_argument('--only', default='', help='measure only rows whose name contains this text')
   for name, text in more.items():
@@ -260,14 +261,15 @@ def command(
   prepare(flags=False)  # our programs carry their options, the others use JAX's defaults
   mode = 'quick' if options.quick else 'cpu' if jax.default_backend() == 'cpu' else 'gpu'
   seconds, turn = {'quick': (1, 0), 'cpu': (15, 0.5), 'gpu': (4, 0.2)}[mode]
-  saved, began = Table(options.json), time.monotonic()
+  saved, began, measured = Table(options.json), time.monotonic(), 0
   for row in rows[mode]:
     if options.only not in str(row) or str(row) in saved.rows:
       continue
-    if time.monotonic() - began > 60 * options.minutes:
+    if measured and time.monotonic() - began > 60 * options.minutes:
       print(f'left for the next call: {row}')
       continue
     saved.add(str(row), measure(row, seconds, turn, **own))
+    measured += 1
     print(f'{row}: done after {time.monotonic() - began:.0f} s', flush=True)
   print(f'\n{caption(saved.saved)}\n\n{table(saved.rows)}')
 
@@ -278,7 +280,7 @@ def caption(saved: dict) -> str:
   paths = {'--json': 'FILE', '--torch-python': 'PYTHON'}
   given = [argument.partition('=') for argument in sys.argv[1:]]
   options = [f'{name}{equals}{paths.get(name, value)}' for name, equals, value in given]
-  command = ' '.join(['python', '-m', module, *options])
+  command = shlex.join(['python', '-m', module, *options])
   versions = saved['versions'].copy()
   for row in saved['rows'].values():
     versions |= row.get('versions', {})
