@@ -157,7 +157,7 @@ def test_a_table_says_how_it_was_made(monkeypatch):
     'rows': {'a': {'versions': {'torch': '2'}}},
   }
   text = timing.caption(saved)
-  assert "'--only=a b' --json=FILE --minutes=4` on 2 x fast; jax 0.12, torch 2.' in text
+  assert "'--only=a b' --json=FILE --minutes=4` on 2 x fast; jax 0.12, torch 2." in text
 
 
 def test_a_row_of_members():
