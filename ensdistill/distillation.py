@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from ensdistill.config.build import Phase, Plan
 from ensdistill.config.settings import KEPT
+from ensdistill.given import Recorded
 from ensdistill.method import Method
 from ensdistill.teacher import Teacher
 from ensdistill.training import stage
@@ -21,7 +22,7 @@ class Distilled(NamedTuple):
   variables: Any  # leaves [seeds, ...]
 
 
-def distil(plan: Plan, teacher: Teacher, writer) -> Distilled:
+def distil(plan: Plan, teacher: 'Teacher | Recorded', writer) -> Distilled:
   """Train the students phase by phase; each phase resumes, and a finished one is skipped."""
   config, variables = plan.config, None
   arrays, frozen = plan.student_arrays(), teacher.frozen()

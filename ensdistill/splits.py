@@ -97,6 +97,11 @@ def _standard(x, dataset) -> np.ndarray:
 def plan(config, datasets, folder) -> Plan:
   """Return the plan of networks on all splits, which differ in their data alone."""
   config = config.copy_and_resolve_references()
+  if config.teacher.outputs or config.teacher.source:
+    raise ValueError(
+      'teacher.outputs and teacher.source belong to one split: train every split with '
+      '`ensdistill train`'
+    )
   parts, first = build.parts(config), datasets[0]
   checks.check(config, parts)
   checks.settle_targets(config, parts, streams=False)

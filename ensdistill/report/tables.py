@@ -111,7 +111,8 @@ def _student(run: Run, row: dict) -> Row:
 def _timed(run: Run, row: Row) -> Row:
   """Return the row with its time relative to one member, which the same run has timed."""
   metrics, key = dict(row.row['metrics']), columns.TIME.key
-  ours, unit = metrics.get(key), of_role(run.rows, MEMBER)[0]['metrics'].get(key)
+  member: dict = next(iter(of_role(run.rows, MEMBER)), {'metrics': {}})
+  ours, unit = metrics.get(key), member['metrics'].get(key)
   metrics = {k: v for k, v in metrics.items() if not k.startswith(key)}
   if ours and unit:
     metrics[columns.RELATIVE_TIME] = ours / unit
