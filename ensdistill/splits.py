@@ -42,6 +42,7 @@ def load(config, numbers) -> list[Dataset]:
   unused = {'data.aux': config.data.aux, 'evaluate.shift': config.evaluate.shift not in _NO_SHIFT}
   unused |= {'seeds': config.seeds != 1, 'augment': any(config.augment.values())}
   unused |= {'evaluate.train': bool(config.evaluate.train)}
+  unused |= {'student.seed': bool(config.student.seed)}
   for name, given in unused.items():
     if given:
       raise ValueError(

@@ -38,6 +38,7 @@ _POSITIVE = Bounds(1 / _LARGEST, _LARGEST)
 BOUNDS = {
   'seed': Bounds(0, 2**32 - 1),  # NumPy takes 32 bits
   'seeds': Bounds(1, 10_000),
+  'student.seed': Bounds(0, 2**31 - 10_000),
   'checkpoint_seconds': Bounds(0, _LARGEST),
   'steps_per_call': Bounds(0, INT32),
   'logs': Bounds(1, 1_000_000),

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from ensdistill import data, mesh, names, nets, objectives, perturb, students
-from ensdistill.config import bounds, inputs
+from ensdistill.config import bounds, identity, inputs
 from ensdistill.config.settings import KEPT, TEACHER_LOSSES, given
 from ensdistill.evaluation import cost
 from ensdistill.families import FAMILIES
@@ -129,6 +129,7 @@ class Plan:
       onednn=onednn.chosen(config.onednn, self._flops(section, method, size), method.steps),
       profile=config.profile,
       profile_folder=str(self.folder / 'profile'),
+      made_by=identity.made_by(config, data=self.dataset.fingerprint),
     )
 
   def _flops(self, section, method: Method, size: int) -> float:

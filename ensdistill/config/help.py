@@ -21,6 +21,7 @@ HELP = {
   'workdir': 'folder of the run, instead of runs/NAME; --workdir does the same',
   'seed': 'seed of everything that is drawn: weights, order of examples, data splits',
   'seeds': 'number of students to train; the report shows mean and standard error',
+  'student.seed': 'number of the first student: its seed among those of the same ensemble',
   'checkpoint_seconds': 'seconds between checkpoints',
   'steps_per_call': 'training steps in one compiled call; 0: chosen by their speed',
   'onednn': f"{one_of(onednn.CHOICES)}: oneDNN's convolutions on x86 CPUs; auto: in long stages",

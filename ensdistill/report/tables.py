@@ -1,6 +1,6 @@
 """Results as text: a table for the terminal, and a Markdown table of any number of runs."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from ensdistill.evaluation.rows import ENSEMBLE, MEMBER, STUDENTS, of_role
@@ -139,6 +139,10 @@ def best(rows: list[Row], column: Column) -> set[int]:
   return {i for i, value in values.items() if column.form(value) == column.form(top)}
 
 
+# (rows, column) -> indices of the rows whose cells are in bold
+Marked = Callable[[list[Row], Column], set[int]]
+
+
 def comparable(rows: Iterable[Row]) -> bool:
   """Return whether the students were timed on one machine, with the same versions."""
   machines = {row.machine for row in rows if row.student}
@@ -188,16 +192,17 @@ def markdown(runs: list[Run]) -> str:
   A second table has the training inputs, where these were evaluated.
   """
   rows = joined(runs)
-  text = _markdown(rows, columns.table_columns([r.row for r in rows]))
+  text = grid(rows, columns.table_columns([r.row for r in rows]))
   if note := shift_note(rows):
     text += f'\n{note}\n'
   if training := columns.training([r.row for r in rows]):
-    text += f'\n{TRAINING}. {training_note(rows)}\n\n{_markdown(rows, training)}'
+    text += f'\n{TRAINING}. {training_note(rows)}\n\n{grid(rows, training)}'
   return text
 
 
-def _markdown(rows: list[Row], shown: list[Column]) -> str:
-  tops = [best(rows, column) for column in shown]
+def grid(rows: list[Row], shown: list[Column], marked: Marked = best) -> str:
+  """Return a Markdown table of these rows and columns, with the marked cells in bold."""
+  tops = [marked(rows, column) for column in shown]
   lines = [
     ['model', *(arrow(column) for column in shown)],
     ['---', *('---:' for _ in shown)],

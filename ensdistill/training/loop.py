@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -34,6 +34,7 @@ class Loop:
   onednn: bool = False  # the steps call oneDNN, unless the stage began without
   profile: int = 0  # steps to trace
   profile_folder: str = ''
+  made_by: Mapping | None = None  # stored with every checkpoint
 
   def lift(self, function: Callable) -> Callable:
     """Return function(network, *shared) over stacked networks, spread over the devices."""
