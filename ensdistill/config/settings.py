@@ -43,6 +43,7 @@ def default() -> ml_collections.ConfigDict:
     evaluate=_evaluate(),
     checkpoint_seconds=30.0,
     steps_per_call=0,
+    onednn=config_dict.placeholder(str),
     logs=100,
     scores=20,
     validate=config_dict.placeholder(str),

@@ -46,6 +46,7 @@ class Checkpointer:
     self.folder = pathlib.Path(folder).absolute()
     self._keep = keep
     self._log = log
+    self.facts: dict = {}  # of the restored step; saved with every step
     self._facts = {'settings': settings, seals.MADE_BY: dict(made_by or {})}
     self._damaged: set[int] = set()
     self._saved = False
@@ -65,7 +66,8 @@ class Checkpointer:
     with _writing(self.folder / name), quiet(logging.FATAL):
       self._orbax.save(self.folder / name, arrays)
     if self._first:
-      content = {'step': step, 'folder': name, 'layout': layout, **self._facts}
+      content = {'step': step, 'folder': name, 'layout': layout, 'facts': self.facts}
+      content |= self._facts
       content['files'] = digests(self.folder / name)
       safe.write_atomic(self._manifest(step), seals.seal(content))
       self._damaged.discard(step)
@@ -97,6 +99,7 @@ class Checkpointer:
     wanted = [(name, asked.get(name)) for name in stored]  # Orbax reads all arrays or none
     arrays = self._read(source, found['layout'], wanted)
     values = dict(zip([name for name, _ in leaves], packing.unpack(arrays, layout, leaves)))
+    self.facts = found.get('facts', {})  # steps of earlier versions have none
     return found['step'], jax.tree.unflatten(structure, [values.get(*leaf) for leaf in every])
 
   def remove(self):
