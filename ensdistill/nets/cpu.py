@@ -58,7 +58,8 @@ def _directions(sizes, kernel, strides, padding):
     pads = [(k - 1 - a, k - 1 - b) for k, a, b in zip(kernel, low, reach)]
     return convolve(g, w[::-1, ::-1].transpose(0, 1, 3, 2), (1, 1), pads, lhs_dilation=strides)
 
-  def weight_gradient(x, g):
+  def weight_gradients(x, g):
+    """Return the gradients [M, h, w, C, O] for x [B, M, H, W, C] and g [B, M, H, W, O]."""
     pads = list(zip(low, reach))
 
     def part(x, g):
@@ -66,20 +67,26 @@ def _directions(sizes, kernel, strides, padding):
       return convolve(x, g, (1, 1), pads, rhs_dilation=strides)
 
     def add_slice(i, total):
-      take = functools.partial(lax.dynamic_slice_in_dim, start_index=i * size, slice_size=size)
-      return total + part(take(x), take(g))
+      member, start = i % members, i // members * size
 
-    batch = x.shape[0]
+      def take(a):
+        shape = (size, 1, *a.shape[2:])
+        return lax.dynamic_slice(a, (start, member, 0, 0, 0), shape)[:, 0]
+
+      own = lax.dynamic_index_in_dim(total, member, keepdims=False)
+      return lax.dynamic_update_index_in_dim(total, own + part(take(x), take(g)), member, 0)
+
+    batch, members = x.shape[:2]
     size = min(SLICE, max(1, batch // 2))
     whole, rest = divmod(batch, size)
     precise = jnp.promote_types(x.dtype, jnp.float32)  # bfloat16 would round away many small terms
-    zeros = jnp.zeros((x.shape[3], *kernel, g.shape[3]), precise)
-    total = lax.fori_loop(0, whole, add_slice, zeros)
+    zeros = jnp.zeros((members, x.shape[4], *kernel, g.shape[4]), precise)
+    total = lax.fori_loop(0, whole * members, add_slice, zeros)
     if rest:
-      total = total + part(x[-rest:], g[-rest:])
-    return total.astype(x.dtype).transpose(1, 2, 0, 3)
+      total += jnp.stack([part(x[-rest:, m], g[-rest:, m]) for m in range(members)])
+    return total.astype(x.dtype).transpose(0, 2, 3, 1, 4)
 
-  return unrolled(forward), unrolled(input_gradient), unrolled(weight_gradient)
+  return unrolled(forward), unrolled(input_gradient), unrolled(weight_gradients)
 
 
 def _is_matmul(w, padding):
@@ -107,8 +114,8 @@ def _conv_backward(strides, padding, saved, g):
   x, w = saved
   if _is_matmul(w, padding):
     return jax.vjp(functools.partial(_matmul, strides=strides), x, w)[1](g)
-  _, input_gradient, weight_gradient = _directions(x.shape[1:3], w.shape[:2], strides, padding)
-  return input_gradient(g, w), weight_gradient(x, g)
+  _, input_gradient, weight_gradients = _directions(x.shape[1:3], w.shape[:2], strides, padding)
+  return input_gradient(g, w), weight_gradients(x[:, None], g[:, None])[0]
 
 
 conv.defvjp(_conv_forward, _conv_backward)
@@ -125,8 +132,37 @@ def member_conv(x, w, strides, padding):
   if members > UNROLLED:
     each = lax.map(lambda xw: conv(*xw, strides, padding), (jnp.moveaxis(x, 1, 0), w))
     return jnp.moveaxis(each, 0, 1)
-  images = (part[:, 0] for part in lax.split(x, (1,) * members, axis=1))
-  return jnp.stack([conv(*each, strides, padding) for each in zip(images, w)], axis=1)
+  if _is_matmul(w[0], padding):
+    return _one_by_one(x, w, strides, padding)
+  return _each(x, w, strides, padding)
+
+
+def _of_members(x):
+  """Return a list of x [B, M, ...] without its member axis."""
+  return [part[:, 0] for part in lax.split(x, (1,) * x.shape[1], axis=1)]
+
+
+def _one_by_one(x, w, strides, padding):
+  each = [conv(*xw, strides, padding) for xw in zip(_of_members(x), w)]
+  return jnp.stack(each, axis=1)
+
+
+# The weight gradients of all members share one loop: fewer kernels to compile than a loop each.
+_each = jax.custom_vjp(_one_by_one, nondiff_argnums=(2, 3))
+
+
+def _each_forward(x, w, strides, padding):
+  return _one_by_one(x, w, strides, padding), (x, w)
+
+
+def _each_backward(strides, padding, saved, g):
+  x, w = saved
+  _, input_gradient, weight_gradients = _directions(x.shape[2:4], w.shape[1:3], strides, padding)
+  d_x = [input_gradient(*gw) for gw in zip(_of_members(g), w)]
+  return jnp.stack(d_x, axis=1), weight_gradients(x, g)
+
+
+_each.defvjp(_each_forward, _each_backward)
 
 
 def channel_sums(*arrays, ways=16):
