@@ -3,6 +3,8 @@
 The forms follow from these facts about the back end:
 - A weight gradient is fast over slices of about 16 examples. The slices are transposed, and XLA
   recomputes the operand of a transposition for every element, unless the operand enters a loop.
+- As a convolution, a weight gradient has an output of 3 x 3 positions for a 3 x 3 kernel. oneDNN
+  needs more positions in a row to keep its registers busy: eight channels side by side give 24.
 - A convolution inside a loop is slow unless its dimension numbers are NHWC, HWIO, NHWC.
 - A vmapped convolution becomes a grouped one, which is even slower.
 - A reduction over the leading axes becomes a slow reduce-window; sums of slices do not.
@@ -13,6 +15,7 @@ with form='plain'.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +23,7 @@ from jax import lax
 from jax.custom_batching import custom_vmap
 
 SLICE = 16  # examples per slice of a weight gradient
+FOLDED = 8  # channels that a weight gradient folds into the columns of an image
 UNROLLED = 8  # up to this number of members, convolutions are unrolled; above, they run in a loop
 
 convolve = functools.partial(lax.conv_general_dilated, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
@@ -60,11 +64,18 @@ def _directions(sizes, kernel, strides, padding):
 
   def weight_gradients(x, g):
     """Return the gradients [M, h, w, C, O] for x [B, M, H, W, C] and g [B, M, H, W, O]."""
-    pads = list(zip(low, reach))
+    folded = math.gcd(x.shape[4], FOLDED)
 
     def part(x, g):
-      x, g = x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3)
-      return convolve(x, g, (1, 1), pads, rhs_dilation=strides)
+      # Columns times `folded` channels become the columns of images [channels / folded, ...].
+      crop = [(0, min(reach[0], 0), 0), (low[1], reach[1], 0)]
+      x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *crop, (0, 0, 0)])
+      examples, height, width, channels = x.shape
+      x = x.reshape(examples, height, width, -1, folded).transpose(3, 1, 2, 4, 0)
+      x = x.reshape(channels // folded, height, width * folded, examples)
+      pads = [(low[0], max(reach[0], 0)), (0, 0)]
+      dilation = (strides[0], strides[1] * folded)
+      return convolve(x, g.transpose(1, 2, 0, 3), (1, 1), pads, rhs_dilation=dilation)
 
     def add_slice(i, total):
       member, start = i % members, i // members * size
@@ -80,11 +91,14 @@ def _directions(sizes, kernel, strides, padding):
     size = min(SLICE, max(1, batch // 2))
     whole, rest = divmod(batch, size)
     precise = jnp.promote_types(x.dtype, jnp.float32)  # bfloat16 would round away many small terms
-    zeros = jnp.zeros((members, x.shape[4], *kernel, g.shape[4]), precise)
+    rows, columns, groups, features = *kernel, x.shape[4] // folded, g.shape[4]
+    zeros = jnp.zeros((members, groups, rows, columns * folded, features), precise)
     total = lax.fori_loop(0, whole * members, add_slice, zeros)
     if rest:
       total += jnp.stack([part(x[-rest:, m], g[-rest:, m]) for m in range(members)])
-    return total.astype(x.dtype).transpose(0, 2, 3, 1, 4)
+    total = total.reshape(members, groups, rows, columns, folded, features)
+    total = total.astype(x.dtype).transpose(0, 2, 3, 1, 4, 5)
+    return total.reshape(members, rows, columns, x.shape[4], features)
 
   return unrolled(forward), unrolled(input_gradient), unrolled(weight_gradients)
 
