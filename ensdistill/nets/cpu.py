@@ -7,13 +7,15 @@ The forms follow from these facts about the back end:
   needs more positions in a row to keep its registers busy: eight channels side by side give 24.
 - A convolution inside a loop is slow unless its dimension numbers are NHWC, HWIO, NHWC.
 - A vmapped convolution becomes a grouped one, which is even slower.
-- A reduction over the leading axes becomes a slow reduce-window; sums of slices do not.
+- A reduction over the leading axes is slow if the last axis is short, as channels are.
 - A matrix product transposes operands that have more than two axes.
 
 These forms have first derivatives in reverse mode only. For other derivatives, build the network
 with form='plain'.
 """
 
+import contextlib
+import contextvars
 import functools
 import math
 
@@ -41,9 +43,26 @@ def unrolled(f):
   return f
 
 
-@functools.lru_cache(None)
+_for_onednn = contextvars.ContextVar('for_onednn', default=False)
+
+
+@contextlib.contextmanager
+def for_onednn(on: bool = True):
+  """Trace convolutions in the forms that are fast with oneDNN; with Eigen these are slow."""
+  token = _for_onednn.set(on)
+  try:
+    yield
+  finally:
+    _for_onednn.reset(token)
+
+
 def _directions(sizes, kernel, strides, padding):
   """Return the convolution and its two gradients, for images of these sizes (height, width)."""
+  return _directions_of(sizes, kernel, strides, padding, _for_onednn.get())
+
+
+@functools.lru_cache(None)
+def _directions_of(sizes, kernel, strides, padding, onednn):
   low = tuple(pads[0] for pads in padding)
   out = tuple(
     (size + sum(pads) - k) // stride + 1
@@ -64,9 +83,12 @@ def _directions(sizes, kernel, strides, padding):
 
   def weight_gradients(x, g):
     """Return the gradients [M, h, w, C, O] for x [B, M, H, W, C] and g [B, M, H, W, O]."""
-    folded = math.gcd(x.shape[4], FOLDED)
+    folded = math.gcd(x.shape[4], FOLDED) if onednn else 1
 
     def part(x, g):
+      g = g.transpose(1, 2, 0, 3)
+      if not onednn:
+        return convolve(x.transpose(3, 1, 2, 0), g, (1, 1), list(zip(low, reach)), None, strides)
       # Columns times `folded` channels become the columns of images [channels / folded, ...].
       crop = [(0, min(reach[0], 0), 0), (low[1], reach[1], 0)]
       x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *crop, (0, 0, 0)])
@@ -74,8 +96,7 @@ def _directions(sizes, kernel, strides, padding):
       x = x.reshape(examples, height, width, -1, folded).transpose(3, 1, 2, 4, 0)
       x = x.reshape(channels // folded, height, width * folded, examples)
       pads = [(low[0], max(reach[0], 0)), (0, 0)]
-      dilation = (strides[0], strides[1] * folded)
-      return convolve(x, g.transpose(1, 2, 0, 3), (1, 1), pads, rhs_dilation=dilation)
+      return convolve(x, g, (1, 1), pads, None, (strides[0], strides[1] * folded))
 
     def add_slice(i, total):
       member, start = i % members, i // members * size
@@ -179,18 +200,15 @@ def _each_backward(strides, padding, saved, g):
 _each.defvjp(_each_forward, _each_backward)
 
 
-def channel_sums(*arrays, ways=16):
-  """Return the sum of the arrays' product over all axes except the last, as sums of slices."""
-  size, channels = arrays[0].size, arrays[0].shape[-1]
-  slices = ways
-  while size % (slices * channels):
-    slices //= 2
-  rows = [a.reshape(slices, -1) for a in arrays]
-  y = sum(functools.reduce(jnp.multiply, [row[i] for row in rows]) for i in range(slices))
-  while y.size >= ways * channels * 64 and y.size % (ways * channels) == 0:
-    y = y.reshape(ways, -1)
-    y = sum(y[i] for i in range(ways))
-  return y.reshape(-1, channels).sum(0)
+def channel_sums(*arrays, ways=256):
+  """Return the sum of the arrays' product over all axes except the last.
+
+  Up to `ways` pixels lie side by side in a row, so the first reduction adds long rows.
+  """
+  channels = arrays[0].shape[-1]
+  length = channels * math.gcd(arrays[0].size // channels, ways)
+  product = functools.reduce(jnp.multiply, [a.reshape(-1, length) for a in arrays])
+  return product.sum(0).reshape(-1, channels).sum(0)
 
 
 def _per_channel(v, x):
