@@ -9,4 +9,12 @@ def __getattr__(name):
     from ensdistill.export import load
 
     return load
+  if name == 'distil':
+    from ensdistill.library import distil
+
+    return distil
+  if name in ('Damaged', 'StudentError'):
+    from ensdistill.storage import seals
+
+    return getattr(seals, name)
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

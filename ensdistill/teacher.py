@@ -1,20 +1,23 @@
 """The deep ensemble: members are trained together, stored one by one, and found by later runs."""
 
-import json
+import dataclasses
+import hashlib
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import data, members, mesh
+from ensdistill import data, given, members, mesh, runtime
 from ensdistill.config import build, identity
 from ensdistill.config.build import Plan
-from ensdistill.evaluation import inference
+from ensdistill.evaluation import inference, networks, rows
+from ensdistill.logs import writers
 from ensdistill.method import Method
-from ensdistill.storage import checkpoint, safe
+from ensdistill.storage import checkpoint, safe, seals
 from ensdistill.training import stage
 from ensdistill.training.stage import Frozen
 from ensdistill.training.step import network_keys, start
@@ -23,21 +26,29 @@ FORMAT = 1  # of the stored files; part of the fingerprint
 
 
 class Teacher(NamedTuple):
-  """Stacked variables of M trained members, and how one of them is applied."""
+  """Stacked variables of M members, and how one of them is applied."""
 
   method: Method
   variables: Any  # leaves [M, ...]
   fingerprint: str
   folder: pathlib.Path
   strategy: str
+  given: Callable | None = None  # variables -> Members, of members that were trained elsewhere
 
   @property
   def size(self) -> int:
-    return jax.tree.leaves(self.variables)[0].shape[0]
+    return self.freeze(self.variables).size
 
   def freeze(self, variables) -> members.Members:
     """Return stacked variables as frozen members."""
+    if self.given:
+      return self.given(variables)
     return members.frozen(self.method.student.module.apply, variables, self.strategy)
+
+  def network(self, dataset, **settings) -> networks.Network:
+    """Return what an evaluation sees; `settings` are those of a predictor."""
+    predictor = inference.predictor(self.method, self.freeze, dataset, **settings)
+    return networks.Network(rows.ENSEMBLE, self.size, predictor, self.variables)
 
   def frozen(self) -> Frozen:
     """Return the ensemble as a training step sees it."""
@@ -56,6 +67,8 @@ class Teacher(NamedTuple):
     """
     name = f'outputs_{dataset.fingerprint[:16]}_{self.size}'
     facts = {'members': self.digests, 'precision': section.precision}
+    fingerprints = {'teacher': self.fingerprint, 'data': dataset.fingerprint}
+    made_by = {'fingerprints': fingerprints, **runtime.software()}
 
     def say():
       writer.line(f'teacher {self.fingerprint}: waiting for another run that uses {self.folder}')
@@ -69,14 +82,15 @@ class Teacher(NamedTuple):
         self.method, self.freeze, dataset, batch=section.batch_size, precision=section.precision
       )
       outputs = predictor.outputs(self.variables, dataset.train.x)
-      _save(self.folder, name, {'outputs': outputs}, facts)
+      _save(self.folder, name, {'outputs': outputs}, facts | {seals.MADE_BY: made_by})
     return outputs
 
   @property
   def digests(self) -> list[str]:
-    """The checksums of the stored members."""
-    files = [self.folder / f'{_name(m)}.json' for m in range(self.size)]
-    return [json.loads(file.read_text())['sha256'] for file in files]
+    """The checksums of the stored members; of others, that of their source and variables."""
+    if self.given:
+      return [self.fingerprint]
+    return [_facts(self.folder, _name(m))['sha256'] for m in range(self.size)]
 
 
 def settings(config, dataset) -> dict:
@@ -109,11 +123,27 @@ def _set(section: dict) -> dict:
   return {k: v for k, v in inner.items() if v is not None}
 
 
-def obtain(plan: Plan, writer) -> Teacher:
-  """Return the ensemble: stored members are loaded, missing ones are trained and stored.
+def adopt(config, ensemble) -> None:
+  """Write the size and digest of an ensemble that was trained elsewhere into the configuration."""
+  section = config.teacher
+  if section.members not in (0, ensemble.size):
+    raise ValueError(
+      f'teacher.members={section.members}, but {ensemble.where} has {ensemble.size}: set '
+      'teacher.members=0'
+    )
+  section.members, section.content = ensemble.size, ensemble.content
+
+
+def obtain(plan: Plan, writer) -> 'Teacher | given.Recorded':
+  """Return the ensemble: the given one, or stored members; missing ones are trained and stored.
 
   If several runs want the same teacher, one trains it and the others wait.
   """
+  if isinstance(plan.given, given.Outputs):
+    writer.line(_recorded(plan))
+    return given.Recorded(plan.teacher, plan.given)
+  if plan.given:
+    return _functions(plan, writer)
   config = plan.config
   decisive = settings(config, plan.dataset)
   fingerprint = identity.fingerprint(decisive)
@@ -124,14 +154,17 @@ def obtain(plan: Plan, writer) -> Teacher:
   def say():
     writer.line(f'teacher {fingerprint}: waiting for another run that trains it in {folder}')
 
-  stored = _stored(folder, wanted, writer)
-  if len(stored) < len(wanted):
+  # Without the lock another run may be writing, so what is missing here is not yet reported.
+  stored = _stored(folder, wanted, writers.Silent())
+  if len(stored) < len(wanted) or not _described(folder, decisive):
     with safe.lock(folder / 'lock', waiting=say):
-      text = json.dumps(decisive, indent=2, sort_keys=True)
-      safe.write_atomic(folder / 'teacher.json', text)
+      _describe(plan, folder, decisive, writer)
       stored = _stored(folder, wanted, writer)  # another run may have stored some meanwhile
       missing = [m for m in wanted if m not in stored]
       _say_found(stored, wanted, folder, writer)
+      if missing and _is_known(plan):
+        lost = f'{len(missing)} member(s) that this run had are missing from {folder}'
+        writer.line(f'teacher {fingerprint}: {lost}: they are trained again')
       for numbers in _groups(folder, missing, stored, config.teacher.together or len(wanted)):
         trained = _train(plan, numbers, missing, folder, writer)
         stored |= {m: member for m, member in trained.items() if m in missing}
@@ -140,7 +173,76 @@ def obtain(plan: Plan, writer) -> Teacher:
     _groups(folder, [], stored, 1)  # removes checkpoints left by a kill after the last member
   stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *[stored[m] for m in wanted])
   strategy = build.strategy(config.teacher, plan.teacher)
+  if any(not (folder / f'{_name(m)}.seal').exists() for m in wanted):
+    writer.line(f'teacher {fingerprint}: {seals.unsealed(folder)}')
   return Teacher(plan.teacher, stacked, fingerprint, folder, strategy)
+
+
+def _described(folder, decisive: dict) -> bool:
+  """Return whether teacher.json is sealed and holds these settings."""
+  path = folder / 'teacher.json'
+  try:
+    found = seals.read_json(path, remedy='it is written again')
+  except seals.Damaged:
+    return False
+  return found is not None and decisive.items() <= found.items()
+
+
+def _describe(plan: Plan, folder, decisive: dict, writer) -> None:
+  """Write teacher.json unless it is there; it says what decides the members' numbers."""
+  path = folder / 'teacher.json'
+  if _described(folder, decisive):
+    return
+  if path.exists():
+    writer.line(f'warning: {path} is damaged; it is written again')
+  seals.write_json(path, {**decisive, seals.MADE_BY: _made_by(plan, folder)})
+
+
+def _made_by(plan: Plan, folder) -> dict:
+  return identity.made_by(plan.config, teacher=folder.name, data=plan.dataset.fingerprint)
+
+
+def _is_known(plan: Plan) -> bool:
+  """Return whether this run has had its teacher: its students have begun."""
+  begun = any((plan.folder / 'checkpoints').glob('student*/*'))
+  return begun or any((plan.folder / name).exists() for name in ('student', 'results.json'))
+
+
+def _recorded(plan: Plan) -> str:
+  """Return what a run says about stored outputs: which parts they cover, and their agreement."""
+  ensemble = plan.given
+  measure = 'accuracy' if plan.teacher.family.has_classes else 'correlation'
+  parts = [
+    f'{part} {_each(values) if len(values) <= 5 else _range(values)}'
+    for part, values in ensemble.agreement.items()
+  ]
+  text = (
+    f'teacher: outputs of {ensemble.size} members from {ensemble.where}, '
+    f'student.targets={plan.config.student.targets}'
+  )
+  return f'{text}; {measure} of each member: {"; ".join(parts)}' if parts else text
+
+
+def _each(values) -> str:
+  return ', '.join(f'{value:.3f}' for value in values)
+
+
+def _range(values) -> str:
+  return f'{min(values):.3f} to {max(values):.3f}'
+
+
+def _functions(plan: Plan, writer) -> Teacher:
+  """Return an ensemble of functions; a folder of its own keeps its outputs."""
+  ensemble = plan.given
+  fingerprint = ensemble.content[:16]
+  folder = plan.teacher_root / fingerprint
+  folder.mkdir(parents=True, exist_ok=True)
+  facts = {'source': plan.config.teacher.source, 'content': ensemble.content}
+  _describe(plan, folder, facts, writer)
+  writer.line(f'teacher {fingerprint}: {ensemble.size} members from {ensemble.where}')
+  strategy = plan.config.teacher.strategy
+  parts = plan.teacher, ensemble.variables, fingerprint, folder, strategy
+  return Teacher(*parts, given=ensemble.freeze)
 
 
 def _stored(folder, wanted, writer) -> dict[int, Any]:
@@ -177,7 +279,8 @@ def _train(plan: Plan, numbers, missing, folder, writer) -> dict[int, Any]:
   """Train these members in one program, store the missing ones; return {number: variables}."""
   config, method = plan.config, plan.teacher
   section = config.teacher
-  loop = plan.loop(section, method, len(numbers), writer)
+  made_by = _made_by(plan, folder)
+  loop = dataclasses.replace(plan.loop(section, method, len(numbers), writer), made_by=made_by)
   writer.line(
     f'teacher {folder.name}: training {len(numbers)} members for {method.steps} steps; '
     f'{loop.strategy} over members, {mesh.note(loop.mesh, section.batch_size)}'
@@ -205,8 +308,9 @@ def _train(plan: Plan, numbers, missing, folder, writer) -> dict[int, Any]:
   seconds = (time.monotonic() - began) / len(numbers)
   for i, m in enumerate(numbers):
     if m in missing:
-      facts = {name: float(values[i]) for name, values in kept.items()}
-      _save(folder, _name(m), trained[m], facts | {'seconds': seconds})
+      facts: dict[str, Any] = {name: float(values[i]) for name, values in kept.items()}
+      facts |= {'seconds': seconds, seals.MADE_BY: made_by}
+      _save(folder, _name(m), trained[m], facts)
   checkpoint.remove(checkpoints)
   return trained
 
@@ -216,10 +320,36 @@ def _name(number: int) -> str:
 
 
 def _save(folder, name, variables, facts) -> None:
-  path = folder / f'{name}.safetensors'
-  digest = safe.save_tensors(path, safe.flatten(variables))
-  text = json.dumps({'sha256': digest, **facts}, indent=2)
-  safe.write_atomic(path.with_suffix('.json'), text)
+  weights = f'{name}.safetensors'
+  content = safe.tensors_content(folder / weights, safe.flatten(variables))
+  text = seals.to_json({'sha256': hashlib.sha256(content).hexdigest(), **facts})
+  seals.write(folder, name, {weights: content, f'{name}.json': text})
+
+
+def _read(folder, name) -> tuple[dict, bytes] | None:
+  """Return the facts and the tensors of a stored file; None if there is none."""
+  weights, facts = f'{name}.safetensors', f'{name}.json'
+  remedy = f'remove {folder / name}.* and run the same command again'
+  found = seals.read(folder, name, [weights, facts], remedy=remedy)
+  if found is None:
+    return None
+  try:
+    description = seals.parse(found.files[facts])
+  except ValueError as error:
+    raise seals.Damaged(folder / facts, f'is damaged ({error})', remedy) from None
+  digest = hashlib.sha256(found.files[weights]).hexdigest()
+  if description.get('sha256') != digest:
+    raise seals.Damaged(folder / weights, f'is damaged (its SHA-256 is {digest})', remedy)
+  return description, found.files[weights]
+
+
+def _facts(folder, name) -> dict:
+  """Return the facts of a stored file."""
+  found = _read(folder, name)
+  if found is None:
+    remedy = 'run the same command again'
+    raise seals.Damaged(folder / f'{name}.safetensors', 'is missing', remedy)
+  return found[0]
 
 
 def _load(folder, name, writer, wanted=None):
@@ -228,14 +358,17 @@ def _load(folder, name, writer, wanted=None):
   `wanted` are facts that must match; otherwise the file is stale.
   """
   path = folder / f'{name}.safetensors'
-  if not path.exists() or not path.with_suffix('.json').exists():
-    return None
   try:
-    facts = json.loads(path.with_suffix('.json').read_text())
+    found = _read(folder, name)
+    if found is None:
+      return None
+    facts, content = found
     if any(facts.get(key) != value for key, value in (wanted or {}).items()):
       raise ValueError('stale: made from other members or settings')
-    tensors = safe.load_tensors(path, expected_sha256=facts['sha256'])
-    return {'batch_stats': {}, **safe.unflatten(tensors)}
-  except (ValueError, KeyError) as error:
-    writer.line(f'warning: {path} cannot be used ({error}); it is computed again')
-    return None
+    return {'batch_stats': {}, **safe.unflatten(safe.parse_tensors(content))}
+  except seals.Damaged as error:
+    problem = f'{error.path} {error.problem}'
+  except ValueError as error:
+    problem = f'{path} cannot be used ({error})'
+  writer.line(f'warning: {problem}; it is computed again')
+  return None

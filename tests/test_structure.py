@@ -18,17 +18,19 @@ FLOORS = (
   {'cli'},
   {'main', 'ensdistill'},
   {'commands'},
-  {'run', 'splits'},
+  {'sweep'},
+  {'run', 'splits', 'teachers', 'library'},
   {'distillation', 'compare', 'export', 'report'},
   {'teacher'},
+  {'given'},
   {'config'},
   {'training'},
   {'evaluation'},
-  {'method', 'data', 'logs', 'metrics'},
+  {'method', 'data', 'logs', 'metrics', 'spec'},
   {'objectives', 'students', 'perturb', 'storage'},
   {'families', 'nets', 'mesh'},
   {'predictive', 'members'},
-  {'names', 'numerics', 'runtime'},
+  {'imports', 'memory', 'names', 'numerics', 'runtime'},
 )
 MATHEMATICS = {'families', 'numerics', 'objectives', 'perturb', 'predictive', 'metrics', 'nets'}
 LIBRARIES = {'jax', 'flax', 'numpy', 'scipy'}

@@ -13,14 +13,17 @@ from ensdistill.nets import initial, layers, mlp, resnet, stack, vgg, vit, wide_
 __all__ = ['COMMON', 'DTYPES', 'FORMS', 'NETWORKS', 'Backbone', 'build', 'initial', 'with_form']
 
 # (shape, **settings) -> stack.Network
-NETWORKS = {
-  'mlp': mlp.mlp,
-  'resnet': resnet.resnet,
-  'wide_resnet': wide_resnet.wide_resnet,
-  'vgg': vgg.vgg,
-  'imagenet_resnet': resnet.imagenet_resnet,
-  'vit': vit.vit,
-}
+NETWORKS = names.Registry(
+  'network',
+  {
+    'mlp': mlp.mlp,
+    'resnet': resnet.resnet,
+    'wide_resnet': wide_resnet.wide_resnet,
+    'vgg': vgg.vgg,
+    'imagenet_resnet': resnet.imagenet_resnet,
+    'vit': vit.vit,
+  },
+)
 # What all networks have: (**settings) -> a field of stack.Backbone by the same name
 COMMON = {'init': initial.kernels}
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
