@@ -7,7 +7,7 @@ The forms follow from these facts about the back end:
   needs more positions in a row to keep its registers busy: eight channels side by side give 24.
 - A convolution inside a loop is slow unless its dimension numbers are NHWC, HWIO, NHWC.
 - A vmapped convolution becomes a grouped one, which is even slower.
-- A reduction over the leading axes is slow if the last axis is short, as channels are.
+- A reduction over the leading axes becomes a slow reduce-window; sums of slices do not.
 - A matrix product transposes operands that have more than two axes.
 
 These forms have first derivatives in reverse mode only. For other derivatives, build the network
@@ -200,15 +200,18 @@ def _each_backward(strides, padding, saved, g):
 _each.defvjp(_each_forward, _each_backward)
 
 
-def channel_sums(*arrays, ways=256):
-  """Return the sum of the arrays' product over all axes except the last.
-
-  Up to `ways` pixels lie side by side in a row, so the first reduction adds long rows.
-  """
-  channels = arrays[0].shape[-1]
-  length = channels * math.gcd(arrays[0].size // channels, ways)
-  product = functools.reduce(jnp.multiply, [a.reshape(-1, length) for a in arrays])
-  return product.sum(0).reshape(-1, channels).sum(0)
+def channel_sums(*arrays, ways=16):
+  """Return the sum of the arrays' product over all axes except the last, as sums of slices."""
+  size, channels = arrays[0].size, arrays[0].shape[-1]
+  slices = ways
+  while size % (slices * channels):
+    slices //= 2
+  rows = [a.reshape(slices, -1) for a in arrays]
+  y = sum(functools.reduce(jnp.multiply, [row[i] for row in rows]) for i in range(slices))
+  while y.size >= ways * channels * 64 and y.size % (ways * channels) == 0:
+    y = y.reshape(ways, -1)
+    y = sum(y[i] for i in range(ways))
+  return y.reshape(-1, channels).sum(0)
 
 
 def _per_channel(v, x):
