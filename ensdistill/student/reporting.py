@@ -78,6 +78,7 @@ def _parts(model, test: data.Split, folder: pathlib.Path, ensemble):
   config = origin.plan.config.copy_and_resolve_references()
   with config.unlocked():
     config.evaluate.update(settings.default().evaluate)
+    config.teacher.dir = ''  # a temporary folder of `distil`
   changed: dict[str, Any] = {'config': config, 'dataset': dataset, 'training': dataset}
   plan = dataclasses.replace(origin.plan, folder=folder, **changed)
   found = origin.teacher if ensemble is None else _teacher(ensemble, dataset)
