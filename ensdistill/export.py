@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from ensdistill import objectives, spec, students
+from ensdistill import objectives, spec, stopping, students
 from ensdistill.members import take
 from ensdistill.storage import safe, seals
 from ensdistill.storage.seals import StudentError
@@ -38,6 +38,7 @@ def save_all(plan: Plan, distilled, made_by: dict | None = None) -> None:
   for seed in range(plan.config.seeds):
     views = distilled.method.student.views(take(distilled.variables, seed))
     for name, (student, variables) in views.items():
+      stopping.check()
       save(_folder(plan, name, seed), plan, student, variables, made_by)
 
 

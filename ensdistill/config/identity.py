@@ -11,7 +11,9 @@ NOT_FINGERPRINTED = (
   'profile',
   'cache',
   'checkpoint_seconds',
+  'on_nan',  # without it, a run in which it acts never finishes
   'steps_per_call',
+  'onednn',
   'data.dir',
   'data.stream',
   'data.stream_bytes',
