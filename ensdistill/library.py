@@ -123,6 +123,8 @@ def _inputs(x, columns) -> tuple[np.ndarray, list[str] | None]:
 def _labels(y) -> tuple[np.ndarray, list[str] | None]:
   """Return labels as numbers, with the sorted names of classes where they are texts."""
   y = np.asarray(y)
+  if y.dtype.kind == 'O' and not any(isinstance(value, str) for value in y.ravel()):
+    y = np.asarray(y.tolist())  # such as integers of pandas
   if y.dtype.kind not in 'OUS':
     return y, None
   texts = [value for value in y.ravel().tolist() if isinstance(value, str)]

@@ -169,7 +169,8 @@ class EnsembleDistiller(ClassifierMixin, _Distiller):
 
   def predict(self, X) -> np.ndarray:
     """Return the most likely class of each row."""
-    return self.classes_[self.predict_proba(X).argmax(1)]
+    best = self.predict_proba(X).argmax(1)
+    return self.classes_[best]
 
 
 class EnsembleDistillerRegressor(MultiOutputMixin, RegressorMixin, _Distiller):

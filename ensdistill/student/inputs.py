@@ -133,6 +133,8 @@ def _images(x: np.ndarray, scale) -> np.ndarray:
       f'images hold {x.dtype} from {low} to {high}, the student takes uint8 or floats in [0, 1]: '
       f'{_advice(low, high)}'
     )
+  if not x.size or (x.min() >= 0 and x.max() <= 1):  # false for NaN, too
+    return x.astype(np.float32)
   inside = np.isfinite(x)
   wrong = inside & ((x < -ROUNDING) | (x > 1 + ROUNDING))
   if wrong.any():
@@ -186,13 +188,11 @@ def _table(x: np.ndarray, known: Mapping, on_invalid: str) -> Accepted:
 
 def _finite(x: np.ndarray, on_invalid: str, columns) -> Accepted:
   """Return the inputs with invalid rows marked and replaced by zeros, or refuse them."""
-  outside = np.zeros(len(x), bool)
-  if x.dtype == np.uint8:
-    return Accepted(x, outside, outside)
+  none = np.zeros(len(x), bool)
+  if x.dtype == np.uint8 or np.isfinite(x).all():
+    return Accepted(x, none, none)
   wrong = ~np.isfinite(x)
-  invalid = wrong.reshape(len(x), -1).any(1) if x.size else np.zeros(len(x), bool)
-  if not invalid.any():
-    return Accepted(x, invalid, outside)
+  invalid = wrong.reshape(len(x), -1).any(1)
   if on_invalid == 'error':
     row = int(np.argmax(invalid))
     place = np.argwhere(wrong[row])[0].tolist()
@@ -204,7 +204,7 @@ def _finite(x: np.ndarray, on_invalid: str, columns) -> Accepted:
       'for NaN in the outputs of these rows'
     )
   mask = invalid.reshape(-1, *(1,) * (x.ndim - 1))
-  return Accepted(np.where(mask, np.float32(0), x), invalid, outside)
+  return Accepted(np.where(mask, np.float32(0), x), invalid, none)
 
 
 def with_overflow(accepted: Accepted, values, on_invalid: str) -> np.ndarray:

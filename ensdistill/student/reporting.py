@@ -1,6 +1,7 @@
 """The report of a student on test data: the comparison and the page of a run, for arrays."""
 
 import dataclasses
+import hashlib
 import pathlib
 import time
 from typing import Any, NamedTuple
@@ -78,6 +79,8 @@ def _parts(model, test: data.Split, folder: pathlib.Path, ensemble):
   config = origin.plan.config.copy_and_resolve_references()
   with config.unlocked():
     config.evaluate.update(settings.default().evaluate)
+    config.teacher.dir = ''  # a temporary folder of `distil`
+    config.data.name = f'{data.ARRAYS}:{_digest(test)}'  # tables compare reports of one set
   changed: dict[str, Any] = {'config': config, 'dataset': dataset, 'training': dataset}
   plan = dataclasses.replace(origin.plan, folder=folder, **changed)
   found = origin.teacher if ensemble is None else _teacher(ensemble, dataset)
@@ -93,6 +96,14 @@ def _parts(model, test: data.Split, folder: pathlib.Path, ensemble):
     method = dataclasses.replace(distilled.method, perturbation=None)
     distilled = distilled._replace(method=method)
   return plan, found, distilled
+
+
+def _digest(split: data.Split) -> str:
+  digest = hashlib.sha256()
+  for array in split:
+    digest.update(f'{array.dtype}{array.shape}'.encode())
+    digest.update(np.ascontiguousarray(array).data)
+  return digest.hexdigest()[:8]
 
 
 def _tables(ensemble, size: int) -> dict[str, np.ndarray]:
@@ -162,6 +173,6 @@ def _config(spec):
   except (ValueError, TypeError):  # of another version
     config = settings.default()
   with config.unlocked():
-    config.name, config.data.name = spec['name'], data.ARRAYS
+    config.name = spec['name']
     config.student.kind, config.objective.name = spec['student']['kind'], spec['objective']
   return config

@@ -9,6 +9,7 @@ import pytest
 import ensdistill
 from ensdistill import report
 from ensdistill.data import DataError
+from ensdistill.report.runs import by_data
 from ensdistill.student import reporting
 
 RANDOM = np.random.default_rng(0)
@@ -49,7 +50,8 @@ def test_the_ensemble_of_the_same_call_is_reported(student, tmp_path):
   page = (tmp_path / 'report.html').read_text()
   assert results['pictures'] and page.count('<figure>') == len(results['pictures'])
   (run,) = report.read_runs([tmp_path])
-  assert run.config['data']['name'] == 'arrays' and run.config['name'] == 'hydra'
+  assert run.config['data']['name'].startswith('arrays:') and run.config['name'] == 'hydra'
+  assert 'python -m ensdistill.evaluate' in page and 'train and evaluate again' not in page
   again = ensdistill.load(tmp_path / 'student')
   np.testing.assert_array_equal(again.predict(X).probs, probs)
 
@@ -66,6 +68,13 @@ def test_outputs_or_functions_can_be_passed(student, tmp_path):
     assert one['rows'][-1]['metrics']['nll'] == pytest.approx(alone['rows'][0]['metrics']['nll'])
   nll = [one['rows'][2]['metrics']['nll'] for one in (given, called)]
   assert nll[0] == pytest.approx(nll[1], rel=1e-5)
+  runs = report.read_runs([tmp_path / name for name in ('alone', 'outputs')])
+  loaded.report(X[:50], Y[:50], tmp_path / 'fewer')
+  runs += report.read_runs([tmp_path / 'fewer'])
+  assert [len(group) for group in by_data(runs).values()] == [
+    2,
+    1,
+  ]  # one table for each set of data
   settings = json.loads((tmp_path / 'outputs/config.json').read_text())
   assert settings['network']['name'] == 'mlp' and settings['student']['steps'] == 60
 
