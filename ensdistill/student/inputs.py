@@ -124,7 +124,8 @@ def _images(x: np.ndarray, scale) -> np.ndarray:
   """Return images as uint8, or as float32 in [0, 1]."""
   if scale is not None:
     scale = _checked_scale(scale)
-    x = x.astype(np.float64) * scale
+    with np.errstate(over='ignore', invalid='ignore'):  # infinity is refused below
+      x = x.astype(np.float64) * scale
   elif x.dtype == np.uint8:
     return x
   elif x.dtype.kind != 'f':
