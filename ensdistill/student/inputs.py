@@ -59,13 +59,15 @@ def accept(x, spec: Mapping, *, scale: float | None = None, on_invalid: str = 'e
   x = _array(x, shape, columns)
   x = _batch(x, shape, columns)
   if len(shape) == 3:
-    x = _images(x, scale)
+    with np.errstate(over='ignore', invalid='ignore'):  # infinity is looked for below
+      x = _images(x, scale)
     return _finite(x, on_invalid, None)
   if scale is not None:
     raise ValueError(
       f'scale={scale!r} is for images: give tables in the units of the training data'
     )
-  return _table(x, known, on_invalid)
+  with np.errstate(over='ignore', invalid='ignore'):
+    return _table(x, known, on_invalid)
 
 
 def _array(x, shape, columns) -> np.ndarray:
@@ -124,8 +126,7 @@ def _images(x: np.ndarray, scale) -> np.ndarray:
   """Return images as uint8, or as float32 in [0, 1]."""
   if scale is not None:
     scale = _checked_scale(scale)
-    with np.errstate(over='ignore', invalid='ignore'):  # infinity is refused below
-      x = x.astype(np.float64) * scale
+    x = x.astype(np.float64) * scale
   elif x.dtype == np.uint8:
     return x
   elif x.dtype.kind != 'f':

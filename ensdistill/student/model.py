@@ -262,9 +262,12 @@ class Model:
 
     Args:
       x: inputs as in `predict`, of examples that it was not trained on.
-      y: labels [N] from 0; or regression targets [N] or [N, D].
+      y: labels [N] from 0, or names of classes; or regression targets [N] or [N, D].
     """
-    p, y = self.predict(x), np.asarray(y)
+    from ensdistill.student import reporting  # imports the training code
+
+    p = self.predict(x)
+    y = reporting.targets(self, y, len(p.total))
     return self.with_calibration(calibration.fit(p._basis(), p.total, y))
 
   def with_calibration(self, found: Calibration | None) -> 'Model':

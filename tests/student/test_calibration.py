@@ -238,6 +238,9 @@ def test_a_student_without_calibration_says_why(folder, tmp_path):
       use()
   again = model.calibrate(dataset.valid.x, dataset.valid.y)
   assert again.predict_set(dataset.test.x).shape == (len(dataset.test.y), 3)
+  for y in (dataset.valid.y[1:], dataset.valid.y - 1, dataset.valid.y.astype(float), ['cat'] * 24):
+    with pytest.raises(ValueError, match='^y '):
+      model.calibrate(dataset.valid.x, y)
 
 
 def test_digits_are_covered():
