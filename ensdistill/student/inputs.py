@@ -59,13 +59,15 @@ def accept(x, spec: Mapping, *, scale: float | None = None, on_invalid: str = 'e
   x = _array(x, shape, columns)
   x = _batch(x, shape, columns)
   if len(shape) == 3:
-    x = _images(x, scale)
+    with np.errstate(over='ignore', invalid='ignore'):  # infinity is looked for below
+      x = _images(x, scale)
     return _finite(x, on_invalid, None)
   if scale is not None:
     raise ValueError(
       f'scale={scale!r} is for images: give tables in the units of the training data'
     )
-  return _table(x, known, on_invalid)
+  with np.errstate(over='ignore', invalid='ignore'):
+    return _table(x, known, on_invalid)
 
 
 def _array(x, shape, columns) -> np.ndarray:
