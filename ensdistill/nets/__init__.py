@@ -22,7 +22,7 @@ NETWORKS = {
   'vit': vit.vit,
 }
 # What all networks have: (**settings) -> a field of stack.Backbone by the same name
-COMMON = {'init': initial.kernels}
+COMMON = {'init': initial.kernels, 'remat': stack.rematerialised}
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 FORMS = dict.fromkeys(layers.FORMS)
 Backbone = stack.Backbone
@@ -40,6 +40,7 @@ def build(name, *, shape, mean, std, dtype='float32', form='auto', **settings) -
     vit: patch=4, depth=6, channels=192, heads=3
     all: dropout=0
     all: init=None, 'fan_in' or 'fan_out', and init_gain=None; see initial.kernels
+    all: remat=False, see stack.rematerialised
     all but mlp: norm='batch', 'group' or 'layer' (default: 'layer' for vit, 'batch' for the others)
   """
   network_of = names.lookup('network', name, NETWORKS)

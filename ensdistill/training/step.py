@@ -66,17 +66,58 @@ def train_step(state: TrainState, batch, teacher: members.Members | None, method
     teacher: the frozen ensemble; None where labels or stored outputs are all that is needed.
     method: the student, its objective and how it is trained.
   """
-  student, objective = method.student, method.objective
   key_perturb, key_dropout = jax.random.split(jax.random.fold_in(state.key, state.step))
   if method.mix:
     batch = method.mix(key_of_step(state.order, MIXING, state.step), batch)
   x = clean = batch['x']
   moved = {}
   if method.perturbation:
-    frozen = student.freeze(state.variables)
-    x = method.perturbation.apply(key_perturb, x, teacher, frozen, method.family, method.space)
+    frozen = members.in_parts(method.student.freeze(state.variables), method.microbatches)
+    others = teacher and members.in_parts(teacher, method.microbatches)
+    x = method.perturbation.apply(key_perturb, x, others, frozen, method.family, method.space)
     x = jax.lax.stop_gradient(x)
     moved = {'moved': (x != clean).reshape(len(x), -1).any(1).mean(dtype=jnp.float32)}
+  batch = {**batch, 'x': x, 'clean': clean}
+  loss, terms, batch_stats, grads = _gradients(state, batch, key_dropout, teacher, method)
+  updates, opt_state = method.optimizer.update(grads, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  logs = {'loss': loss, **terms, **moved, 'grad_norm': optax.tree.norm(grads)}
+  new = {'params': params, 'batch_stats': batch_stats, 'opt_state': opt_state}
+  return state._replace(step=state.step + 1, **new), jax.tree.map(
+    lambda value: jnp.asarray(value, jnp.float32), logs
+  )
+
+
+def _gradients(state: TrainState, batch, key, teacher, method: Method):
+  """Return loss, terms to log, running statistics and gradients of a batch.
+
+  `batch` has the inputs of the loss as x, and those without perturbation as clean. Microbatches
+  come one after another: running statistics pass through all of them, everything else is their
+  mean. A number of examples that their number does not divide is refused.
+  """
+  parts = method.microbatches
+  if parts == 1:
+    return _gradients_of_part(state, state.batch_stats, batch, key, teacher, method)
+
+  def add(carry, part):
+    batch_stats, sums = carry
+    *found, batch_stats, grads = _gradients_of_part(state, batch_stats, *part, teacher, method)
+    return (batch_stats, jax.tree.map(jnp.add, sums, (*found, grads))), None
+
+  each = jax.tree.map(lambda array: members.split(array, parts), batch), jax.random.split(key, parts)
+  first = jax.tree.map(lambda array: array[0], each)
+  *found, batch_stats, grads = jax.eval_shape(
+    lambda part: _gradients_of_part(state, state.batch_stats, *part, teacher, method), first
+  )
+  zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (*found, grads))
+  (batch_stats, sums), _ = jax.lax.scan(add, (state.batch_stats, zeros), each)
+  loss, terms, grads = jax.tree.map(lambda total: total / parts, sums)
+  return loss, terms, batch_stats, grads
+
+
+def _gradients_of_part(state: TrainState, batch_stats, batch, key, teacher, method: Method):
+  """Return what `_gradients` does, for one microbatch."""
+  student, objective, x = method.student, method.objective, batch['x']
   targets = batch.get('teacher_outputs')
   if objective.loss and targets is None:
     assert teacher is not None, 'targets come from the batch or from the teacher'
@@ -93,11 +134,11 @@ def train_step(state: TrainState, batch, teacher: members.Members | None, method
       )
       return outputs, new.get('batch_stats', {})
 
-    batch_stats, labelled = state.batch_stats, None
+    statistics, labelled = batch_stats, None
     if method.label_weight and method.perturbation and method.labels_on_clean:
       # The clean pass comes first, so that the running statistics end on the perturbed inputs.
-      labelled, batch_stats = forward(clean, batch_stats, jax.random.fold_in(key_dropout, 1))
-    outputs, batch_stats = forward(x, batch_stats, key_dropout)
+      labelled, statistics = forward(batch['clean'], statistics, jax.random.fold_in(key, 1))
+    outputs, statistics = forward(x, statistics, key)
     loss, terms = 0.0, {}
     if objective.loss:
       values = objective.schedule(state.step / method.steps)
@@ -109,16 +150,10 @@ def train_step(state: TrainState, batch, teacher: members.Members | None, method
       terms['labels'] = _label_loss(method, labelled, batch).mean()
       terms |= jax.tree.map(jnp.mean, objective.label_logs(method.family, labelled))
       loss += method.label_weight * terms['labels']
-    return loss, (batch_stats, terms)
+    return loss, (terms, statistics)
 
-  (loss, (batch_stats, terms)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-  updates, opt_state = method.optimizer.update(grads, state.opt_state, state.params)
-  params = optax.apply_updates(state.params, updates)
-  logs = {'loss': loss, **terms, **moved, 'grad_norm': optax.tree.norm(grads)}
-  new = {'params': params, 'batch_stats': batch_stats, 'opt_state': opt_state}
-  return state._replace(step=state.step + 1, **new), jax.tree.map(
-    lambda value: jnp.asarray(value, jnp.float32), logs
-  )
+  (loss, (terms, statistics)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
+  return loss, terms, statistics, grads
 
 
 def _label_loss(method: Method, outputs, batch):
