@@ -5,19 +5,18 @@
 
 Each row is the step of a recipe on one chip or on several ('2x4' and '8x8' are topologies), ours
 and `plain`, the same mathematics in JAX as it is usually written (see steps.py). FLOPs and bytes
-are those of one chip, from XLA's cost analysis; the bytes include the chip's own fast memory.
-Memory is that of XLA's plan for arguments, results and temporaries. Collectives are counted in the
-compiled program, those of a loop once per turn. Nothing runs, so nothing here is a time except
-compilation. With --json, a second call continues where the first stopped.
+are those of one chip, from XLA's cost analysis, whose bytes include reads and writes of the chip's
+vector memory. Bytes to and from HBM, the chip's main memory, are counted in the program's text.
+Memory is that of XLA's plan for arguments, results and temporaries. Collectives of a loop count
+once per turn. Nothing runs, so the only time here is that of compiling. With --json, a second call
+continues where the first stopped.
 """
 
-import collections
+import dataclasses
 import importlib.metadata
 import importlib.util
-import math
 import os
 import pathlib
-import re
 import time
 from typing import Any, NamedTuple
 
@@ -25,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import problems, steps, timing
+from benchmarks import hlo, problems, steps, timing
 from ensdistill import data, members, mesh, nets
 from ensdistill.config import build, recipes, settings
 from ensdistill.method import Method
@@ -101,7 +100,9 @@ def chips(name: str, count: int | None = None):
   from jax.experimental import topologies
 
   if not available():
-    raise SystemExit("no TPU compiler: pip install 'jax[tpu]', or set TPU_LIBRARY_PATH to libtpu.so")
+    raise SystemExit(
+      "no TPU compiler: pip install 'jax[tpu]', or set TPU_LIBRARY_PATH to libtpu.so"
+    )
   for variable, value in ENVIRONMENT.items():
     os.environ.setdefault(variable, value)
   found = topologies.get_topology_desc(platform='tpu', topology_name=f'v5e:{name}').devices
@@ -147,8 +148,6 @@ def _streamed(feed: OnDevice):
 
 
 def _with_form(method: Method, form: str) -> Method:
-  import dataclasses
-
   student = method.student
   return dataclasses.replace(
     method,
@@ -179,10 +178,14 @@ def ours(step: Step):
 def plain(problem, step: Step):
   """Return the lowered step of one network as it is usually written; the batch is an argument."""
   where = step.mesh
-  one = lambda tree: jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), tree)
+  one = lambda tree: jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), tree
+  )
   teachers = [one(step.teachers)] * problem.row.members if step.teachers else []
   batch = {
-    'x': jax.ShapeDtypeStruct((problem.row.batch, *step.method.student.module.backbone.shape), np.float32),
+    'x': jax.ShapeDtypeStruct(
+      (problem.row.batch, *step.method.student.module.backbone.shape), np.float32
+    ),
     'y': jax.ShapeDtypeStruct((problem.row.batch,), np.int32),
   }
   by_batch = jax.sharding.NamedSharding(where, jax.sharding.PartitionSpec('data'))
@@ -200,58 +203,6 @@ def _shapes(tree, sharding):
   )
 
 
-# ---- what a compiled program does
-
-SIZES = {'pred': 1, 's8': 1, 'u8': 1, 'bf16': 2, 'f16': 2, 's32': 4, 'u32': 4, 'f32': 4}
-KINDS = ('all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'collective-permute')
-LINE = re.compile(r'\s+(?:ROOT )?%?[\w.\-]+ = (.*?) ([a-z\-]+)\(')
-TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
-CALLED = re.compile(r'(?:body|condition|to_apply|calls)=%?([\w.\-]+)')
-
-
-def collectives(text: str) -> dict[str, tuple[int, int]]:
-  """Return {kind: (calls, bytes of their results)} of a program's text, on one device.
-
-  What a loop of known length calls counts once per turn.
-  """
-  bodies: dict[str, list[str]] = {}
-  entry, lines = '', []
-  for line in text.splitlines():
-    if line[:1] in ('%', 'E') and line.endswith('{'):
-      name = line.removeprefix('ENTRY ').lstrip('%').split(' ')[0]
-      entry = name if line.startswith('ENTRY') else entry
-      lines = bodies.setdefault(name, [])
-    elif line.startswith(' '):
-      lines.append(line)
-  found: collections.Counter = collections.Counter()
-
-  def visit(name, times):
-    for line in bodies.get(name, []):
-      match = LINE.match(line)
-      if not match:
-        continue
-      shape, operation = match.groups()
-      kind = operation.removesuffix('-start')
-      if kind in KINDS:
-        found[kind, 'calls'] += times
-        found[kind, 'bytes'] += times * _bytes(shape, halved=operation != kind and kind != KINDS[0])
-      turns = TURNS.search(line) if operation == 'while' else None
-      for called in CALLED.findall(line) if operation not in KINDS else ():
-        visit(called, times * int(turns.group(1) if turns else 1))
-
-  visit(entry, 1)
-  return {kind: (found[kind, 'calls'], found[kind, 'bytes']) for kind in KINDS if found[kind, 'calls']}
-
-
-def _bytes(shape: str, halved: bool) -> int:
-  """Return the bytes of arrays in a shape; some asynchronous calls list operands and results."""
-  sizes = [
-    SIZES.get(kind, 0) * math.prod(int(n) for n in axes.split(',') if n)
-    for kind, axes in re.findall(r'(\w+)\[([\d,]*)\]', shape)
-  ]
-  return sum(sizes) // 2 if halved else sum(sizes)
-
-
 def compiled(lowered) -> dict:
   """Compile a lowered program; return what it does on one device."""
   began = time.perf_counter()
@@ -261,14 +212,16 @@ def compiled(lowered) -> dict:
     program.cost_analysis(),
     program.memory_analysis(),
   )
+  text = program.as_text()
   held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
   return {
     'compile_seconds': seconds,
     'flops': cost['flops'],
     'bytes': cost['bytes accessed'],
+    'hbm_bytes': hlo.traffic(text),
     'memory': held + memory.temp_size_in_bytes,
     'temporary': memory.temp_size_in_bytes,
-    'collectives': collectives(program.as_text()),
+    'collectives': hlo.collectives(text),
   }
 
 
@@ -287,8 +240,6 @@ def plan_of(row: Row):
   config.student.update(batch_size=row.batch, microbatches=row.microbatches)
   noise = problems.dataset((32, 32, 3))
   if large:
-    import dataclasses
-
     x = np.broadcast_to(np.uint8(0), (row.batch, 224, 224, 3))
     split = data.Split(x, np.zeros(row.batch, np.int32))
     noise = dataclasses.replace(noise, train=split, valid=split, test=split, targets=1000)
@@ -330,9 +281,9 @@ def _libtpu() -> str:
 
 
 HEAD = [
-  'network', 'M', 'batch', 'method', 'chips', 'settings', 'TFLOP', 'GB moved', 'GB of memory',
-  'collectives', 'of a gradient', 'compile s', 'plain: TFLOP, × ours', 'GB moved, × ours',
-  'GB of memory', 'compile s',
+  'network', 'M', 'batch', 'method', 'chips', 'settings', 'TFLOP', 'GB', 'GB of HBM',
+  'GB of memory', 'collectives', 'of a gradient', 'compile s', 'plain: TFLOP, × ours', 'GB, × ours',
+  'GB of HBM, × ours', 'GB of memory', 'its compile s',
 ]  # fmt: skip
 
 
@@ -347,9 +298,10 @@ def table(rows: dict[str, dict]) -> str:
     options = ['remat'] * row.remat + [f'{row.microbatches} microbatches'] * (row.microbatches > 1)
     lines.append([
       f'{row.network} {row.dtype}', str(row.members), f'{row.batch:,}', row.method, row.chips,
-      ', '.join(options) or '–', one['flops'] / 1e12, one['bytes'] / 1e9, one['memory'] / 1e9,
+      ', '.join(options) or '–', one['flops'] / 1e12, one['bytes'] / 1e9, one['hbm_bytes'] / 1e9,
+      one['memory'] / 1e9,
       called or '–', moved if called else None, one['compile_seconds'],
-      *[other and other[name] / one[name] for name in ('flops', 'bytes')],
+      *[other and other[name] / one[name] for name in ('flops', 'bytes', 'hbm_bytes')],
       other and other['memory'] / 1e9, other and other['compile_seconds'],
     ])  # fmt: skip
   return timing.markdown(HEAD, lines)

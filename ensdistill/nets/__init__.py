@@ -10,7 +10,17 @@ import jax.numpy as jnp
 from ensdistill import names
 from ensdistill.nets import initial, layers, mlp, resnet, stack, vgg, vit, wide_resnet
 
-__all__ = ['COMMON', 'DTYPES', 'FORMS', 'NETWORKS', 'Backbone', 'build', 'initial', 'with_form']
+__all__ = [
+  'COMMON',
+  'DTYPES',
+  'FORMS',
+  'NETWORKS',
+  'Backbone',
+  'build',
+  'initial',
+  'is_tpu',
+  'with_form',
+]
 
 # (shape, **settings) -> stack.Network
 NETWORKS = {
@@ -82,3 +92,8 @@ def _settings_of(builder) -> list[str]:
 def with_form(module, form: str):
   """Return a copy of the network whose layers compute in another form (see layers.FORMS)."""
   return module.clone(backbone=dataclasses.replace(module.backbone, form=form))
+
+
+def is_tpu(module) -> bool:
+  """Return whether the network computes in the form for TPUs (see layers.FORMS)."""
+  return layers.is_tpu(module.backbone.form)

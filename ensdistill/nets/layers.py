@@ -37,7 +37,8 @@ def _on_one_device() -> bool:
   return not mesh.empty and all(axis in mesh.manual_axes for axis in split)
 
 
-def _is_tpu(form: str) -> bool:
+def is_tpu(form: str) -> bool:
+  """Return whether a form is that for TPUs."""
   return form == 'tpu' or (form == 'auto' and jax.default_backend() == 'tpu')
 
 
@@ -146,7 +147,7 @@ def _batch_ensemble(layer, x, own_axes):
   assert layer.bias in BIASES, layer.bias
   r = layer.parameter('r', layer.factor_init, (layer.members, x.shape[-1]))
   s = layer.parameter('s', layer.factor_init, (layer.members, layer.features))
-  if isinstance(layer, Conv) and (_is_cpu(layer.form) or _is_tpu(layer.form)):
+  if isinstance(layer, Conv) and (_is_cpu(layer.form) or is_tpu(layer.form)):
     y = _kernels_of_members(layer, x, r, s)
   else:
     y = layer.linear(x.astype(layer.dtype) * per_member(r)) * per_member(s)

@@ -1,5 +1,6 @@
 """The one train step, for a teacher's members and for every student; loop.py repeats it."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -104,7 +105,10 @@ def _gradients(state: TrainState, batch, key, teacher, method: Method):
     *found, batch_stats, grads = _gradients_of_part(state, batch_stats, *part, teacher, method)
     return (batch_stats, jax.tree.map(jnp.add, sums, (*found, grads))), None
 
-  each = jax.tree.map(lambda array: members.split(array, parts), batch), jax.random.split(key, parts)
+  each = (
+    jax.tree.map(lambda array: members.split(array, parts), batch),
+    jax.random.split(key, parts),
+  )
   first = jax.tree.map(lambda array: array[0], each)
   *found, batch_stats, grads = jax.eval_shape(
     lambda part: _gradients_of_part(state, state.batch_stats, *part, teacher, method), first
@@ -123,37 +127,52 @@ def _gradients_of_part(state: TrainState, batch_stats, batch, key, teacher, meth
     assert teacher is not None, 'targets come from the batch or from the teacher'
     targets = jax.lax.stop_gradient(teacher.outputs(x))
 
-  def loss_of(params):
-    def forward(x, batch_stats, key):
-      outputs, new = student.module.apply(
-        {'params': params, 'batch_stats': batch_stats},
-        x,
-        True,
-        mutable=['batch_stats'],
-        rngs={'dropout': key},
-      )
-      return outputs, new.get('batch_stats', {})
+  clean_pass = bool(method.label_weight and method.perturbation and method.labels_on_clean)
 
-    statistics, labelled = batch_stats, None
-    if method.label_weight and method.perturbation and method.labels_on_clean:
+  def forward(params, batch_stats, x, key):
+    outputs, new = student.module.apply(
+      {'params': params, 'batch_stats': batch_stats},
+      x,
+      True,
+      mutable=['batch_stats'],
+      rngs={'dropout': key},
+    )
+    return outputs, new.get('batch_stats', {})
+
+  def loss_of(params, batch_stats, x, clean=True, moved=True):
+    loss, terms, outputs, labelled = 0.0, {}, None, None
+    if clean_pass and clean:
       # The clean pass comes first, so that the running statistics end on the perturbed inputs.
-      labelled, statistics = forward(batch['clean'], statistics, jax.random.fold_in(key, 1))
-    outputs, statistics = forward(x, statistics, key)
-    loss, terms = 0.0, {}
-    if objective.loss:
+      key_clean = jax.random.fold_in(key, 1)
+      labelled, batch_stats = forward(params, batch_stats, batch['clean'], key_clean)
+    if moved:
+      outputs, batch_stats = forward(params, batch_stats, x, key)
+    if objective.loss and moved:
       values = objective.schedule(state.step / method.steps)
       loss_B, terms = objective.loss(method.family, outputs, targets, **values)
       terms = {**jax.tree.map(jnp.mean, terms), objective.name: loss_B.mean(), **values}
       loss = (1 - method.label_weight) * terms[objective.name]
-    if method.label_weight:
-      labelled = outputs if labelled is None else labelled
+    labelled = labelled if clean_pass else outputs
+    if method.label_weight and labelled is not None:
       terms['labels'] = _label_loss(method, labelled, batch).mean()
       terms |= jax.tree.map(jnp.mean, objective.label_logs(method.family, labelled))
       loss += method.label_weight * terms['labels']
-    return loss, (terms, statistics)
+    return loss, (terms, batch_stats)
 
-  (loss, (terms, statistics)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-  return loss, terms, statistics, grads
+  def gradient(x, batch_stats, **passes):
+    of = functools.partial(loss_of, **passes)
+    differentiated = jax.value_and_grad(of, has_aux=True)(state.params, batch_stats, x)
+    (loss, (terms, batch_stats)), grads = differentiated
+    return (loss, terms, grads), batch_stats
+
+  if not (clean_pass and nets.is_tpu(student.module)):
+    (loss, terms, grads), batch_stats = gradient(x, batch_stats)
+    return loss, terms, batch_stats, grads
+  # One pass ends before the other begins, so that activations of one alone are kept.
+  (first, terms, own), batch_stats = gradient(x, batch_stats, moved=False)
+  own, x = jax.lax.optimization_barrier((own, x))
+  (second, others, grads), batch_stats = gradient(x, batch_stats, clean=False)
+  return first + second, terms | others, batch_stats, jax.tree.map(jnp.add, own, grads)
 
 
 def _label_loss(method: Method, outputs, batch):
