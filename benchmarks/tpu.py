@@ -39,7 +39,7 @@ ENVIRONMENT = {
   'TPU_ACCELERATOR_TYPE': 'v5litepod-8',
   'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',  # several compilers at a time
 }
-FORM = 'plain'  # of the layers, which 'auto' does not choose on this machine
+FORM = 'tpu'  # of the layers, which 'auto' does not choose on this machine
 CHIPS = {'1': '2x4', '2x4': '2x4', '8x8': '8x8'}  # of a row -> the topology that has them
 
 
@@ -257,9 +257,10 @@ def measure(row: Row, seconds: float, turn: float) -> dict:
   step = step_of(plan, devices, alone=alone, strategy=row.strategy)
   found = {'ours': compiled(ours(step))}
   if row.network != 'resnet50' and not (alone and row.members > 1):
+    unused: Any = None
     problem = problems.Problem(
       problems.Row(row.network, row.members, row.batch, row.method, row.dtype),
-      plan.config, step.method, step.states, None, plan.teacher, 'vmap', step.teachers, step.feed,
+      plan.config, step.method, step.states, unused, plan.teacher, 'vmap', step.teachers, step.feed,
     )  # fmt: skip
     found['plain'] = compiled(plain(problem, step))
   one = jax.tree.leaves(step.states.params)

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -32,7 +33,7 @@ NETWORKS = {
   'vit': vit.vit,
 }
 # What all networks have: (**settings) -> a field of stack.Backbone by the same name
-COMMON = {'init': initial.kernels, 'remat': stack.rematerialised}
+COMMON: dict[str, Callable[..., Any]] = {'init': initial.kernels, 'remat': stack.rematerialised}
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 FORMS = dict.fromkeys(layers.FORMS)
 Backbone = stack.Backbone

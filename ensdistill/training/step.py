@@ -100,20 +100,22 @@ def _gradients(state: TrainState, batch, key, teacher, method: Method):
   if parts == 1:
     return _gradients_of_part(state, state.batch_stats, batch, key, teacher, method)
 
+  def of_part(batch_stats, part):
+    own, key_of_part = part
+    return _gradients_of_part(state, batch_stats, own, key_of_part, teacher, method)
+
   def add(carry, part):
     batch_stats, sums = carry
-    *found, batch_stats, grads = _gradients_of_part(state, batch_stats, *part, teacher, method)
-    return (batch_stats, jax.tree.map(jnp.add, sums, (*found, grads))), None
+    loss, terms, batch_stats, grads = of_part(batch_stats, part)
+    return (batch_stats, jax.tree.map(jnp.add, sums, (loss, terms, grads))), None
 
   each = (
     jax.tree.map(lambda array: members.split(array, parts), batch),
     jax.random.split(key, parts),
   )
   first = jax.tree.map(lambda array: array[0], each)
-  *found, batch_stats, grads = jax.eval_shape(
-    lambda part: _gradients_of_part(state, state.batch_stats, *part, teacher, method), first
-  )
-  zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (*found, grads))
+  loss, terms, batch_stats, grads = jax.eval_shape(of_part, state.batch_stats, first)
+  zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (loss, terms, grads))
   (batch_stats, sums), _ = jax.lax.scan(add, (state.batch_stats, zeros), each)
   loss, terms, grads = jax.tree.map(lambda total: total / parts, sums)
   return loss, terms, batch_stats, grads
