@@ -7,8 +7,9 @@ Each row is the step of a recipe on one chip or on several ('2x4' and '8x8' are 
 and `plain`, the same mathematics in JAX as it is usually written (see steps.py). FLOPs and bytes
 are those of one chip, from XLA's cost analysis, whose bytes include reads and writes of the chip's
 vector memory. Bytes to and from HBM, the chip's main memory, are counted in the program's text.
-Memory is that of XLA's plan for arguments, results and temporaries. Collectives of a loop count
-once per turn. Nothing runs, so the only time here is that of compiling. With --json, a second call
+Memory is that of XLA's plan for arguments, results and temporaries. Collectives and HBM bytes of a
+loop count once per turn; XLA's FLOPs and bytes count it once, so those of a row with microbatches
+are too small. Nothing runs, so the only time here is that of compiling. With --json, a second call
 continues where the first stopped.
 """
 
