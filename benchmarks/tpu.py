@@ -74,7 +74,7 @@ ROWS = {
     *[Row('wrn28-1', 4, 1024, method, '2x4') for method in PERTURBED],
     Row('wrn28-1', 4, 1024, 'teacher', '2x4'),
     *[Row('wrn28-1', 4, 8192, method, '8x8') for method in PERTURBED],
-    Row('resnet50', 16, 1024, 'be_kd', '2x4', remat=True, microbatches=16),
+    Row('resnet50', 16, 1024, 'be_kd', '2x4', remat=True, microbatches=8),
   ],
 }
 

@@ -1,4 +1,4 @@
-"""Gradients of microbatches: against a loop over them, and against the whole batch."""
+"""Gradients of microbatches, and of passes in turn: against a loop, and against the whole batch."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import optax
 import pytest
 import tiny
 
-from ensdistill import data, families, members, objectives, perturb, students
+from ensdistill import data, families, members, nets, objectives, perturb, students
 from ensdistill.method import Method
 from ensdistill.training import step as train
 
@@ -159,3 +159,16 @@ def test_members_in_parts_have_the_same_outputs_and_gradients():
   np.testing.assert_allclose(parts.outputs(x), network.outputs(x), rtol=1e-6)
   for whole, part in zip(*(jax.value_and_grad(squares(m))(x) for m in (network, parts))):
     np.testing.assert_allclose(part, whole, rtol=1e-5)
+
+
+def test_passes_one_after_the_other_equal_both_together():
+  """The form for TPUs takes the gradient of the clean pass before the other pass begins."""
+  plain = method('batch_ensemble', 'members', 'conf_ods', parts=1)
+  module = nets.with_form(plain.student.module, 'tpu')
+  in_turn = tiny.replace(plain, student=tiny.replace(plain.student, module=module))
+  state, batch, teacher = problem(plain)
+  (a, logs_a), (b, logs_b) = (stepped(m, state, batch, teacher) for m in (plain, in_turn))
+  assert tiny.largest_difference(a.variables, b.variables) < 1e-6
+  assert logs_a.keys() == logs_b.keys()
+  for name, value in logs_a.items():
+    np.testing.assert_allclose(logs_b[name], value, rtol=1e-4, atol=1e-6)
