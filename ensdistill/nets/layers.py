@@ -2,8 +2,8 @@
 
 Parameters and batch statistics are float32; convolutions and matrix products compute in `dtype`.
 `form` selects the implementation: 'plain' (lax), 'cpu' (see cpu.py), 'tpu' (one kernel per member
-of a BatchEnsemble) or 'auto': 'cpu' if the traced program is known to run on one CPU device, 'tpu'
-on TPUs, otherwise 'plain'. They are equal up to rounding.
+of a BatchEnsemble of at most KERNELS) or 'auto': 'cpu' if the traced program is known to run on one
+CPU device, 'tpu' on TPUs, otherwise 'plain'. They are equal up to rounding.
 """
 
 import functools
@@ -22,6 +22,7 @@ FORMS = ('auto', 'plain', 'cpu', 'tpu')
 FACTORS = ('r', 's')  # the rank-one factors of a BatchEnsemble layer
 BIASES = ('shared', 'member')
 MEMBER_LEAVES = (*FACTORS, 'b')  # its parameters with a leading member axis
+KERNELS = 8  # more members share one kernel on TPUs: their kernels and gradients need memory
 
 
 def _is_cpu(form: str) -> bool:
@@ -147,7 +148,8 @@ def _batch_ensemble(layer, x, own_axes):
   assert layer.bias in BIASES, layer.bias
   r = layer.parameter('r', layer.factor_init, (layer.members, x.shape[-1]))
   s = layer.parameter('s', layer.factor_init, (layer.members, layer.features))
-  if isinstance(layer, Conv) and (_is_cpu(layer.form) or is_tpu(layer.form)):
+  on_tpu = is_tpu(layer.form) and layer.members <= KERNELS
+  if isinstance(layer, Conv) and (_is_cpu(layer.form) or on_tpu):
     y = _kernels_of_members(layer, x, r, s)
   else:
     y = layer.linear(x.astype(layer.dtype) * per_member(r)) * per_member(s)
