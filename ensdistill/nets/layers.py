@@ -148,8 +148,7 @@ def _batch_ensemble(layer, x, own_axes):
   assert layer.bias in BIASES, layer.bias
   r = layer.parameter('r', layer.factor_init, (layer.members, x.shape[-1]))
   s = layer.parameter('s', layer.factor_init, (layer.members, layer.features))
-  on_tpu = is_tpu(layer.form) and layer.members <= KERNELS
-  if isinstance(layer, Conv) and (_is_cpu(layer.form) or on_tpu):
+  if isinstance(layer, Conv) and _has_kernels(layer):
     y = _kernels_of_members(layer, x, r, s)
   else:
     y = layer.linear(x.astype(layer.dtype) * per_member(r)) * per_member(s)
@@ -158,6 +157,10 @@ def _batch_ensemble(layer, x, own_axes):
   if layer.bias == 'shared':
     return y + per_member(s * layer.param('bias', nn.initializers.zeros, (layer.features,))[None])
   return y + per_member(layer.param('b', nn.initializers.zeros, (layer.members, layer.features)))
+
+
+def _has_kernels(layer) -> bool:
+  return _is_cpu(layer.form) or (is_tpu(layer.form) and layer.members <= KERNELS)
 
 
 def _kernels_of_members(layer, x, r, s):
