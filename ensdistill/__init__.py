@@ -9,4 +9,8 @@ def __getattr__(name):
     from ensdistill.export import load
 
     return load
+  if name == 'distil':
+    from ensdistill.library import distil
+
+    return distil
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

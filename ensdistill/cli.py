@@ -45,12 +45,19 @@ def _report(arguments: Sequence[str]) -> None:
   report.main(arguments, prog='ensdistill report')
 
 
+def _sweep(arguments: Sequence[str]) -> None:
+  from ensdistill.commands import sweep
+
+  sweep.main(arguments, prog='ensdistill sweep')
+
+
 # {command: (its function, one line of help)}. A command imports its module when it runs.
 COMMANDS = {
   'train': (_train, 'train an ensemble and distil it: train NAME[:VARIANT]'),
   'list': (_list, 'show methods, data sets and variants'),
   'config': (_config, 'show the settings of a recipe, or all settings'),
   'data': (_data, 'show what a data set is, and some examples'),
+  'sweep': (_sweep, 'run methods over settings, teachers and seeds, and compare them'),
   'evaluate': (_evaluate, 'evaluate a finished student on any data'),
   'report': (_report, 'write one page and table over finished runs'),
 }

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ensdistill import metrics
+from ensdistill import given, metrics
 from ensdistill.config import inputs
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import cost, measure, networks, rows, sets
@@ -37,6 +37,7 @@ class Comparison(NamedTuple):
   rows: list[dict]
   models: list[Model]
   not_run: dict[str, str]  # requested sets that could not be read: the reason
+  networks: Any = None  # as networks.of_run returns them
 
 
 def compare(plan: Plan, teacher, distilled, writer) -> Comparison:
@@ -51,12 +52,13 @@ def compare(plan: Plan, teacher, distilled, writer) -> Comparison:
   settings = {'batch': batch, 'precision': section.precision}
   ensemble, students = networks.of_run(dataset, teacher, distilled, **settings)
 
-  def predict(x):
-    return _predictions(ensemble, students, x)
+  def predict(x, name, start=0):
+    return _predictions(ensemble, students, x, name, start)
 
   models = _models(sets.predicted(predict, seen, not_run))
-  whole = models[teacher.size - 1]  # the ensemble of all members
-  shifted = _shifted(plan, predict, writer, not_run, reading, whole.name)
+  whole = _whole(models)
+  shifted = _shifted(plan, predict, writer, not_run, reading, whole.name if whole else None)
+  not_run |= _unknown(plan, seen, shifted)
   if dataset.valid_is_empty and FAMILIES[dataset.family].has_classes:
     not_run['calibrated metrics'] = 'data.valid=0 leaves no examples to fit a temperature on'
   training = {}
@@ -65,7 +67,7 @@ def compare(plan: Plan, teacher, distilled, writer) -> Comparison:
     training = measure.training(dataset, predict, batch)
   for name, reason in not_run.items():
     writer.line(f'not run: {name}: {reason}')
-  costs = _costs(dataset, ensemble, students)
+  costs = _costs(dataset, ensemble, students, teacher)
   found: list[dict] = []
   influences = {}
   for model in models:
@@ -75,18 +77,41 @@ def compare(plan: Plan, teacher, distilled, writer) -> Comparison:
     )
     if model.role == rows.MEMBER or model is whole:
       influences[model.name] = _influences(dataset, model, measured, shifted)
-  _add_gaps(found, _test_errors(influences[models[0].name], influences[whole.name]))
-  return Comparison(found, models, not_run)
+  if whole:
+    _add_gaps(found, _test_errors(influences[models[0].name], influences[whole.name]))
+  return Comparison(found, models, not_run, (ensemble, students))
 
 
-def _predictions(ensemble: Network, students: list[Network], x) -> dict[tuple[str, int], list]:
-  """Return {(role, size): predictive of each repeat} for these inputs, in the order of the rows."""
-  every = ensemble.predict(x)
-  found: dict[tuple, list] = {
-    (rows.MEMBER, 1): [_part(every, m, m + 1) for m in range(ensemble.size)]
-  }
-  for size in range(2, ensemble.size + 1):
-    found[rows.ENSEMBLE, size] = [_part(every, 0, size)]
+def _whole(models: list[Model]) -> Model | None:
+  """Return the ensemble of all members, or the only member; None without predictions of it."""
+  teachers = [model for model in models if model.role not in rows.STUDENTS]
+  return max(teachers, key=lambda model: model.size, default=None)
+
+
+def _unknown(plan: Plan, seen: dict, shifted: '_Shifts') -> dict[str, str]:
+  """Return the sets without predictions of the ensemble, with the reason: outputs are not given."""
+  if not isinstance(plan.given, given.Outputs):
+    return {}
+  wanted = [*seen, *(['shift'] if shifted.metrics else [])]
+  if plan.config.evaluate.train:
+    wanted.append('train')
+  reason = f'{plan.given.where} has no outputs for it'
+  return {f'member and ensemble on {name}': reason for name in plan.given.missing(wanted)}
+
+
+def _predictions(
+  ensemble: Network, students: list[Network], x, name: str, start: int = 0
+) -> dict[tuple[str, int], list]:
+  """Return {(role, size): predictive of each repeat} for these inputs, in the order of the rows.
+
+  There are no rows of the ensemble where its outputs for the set of this name are unknown.
+  """
+  every = ensemble.predict(x, name, start)
+  found: dict[tuple, list] = {}
+  if every is not None:
+    found[rows.MEMBER, 1] = [_part(every, m, m + 1) for m in range(ensemble.size)]
+    for size in range(2, ensemble.size + 1):
+      found[rows.ENSEMBLE, size] = [_part(every, 0, size)]
   for student in students:
     found.setdefault((student.role, student.size), []).append(student.predict(x))
   return found
@@ -101,7 +126,7 @@ def _models(predictions: dict[str, dict[tuple, list]]) -> list[Model]:
   """Return the models of {set: {(role, size): predictives}}."""
   models = []
   for (role, size), repeats in predictions['test'].items():
-    every = {name: found[role, size] for name, found in predictions.items()}
+    every = {name: p[role, size] for name, p in predictions.items() if (role, size) in p}
     by_set = [{name: own[i] for name, own in every.items()} for i in range(len(repeats))]
     models.append(Model(role, size, rows.name(role, size), by_set))
   return models
@@ -114,11 +139,11 @@ def _curve(found: list[dict]) -> list[float] | None:
 
 
 def _measured(
-  dataset, model: Model, shifted: '_Shifts', training: dict, whole: Model, curve
+  dataset, model: Model, shifted: '_Shifts', training: dict, whole: Model | None, curve
 ) -> list[dict]:
   """Return the metrics of every repeat; students are also compared with the ensemble."""
   against = {}
-  if model.role in rows.STUDENTS:
+  if model.role in rows.STUDENTS and whole:
     against = {'ensemble': whole.repeats[0], 'curve': curve}
   trained = training.get((model.role, model.size)) or [{}] * len(model.repeats)
   return [
@@ -140,7 +165,7 @@ def _by_repeat() -> dict:
   return collections.defaultdict(lambda: collections.defaultdict(dict))
 
 
-def _shifted(plan: Plan, predict, writer, not_run, reading: dict, whole: str) -> _Shifts:
+def _shifted(plan: Plan, predict, writer, not_run, reading: dict, whole: str | None) -> _Shifts:
   """Measure every row on every shifted set; one set is held at a time."""
   section, found, seen = plan.config.evaluate, _Shifts(_by_repeat(), _by_repeat()), set()
   options = {name: reading[name] for name in ('dir', 'seed', 'unreadable')}
@@ -149,7 +174,7 @@ def _shifted(plan: Plan, predict, writer, not_run, reading: dict, whole: str) ->
     if kind not in seen:
       writer.line(f'evaluation on shift/{kind} ({len(x)})')
       seen.add(kind)
-    for (role, size), repeats in predict(x).items():
+    for (role, size), repeats in predict(x, f'shift/{kind}/{severity}').items():
       name = rows.name(role, size)
       for i, predictive in enumerate(repeats):
         found.metrics[name][i] |= measure.shifted(kind, severity, predictive, y)
@@ -208,17 +233,24 @@ def _add_gaps(found: list[dict], test_errors=None) -> None:
         student['se'][f'gap_closed/{key}'] = error
 
 
-def _costs(dataset, ensemble: Network, students: list[Network]) -> dict[str, dict]:
-  """Return the costs of one member, the ensembles and the student (and its average), in one run."""
-  first = jax.tree.map(lambda leaf: leaf[:1], ensemble.variables)
-  timed = [ensemble._replace(role=rows.MEMBER, size=1, variables=first)]
-  timed += [ensemble] if ensemble.size > 1 else []
+def _costs(dataset, ensemble: Network, students: list[Network], teacher) -> dict[str, dict]:
+  """Return the costs of one member, the ensembles and the student (and its average), in one run.
+
+  Members of stored outputs, and those that are functions of their own, are not timed.
+  """
+  timed = []
+  if teacher.variables:
+    first = jax.tree.map(lambda leaf: leaf[:1], ensemble.variables)
+    timed = [ensemble._replace(role=rows.MEMBER, size=1, variables=first)]
+    timed += [ensemble] if ensemble.size > 1 else []
   timed += networks.of_first_seed(students)
   models = {
     network.name: (network.predictor.forward, network.variables, cost.parameters(network.variables))
     for network in timed
   }
   costs = cost.of_models(models, dataset.train.x.shape[1:], dataset.train.x.dtype)
+  if not teacher.variables:
+    return costs
   member = costs[rows.name(rows.MEMBER, 1)]
   for size in range(2, ensemble.size + 1):
     # XLA counts the body of a loop over members once, so the ensemble's operations are multiplied.

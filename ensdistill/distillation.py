@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from ensdistill import mesh
 from ensdistill.config.build import Phase, Plan
 from ensdistill.config.settings import KEPT
+from ensdistill.given import Recorded
 from ensdistill.method import Method
 from ensdistill.teacher import Teacher
 from ensdistill.training import stage
@@ -22,7 +23,7 @@ class Distilled(NamedTuple):
   variables: Any  # leaves [seeds, ...]
 
 
-def distil(plan: Plan, teacher: Teacher, writer) -> Distilled:
+def distil(plan: Plan, teacher: 'Teacher | Recorded', writer) -> Distilled:
   """Train the students phase by phase; each phase resumes, and a finished one is skipped."""
   config, variables = plan.config, None
   arrays, frozen = plan.student_arrays(), teacher.frozen()
@@ -34,13 +35,13 @@ def distil(plan: Plan, teacher: Teacher, writer) -> Distilled:
   return Distilled(plan.student, jax.device_get(variables))
 
 
-def student_keys(seed: int, phase: int, seeds: int):
-  """Return keys and orders of the students of a phase.
+def student_keys(seed: int, phase: int, seeds: int, first: int = 0):
+  """Return keys and orders of the students of a phase, numbered from `first`.
 
   They differ from the members' keys, which are fold_in(key(seed), m), and from other phases'.
   """
   root = jax.random.fold_in(jax.random.key(seed), 2**31 - 2 - phase)
-  return network_keys(root, range(seeds))
+  return network_keys(root, range(first, first + seeds))
 
 
 def _train(plan: Plan, phase: Phase, number: int, before, arrays, frozen: Frozen | None, writer):
@@ -54,7 +55,7 @@ def _train(plan: Plan, phase: Phase, number: int, before, arrays, frozen: Frozen
   )
   if before is not None and phase.start:
     before = jax.vmap(phase.start)(before)
-  keys, orders = student_keys(config.seed, number, config.seeds)
+  keys, orders = student_keys(config.seed, number, config.seeds, section.seed or 0)
   states = start(keys, orders, method, jnp.zeros((1, *plan.training.shape)), before)
   variables, _ = stage.train(
     name=phase.name,

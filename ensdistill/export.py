@@ -4,23 +4,26 @@ student = ensdistill.load('runs/kd_digits/student')
 p = student.predict(x)  # p.probs, p.total, p.data, p.knowledge (numpy)
 """
 
+from __future__ import annotations
+
+import contextlib
 import dataclasses
 import functools
 import json
 import pathlib
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import data, families, metrics, nets, objectives, students
-from ensdistill.config import build, inputs
-from ensdistill.config.build import Plan
-from ensdistill.config.settings import given
-from ensdistill.evaluation.inference import Predictor
+from ensdistill import data, families, mesh, nets, objectives, runtime, students
+from ensdistill.evaluation.inference import Predictor, block_size
 from ensdistill.members import take
 from ensdistill.storage import safe
+
+if TYPE_CHECKING:
+  from ensdistill.config.build import Plan
 
 FORMAT = 1
 
@@ -60,35 +63,64 @@ class Model:
     return Predictor(predictive, self.student.freeze, units=units, batch=batch)
 
   @functools.cached_property
-  def _predictor(self):
-    return functools.lru_cache(maxsize=8)(self.predictor)
+  def _ready(self):
+    """The function from a block size to its predictor, and the variables on its devices."""
 
-  def _for(self, x, batch_size: int) -> tuple[Predictor, np.ndarray]:
+    @functools.lru_cache(maxsize=32)
+    def ready(batch):
+      predictor = self.predictor(batch)
+      return predictor, mesh.place(self.variables, predictor.sharding)
+
+    return ready
+
+  @functools.cached_property
+  def _compiled(self) -> set:
+    return set()
+
+  def _run(self, method, x, batch_size: int):
+    """Return method(predictor, variables, x) in padded blocks; a first call uses the cache."""
     x = np.asarray(x)
     if x.shape[1:] != tuple(self.spec['shape']):
       raise ValueError(f'inputs have shape {x.shape[1:]}, the student takes {self.spec["shape"]}')
-    return self._predictor(max(1, min(batch_size, len(x)))), x
+    batch = block_size(len(x), batch_size)
+    predictor, variables = self._ready(batch)
+    program = method, batch
+    new = program not in self._compiled
+    with runtime.cached() if new else contextlib.nullcontext():
+      result = method(predictor, variables, x)
+    self._compiled.add(program)
+    return result
 
   def outputs(self, x, batch_size: int = 500) -> np.ndarray:
     """Return the network's raw outputs [N, M, O] for inputs as the data set stores them."""
-    predictor, x = self._for(x, batch_size)
-    return predictor.outputs(self.variables, x)
+    return self._run(Predictor.outputs, x, batch_size)
 
   def predictive(self, x, batch_size: int = 500):
     """Return the predictive distribution, in the target's units."""
-    predictor, x = self._for(x, batch_size)
-    return predictor(self.variables, x)
+    return self._run(Predictor.__call__, x, batch_size)
 
   def predict(self, x, batch_size: int = 500) -> Prediction:
-    """Return probabilities (or means) and uncertainties, as numpy arrays."""
-    predictive = self.predictive(x, batch_size)
+    """Return probabilities (or means) and uncertainties, as numpy arrays.
+
+    The inputs go through in blocks of `batch_size` examples. Fewer examples are padded to the next
+    power of two, so a few compiled programs serve all sizes.
+    """
     if self.family.has_classes:
-      probs, mean = np.exp(np.asarray(predictive.log_probs())), None
-      kinds = predictive.total(), predictive.data(), predictive.knowledge()
-    else:  # in float64: in single precision a large target's mean hides what members differ by
-      probs, mean = None, metrics.regression.host(predictive).mean()
-      kinds = metrics.regression.uncertainties(predictive).values()
-    return Prediction(probs, mean, *(np.asarray(kind) for kind in kinds))
+      found = self._run(Predictor.probabilities, x, batch_size)
+      return Prediction(found.probs, None, found.total, found.data, found.knowledge)
+    from ensdistill.metrics import regression  # imports SciPy, which classifiers do not need
+
+    # In float64: in single precision a large target's mean hides what members differ by.
+    predictive = self.predictive(x, batch_size)
+    kinds = regression.uncertainties(predictive).values()
+    return Prediction(None, regression.host(predictive).mean(), *map(np.asarray, kinds))
+
+
+def model(plan: Plan, distilled) -> Model:
+  """Return the student of the first seed: its average, if it was trained for averaging."""
+  views = distilled.method.student.views(take(distilled.variables, 0))
+  student, variables = views[distilled.method.view]
+  return Model(specification(plan, student), student, variables)
 
 
 def save_all(plan: Plan, distilled) -> None:
@@ -112,6 +144,9 @@ def save(folder: pathlib.Path, plan: Plan, student: students.Student, variables)
 
 def specification(plan: Plan, student: students.Student) -> dict:
   """Return everything that rebuilds a network and reads its outputs, as plain JSON types."""
+  from ensdistill.config import build, inputs  # loading a student does not need them
+  from ensdistill.config.settings import given
+
   config, dataset = plan.config, plan.dataset
   network, settings = build.network_settings(config.student.network, config.network)
   own = given(config.student, students.STUDENTS) if student.kind == config.student.kind else {}

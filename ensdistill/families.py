@@ -58,6 +58,11 @@ class Categorical:
     del mean, std
     return labels_B
 
+  def standardise_outputs(self, logits, mean, std):
+    """Return outputs in the target's units as training uses them: logits have none."""
+    del mean, std
+    return logits
+
   def scores(self, distribution, labels_B):
     """Return the validation scores {name: scalar} of `score_names`; a label of -1 is ignored."""
     log_probs_BK = distribution.log_probs()
@@ -128,6 +133,14 @@ class Gaussian:
     """Return the targets as training uses them: (y - mean) / std in float32, for each target."""
     mean_1D, std_1D = (np.asarray(values, np.float64)[None] for values in (mean, std))
     return ((y_ND - mean_1D) / std_1D).astype(np.float32)
+
+  def standardise_outputs(self, outputs, mean, std):
+    """Return mean and log-variance of y [..., 2 D] as those of (y - mean) / std."""
+    mean, std = (np.asarray(values, np.float64) for values in (mean, std))
+    shape = (1,) * (outputs.ndim - 1) + (-1,)
+    shift = np.concatenate([mean, 2 * np.log(std)]).reshape(shape)
+    scale = np.concatenate([std, np.ones_like(std)]).reshape(shape)
+    return ((outputs - shift) / scale).astype(np.float32)
 
   def scores(self, distribution, y_BD):
     """Return the validation scores {name: scalar} of `score_names`."""

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from ensdistill.commands.usage import fail
+from ensdistill.commands.usage import fail, memory_in_one_line
 
 HELP = """Train and distil: {usage} [--workdir=DIR].
 
@@ -19,6 +19,7 @@ data or a failed run; both with one line that says what is wrong and what to do.
 USAGE = 'python -m ensdistill.main --config=NAME[:VARIANT]'
 
 
+@memory_in_one_line()
 def main(arguments: Sequence[str] | None = None, usage: str = USAGE) -> None:
   """Run the command with its arguments, those of the process by default."""
   arguments = sys.argv[1:] if arguments is None else arguments

@@ -53,6 +53,16 @@ def place(tree, sharding: NamedSharding):
   return jax.device_put(tree, sharding)
 
 
+def described(tree, sharding: NamedSharding):
+  """Return shapes and types of the arrays as if they were placed, so that they trace alike."""
+
+  def leaf(array):
+    dtype = jax.dtypes.canonicalize_dtype(array.dtype, allow_extended_dtype=True)
+    return jax.ShapeDtypeStruct(array.shape, dtype, sharding=sharding)
+
+  return jax.tree.map(leaf, tree)
+
+
 def split_batch(mesh: Mesh, tree):
   """Return the tree with the leading axis of every leaf constrained to the mesh's data axis."""
   if mesh.shape['data'] == 1:

@@ -1,15 +1,19 @@
 """A method: a point on the three axes, and how it is trained."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import optax
 
 from ensdistill.objectives import Objective
 from ensdistill.perturb import Perturbation, Space
 from ensdistill.students import Student
+
+if TYPE_CHECKING:
+  import optax  # prediction does not need it
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 # (name in papers, name here)
 ALIASES = (
@@ -13,6 +14,30 @@ ALIASES = (
   ('end2_proxy', 'proxy_dirichlet'),
 )
 _SHOWN = 12  # known names in an error
+
+
+class Registry(dict[str, Any]):
+  """Parts by name. Another part of a name that is taken is refused."""
+
+  def __init__(self, kind: str, parts: dict[str, Any]):
+    super().__init__(parts)
+    self.kind = kind
+
+  def __setitem__(self, name: str, part) -> None:
+    """Add a part; the same part of a module that is imported again replaces itself."""
+    known = self.get(name)
+    if known is not None and _origin(known) != _origin(part):
+      raise ValueError(
+        f'{self.kind} {name!r} is defined twice, in {_origin(known)} and in {_origin(part)}: '
+        'rename one of them'
+      )
+    super().__setitem__(name, part)
+
+
+def _origin(part) -> str:
+  """Return where a part is defined: its file, or its module."""
+  code = getattr(part, '__code__', None)
+  return code.co_filename if code else getattr(part, '__module__', repr(part))
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:

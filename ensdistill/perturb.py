@@ -41,6 +41,7 @@ class Perturbation:
   apply: Callable  # (key, x, teacher: Members, student: Members, family, space) -> x
   # (family_name, student_size, teacher_size) -> None, or the misfit and its remedy
   fits: Callable[[str, int, int], str | None] = fits_all
+  gradient: bool = True  # whether it differentiates the teacher's outputs by x
 
 
 def clip(x, space):
@@ -91,7 +92,7 @@ def gaussian(*, eta=1.0):
     noise = jax.random.normal(key, x.shape, x.dtype)
     return clip(x + eta * _as_row(space.unit, x) * noise, space)
 
-  return Perturbation('gaussian', apply)
+  return Perturbation('gaussian', apply, gradient=False)
 
 
 def ods(*, eta=1.0, temperature=1.0, precision='highest'):
@@ -215,14 +216,17 @@ def none() -> None:
   """Return no perturbation."""
 
 
-PERTURBATIONS = {
-  'none': none,
-  'gaussian': gaussian,
-  'ods': ods,
-  'conf_ods': conf_ods,
-  'tdiv': tdiv,
-  'tdiv_sdiv': tdiv_sdiv,
-}
+PERTURBATIONS = names.Registry(
+  'perturbation',
+  {
+    'none': none,
+    'gaussian': gaussian,
+    'ods': ods,
+    'conf_ods': conf_ods,
+    'tdiv': tdiv,
+    'tdiv_sdiv': tdiv_sdiv,
+  },
+)
 
 
 def make(name, **settings) -> Perturbation | None:

@@ -1,14 +1,16 @@
 """The story of a run: configuration, data, teacher, student, evaluation, report."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
 import time
+from collections.abc import Callable
 
 import jax
 
-from ensdistill import compare, distillation, export, report, runtime, teacher
-from ensdistill.config import build, checks, identity, inputs
+from ensdistill import compare, distillation, export, given, report, runtime, teacher
+from ensdistill.config import build, checks, estimate, identity, inputs
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import sets
 from ensdistill.logs import writers
@@ -27,23 +29,40 @@ def prepare(config, workdir: str | None = None) -> Plan:
       f'{jax.process_count()} processes: a run is one process that drives all devices of its host'
     )
   try:
-    parts = build.parts(config)
-    checks.check(config, parts)
     folder = pathlib.Path(workdir or config.workdir or pathlib.Path('runs', config.name))
-    dataset, training = inputs.load_data(config, parts.augment.crop_area)
-    checks.settle_targets(config, parts, training.streams)
-    checks.check_fits(config, parts, dataset.family)
-    inputs.check_augmentation(parts.augment, dataset)
-    plan = build.plan(config, parts, dataset, training, folder)
-    evaluated = {'ood': config.evaluate.ood, 'shifts': config.evaluate.shift}
-    sets.check(dataset, dir=config.data.dir or None, **evaluated)
-    with config.unlocked():
-      config.data.content = training.fingerprint  # other data of the same name are other data
+    plan = checked(config, folder)
+    if not (folder / 'results.json').exists():  # a finished run trains no more
+      estimate.check(plan)
     safe.make_folder(folder)
     with _alone(folder):
       _claim(folder, config)  # last: a refused configuration leaves nothing behind
+    plan = _watched(plan)
   except ValueError as error:
     raise UsageError(str(error)) from error
+  return plan
+
+
+def checked(config, folder: pathlib.Path, load: Callable = inputs.load_data) -> Plan:
+  """Return the plan of a configuration after all checks; raise ValueError. Nothing is written.
+
+  load: (config, least share of an image that a crop shows) -> the data sets.
+  """
+  parts = build.parts(config)
+  checks.check(config, parts)
+  dataset, training = load(config, parts.augment.crop_area)
+  ensemble = given.load(config, dataset)
+  if ensemble:
+    teacher.adopt(config, ensemble)
+    if isinstance(ensemble, given.Functions) and parts.perturbation:
+      given.check_gradients(ensemble, dataset, parts.perturbation)
+  checks.settle_targets(config, parts, training.streams)
+  checks.check_fits(config, parts, dataset.family)
+  inputs.check_augmentation(parts.augment, dataset)
+  plan = build.plan(config, parts, dataset, training, folder, ensemble)
+  evaluated = {'ood': config.evaluate.ood, 'shifts': config.evaluate.shift}
+  sets.check(dataset, dir=config.data.dir or None, **evaluated)
+  with config.unlocked():
+    config.data.content = training.fingerprint  # other data of the same name are other data
   return plan
 
 
@@ -63,6 +82,13 @@ def run(plan: Plan) -> dict:
   return results
 
 
+def _watched(plan: Plan) -> Plan:
+  """Return the plan with data whose changes under the run are noticed."""
+  dataset = inputs.watched(plan.dataset, plan.folder / 'checkpoints')
+  training = dataset if plan.training is plan.dataset else plan.training
+  return dataclasses.replace(plan, dataset=dataset, training=training)
+
+
 def _stages(plan: Plan, writer) -> dict:
   writer.line(_opening(plan))
   skipped = plan.dataset.skipped
@@ -79,7 +105,7 @@ def _stages(plan: Plan, writer) -> dict:
   student = timed('student', distillation.distil(plan, ensemble, writer))
   compared = timed('evaluation', compare.compare(plan, ensemble, student, writer))
   export.save_all(plan, student)
-  probes = report.collect(plan, ensemble, student)
+  probes = report.collect(plan, ensemble, student, compared.networks)
   return report.write(plan.folder, plan.config, plan.dataset, compared, probes, timings, writer)
 
 

@@ -1,11 +1,14 @@
 """Settings to apply before JAX starts its back end: compilation cache, XLA flags, allocator."""
 
+import contextlib
 import ctypes
 import hashlib
 import os
 import pathlib
 import platform
 import re
+import threading
+from collections.abc import Iterator
 
 import jax
 import jaxlib
@@ -25,9 +28,36 @@ def prepare(cache: str | None = None, *, flags: bool = True, memory: bool = True
     os.environ['XLA_FLAGS'] = ' '.join(filter(None, [given, *new]))
   if memory:
     _keep_memory()
-  folder = cache if cache is not None else os.environ.get('ENSDISTILL_CACHE', default_cache())
-  if folder:
-    _compilation_cache(pathlib.Path(folder))
+  for name, value in _cache_settings(cache).items():
+    jax.config.update(name, value)
+
+
+_scope = threading.RLock()
+
+
+@contextlib.contextmanager
+def cached() -> Iterator[None]:
+  """Compile what is called inside with the compilation cache, then restore JAX's settings.
+
+  This is for programs that use ensdistill as a library. JAX's own settings take precedence: a cache
+  folder that is set already, or a cache that is switched off.
+  """
+  from jax.experimental.compilation_cache import compilation_cache
+
+  with _scope:
+    config = jax.config
+    chosen = config.jax_compilation_cache_dir or not config.jax_enable_compilation_cache
+    settings = {} if chosen else _cache_settings(None)
+    before = {name: getattr(config, name) for name in settings}
+    for name, value in settings.items():
+      config.update(name, value)
+    try:
+      yield
+    finally:
+      for name, value in before.items():
+        config.update(name, value)
+      if settings:
+        compilation_cache.reset_cache()  # JAX would go on using the folder that it has opened
 
 
 def options() -> dict[str, str]:
@@ -77,20 +107,28 @@ def default_cache() -> str:
   return os.path.join(base, 'ensdistill', 'xla')
 
 
-def _compilation_cache(folder: pathlib.Path) -> None:
-  """Enable the cache, with a folder per processor and versions: their binaries differ."""
+def _cache_settings(cache: str | None) -> dict:
+  """Return JAX's settings for the compilation cache; {} without one.
+
+  The cache has a folder per processor and versions: their binaries differ.
+  """
+  chosen = cache if cache is not None else os.environ.get('ENSDISTILL_CACHE', default_cache())
+  if not chosen:
+    return {}
   key = '|'.join((platform.machine(), _processor(), jax.__version__, jaxlib.__version__))
-  folder = folder / hashlib.sha256(key.encode()).hexdigest()[:16]
+  folder = pathlib.Path(chosen) / hashlib.sha256(key.encode()).hexdigest()[:16]
   try:
     folder.mkdir(parents=True, exist_ok=True)
     writable = os.access(folder, os.W_OK)
   except OSError:
     writable = False
   if not writable:  # e.g. a read-only home folder: run without a cache
-    return
-  jax.config.update('jax_compilation_cache_dir', str(folder))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
-  jax.config.update('jax_persistent_cache_min_entry_size_bytes', 0)
+    return {}
+  return {
+    'jax_compilation_cache_dir': str(folder),
+    'jax_persistent_cache_min_compile_time_secs': 0.01,  # reading a program takes about as long
+    'jax_persistent_cache_min_entry_size_bytes': 0,
+  }
 
 
 def _cpuinfo() -> list[str]:

@@ -42,6 +42,7 @@ def load(config, numbers) -> list[Dataset]:
   unused = {'data.aux': config.data.aux, 'evaluate.shift': config.evaluate.shift not in _NO_SHIFT}
   unused |= {'seeds': config.seeds != 1, 'augment': any(config.augment.values())}
   unused |= {'evaluate.train': bool(config.evaluate.train)}
+  unused |= {'student.seed': bool(config.student.seed)}
   for name, given in unused.items():
     if given:
       raise ValueError(
@@ -97,6 +98,11 @@ def _standard(x, dataset) -> np.ndarray:
 def plan(config, datasets, folder) -> Plan:
   """Return the plan of networks on all splits, which differ in their data alone."""
   config = config.copy_and_resolve_references()
+  if config.teacher.outputs or config.teacher.source:
+    raise ValueError(
+      'teacher.outputs and teacher.source belong to one split: train every split with '
+      '`ensdistill train`'
+    )
   parts, first = build.parts(config), datasets[0]
   checks.check(config, parts)
   checks.settle_targets(config, parts, streams=False)

@@ -188,7 +188,10 @@ def _batch_ensemble(backbone, outputs, members, *, factors='ones', factor_std=0.
   )
 
 
-STUDENTS = {'single': _single, 'multi_head': _multi_head, 'batch_ensemble': _batch_ensemble}
+STUDENTS = names.Registry(
+  'student',
+  {'single': _single, 'multi_head': _multi_head, 'batch_ensemble': _batch_ensemble},
+)
 
 
 def make(kind: str, backbone: Backbone, outputs: int, *, members: int = 1, **settings) -> Student:

@@ -3,16 +3,17 @@
 import json
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import data, members, mesh
+from ensdistill import data, given, members, mesh
 from ensdistill.config import build, identity
 from ensdistill.config.build import Plan
-from ensdistill.evaluation import inference
+from ensdistill.evaluation import inference, networks, rows
 from ensdistill.method import Method
 from ensdistill.storage import checkpoint, safe
 from ensdistill.training import stage
@@ -23,21 +24,29 @@ FORMAT = 1  # of the stored files; part of the fingerprint
 
 
 class Teacher(NamedTuple):
-  """Stacked variables of M trained members, and how one of them is applied."""
+  """Stacked variables of M members, and how one of them is applied."""
 
   method: Method
   variables: Any  # leaves [M, ...]
   fingerprint: str
   folder: pathlib.Path
   strategy: str
+  given: Callable | None = None  # variables -> Members, of members that were trained elsewhere
 
   @property
   def size(self) -> int:
-    return jax.tree.leaves(self.variables)[0].shape[0]
+    return self.freeze(self.variables).size
 
   def freeze(self, variables) -> members.Members:
     """Return stacked variables as frozen members."""
+    if self.given:
+      return self.given(variables)
     return members.frozen(self.method.student.module.apply, variables, self.strategy)
+
+  def network(self, dataset, **settings) -> networks.Network:
+    """Return what an evaluation sees; `settings` are those of a predictor."""
+    predictor = inference.predictor(self.method, self.freeze, dataset, **settings)
+    return networks.Network(rows.ENSEMBLE, self.size, predictor, self.variables)
 
   def frozen(self) -> Frozen:
     """Return the ensemble as a training step sees it."""
@@ -74,7 +83,9 @@ class Teacher(NamedTuple):
 
   @property
   def digests(self) -> list[str]:
-    """The checksums of the stored members."""
+    """The checksums of the stored members; of others, that of their source and variables."""
+    if self.given:
+      return [self.fingerprint]
     files = [self.folder / f'{_name(m)}.json' for m in range(self.size)]
     return [json.loads(file.read_text())['sha256'] for file in files]
 
@@ -109,11 +120,27 @@ def _set(section: dict) -> dict:
   return {k: v for k, v in inner.items() if v is not None}
 
 
-def obtain(plan: Plan, writer) -> Teacher:
-  """Return the ensemble: stored members are loaded, missing ones are trained and stored.
+def adopt(config, ensemble) -> None:
+  """Write the size and digest of an ensemble that was trained elsewhere into the configuration."""
+  section = config.teacher
+  if section.members not in (0, ensemble.size):
+    raise ValueError(
+      f'teacher.members={section.members}, but {ensemble.where} has {ensemble.size}: set '
+      'teacher.members=0'
+    )
+  section.members, section.content = ensemble.size, ensemble.content
+
+
+def obtain(plan: Plan, writer) -> 'Teacher | given.Recorded':
+  """Return the ensemble: the given one, or stored members; missing ones are trained and stored.
 
   If several runs want the same teacher, one trains it and the others wait.
   """
+  if isinstance(plan.given, given.Outputs):
+    writer.line(_recorded(plan))
+    return given.Recorded(plan.teacher, plan.given)
+  if plan.given:
+    return _functions(plan, writer)
   config = plan.config
   decisive = settings(config, plan.dataset)
   fingerprint = identity.fingerprint(decisive)
@@ -141,6 +168,43 @@ def obtain(plan: Plan, writer) -> Teacher:
   stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *[stored[m] for m in wanted])
   strategy = build.strategy(config.teacher, plan.teacher)
   return Teacher(plan.teacher, stacked, fingerprint, folder, strategy)
+
+
+def _recorded(plan: Plan) -> str:
+  """Return what a run says about stored outputs: which parts they cover, and their agreement."""
+  ensemble = plan.given
+  measure = 'accuracy' if plan.teacher.family.has_classes else 'correlation'
+  parts = [
+    f'{part} {_each(values) if len(values) <= 5 else _range(values)}'
+    for part, values in ensemble.agreement.items()
+  ]
+  text = (
+    f'teacher: outputs of {ensemble.size} members from {ensemble.where}, '
+    f'student.targets={plan.config.student.targets}'
+  )
+  return f'{text}; {measure} of each member: {"; ".join(parts)}' if parts else text
+
+
+def _each(values) -> str:
+  return ', '.join(f'{value:.3f}' for value in values)
+
+
+def _range(values) -> str:
+  return f'{min(values):.3f} to {max(values):.3f}'
+
+
+def _functions(plan: Plan, writer) -> Teacher:
+  """Return an ensemble of functions; a folder of its own keeps its outputs."""
+  ensemble = plan.given
+  fingerprint = ensemble.content[:16]
+  folder = plan.teacher_root / fingerprint
+  folder.mkdir(parents=True, exist_ok=True)
+  facts = {'source': plan.config.teacher.source, 'content': ensemble.content}
+  safe.write_atomic(folder / 'teacher.json', json.dumps(facts, indent=2, sort_keys=True))
+  writer.line(f'teacher {fingerprint}: {ensemble.size} members from {ensemble.where}')
+  strategy = plan.config.teacher.strategy
+  parts = plan.teacher, ensemble.variables, fingerprint, folder, strategy
+  return Teacher(*parts, given=ensemble.freeze)
 
 
 def _stored(folder, wanted, writer) -> dict[int, Any]:

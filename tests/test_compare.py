@@ -165,7 +165,7 @@ def damaged(root, size=8):
 def test_a_damaged_foreign_set_is_named_or_skipped(tmp_path, stream):
   """Also where it stays in its files, so that it is found to be damaged while it is read."""
   dataset, name = tiny.dataset(), damaged(tmp_path / 'photos')
-  predict = lambda x: float(np.mean(x[: len(x)]))
+  predict = lambda x, name: float(np.mean(x[: len(x)]))
 
   def predicted(unreadable):
     inputs = sets.inputs(dataset, name, not_run, unreadable=unreadable, stream=stream)

@@ -7,6 +7,9 @@ import pathlib
 import numpy as np
 import pytest
 
+from ensdistill.sweep import records
+from ensdistill.sweep.queue import Queue
+
 FILE = pathlib.Path(__file__).parent.parent / 'experiments' / 'hydra' / 'uci.py'
 TINY = {
   'network.hidden': (8,),
@@ -49,7 +52,18 @@ def data(folder, seed=0):
 
 def test_it_runs_resumes_and_writes_its_table(uci, tmp_path, monkeypatch, capsys):
   data(tmp_path)
-  command = ['boston', f'--data={tmp_path}', f'--runs={tmp_path}/runs']
+  queue = Queue(tmp_path, [uci.job('boston', variant, str(tmp_path)) for variant in uci.PROTOCOLS])
+
+  def work():
+    """Run the jobs in this process, and return the table of their records."""
+    for job in queue.jobs:
+      own = [f'--protocol={job.kind.variant}', f'--folder={queue.run_folder(job)}']
+      uci.main(['boston', f'--data={tmp_path}', *own])
+      records.write(queue.result(job), uci.record(queue, job, 1.0))
+    (content,) = uci.files(tmp_path, tmp_path / 'results').values()
+    return content['uci']
+
+  ours, paper = map(queue.run_folder, queue.jobs)
   row = uci.compare.row
 
   def broken(name, *repeats, **fields):
@@ -57,19 +71,18 @@ def test_it_runs_resumes_and_writes_its_table(uci, tmp_path, monkeypatch, capsys
 
   monkeypatch.setattr(uci.compare, 'row', broken)
   with pytest.raises(ZeroDivisionError):
-    uci.main(command)
+    work()
   monkeypatch.setattr(uci.compare, 'row', row)
-  found = json.loads((tmp_path / 'runs/boston/ours/rows.json').read_text())
+  found = json.loads((ours / 'rows.json').read_text())
   assert list(found['rows']) == ['member', 'ensemble', 'hydra']
   capsys.readouterr()
-  uci.main(command)
+  table = work()
   said = capsys.readouterr().out
-  assert said.index('Normal-Wishart') < said.index('boston, paper') < said.index('Hydra')
-  table = (tmp_path / 'runs/table.md').read_text()
+  assert said.index('Normal-Wishart') < said.index('Hydra')
   assert '| **boston**, 20 splits |' in table and '| ensemble | ' in table
   hydra = next(line for line in table.splitlines() if line.startswith('| Hydra'))
   assert hydra.split(' | ')[6:8] == ['2.835', '2.484'] and hydra.count('±') == 4
-  rows = json.loads((tmp_path / 'runs/boston/paper/rows.json').read_text())['rows']
+  rows = json.loads((paper / 'rows.json').read_text())['rows']
   assert rows['ensemble']['seeds'] == 10 and rows['ensemble']['name'] == 'ensemble-2'
   roles = {model: (row['role'], row['size']) for model, row in rows.items()}
   assert roles == {'member': ('member', 1), 'ensemble': ('ensemble', 2), 'hydra': ('student', 2)}
@@ -80,21 +93,20 @@ def test_it_runs_resumes_and_writes_its_table(uci, tmp_path, monkeypatch, capsys
 
   with monkeypatch.context() as patch:
     patch.setattr(uci.splits, 'teachers', again)
-    uci.main(command)
-  assert (tmp_path / 'runs/table.md').read_text() == table
+    assert work() == table
   with monkeypatch.context() as patch:  # students alone
     patch.setitem(TINY, 'student.steps', 5)
     patch.setattr(uci.splits, 'member_scores', again)
     capsys.readouterr()
-    uci.main(command)
+    work()
     assert capsys.readouterr().out.count('its settings have changed') == 3
   settings = pytest.raises(SystemExit, match='made with other settings or data')
   with monkeypatch.context() as patch, settings:
     patch.setitem(TINY, 'teacher.steps', 5)
-    uci.main(command)
+    work()
   data(tmp_path, seed=1)
   with settings:
-    uci.main(command)
+    work()
 
 
 def test_the_table_says_where_hydra_lies(uci):

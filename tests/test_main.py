@@ -68,6 +68,11 @@ USAGE = [
   (('--config.teacher.batch_size=5000',), 'larger than the training set (600 examples)'),
   (('--config.perturb.name=tdiv_sdiv',), "perturb.name='tdiv'"),
   (('surplus',), 'surplus'),
+  (
+    ('--config.student.optimizer.rate=nan',),
+    'optimizer.rate=nan must be a finite number in (0, 1e9]',
+  ),
+  (('--config.seed=-1',), 'seed=-1 must be a whole number in [0, 4,294,967,295]'),
 ]
 
 
@@ -76,6 +81,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments, message, tmp_path):
   code, lines, _ = command(*arguments, folder=tmp_path)
   assert (code, len(lines)) == (2, 1), lines
   assert lines[0].startswith('ensdistill: ') and message in lines[0], lines
+  assert not list(tmp_path.iterdir())  # a refused configuration claims no folder
 
 
 def test_a_config_file_or_variant_that_is_not_there(tmp_path):

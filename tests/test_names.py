@@ -35,3 +35,16 @@ def test_an_unknown_data_set_names_its_missing_file(tmp_path):
   text = str(error.value)
   assert f'{tmp_path} has no boston.npz: set data.dir to its folder.' in text
   assert text.startswith("unknown data set 'boston'.") and '`ensdistill data --help`' in text
+
+
+def test_a_taken_name_is_refused_unless_it_is_the_same_part():
+  def part():
+    return 1
+
+  parts = names.Registry('objective', {'mean': len})
+  parts['own'] = part
+  parts['own'] = part
+  with pytest.raises(
+    ValueError, match="objective 'mean' is defined twice, in builtins and in .*py"
+  ):
+    parts['mean'] = part

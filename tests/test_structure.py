@@ -18,9 +18,11 @@ FLOORS = (
   {'cli'},
   {'main', 'ensdistill'},
   {'commands'},
-  {'run', 'splits'},
+  {'sweep'},
+  {'run', 'splits', 'teachers', 'library'},
   {'distillation', 'compare', 'export', 'report'},
   {'teacher'},
+  {'given'},
   {'config'},
   {'training'},
   {'evaluation'},
@@ -28,7 +30,7 @@ FLOORS = (
   {'objectives', 'students', 'perturb', 'storage'},
   {'families', 'nets', 'mesh'},
   {'predictive', 'members'},
-  {'names', 'numerics', 'runtime'},
+  {'imports', 'memory', 'names', 'numerics', 'runtime'},
 )
 MATHEMATICS = {'families', 'numerics', 'objectives', 'perturb', 'predictive', 'metrics', 'nets'}
 LIBRARIES = {'jax', 'flax', 'numpy', 'scipy'}

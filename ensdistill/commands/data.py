@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from ensdistill.commands.usage import Parser, fail
+from ensdistill.commands.usage import Parser, fail, memory_in_one_line
 
 _PARTS = {'train': 'training', 'valid': 'validation', 'test': 'test'}
 _ROWS, _COLUMNS = 10, 8  # of the sheet: classes, and examples of each
 
 
+@memory_in_one_line()
 def main(arguments: Sequence[str] | None = None, prog: str = 'python -m ensdistill.data') -> None:
   """Run the command with its arguments, those of the process by default."""
   from ensdistill import data, runtime
@@ -104,6 +105,9 @@ def describe(dataset) -> str:
   for part, title in _PARTS.items():
     x = getattr(dataset, part).x
     lines.append(_line(title, f'{len(x):,} examples, {_bytes(x.nbytes)}'))
+  sizes = {origin.part: origin.size for origin in dataset.rows.values()}
+  counts = ', '.join(f'{size:,} {_PARTS[part]}' for part, size in sizes.items())
+  lines.append(_line('source', f'{counts} examples, before validation and data.limit'))
   lines.append(_line('inputs', f'{_shape(dataset)}, {dataset.train.x.dtype}'))
   if families.FAMILIES[dataset.family].has_classes:
     lines += _classes(dataset)

@@ -11,7 +11,7 @@ import pathlib
 import time
 from collections.abc import Sequence
 
-from ensdistill.commands.usage import Parser, fail
+from ensdistill.commands.usage import Parser, fail, memory_in_one_line
 from ensdistill.evaluation import rows
 
 # Settings of the training data that another set is read with, too.
@@ -40,6 +40,7 @@ def _parse(arguments, prog: str):
   return options
 
 
+@memory_in_one_line()
 def main(
   arguments: Sequence[str] | None = None, prog: str = 'python -m ensdistill.evaluate'
 ) -> None:
@@ -134,7 +135,7 @@ def evaluate(model, options) -> dict:
   inputs = sets.inputs(dataset, options.ood, not_run, **reading)
   predictor = model.predictor(min(options.batch_size, max(map(len, inputs.values()))))
   predict = functools.partial(predictor, model.variables)
-  predictions = sets.predicted(predict, inputs, not_run)
+  predictions = sets.predicted(lambda x, name: predict(x), inputs, not_run)
   found = measure.sets(dataset, predictions)
   shifts = {'examples': options.shift_examples, **reading}
   shifted: dict[str, float] = {}

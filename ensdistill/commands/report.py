@@ -7,12 +7,13 @@ for several runs. The tables lie beside it as .md and .tex; the table is also pr
 import pathlib
 from collections.abc import Sequence
 
-from ensdistill.commands.usage import Parser, fail
+from ensdistill.commands.usage import Parser, fail, memory_in_one_line
 from ensdistill.report.pages import write_pages
 from ensdistill.report.runs import read_runs
 from ensdistill.storage import safe
 
 
+@memory_in_one_line()
 def main(arguments: Sequence[str] | None = None, prog: str = 'python -m ensdistill.report') -> None:
   """Run the command with its arguments, those of the process by default."""
   parser = Parser(prog=prog, description=__doc__)

@@ -1,8 +1,9 @@
 """Wrong usage of a command: one line on standard error, and exit code 2."""
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from ensdistill import names
@@ -35,3 +36,17 @@ def fail(code: int, message: str) -> NoReturn:
   """Print one line on standard error, and exit with the code."""
   print(f'ensdistill: {" ".join(message.split())}', file=sys.stderr)
   sys.exit(code)
+
+
+@contextlib.contextmanager
+def memory_in_one_line() -> Iterator[None]:
+  """Turn the error of a host or a device that runs out of memory into one line, and exit code 1."""
+  try:
+    yield
+  except (MemoryError, RuntimeError) as error:
+    from ensdistill import memory
+
+    line = memory.exhausted(error)
+    if line is None:
+      raise
+    fail(1, line)

@@ -8,10 +8,12 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import numpy as np
+import optax
 
 from ensdistill import data, mesh, names, nets, objectives, perturb, students
-from ensdistill.config import inputs
+from ensdistill.config import bounds, inputs
 from ensdistill.config.settings import TEACHER_LOSSES, given
 from ensdistill.families import FAMILIES
 from ensdistill.members import default_strategy
@@ -33,7 +35,11 @@ class Parts(NamedTuple):
 
 
 def parts(config) -> Parts:
-  """Return the objective, the perturbation and the augmentation; unknown names are refused."""
+  """Return the objective, the perturbation and the augmentation.
+
+  Unknown names are refused, and so are numbers that are not finite or out of their bounds.
+  """
+  bounds.check(config)
   section = config.objective
   perturbed = given(config.perturb, perturb.PERTURBATIONS)
   loss = names.lookup('teacher.loss', config.teacher.loss or 'nll', TEACHER_LOSSES)
@@ -65,6 +71,7 @@ class Plan:
   folder: pathlib.Path
   teacher: Method  # of one member
   phases: list[Phase]  # of the student
+  given: Any = None  # an ensemble that was trained elsewhere, see ensdistill.given
 
   @property
   def student(self) -> Method:
@@ -123,11 +130,19 @@ class Plan:
     )
 
 
-def plan(config, parts: Parts, dataset, training, folder) -> Plan:
+def plan(config, parts: Parts, dataset, training, folder, given=None) -> Plan:
   """Return the plan of a run, with the methods of teacher and student."""
-  teacher = teacher_method(config, parts, dataset)
+  teacher = given_method(dataset) if given else teacher_method(config, parts, dataset)
   phases = student_phases(config, parts, training)
-  return Plan(config, parts, dataset, training, pathlib.Path(folder), teacher, phases)
+  return Plan(config, parts, dataset, training, pathlib.Path(folder), teacher, phases, given)
+
+
+def given_method(dataset) -> Method:
+  """Return how outputs of an ensemble that was trained elsewhere are read; it is not trained."""
+  family = FAMILIES[dataset.family]
+  student = students.Student('given', nn.Module(), 1)
+  labels = objectives.make('none')
+  return Method(student, family, labels, optax.identity(), 0, dataset.space)
 
 
 def teacher_method(config, parts: Parts, dataset) -> Method:
@@ -252,7 +267,13 @@ def steps(section, size: int) -> int:
     raise ValueError(
       f'batch_size={section.batch_size} is larger than the training set ({size} examples): lower it'
     )
-  return section.steps or section.epochs * data.sampler.steps_per_epoch(size, section.batch_size)
+  length = section.steps or section.epochs * data.sampler.steps_per_epoch(size, section.batch_size)
+  if length > bounds.INT32:
+    raise ValueError(
+      f'epochs={section.epochs} of {size} examples are {length:,} steps, more than '
+      f'{bounds.INT32:,}: lower epochs'
+    )
+  return length
 
 
 def epoch(section, dataset) -> int:

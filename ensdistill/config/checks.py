@@ -3,38 +3,9 @@
 from ensdistill import data, names, nets, objectives, students
 from ensdistill.config import settings
 from ensdistill.config.build import Parts, student_size
-from ensdistill.config.identity import flatten, to_json
 from ensdistill.families import FAMILIES
 from ensdistill.members import STRATEGIES
 from ensdistill.training import clock, optim
-
-# The least value of each number that has one.
-AT_LEAST = {
-  'seed': 0,
-  'seeds': 1,
-  'logs': 1,
-  'scores': 1,
-  'profile': 0,
-  'steps_per_call': 0,
-  'checkpoint_seconds': 0,
-  'data.limit': 0,
-  'evaluate.batch_size': 1,
-  'evaluate.shift_examples': 1,
-  'teacher.members': 1,
-  'teacher.together': 0,
-  'student.members': 0,
-  'student.optimizer.factor_rate': 0,
-} | {
-  f'{stage}.{field}': least
-  for stage in ('teacher', 'student')
-  for field, least in (
-    ('steps', 0),
-    ('epochs', 0),
-    ('batch_size', 1),
-    ('optimizer.decay', 0),
-    ('optimizer.clip', 0),
-  )
-}
 
 
 def check(config, parts: Parts) -> None:
@@ -44,6 +15,7 @@ def check(config, parts: Parts) -> None:
   check_student(config)
   check_optimizers(config)
   check_objective(config, parts.objective)
+  check_given(config, parts)
   check_targets(config, parts)
 
 
@@ -76,11 +48,7 @@ def one_of(kind: str, name: str, known) -> None:
 
 
 def check_numbers(config) -> None:
-  """Refuse numbers out of their bounds."""
-  flat = flatten(to_json(config))
-  for field, least in AT_LEAST.items():
-    if flat[field] < least:
-      raise ValueError(f'{field}={flat[field]} must be at least {least}')
+  """Refuse numbers that contradict each other; `build.parts` checks their bounds."""
   for stage in ('teacher', 'student'):
     section = config[stage]
     if bool(section.steps) == bool(section.epochs):
@@ -93,28 +61,12 @@ def check_numbers(config) -> None:
         f'{stage}.microbatches={parts} must divide {stage}.batch_size={section.batch_size}: set '
         'either of them'
       )
-    if section.optimizer.rate <= 0:
-      raise ValueError(f'{stage}.optimizer.rate={section.optimizer.rate} must be positive')
-    if not 0 <= section.optimizer.warmup < 1:
-      raise ValueError(
-        f'{stage}.optimizer.warmup={section.optimizer.warmup} is a fraction of the run, in [0, 1)'
-      )
     if config.data.valid == 0 and section.keep != 'last':
       raise ValueError(
         f'data.valid=0 leaves no examples to choose a checkpoint by: set {stage}.keep=last'
       )
   if config.validate:
     clock.parse_validate(config.validate)
-  if config.data.workers is not None and config.data.workers < 0:
-    raise ValueError(
-      f'data.workers={config.data.workers} must be at least 0 (0 decodes in threads)'
-    )
-  if not 0 <= config.objective.label_weight <= 1:
-    raise ValueError(f'objective.label_weight={config.objective.label_weight} must be in [0, 1]')
-  if not 0 < config.student.first_phase < 1:
-    raise ValueError(
-      f'student.first_phase={config.student.first_phase} is a fraction of the run, in (0, 1)'
-    )
 
 
 def check_student(config) -> None:
@@ -173,6 +125,51 @@ def check_objective(config, objective: objectives.Objective) -> None:
       f'perturb.name={config.perturb.name!r} would have no effect: objective.name={section.name!r} '
       "learns from labels alone, on clean inputs; set objective.labels_on='perturbed'"
     )
+
+
+def check_given(config, parts: Parts) -> None:
+  """Refuse what an ensemble that was trained elsewhere cannot serve."""
+  teacher, student = config.teacher, config.student
+  if not teacher.outputs and not teacher.source:
+    if not teacher.members:
+      raise ValueError(
+        'teacher.members=0 is for teacher.outputs or teacher.source: set it to 1 or more'
+      )
+    return
+  if teacher.outputs and parts.objective.loss:
+    _check_outputs(config, parts)
+  elif student.targets == 'auto' and parts.objective.loss is None:
+    student.targets = 'online'
+
+
+def _check_outputs(config, parts: Parts) -> None:
+  """Refuse what needs the teacher on other inputs than those that its outputs belong to."""
+  student, file = config.student, f'teacher.outputs={config.teacher.outputs!r}'
+  if student.targets == 'online':
+    raise ValueError(
+      f"student.targets='online' computes the teacher at every step, but {file} holds its outputs "
+      "alone: set student.targets='stored'"
+    )
+  if config.perturb.name != 'none':
+    raise ValueError(
+      f'perturb.name={config.perturb.name!r} needs the teacher on the perturbed inputs, but {file} '
+      "holds its outputs on the clean ones: set perturb.name='none', or give the ensemble as "
+      'functions (teacher.source)'
+    )
+  if config.data.aux:
+    raise ValueError(
+      f'data.aux={config.data.aux!r} needs the teacher on other inputs than those of {file}: unset '
+      'it, or give the ensemble as functions (teacher.source)'
+    )
+  changed = [k for k, v in settings.given(config.augment, settings.AUGMENT).items() if v]
+  if changed and student.targets != 'clean_cache':
+    off = ' '.join(f'--config.augment.{name}=0' for name in changed)
+    raise ValueError(
+      f'augment ({", ".join(changed)}) changes the inputs, but {file} holds the outputs on the '
+      f"clean ones: set {off}, or student.targets='clean_cache' to pair both"
+    )
+  if student.targets == 'auto':
+    student.targets = 'stored'
 
 
 def check_targets(config, parts: Parts) -> None:

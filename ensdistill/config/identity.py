@@ -15,6 +15,8 @@ NOT_FINGERPRINTED = (
   'data.stream_bytes',
   'data.workers',
   'teacher.dir',
+  'teacher.outputs',
+  'teacher.source',
   'teacher.strategy',
   'teacher.together',
   'student.strategy',

@@ -1,7 +1,8 @@
 """The data that a configuration names: how they are read, joined and augmented."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +49,22 @@ def check_augmentation(augment: Augmentation, dataset) -> None:
   if augment.images:
     images = jax.ShapeDtypeStruct((2, *dataset.shape), jnp.float32)
     jax.eval_shape(augment.images, jax.eval_shape(lambda: jax.random.key(0)), images)
+
+
+def watched(dataset: data.Dataset, folder) -> data.Dataset:
+  """Return a data set whose images in files are compared with what this run read before.
+
+  `folder` keeps a digest of every image; a resumed run compares with those of its first part.
+  """
+  parts: dict[str, Any] = {}
+  for part in ('train', 'valid', 'test'):
+    x, y = getattr(dataset, part)
+    if data.stored.in_files(x) and len(x):
+      name = f'{part}-{x.stamp().hex()[:16]}.digests'  # of these images, in this order
+      digests = data.stored.watched.Digests(folder / name, len(x))
+      digests.make()
+      parts[part] = data.Split(dataclasses.replace(x, digests=digests), y)
+  return dataclasses.replace(dataset, **parts) if parts else dataset
 
 
 def data_settings(section) -> dict:

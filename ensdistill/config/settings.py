@@ -72,6 +72,9 @@ def _teacher() -> dict:
   return dict(
     _training(),
     dir='',
+    outputs=config_dict.placeholder(str),
+    source=config_dict.placeholder(str),
+    content=config_dict.placeholder(str),
     members=4,
     order='own',
     together=0,
@@ -91,6 +94,7 @@ def _student() -> dict:
     first_phase=0.5,
     targets='online',
     view='members',
+    seed=config_dict.placeholder(int),
     network=dict(name='', **optional(nets.NETWORKS | nets.COMMON)),
     optimizer=_optimizer(factor_rate=1.0, factor_decay='none', factor_scale='one'),
   )
@@ -225,6 +229,7 @@ def forget_replaced(config, overridden: Collection[str]) -> None:
   `--config.objective.name=proxy_dirichlet` works on a recipe that has a temperature. A setting in
   `overridden` stays, and is refused if the part lacks it.
   """
+  _adopt_given(config, overridden)
   for section, chooser, builders in (
     ('network', 'name', nets.NETWORKS),
     ('student.network', 'name', nets.NETWORKS),
@@ -243,6 +248,16 @@ def forget_replaced(config, overridden: Collection[str]) -> None:
     with contextlib.suppress(ValueError):  # an unknown data set: loading raises the error
       known = data.sources.settings_of(config.data.name, config.data.dir)
       _forget(config.data, 'data', optional(data.CONFIGURED).keys() - known, overridden)
+
+
+def _adopt_given(config, overridden: Collection[str]) -> None:
+  """Let an ensemble that was trained elsewhere replace a recipe's number of members and targets."""
+  if not {'teacher.outputs', 'teacher.source'} & set(overridden):
+    return
+  if 'teacher.members' not in overridden:
+    config.teacher.members = 0  # those that are given
+  if config.teacher.outputs and 'student.targets' not in overridden:
+    config.student.targets = 'auto'
 
 
 def _forget(fields, section: str, lacking, overridden: Collection[str]) -> None:

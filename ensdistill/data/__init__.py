@@ -3,6 +3,7 @@
 from ensdistill.data import augment, sampler
 from ensdistill.data.dataset import (
   Dataset,
+  Rows,
   Split,
   Unlabelled,
   as_input,
@@ -11,7 +12,7 @@ from ensdistill.data.dataset import (
 )
 from ensdistill.data.errors import DataError, InputsOnly, MissingData
 from ensdistill.data.images import stored, windows
-from ensdistill.data.loading import load, load_inputs, load_unlabelled
+from ensdistill.data.loading import from_arrays, load, load_inputs, load_unlabelled, parts
 from ensdistill.data.sources import CONFIGURED, OOD_DEFAULTS
 from ensdistill.data.stream import Batch, Blocks, Stream, ahead, blocks
 
@@ -24,6 +25,7 @@ __all__ = [
   'Dataset',
   'InputsOnly',
   'MissingData',
+  'Rows',
   'Split',
   'Stream',
   'Unlabelled',
@@ -32,10 +34,12 @@ __all__ = [
   'augment',
   'blocks',
   'fingerprint',
+  'from_arrays',
   'join',
   'load',
   'load_inputs',
   'load_unlabelled',
+  'parts',
   'sampler',
   'stored',
   'windows',

@@ -18,6 +18,11 @@ def checked(examples: Examples, where: str, part: str, columns=None) -> Examples
   Messages contain `where` and `part` (train, valid, test), and the names of a table's columns.
   """
   x, y = examples
+  for name, array in (('x', x), ('y', y)):
+    if isinstance(array, np.ma.MaskedArray):
+      raise DataError(
+        f'{where}: {name}_{part} is a masked array: fill in its values, or remove these examples'
+      )
   if not stored.in_files(x):  # images in files are checked when they are decoded
     x = checked_inputs(np.asarray(x), f'{where}: x_{part}', columns, varies=part == 'train')
   if y is None:
@@ -33,7 +38,8 @@ def checked_inputs(x: np.ndarray, name: str, columns=None, *, varies: bool = Tru
   if not len(x.shape) or not x.size:
     raise DataError(f'{name} is empty (shape {x.shape})')
   if x.dtype.kind not in 'uif':
-    raise DataError(f'{name} holds {x.dtype}, not numbers')
+    hint = ': store 0 and 1 as uint8' if x.dtype.kind == 'b' else ''
+    raise DataError(f'{name} holds {x.dtype}, not numbers{hint}')
   if x.ndim == 2:
     return checked_table(x, name, columns, varies=varies)
   if x.ndim == 3:
@@ -136,6 +142,7 @@ def class_count(parts: dict[str, Split], source, skipped=()) -> int:
   highest = int(train.max())
   counts = np.bincount(train, minlength=stated or 0)
   known = stated or len(counts)
+  _check_class_names(source)
   for part, split in parts.items():
     wrong = split.y >= known
     if wrong.any():
@@ -152,7 +159,23 @@ def class_count(parts: dict[str, Split], source, skipped=()) -> int:
     if skipped:
       why = f'{len(skipped)} image(s) skipped, the first: {skipped[0]}'
     raise DataError(f'{source.where}: class {title} has no training example ({why})')
+  if known == 1:
+    title = repr(source.classes[0]) if source.classes else '0'
+    raise DataError(
+      f'{source.where} holds a single class ({title}): classification needs two, add examples of '
+      'another class'
+    )
   return known
+
+
+def _check_class_names(source) -> None:
+  """Refuse two classes of one name."""
+  numbers: dict[str, int] = {}
+  for number, name in enumerate(source.classes or ()):
+    if numbers.setdefault(name, number) != number:
+      raise DataError(
+        f'{source.where}: classes {numbers[name]} and {number} are both called {name!r}: rename one'
+      )
 
 
 def check_every_class_is_left(parts: dict[str, Split], where: str, classes: int) -> None:

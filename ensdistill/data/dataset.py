@@ -31,6 +31,14 @@ class Split(NamedTuple):
   y: np.ndarray  # int32 [N], -1 = no label; or float32 [N, D], NaN = no label
 
 
+class Rows(NamedTuple):
+  """The examples of a part, as rows of the part of the source that they were taken from."""
+
+  part: str  # of the source
+  rows: np.ndarray  # ascending
+  size: int  # examples of that part of the source
+
+
 @dataclasses.dataclass(frozen=True)
 class Source:
   """Where a data set comes from; a part is read only when its function is called."""
@@ -98,6 +106,7 @@ class Dataset:
   sampled: int = 0  # examples that mean and std are estimated from; 0: all
   unused: str = ''  # as in Source
   auxiliary: int = 0  # inputs at the end of the training part that joined it; see join
+  rows: Mapping[str, Rows] = dataclasses.field(default_factory=dict)  # of 'train', 'valid', 'test'
 
   @property
   def shape(self) -> tuple[int, ...]:

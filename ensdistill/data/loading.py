@@ -11,6 +11,7 @@ from ensdistill.data.dataset import (
   Dataset,
   Examples,
   Inputs,
+  Rows,
   Source,
   Split,
   Unlabelled,
@@ -68,10 +69,12 @@ def load(
   targets = parts['train'].y.shape[-1]
   if has_classes:
     targets = checks.class_count(parts, source, skipped)
+  rows = _rows(parts, source, valid, limit, seed)
   parts = cuts.with_validation(parts, source, valid, seed)
   if has_classes:
     checks.check_every_class_is_left(parts, source.where, targets)
   dataset = _with_constants(source, _limited(parts, limit, seed), targets, skipped)
+  dataset = dataclasses.replace(dataset, rows=rows)
   largest = max(split.x.nbytes for split in (dataset.train, dataset.valid, dataset.test))
   if stream == 'on' or (stream == 'auto' and largest > stream_bytes):
     # Training takes long, and validation and test images are first read at its end.
@@ -178,6 +181,42 @@ def load_inputs(
   return x.astype(dtype)
 
 
+def from_arrays(x, y, *, valid: int = 0, seed: int = 0, classes: int | None = None) -> Dataset:
+  """Return a data set of arrays in memory, checked; it has no test part of its own.
+
+  Args:
+    x: images [N, H, W, C], uint8 or floats in [0, 1], or a table [N, D].
+    y: labels [N] from 0 as integers, regression targets [N] or [N, D] as floats, or None.
+    valid: number of examples for validation.
+    seed: the seed of the choice of validation examples.
+    classes: number of classes, where there are no labels.
+  """
+  where = 'the arrays'
+  x, labels = checks.checked(Examples(np.asarray(x), y), where, 'train')
+  source = Source('arrays', {}, where, class_count=classes)
+  if labels is None:
+    split, targets = Split(x, np.full(len(x), -1, np.int32)), classes or 0
+  else:
+    split, targets = Split(x, labels), labels.shape[-1]
+    if families.of_targets(labels).has_classes:
+      targets = checks.class_count({'train': split}, source, ())
+  own = {'train': split, 'test': split}
+  rows = _rows(own, source, valid, 0, seed)
+  own = cuts.with_validation(own, source, valid, seed)
+  return dataclasses.replace(_with_constants(source, own, targets, ()), rows=rows)
+
+
+def parts(name: str, *, dir: str | None = None, seed: int = 0, **settings) -> dict[str, Examples]:
+  """Return the parts of a set as its source has them: {'train': (x, y), 'test': ...}.
+
+  All examples are there, in the order of the source, before validation is cut out of the training
+  part. Outputs of an ensemble that is trained elsewhere are stored in this order. For the arguments
+  see `load`; y is None where a part has no labels.
+  """
+  source = sources.source_of(sources.Request(name, dir or None, seed), settings)
+  return {part: _read(source, part) for part in source.parts}
+
+
 def load_unlabelled(
   name: str,
   *,
@@ -209,6 +248,18 @@ def _limited(parts: dict[str, Split], limit: int, seed: int) -> dict[str, Split]
     part: cuts.take(split, cuts.subset(split.y, len(split.x), limit, seed))
     for part, split in parts.items()
   }
+
+
+def _rows(parts: dict[str, Split], source: Source, valid, limit: int, seed: int) -> dict[str, Rows]:
+  """Return the rows of the source in each part: its row numbers, cut as the examples are."""
+  numbers = {part: Split(np.arange(len(split.y)), split.y) for part, split in parts.items()}
+  cut = _limited(cuts.with_validation(numbers, source, valid, seed), limit, seed)
+  # A validation part without a test part beside it has become the test part.
+  test = 'valid' if 'valid' in source.parts and 'valid' not in parts else 'test'
+  of = {'train': 'train', 'valid': 'valid' if 'valid' in parts else 'train', 'test': test}
+  sizes = {part: len(split.y) for part, split in parts.items()}
+  sizes[test] = sizes['test']
+  return {part: Rows(of[part], split.x, sizes[of[part]]) for part, split in cut.items()}
 
 
 def _with_constants(source: Source, parts: dict[str, Split], targets: int, skipped) -> Dataset:

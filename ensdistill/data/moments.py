@@ -32,4 +32,5 @@ def sample_size(x) -> int:
 
 def farthest(parts, mean) -> np.ndarray:
   """Return the largest distance from the mean in any part, per column of a table."""
-  return np.max([np.abs(split.x - np.float64(mean)).max(0) for split in parts.values()], 0)
+  found = [np.abs(part.x - np.float64(mean)).max(0) for part in parts.values() if len(part.x)]
+  return np.max(found, 0)

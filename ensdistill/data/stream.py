@@ -124,7 +124,24 @@ class Stream:
     else:
       read = read.to_iter_dataset(_ahead_by_thread())
     with contextlib.closing(iter(read)) as batches:
-      yield from map(self._whole, batches)
+      yield from self._watched(map(self._whole, batches), at)
+
+  def _watched(self, batches: Iterator[Batch], at: int) -> Generator[Batch]:
+    """Yield the batches; sizes and time stamps of the files are compared once an epoch."""
+    x, check = self._read.x, None
+    if not stored.in_files(x):
+      yield from batches
+      return
+    epoch = sampler.steps_per_epoch(len(x), self._read.batch)
+    for step, batch in enumerate(batches, at):
+      if check and (check.done() or not step % epoch):
+        check.result()
+        check = None
+      if step == at or not step % epoch:
+        check = stored.thread_pool().submit(x.check_unchanged)
+      yield batch
+    if check:
+      check.result()
 
   def _whole(self, read: dict[str, np.ndarray]) -> Batch:
     x = np.array(read['x'])  # a copy: shared memory is reused while a device may still read it

@@ -21,8 +21,9 @@ class Timed(NamedTuple):
 
 
 def parameters(variables) -> int:
-  """Return the number of trainable parameters."""
-  return sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
+  """Return the number of trainable parameters; of a foreign network, of all its variables."""
+  named = isinstance(variables, dict) and 'params' in variables
+  return sum(leaf.size for leaf in jax.tree.leaves(variables['params'] if named else variables))
 
 
 def compiled(function: Callable, variables: Any, shape, dtype, batch: int) -> Timed:

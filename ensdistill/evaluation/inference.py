@@ -7,7 +7,7 @@ measures a network on a validation set inside the training program.
 import copy
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,23 @@ from ensdistill import data, mesh
 from ensdistill.data.images import sizes
 from ensdistill.members import Members
 from ensdistill.method import Method
+
+
+class Probabilities(NamedTuple):
+  """Predictions of a classifier: JAX arrays in the program, NumPy arrays on the host."""
+
+  probs: Any  # [N, K]
+  total: Any  # [N]
+  data: Any  # [N]
+  knowledge: Any  # [N]
+
+
+def block_size(examples: int, largest: int) -> int:
+  """Return the block for a set that is predicted once: the next power of two, at most `largest`.
+
+  So sets of 1 to N examples need 1 + log2(N) programs, and at most half of a block is padding.
+  """
+  return min(1 << (max(examples, 1) - 1).bit_length(), max(1, largest))
 
 
 class Predictor:
@@ -50,6 +67,7 @@ class Predictor:
     self._batch, self._precision = batch, precision
     self._predict = self._compiled(self._predictive_of)
     self._output = self._compiled(self._outputs_of)
+    self._probabilities = self._compiled(self._probabilities_of)
 
   def __call__(self, variables, x):
     """Return the predictive distribution of a whole set, on the host, in the target's units."""
@@ -70,12 +88,25 @@ class Predictor:
     """Return the outputs [N, M, O] over a whole set, on the host."""
     return joined(self._over(self._output, variables, x))
 
+  def probabilities(self, variables, x) -> Probabilities:
+    """Return a classifier's probabilities and uncertainties over a whole set, from one program."""
+    return joined(self._over(self._probabilities, variables, x))
+
+  @property
+  def sharding(self):
+    """Where the variables lie: on all devices that share a block."""
+    return mesh.replicated(self._mesh)
+
   def forward(self, variables, x):
     """Return the predictive distribution of one batch as a data set stores it; can be traced."""
     return self._predictive_of(variables, data.as_input(x))
 
   def _predictive_of(self, variables, x):
     return self._predictive(self._outputs_of(variables, x))
+
+  def _probabilities_of(self, variables, x):
+    p = self._predictive_of(variables, x)
+    return Probabilities(jnp.exp(p.log_probs()), p.total(), p.data(), p.knowledge())
 
   def _outputs_of(self, variables, x):
     return self._freeze(variables).outputs(x)
@@ -88,7 +119,7 @@ class Predictor:
 
   def _over(self, program: Callable, variables, x) -> Iterator[Any]:
     """Yield the results of one block of x, an array or images in files, after the other."""
-    variables = mesh.place(variables, mesh.replicated(self._mesh))
+    variables = mesh.place(variables, self.sharding)
     waiting = []
     for block in data.blocks(x, self._batch):
       waiting.append((self._start(program, variables, block), len(block)))
@@ -101,7 +132,7 @@ class Predictor:
     padding = [(0, self._batch - len(block))] + [(0, 0)] * (block.ndim - 1)
     padded = np.pad(sizes.as_dtype(block, np.float32), padding, 'edge')
     with jax.default_matmul_precision(self._precision):
-      return program(variables, mesh.place(padded, mesh.replicated(self._mesh)))
+      return program(variables, mesh.place(padded, self.sharding))
 
 
 def predictor(method: Method, freeze: Callable, dataset, **settings) -> Predictor:

@@ -62,14 +62,14 @@ def shifted_influences(kind: str, severity: int, predictive, y) -> dict[str, tup
 def training(dataset, predict: Callable, batch: int) -> dict[Any, list[dict[str, float]]]:
   """Return {row: {'train/acc': ..., ...} of each repeat} on the clean training inputs.
 
-  predict(x) returns {row: predictive of each repeat}. Every block of inputs is reduced to sums, so
-  a set of any size needs the memory of one block.
+  predict(x, 'train', start) returns {row: predictive of each repeat} of a block. Every block is
+  reduced to sums, so a set of any size needs the memory of one block.
   """
   family, (x, y) = metrics.of(dataset.family), dataset.train
   sums: dict[Any, list] = collections.defaultdict(list)
   for number, block in enumerate(data.blocks(x, batch)):
     labels = y[number * batch :][: len(block)]
-    for row, repeats in predict(block).items():
+    for row, repeats in predict(block, 'train', number * batch).items():
       sums[row].append([family.sums(p, labels) for p in repeats])
   return {
     row: [_trained(family, own, len(x)) for own in zip(*found)] for row, found in sums.items()

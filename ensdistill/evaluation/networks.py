@@ -22,8 +22,12 @@ class Network(NamedTuple):
     """The name of its row in results.json."""
     return rows.name(self.role, self.size)
 
-  def predict(self, x):
-    """Return the predictive distribution of a whole set, in the target's units."""
+  def predict(self, x, name: str | None = None, start: int = 0):
+    """Return the predictive distribution of a whole set, in the target's units.
+
+    `name` of the set, and `start` of a block of it, are for networks that look predictions up.
+    """
+    del name, start
     return self.predictor(self.variables, x)
 
 
@@ -32,8 +36,7 @@ def of_run(dataset, teacher, distilled, **settings) -> tuple[Network, list[Netwo
 
   `settings` are those of a predictor: batch and precision.
   """
-  whole = inference.predictor(teacher.method, teacher.freeze, dataset, **settings)
-  ensemble = Network(rows.ENSEMBLE, teacher.size, whole, teacher.variables)
+  ensemble = teacher.network(dataset, **settings)
   method, students = distilled.method, []
   predictors: dict[str, Predictor] = {}
   for seed in range(jax.tree.leaves(distilled.variables)[0].shape[0]):

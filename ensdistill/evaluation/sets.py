@@ -148,11 +148,11 @@ def inputs(dataset, wanted: str, not_run: dict, *, seed=0, **reading) -> dict[st
 
 
 def predicted(predict, inputs: dict, not_run: dict) -> dict:
-  """Return {set: predict(inputs)}; a damaged out-of-distribution set goes to `not_run`."""
+  """Return {set: predict(inputs, set)}; a damaged out-of-distribution set goes to `not_run`."""
   found = {}
   for name, x in inputs.items():
     try:
-      found[name] = predict(x)
+      found[name] = predict(x, name)
     except data.DataError as error:
       if not name.startswith('ood/'):
         raise

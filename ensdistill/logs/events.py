@@ -5,7 +5,9 @@ The package's own file writer is not used, because it imports TensorFlow whereve
 
 import io
 import os
+import pathlib
 import socket
+import struct
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO
@@ -120,3 +122,20 @@ def flat(settings: Mapping, prefix: str = '') -> dict[str, bool | int | float | 
       plain = isinstance(value, bool | int | float | str)
       values[prefix + name] = value if plain else str(value)
   return values
+
+
+def times(folder: pathlib.Path) -> dict[tuple[str, int], float]:
+  """Return {(tag, step): time in seconds} of the scalars in a folder of event files."""
+  from tensorboard.compat.proto import event_pb2
+
+  found = {}
+  for path in sorted(folder.glob('events.out.tfevents.*')):
+    content, at = path.read_bytes(), 0
+    while at + 12 <= len(content):  # length (8 bytes), its checksum (4), the event, a checksum (4)
+      (length,) = struct.unpack('<Q', content[at : at + 8])
+      event = event_pb2.Event.FromString(content[at + 12 : at + 12 + length])
+      at += length + 16
+      for value in event.summary.value:
+        if value.HasField('simple_value'):
+          found[value.tag, event.step] = event.wall_time
+  return found

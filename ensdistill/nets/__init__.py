@@ -24,14 +24,17 @@ __all__ = [
 ]
 
 # (shape, **settings) -> stack.Network
-NETWORKS = {
-  'mlp': mlp.mlp,
-  'resnet': resnet.resnet,
-  'wide_resnet': wide_resnet.wide_resnet,
-  'vgg': vgg.vgg,
-  'imagenet_resnet': resnet.imagenet_resnet,
-  'vit': vit.vit,
-}
+NETWORKS = names.Registry(
+  'network',
+  {
+    'mlp': mlp.mlp,
+    'resnet': resnet.resnet,
+    'wide_resnet': wide_resnet.wide_resnet,
+    'vgg': vgg.vgg,
+    'imagenet_resnet': resnet.imagenet_resnet,
+    'vit': vit.vit,
+  },
+)
 # What all networks have: (**settings) -> a field of stack.Backbone by the same name
 COMMON: dict[str, Callable[..., Any]] = {'init': initial.kernels, 'remat': stack.rematerialised}
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}

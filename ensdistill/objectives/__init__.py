@@ -33,16 +33,19 @@ __all__ = [
   'proxy_dirichlet',
 ]
 
-OBJECTIVES = {
-  'none': make_none,
-  'least_squares': make_least_squares,
-  'mean': make_mean,
-  'members': make_members,
-  'dirichlet': make_dirichlet,
-  'proxy_dirichlet': make_proxy_dirichlet,
-  'normal_wishart': make_normal_wishart,
-  'prior_network': make_prior_network,
-}
+OBJECTIVES = names.Registry(
+  'objective',
+  {
+    'none': make_none,
+    'least_squares': make_least_squares,
+    'mean': make_mean,
+    'members': make_members,
+    'dirichlet': make_dirichlet,
+    'proxy_dirichlet': make_proxy_dirichlet,
+    'normal_wishart': make_normal_wishart,
+    'prior_network': make_prior_network,
+  },
+)
 
 
 def make(name, **settings) -> Objective:

@@ -16,6 +16,7 @@ from ensdistill.objectives.objective import (
   fits_one_network,
   knowledge_logs,
   only_member,
+  with_members,
 )
 
 EPSILON = float(np.finfo(np.float32).eps)  # 1.19e-7
@@ -31,6 +32,7 @@ def dirichlet(logits_BMK, teacher_logits_BMK, temperature=1.0, smoothing=1e-3):
   large terms cancel. The authors' code adds 1e-8 inside each Gamma and ln; we follow the paper.
   log alpha is clipped at +-60.
   """
+  logits_BMK, teacher_logits_BMK = with_members(logits_BMK, teacher_logits_BMK)
   return dirichlet_loss(None, logits_BMK, teacher_logits_BMK, temperature, smoothing)[0].mean()
 
 
@@ -64,6 +66,7 @@ def proxy_dirichlet(logits_BMK, teacher_logits_BMK, form='reverse'):
   They use reverse for sequences and forward for ImageNet. Predictions use the same alpha. z is
   clipped at +-60.
   """
+  logits_BMK, teacher_logits_BMK = with_members(logits_BMK, teacher_logits_BMK)
   return proxy_dirichlet_loss(None, logits_BMK, teacher_logits_BMK, form)[0].mean()
 
 
@@ -103,6 +106,7 @@ def prior_network(logits_BMK, labels_B, beta=100.0, aux_weight=1.0):
   auxiliary example (label -1) has the flat target 1 and the weight aux_weight. log alpha is clipped
   at +-60.
   """
+  logits_BMK, _ = with_members(logits_BMK, logits_BMK)
   return prior_network_loss(None, logits_BMK, labels_B, beta, aux_weight).mean()
 
 

@@ -12,6 +12,7 @@ from ensdistill.objectives.objective import (
   check_positive,
   check_ramp,
   knowledge_logs,
+  with_members,
 )
 
 
@@ -23,6 +24,7 @@ def mean(logits_BMK, teacher_logits_BMK, temperature=1.0, *, family=families.cat
   differs by the teacher's entropy. EnD's code averages over B and K; we sum over K. EnD's
   temperature falls to 1 in the course of a run (see `make_mean`).
   """
+  logits_BMK, teacher_logits_BMK = with_members(logits_BMK, teacher_logits_BMK)
   return mean_loss(family, logits_BMK, teacher_logits_BMK, temperature)[0].mean()
 
 
@@ -38,6 +40,7 @@ def members(logits_BMK, teacher_logits_BMK, temperature=1.0, *, family=families.
 
   LatentBE writes the cross-entropy, which differs by the teachers' entropy.
   """
+  logits_BMK, teacher_logits_BMK = with_members(logits_BMK, teacher_logits_BMK)
   return members_loss(family, logits_BMK, teacher_logits_BMK, temperature)[0].mean()
 
 

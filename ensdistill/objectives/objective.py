@@ -58,6 +58,30 @@ class Objective:
   schedule: Callable = _constant
 
 
+def with_members(outputs, teacher_outputs, ratio: int = 1):
+  """Return outputs of student and teacher as [B, M, O], where [B, O] means one member.
+
+  `ratio` is the student's number of outputs over the teacher's. Other shapes are refused.
+  """
+  found = []
+  for who, array in (('the student', outputs), ('the teacher', teacher_outputs)):
+    array = jnp.asarray(array)
+    if array.ndim not in (2, 3):
+      raise ValueError(
+        f'outputs of {who} have shape {array.shape}: give [B, O] for one network, or [B, M, O]'
+      )
+    found.append(array if array.ndim == 3 else array[:, None])
+  ours, theirs = found
+  expected = theirs.shape[0], ratio * theirs.shape[2]
+  if (ours.shape[0], ours.shape[2]) != expected:
+    raise ValueError(
+      f'outputs of the student have shape {jnp.shape(outputs)}, those of the teacher '
+      f'{jnp.shape(teacher_outputs)}: the student needs B = {expected[0]} examples and '
+      f'O = {expected[1]} outputs'
+    )
+  return ours, theirs
+
+
 def only_member(outputs_B1O):
   """Return the outputs [B, O] of a student of one member."""
   if outputs_B1O.shape[1] != 1:

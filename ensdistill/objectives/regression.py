@@ -14,6 +14,7 @@ from ensdistill.objectives.objective import (
   knowledge_logs,
   only_member,
   ramp,
+  with_members,
 )
 
 LIMIT = 20.0  # of log kappa and log(nu - 2): 5e8 observations
@@ -35,6 +36,7 @@ def normal_wishart(outputs_BMO, teacher_outputs_BMO, share=1.0, start=0.0):
     features, and then it also rises with them outside of the data: the student is most certain
     where it knows least.
   """
+  outputs_BMO, teacher_outputs_BMO = with_members(outputs_BMO, teacher_outputs_BMO, ratio=2)
   loss_B, _ = normal_wishart_loss(families.gaussian, outputs_BMO, teacher_outputs_BMO, share, start)
   return loss_B.mean()
 

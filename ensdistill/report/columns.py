@@ -187,7 +187,7 @@ def training(rows: list[dict]) -> list[Column]:
 
 def gap_names(rows: list[dict]) -> dict[str, str]:
   """Return {metric: its name in words} for the metrics of the verdict."""
-  member = of_role(rows, MEMBER)[0]['metrics']
+  member: dict = next(iter(of_role(rows, MEMBER)), {'metrics': {}})['metrics']
   names = dict(GAPS)
   names |= [(key, title) for key, title in MATCHED.items() if key in member][:1]
   for ood in ood_sets(rows):

@@ -21,12 +21,17 @@ def page(runs: list[Run]) -> str:
   for name, group in by_data(runs).items():
     body.append(_one(group[0]) if len(group) == 1 else _several(name, group))
   body.append(appendix.appendix(runs))
+  return document(title, ''.join(body))
+
+
+def document(title: str, body: str) -> str:
+  """Return a page with this title and content."""
   return (
     '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
     '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
     f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
     f'<link rel="icon" href="data:,">\n<title>{text(title)}</title>\n'
-    f'<style>{page_style.CSS}</style>\n</head>\n<body>\n{"".join(body)}</body>\n</html>\n'
+    f'<style>{page_style.CSS}</style>\n</head>\n<body>\n{body}</body>\n</html>\n'
   )
 
 
@@ -161,21 +166,23 @@ def _table(group: list[Run]) -> str:
   missing = {k: v for run in group for k, v in run.results.get('not_run', {}).items()}
   notes = [tables.bold_note(rows), tables.time_note(rows), tables.shift_note(rows)]
   notes += [f'Not run: {k}: {v}' for k, v in missing.items()]
-  parts = ['<h2>Results</h2>', _grid(rows, columns.table_columns([r.row for r in rows]))]
+  parts = ['<h2>Results</h2>', grid(rows, columns.table_columns([r.row for r in rows]))]
   parts += [f'<p class="note">{text(note)}</p>' for note in notes if note]
   if training := columns.training([r.row for r in rows]):
-    parts += [f'<h2>{tables.TRAINING}</h2>', _grid(rows, training)]
+    parts += [f'<h2>{tables.TRAINING}</h2>', grid(rows, training)]
     parts.append(f'<p class="note">{text(tables.training_note(rows))}</p>')
   if others:
     title = 'Other views of the students, for which they were not trained'
     shown = columns.table_columns([r.row for r in others])
-    parts.append(_folded(title, _grid(others, shown, rank=False)))
+    parts.append(_folded(title, grid(others, shown, None)))
   return ''.join(parts)
 
 
-def _grid(rows: list[tables.Row], shown: list[columns.Column], rank: bool = True) -> str:
-  """Return the table of these rows and columns; `rank` marks the best of each column."""
-  tops = [tables.best(rows, column) if rank else set() for column in shown]
+def grid(
+  rows: list[tables.Row], shown: list[columns.Column], marked: tables.Marked | None = tables.best
+) -> str:
+  """Return the table of these rows and columns, with the marked cells in bold."""
+  tops = [marked(rows, column) if marked else set() for column in shown]
   lines = []
   for i, row in enumerate(rows):
     cells = [text(tables.cell(row.row, column)) for column in shown]

@@ -2,7 +2,6 @@
 
 import re
 import textwrap
-from collections.abc import Iterator
 
 from ensdistill.evaluation.rows import title
 from ensdistill.report import columns, tables
@@ -10,6 +9,7 @@ from ensdistill.report.columns import Column
 from ensdistill.report.runs import Run
 
 LIMIT = 87  # digits in a line of 400 pt in \small, the text width of most papers
+PACKAGE = '% \\usepackage{booktabs}'
 BETWEEN = 1.75  # space between columns, in digits
 _ERROR = 0.86  # relative size of a standard error, which has a smaller font
 
@@ -19,12 +19,14 @@ def booktabs(runs: list[Run]) -> str:
   rows = tables.joined(runs)
   data = runs[0].config['data']['name']
   labels = [_label(row, data) for row in rows]
-  parts = ['% \\usepackage{booktabs}']
+  parts = [PACKAGE]
   for topic, group in columns.groups([row.row for row in rows]).items():
-    pieces = list(_pieces(rows, labels, group))
+    pieces = pieces_of(rows, labels, group)
     for i, piece in enumerate(pieces):
       part = f' ({i + 1} of {len(pieces)})' if len(pieces) > 1 else ''
-      parts.append(_table(rows, labels, piece, f'{data}: {topic}{part}.'))
+      caption = f'{data}: {topic}{part}.'
+      notes = _notes(rows, piece)
+      parts.append(table(rows, labels, piece, caption, notes))
   return '\n'.join(parts)
 
 
@@ -36,18 +38,16 @@ def _label(row: tables.Row, data: str) -> str:
   return re.sub(rf'_{re.escape(data)}\b', '', label)
 
 
-def _pieces(
-  rows: list[tables.Row], labels: list[str], group: list[Column]
-) -> Iterator[list[Column]]:
-  """Yield the columns in pieces of about equal length, each within the limit."""
+def pieces_of(rows: list[tables.Row], labels: list[str], group: list[Column]) -> list[list[Column]]:
+  """Return the columns in pieces of about equal length, each within the limit."""
   room = LIMIT - max(map(_digits, labels))
   widths = [BETWEEN + _width(rows, column) for column in group]
   for count in range(1, len(group) + 1):
     size = -(-len(group) // count)
     starts = range(0, len(group), size)
     if size == 1 or all(sum(widths[i : i + size]) <= room for i in starts):
-      yield from (group[i : i + size] for i in starts)
-      return
+      return [group[i : i + size] for i in starts]
+  return []
 
 
 def _width(rows: list[tables.Row], column: Column) -> float:
@@ -71,19 +71,34 @@ def _lines(rows: list[tables.Row], column: Column) -> list[str]:
   return [line for part in parts for line in textwrap.wrap(part, room, break_long_words=False)]
 
 
-def _table(rows: list[tables.Row], labels: list[str], group: list[Column], caption: str) -> str:
-  """Return one table with these columns."""
-  tops = [tables.best(rows, column) for column in group]
-  notes = [caption, tables.bold_note(rows) if any(tops) else '']
+def _notes(rows: list[tables.Row], group: list[Column]) -> list[str]:
+  """Return what the caption of a table of runs says after its title."""
+  notes = [tables.bold_note(rows)] if any(tables.best(rows, column) for column in group) else []
   if any('±' in tables.cell(row.row, column) for row in rows for column in group):
     notes.append('Mean ± standard error over members, or over students of several seeds.')
   if any(column.key == columns.RELATIVE_TIME for column in group):
     notes.append(tables.time_note(rows) or '')
   if any(column.key.startswith('shift/') for column in group):
     notes.append(tables.shift_note(rows) or '')
+  return notes
+
+
+def table(
+  rows: list[tables.Row],
+  labels: list[str],
+  group: list[Column],
+  caption: str,
+  notes: list[str],
+  marked: tables.Marked = tables.best,
+) -> str:
+  """Return one table with these columns, with the marked cells in bold."""
+  tops = [marked(rows, column) for column in group]
   name = re.sub(r'[^a-z0-9]+', '-', caption.lower()).strip('-')
   lines = [r'\begin{table}[tp]', r'\centering\small\setlength{\tabcolsep}{4pt}']
-  lines += [rf'\caption{{{escape(" ".join(filter(None, notes)))}}}', rf'\label{{tab:{name}}}']
+  lines += [
+    rf'\caption{{{escape(" ".join(filter(None, [caption, *notes])))}}}',
+    rf'\label{{tab:{name}}}',
+  ]
   lines += [rf'\begin{{tabular}}{{l{"r" * len(group)}}}', r'\toprule']
   lines += [' & '.join(['model', *(_head(rows, column) for column in group)]) + r' \\']
   for i, row in enumerate(rows):

@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from ensdistill import data, metrics
-from ensdistill.evaluation import inference, networks, rows
+from ensdistill.evaluation import networks, rows
+from ensdistill.evaluation.networks import Network
 from ensdistill.members import take
 from ensdistill.report import subspace
 from ensdistill.report.subspace import Subspace
@@ -50,11 +51,11 @@ class Probes(NamedTuple):
   subspace: Subspace | None = None
 
 
-def collect(plan, teacher, distilled) -> Probes:
-  """Run the networks on the inputs that the pictures need."""
-  parts = plan, teacher, distilled
+def collect(plan, teacher, distilled, run: tuple[Network, list[Network]]) -> Probes:
+  """Run the networks on the inputs that the pictures need; `run` is `networks.of_run`."""
   between = subspace.measured(plan, distilled.method, take(distilled.variables, 0))
-  return Probes(_plane(*parts), _moved(*parts), _line(*parts), between)
+  moved = _moved(plan, teacher, distilled)
+  return Probes(_plane(plan.dataset, run), moved, _line(plan.dataset, run), between)
 
 
 def grid(x_BD, side: int) -> np.ndarray:
@@ -65,28 +66,27 @@ def grid(x_BD, side: int) -> np.ndarray:
   return np.stack(np.meshgrid(*axes), -1)
 
 
-def _plane(plan, teacher, distilled) -> Plane | None:
-  if plan.dataset.shape != (2,):
+def _plane(dataset, run) -> Plane | None:
+  if dataset.shape != (2,):
     return None
-  x = grid(plan.dataset.train.x, SIDE)
-  return Plane(x, _predictives(plan, teacher, distilled, x.reshape(-1, 2)))
+  x = grid(dataset.train.x, SIDE)
+  return Plane(x, _predictives(run, x.reshape(-1, 2)))
 
 
-def _line(plan, teacher, distilled) -> Line | None:
-  if plan.dataset.shape != (1,):
+def _line(dataset, run) -> Line | None:
+  if dataset.shape != (1,):
     return None
-  x = grid(plan.dataset.train.x, POINTS)
-  return Line(x, _predictives(plan, teacher, distilled, x))
+  x = grid(dataset.train.x, POINTS)
+  return Line(x, _predictives(run, x))
 
 
-def _predictives(plan, teacher, distilled, x) -> dict[str, Any]:
+def _predictives(run, x) -> dict[str, Any]:
   """Return the predictions of the ensemble and of the student of the first seed."""
-  section = plan.config.evaluate
-  settings = {'batch': section.batch_size, 'precision': section.precision}
-  ensemble, students = networks.of_run(plan.dataset, teacher, distilled, **settings)
+  ensemble, students = run
   if ensemble.size == 1:  # the rows of the comparison have no ensemble then
     ensemble = ensemble._replace(role=rows.MEMBER)
-  return {n.name: n.predict(x) for n in [ensemble, *networks.of_first_seed(students)]}
+  found = {n.name: n.predict(x) for n in [ensemble, *networks.of_first_seed(students)]}
+  return {name: predictive for name, predictive in found.items() if predictive is not None}
 
 
 def _moved(plan, teacher, distilled) -> Moved | None:
@@ -106,9 +106,9 @@ def _moved(plan, teacher, distilled) -> Moved | None:
 
   moved = jax.device_get(move(x, teacher.variables, take(distilled.variables, 0)))
   settings = {'batch': len(x), 'precision': plan.config.evaluate.precision}
-  predictor = inference.predictor(teacher.method, teacher.freeze, dataset, **settings)
+  ensemble = teacher.network(dataset, **settings)
   uncertainties = metrics.of(dataset.family).uncertainties
   before, after = (
-    uncertainties(predictor(teacher.variables, np.asarray(at)))['knowledge'] for at in (x, moved)
+    uncertainties(ensemble.predict(np.asarray(at)))['knowledge'] for at in (x, moved)
   )
   return Moved(method.perturbation.name, np.asarray(x), moved, before, after)

@@ -1,6 +1,6 @@
 """Results as text: a table for the terminal, and a Markdown table of any number of runs."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from ensdistill.evaluation.rows import ENSEMBLE, MEMBER, STUDENTS, of_role
@@ -111,7 +111,8 @@ def _student(run: Run, row: dict) -> Row:
 def _timed(run: Run, row: Row) -> Row:
   """Return the row with its time relative to one member, which the same run has timed."""
   metrics, key = dict(row.row['metrics']), columns.TIME.key
-  ours, unit = metrics.get(key), of_role(run.rows, MEMBER)[0]['metrics'].get(key)
+  member: dict = next(iter(of_role(run.rows, MEMBER)), {'metrics': {}})
+  ours, unit = metrics.get(key), member['metrics'].get(key)
   metrics = {k: v for k, v in metrics.items() if not k.startswith(key)}
   if ours and unit:
     metrics[columns.RELATIVE_TIME] = ours / unit
@@ -136,6 +137,10 @@ def best(rows: list[Row], column: Column) -> set[int]:
     return set()
   top = (max if column.better == 'higher' else min)(values.values())
   return {i for i, value in values.items() if column.form(value) == column.form(top)}
+
+
+# (rows, column) -> indices of the rows whose cells are in bold
+Marked = Callable[[list[Row], Column], set[int]]
 
 
 def comparable(rows: Iterable[Row]) -> bool:
@@ -187,16 +192,17 @@ def markdown(runs: list[Run]) -> str:
   A second table has the training inputs, where these were evaluated.
   """
   rows = joined(runs)
-  text = _markdown(rows, columns.table_columns([r.row for r in rows]))
+  text = grid(rows, columns.table_columns([r.row for r in rows]))
   if note := shift_note(rows):
     text += f'\n{note}\n'
   if training := columns.training([r.row for r in rows]):
-    text += f'\n{TRAINING}. {training_note(rows)}\n\n{_markdown(rows, training)}'
+    text += f'\n{TRAINING}. {training_note(rows)}\n\n{grid(rows, training)}'
   return text
 
 
-def _markdown(rows: list[Row], shown: list[Column]) -> str:
-  tops = [best(rows, column) for column in shown]
+def grid(rows: list[Row], shown: list[Column], marked: Marked = best) -> str:
+  """Return a Markdown table of these rows and columns, with the marked cells in bold."""
+  tops = [marked(rows, column) for column in shown]
   lines = [
     ['model', *(arrow(column) for column in shown)],
     ['---', *('---:' for _ in shown)],

@@ -27,10 +27,10 @@ class Gaps(NamedTuple):
 
 def gaps(rows: list[dict], student: dict) -> Gaps:
   """Return the metrics of a student's row, sorted by what they can say."""
-  (member,), ensemble = of_role(rows, MEMBER), largest_ensemble(rows)
-  found = Gaps([], [], [], [])
+  ensemble, found = largest_ensemble(rows), Gaps([], [], [], [])
   if ensemble is None:
     return found
+  (member,) = of_role(rows, MEMBER)
   for metric, title in columns.gap_names(rows).items():
     before, after = member['metrics'].get(metric), ensemble['metrics'].get(metric)
     if before is None or after is None or student['metrics'].get(metric) is None:
@@ -64,7 +64,10 @@ def sentence(label: str, rows: list[dict], student: dict) -> str:
   """Return the verdict on a student in a few sentences."""
   ensemble = largest_ensemble(rows)
   if ensemble is None:
-    return f'{label}: the teacher is one network, so there is no ensemble to compare with.'
+    why = (
+      'the teacher is one network' if of_role(rows, MEMBER) else 'its test outputs are not given'
+    )
+    return f'{label}: there is no ensemble to compare with, because {why}.'
   found = gaps(rows, student)
   parts = [
     f'{_closes(label, found.closed, ensemble["size"])}.',

@@ -82,7 +82,8 @@ def fit(
   by_member, replicated = mesh.by_member(loop.mesh), mesh.replicated(loop.mesh)
   shared = mesh.place(shared, replicated)
   states = mesh.place(states, by_member)
-  blank = mesh.place(blank_logs(loop.lift(step), states, (feed.shapes, *shared)), by_member)
+  seen = mesh.described(feed.shapes, replicated)
+  blank = mesh.place(blank_logs(loop.lift(step), states, (seen, *shared)), by_member)
   carry: dict[str, Any] = {'states': states, 'logs': blank}
   if select != 'last':
     carry['best'] = mesh.place(_no_best(states), by_member)

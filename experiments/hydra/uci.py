@@ -1,12 +1,12 @@
-"""Regression on six UCI sets: the ensemble, one member and four students over the standard splits.
+"""Regression on UCI sets: the ensemble, one member and four students over the standard splits.
 
-  python -m experiments.hydra.uci --data=FOLDER [--runs=runs/uci] [SET ...]
+  python -m experiments.hydra.uci --data=FOLDER [--out=experiments/hydra] [SET ...]
 
 FOLDER holds SET.npz with x, y and test_mask (see ensdistill/data/sources/npz.py). All splits of a
 set are trained in one program: 20 below 2,000 rows, the first 5 above. The published protocol is
 trained as a control: 50 homoscedastic teachers by least squares, ten splits, students of one hidden
-layer of 50. A finished row is kept. A killed stage resumes. Writes table.md to the runs folder and,
-after all six sets, to README.md.
+layer of 50. Each set and protocol is a job of a sweep's queue: the same command continues, and
+`python -m experiments.collect` writes the table of README.md from results/*.json.
 """
 
 import argparse
@@ -26,9 +26,11 @@ from ensdistill.evaluation import rows
 from ensdistill.logs import writers
 from ensdistill.report import results
 from ensdistill.storage import safe
+from ensdistill.sweep import records, slots
+from ensdistill.sweep.jobs import Job, Kind
+from ensdistill.sweep.queue import Queue
+from ensdistill.sweep.work import Worker
 
-README = pathlib.Path(__file__).with_name('README.md')
-BEGIN, END = '<!-- uci: measured -->\n', '<!-- uci: end -->\n'
 SETS = ('boston', 'concrete', 'energy', 'wine_red', 'power', 'kin8nm')
 MODELS = {
   'ensemble': 'ensemble',
@@ -195,7 +197,8 @@ def table(found: dict) -> str:
       cells += [cell(again, 'rmse'), cell(again, 'nll')] if again else ['–', '–']
       lines.append('| ' + ' | '.join(cells) + ' |')
   seconds = sum(sum(done['seconds'].values()) for sets in found.values() for done in sets.values())
-  took = f'Total time: {seconds / 60:.0f} minutes on {runtime.processor()}.'
+  machines = {done.get('processor') for sets in found.values() for done in sets.values()}
+  took = f'Total time: {seconds / 60:.0f} minutes on {", ".join(sorted(filter(None, machines)))}.'
   return '\n'.join([*lines, '', *verdict(found), '', took]) + '\n'
 
 
@@ -234,6 +237,68 @@ def _why_not(by_model, nll) -> str:
   )
 
 
+def job(name: str, variant: str, data: str) -> Job:
+  """Return the job of a set and a protocol; all of its splits and students are one program."""
+  config = configuration('hydra', name, variant, data)
+  return Job(Kind('uci', name, variant, {}, config), 0, 0)
+
+
+def record(queue: Queue, done: Job, seconds: float) -> dict:
+  """Return the record of a finished job."""
+  kind = done.kind
+  found = json.loads((queue.run_folder(done) / 'rows.json').read_text())
+  return {
+    'format': records.FORMAT,
+    'method': kind.method,
+    'data': kind.data,
+    'variant': kind.variant,
+    'commit': records.commit(),
+    'processor': runtime.processor(),
+    'wall': round(seconds, 1),
+    'settings': found['settings'],
+    'seconds': found['seconds'],
+    'nll': found['nll'],
+    'config': done.decisive,
+    'rows': list(found['rows'].values()),
+    'models': list(found['rows']),
+  }
+
+
+def files(root: pathlib.Path, results: pathlib.Path) -> dict[pathlib.Path, dict[str, str]]:
+  """Return {README.md: {mark: the table}}, of the sets that have both protocols."""
+  found: dict[str, dict] = {}
+  for one in records.read_all(results):
+    done = one | {'rows': dict(zip(one['models'], one['rows']))}
+    found.setdefault(one['data'], {})[one['variant']] = done
+  whole = {name: found[name] for name in SETS if found.get(name, {}).keys() >= PROTOCOLS.keys()}
+  return {results.parent / 'README.md': {'uci': table(whole)}} if whole else {}
+
+
+def work(given) -> int:
+  """Run the jobs that are left; return the exit code."""
+  pairs = [(name, variant) for name in given.sets or SETS for variant in PROTOCOLS]
+  queue = Queue(given.out, [job(*pair, given.data) for pair in pairs])
+  queue.check()
+
+  def command(one: Job) -> list[str]:
+    kind = one.kind
+    own = [kind.data, f'--protocol={kind.variant}', f'--folder={queue.run_folder(one)}']
+    return [sys.executable, '-m', 'experiments.hydra.uci', f'--data={given.data}', *own]
+
+  worker = Worker(
+    queue,
+    slots.make(1),
+    command=command,
+    record=lambda one, seconds: record(queue, one, seconds),
+    describe=lambda one, found: f'{one.kind.recipe}: {found["wall"]:.0f} s',
+    say=lambda text: print(text, flush=True),
+  )
+  outcome = worker.work(given.slice_seconds)
+  states = queue.states()
+  print('\n'.join(f'{state:8}{one.kind.recipe}' for one, state in states.items()))
+  return 128 + outcome.signal if outcome.signal else set(states.values()) != {'done'}
+
+
 def main(argv=None):
   """Run the command with its arguments, those of the process by default."""
   parser = argparse.ArgumentParser(
@@ -241,25 +306,19 @@ def main(argv=None):
   )
   parser.add_argument('sets', nargs='*', metavar='SET', help=', '.join(SETS))
   parser.add_argument('--data', required=True, metavar='FOLDER')
-  parser.add_argument('--runs', type=pathlib.Path, default=pathlib.Path('runs/uci'))
+  parser.add_argument('--out', type=pathlib.Path, default=pathlib.Path(__file__).parent)
+  parser.add_argument('--slice-seconds', type=float, metavar='N', help='stop after N seconds')
+  parser.add_argument(
+    '--protocol', choices=list(PROTOCOLS), help='of a single job, in this process'
+  )
+  parser.add_argument('--folder', type=pathlib.Path, help='folder of a single job')
   given = parser.parse_args(argv)
   for name in given.sets:
     checks.one_of('set', name, SETS)
+  if given.protocol is None:
+    sys.exit(work(given))
   runtime.prepare()
-  found: dict[str, dict] = {}
-  began = time.monotonic()
-  for name in given.sets or SETS:
-    found[name] = {}
-    for variant in PROTOCOLS:
-      print(f'{name}, {variant or "ours"}', flush=True)
-      folder = given.runs / name / (variant or 'ours')
-      found[name][variant] = run(name, variant, given.data, folder)
-  text = table(found)
-  safe.write_atomic(given.runs / 'table.md', text)
-  if set(found) == set(SETS):
-    before, rest = README.read_text().split(BEGIN)
-    README.write_text(f'{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}')
-  print(f'\n{text}\n{given.runs / "table.md"}, {time.monotonic() - began:.0f} s')
+  run(given.sets[0], given.protocol, given.data, given.folder)
 
 
 if __name__ == '__main__':

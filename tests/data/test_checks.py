@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from ensdistill import data
+from ensdistill.data import checks
+from ensdistill.data.dataset import Examples
 
 
 def arrays():
@@ -200,3 +202,41 @@ def test_a_missing_file_is_missing_data(tmp_path):
     data.load('npz:nowhere.npz', dir=str(tmp_path))
   with pytest.raises(FileNotFoundError):
     data.load(f'npz:{tmp_path}/nowhere.npz')
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    (dict(y_train=np.zeros(40, int), y_test=np.zeros(10, int)), r'holds a single class \(0\)'),
+    (
+      dict(classes=np.array(['cat', 'dog', 'cat'])),
+      "classes 0 and 2 are both called 'cat': rename",
+    ),
+    (
+      dict(classes=np.array('cat')),
+      r'classes is <U3 of shape \(\): store text|store names as text',
+    ),
+    (
+      dict(x_train=np.ones((40, 4), bool)),
+      'x_train holds bool, not numbers: store 0 and 1 as uint8',
+    ),
+    (dict(x_train=np.ones((40, 4), 'U3')), 'x_train holds <U3, not numbers'),
+    (dict(x_train=np.ones((40, 4), complex)), 'x_train holds complex128, not numbers'),
+    (dict(y_train=np.ones(40, 'M8[s]')), r'y_train holds datetime64\[s\]'),
+  ],
+)
+def test_kinds_of_data_that_are_refused(tmp_path, change, message):
+  refused(tmp_path, arrays() | change, message)
+
+
+def test_boolean_labels_are_the_classes_0_and_1(tmp_path):
+  two = {name: values % 2 == 1 for name, values in arrays().items() if name.startswith('y')}
+  np.savez(tmp_path / 'set.npz', **arrays() | two)
+  dataset = data.load(f'npz:{tmp_path}/set.npz')
+  assert dataset.targets == 2 and dataset.test.y.tolist() == two['y_test'].astype(int).tolist()
+
+
+def test_masked_arrays_are_refused():
+  masked = np.ma.masked_array(numbers()['x_train'], mask=np.eye(40, 4, dtype=bool))
+  with pytest.raises(data.DataError, match='here: x_train is a masked array: fill in its values'):
+    checks.checked(Examples(masked, None), 'here', 'train')

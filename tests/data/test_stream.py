@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 import pathlib
 
 import jax
@@ -289,3 +290,14 @@ def test_training_is_the_same_resident_streamed_and_resumed(folder, tmp_path, mo
   assert list((tmp_path / 'cut').glob('*.json'))
   resumed, kept_resumed = fit(load(folder), tmp_path / 'cut')
   assert tiny.largest_difference((streamed, kept_streamed), (resumed, kept_resumed)) == 0
+
+
+def test_a_change_of_the_files_ends_the_stream_at_the_next_epoch(tmp_path):
+  dataset = load(pictures.folder(tmp_path, (40, 40), suffix='.bmp'))
+  path = pathlib.Path(dataset.train.x.records.where(0))
+  batches = stream(dataset, steps=1000).starting(0)
+  next(batches)
+  os.utime(path, ns=(1, 1))
+  with pytest.raises(data.DataError, match=f'changed under the run: {path} was written since'):
+    for _ in batches:
+      pass

@@ -208,3 +208,46 @@ def test_the_loss_keeps_its_value_at_the_clip():
       at = loss(np.full((B, 1, 8), sign * 60.0, np.float32), t)
       for value in (61.0, 100.0, 1e4):
         assert loss(np.full((B, 1, 8), sign * value, np.float32), t) == at
+
+
+STUDENTS_OF_ONE = {
+  'mean': objectives.mean,
+  'dirichlet': objectives.dirichlet,
+  'proxy_dirichlet': objectives.proxy_dirichlet,
+}
+
+
+@pytest.mark.parametrize('name', STUDENTS_OF_ONE)
+def test_outputs_without_a_member_axis_are_one_network(name):
+  """Loops of one's own have students [B, O]; also a teacher of one network."""
+  objective, random = STUDENTS_OF_ONE[name], np.random.default_rng(0)
+  student = random.normal(size=(5, 3)).astype(np.float32)
+  teacher = random.normal(size=(5, 4, 3)).astype(np.float32)
+  assert objective(student, teacher) == objective(student[:, None], teacher)
+  assert objective(student, teacher[:, 0]) == objective(student[:, None], teacher[:, :1])
+
+
+def test_members_and_normal_wishart_take_outputs_without_a_member_axis():
+  random = np.random.default_rng(0)
+  a, b = (random.normal(size=(5, 2)).astype(np.float32) for _ in range(2))
+  assert objectives.members(a, b) == objectives.members(a[:, None], b[:, None])
+  four = random.normal(size=(5, 4)).astype(np.float32)
+  own = objectives.normal_wishart(four, b)
+  assert own == objectives.normal_wishart(four[:, None], b[:, None])
+  labels = jnp.array([0, 1, 0, 1, -1])
+  assert objectives.prior_network(a, labels) == objectives.prior_network(a[:, None], labels)
+
+
+@pytest.mark.parametrize(
+  ('student', 'teacher', 'words'),
+  [
+    ((5,), (5, 4, 3), r'outputs of the student have shape \(5,\): give \[B, O\]'),
+    ((5, 3), (5, 4, 3, 1), r'outputs of the teacher have shape'),
+    ((5, 3), (6, 4, 3), 'the student needs B = 6 examples and O = 3 outputs'),
+    ((5, 3), (5, 4, 2), 'the student needs B = 5 examples and O = 2 outputs'),
+  ],
+)
+def test_wrong_shapes_are_named(student, teacher, words):
+  for objective in STUDENTS_OF_ONE.values():
+    with pytest.raises(ValueError, match=words):
+      objective(np.zeros(student, np.float32), np.zeros(teacher, np.float32))

@@ -8,6 +8,7 @@ import tiny
 from reports import flat_dataset
 
 from ensdistill import data, predictive
+from ensdistill.evaluation import networks
 from ensdistill.perturb import Space
 from ensdistill.report import probes
 
@@ -16,7 +17,9 @@ def collected(config, dataset):
   """Return the probes of untrained networks, and their teacher."""
   plan = tiny.plan(config, dataset)
   ensemble, students = tiny.untrained(plan)
-  return probes.collect(plan, ensemble, students), ensemble
+  settings = {'batch': config.evaluate.batch_size, 'precision': config.evaluate.precision}
+  run = networks.of_run(dataset, ensemble, students, **settings)
+  return probes.collect(plan, ensemble, students, run), ensemble
 
 
 def test_probes_look_at_the_networks_themselves(dataset, monkeypatch):

@@ -53,17 +53,25 @@ def make(method: str, data: str, variant: str = '') -> ConfigDict:
   config = settings.default()
   config.name = f'{recipe}_{variant}' if variant else recipe
   settings.apply(config, DATA[data].settings)
-  settings.apply(config, METHODS[method].settings)
+  apply_method(config, method, DATA[data].task)
   if METHODS[method].auxiliary:
     config.data.aux = DATA[data].auxiliary
-  if DATA[data].task == 'regression':
-    _adapt_to_regression(config)
   settings.apply(config, PAIRS.get(recipe, {}))
   if variant == 'small':
     settings.apply(config, DATA[data].small)
     config.network.update(SMALL_NETWORKS.get(config.network.name, {}))
   settings.apply(config, OF_PAPERS.get((recipe, variant), {}))
   return config
+
+
+def apply_method(config: ConfigDict, method: str, task: str) -> None:
+  """Set the settings of a method for a task, 'classification' or 'regression'."""
+  from ensdistill.config import settings
+
+  _check('method', method, METHODS)
+  settings.apply(config, METHODS[method].settings)
+  if task == 'regression':
+    _adapt_to_regression(config)
 
 
 def config(method: str, data: str) -> Callable[..., ConfigDict]:

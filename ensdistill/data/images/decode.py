@@ -1,25 +1,69 @@
 """An image file's bytes as an array of the wanted size."""
 
+import functools
 import io
+import os
+import warnings
 from typing import Any
 
 import numpy as np
 
 from ensdistill.data.errors import DataError
 
+# The only decoders that read files of users. PIL would start Ghostscript for an EPS of any name.
+FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
+# Bytes of one encoded image.
+LARGEST_FILE = 2**30
+_LIMIT = 'ENSDISTILL_MAX_PIXELS'
+
+
+def largest() -> int:
+  """Return the limit on the pixels of one image, which the environment can raise."""
+  try:
+    return int(os.environ.get(_LIMIT, ''))
+  except ValueError:
+    return 89_478_485  # PIL's own: a quarter of a gigabyte as RGB
+
+
+def opened(encoded: bytes):
+  """Return an image whose header is read, and no pixel; refuse other formats and huge images."""
+  import PIL.Image  # importing it takes a fifth of a second
+
+  if _LIMIT in os.environ:
+    PIL.Image.MAX_IMAGE_PIXELS = max(largest(), PIL.Image.MAX_IMAGE_PIXELS or 0)
+  _hide_warnings()
+  limit = f'the limit is {largest():,} pixels in all, set {_LIMIT} to raise it'
+  try:
+    image = PIL.Image.open(io.BytesIO(encoded), formats=FORMATS)
+  except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+    raise ValueError(f'{str(error).partition(" exceeds")[0]}; {limit}') from None
+  width, height = image.size
+  if width * height > largest():
+    image.close()
+    raise ValueError(f'{width:,} x {height:,}; {limit}')
+  return image
+
+
+@functools.cache
+def _hide_warnings() -> None:
+  """Hide PIL's warning of huge images, which are refused."""
+  import PIL.Image
+
+  warnings.filterwarnings('ignore', category=PIL.Image.DecompressionBombWarning)
+
 
 def image(encoded: bytes, form, window) -> np.ndarray:
   """Return uint8 `form` (H, W, C): the part window((width, height)) -> box of the upright image."""
-  import PIL.Image  # importing it takes a fifth of a second
+  import PIL.Image
 
   height, width, channels = form
-  with PIL.Image.open(io.BytesIO(encoded)) as opened:
-    size, turn = upright(opened)
+  with opened(encoded) as file:
+    size, turn = upright(file)
     box = window(size)
     factor = min((box[2] - box[0]) / width, (box[3] - box[1]) / height)
     if factor >= 2:  # a JPEG is decoded at 1/2, 1/4 or 1/8 of its size, which is faster
-      opened.draft(None, (int(opened.size[0] / factor), int(opened.size[1] / factor)))
-    picture = _eight_bit(opened)
+      file.draft(None, (int(file.size[0] / factor), int(file.size[1] / factor)))
+    picture = _eight_bit(file)
     picture = picture if turn is None else picture.transpose(turn)
     scales = (picture.size[0] / size[0], picture.size[1] / size[1]) * 2
     box = tuple(edge * scale for edge, scale in zip(box, scales))

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from ensdistill import names
+from ensdistill.data import files
 from ensdistill.data.errors import DataError
-from ensdistill.data.images import decode, sizes, windows
+from ensdistill.data.images import decode, sizes, watched, windows
 
 _REMEDY = (
   ": repair or remove it, or set data.unreadable='skip' (python -m ensdistill.data NAME "
@@ -27,6 +28,7 @@ _TRY_AGAIN = ', but was readable before: remove {} to try all images again'
 # The file does not exist or is a broken link. Other errors of the system may be temporary.
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP)
 CHUNK = 1000  # images that are decoded together
+LARGEST_SIDE = 8192  # pixels of the images that a network sees
 
 
 class Unreadable(DataError):
@@ -43,21 +45,29 @@ class Unreadable(DataError):
 class Files:
   """Encoded images, one file each, below a folder."""
 
-  def __init__(self, folder: str, names: np.ndarray, sizes: np.ndarray):
-    self.folder, self._names, self._sizes = folder, names, sizes  # bytes 'S': a quarter of text
+  def __init__(self, folder: str, names: np.ndarray, sizes: np.ndarray, times: np.ndarray):
+    self.folder, self._names = folder, names  # bytes 'S': a quarter of text
+    self._sizes, self._times = sizes, times  # in bytes, and when they were written, in ns
 
   def __len__(self):
     return len(self._names)
 
   def take(self, rows) -> 'Files':
-    return Files(self.folder, self._names[rows], self._sizes[rows])
+    return Files(self.folder, self._names[rows], self._sizes[rows], self._times[rows])
 
   def where(self, row: int) -> str:
     return os.path.join(self.folder, os.fsdecode(self._names[row]))
 
   def read(self, row: int) -> bytes:
-    with open(self.where(row), 'rb') as file:
-      return file.read()
+    return files.read(self.where(row), decode.LARGEST_FILE)
+
+  def change(self) -> str | None:
+    """Return how a file differs from what it was when the folder was listed, the first one."""
+    for row, (size, time) in enumerate(zip(self._sizes.tolist(), self._times.tolist())):
+      found = watched.difference(self.where(row), size, time)
+      if found and size:  # a broken link has no size
+        return found
+    return None
 
   def stamp(self) -> bytes:
     """Return a hash of the names and sizes of the files, not of their content."""
@@ -81,6 +91,7 @@ class Stored:
   exact: bool = False
   skipped: tuple[str, ...] = ()  # why images of the set are not among these
   tried: str = ''  # the file with the result of trying all images, if all were tried
+  digests: watched.Digests | None = None  # of what was read, where a run watches its data
 
   ndim = 4
   dtype = np.dtype(np.uint8)
@@ -99,7 +110,8 @@ class Stored:
 
   def take(self, rows) -> 'Stored':
     """Return some of the images, still in their files."""
-    return dataclasses.replace(self, records=self.records.take(rows))
+    digests = self.digests and self.digests.take(rows)
+    return dataclasses.replace(self, records=self.records.take(rows), digests=digests)
 
   def __getitem__(self, rows) -> np.ndarray:
     """Decode images with one thread per core."""
@@ -119,6 +131,8 @@ class Stored:
     del copy
     from tqdm import tqdm
 
+    where, remedy = self.records.folder, "set data.stream='on' or a smaller data.size"
+    files.check_memory(self.nbytes, f'{where}: {len(self)} decoded images', remedy)
     whole = np.empty(self.shape, np.uint8)
     for start in tqdm(range(0, len(self), CHUNK), 'decoding', leave=False, disable=None):
       whole[start : start + CHUNK] = self[start : start + CHUNK]
@@ -129,17 +143,32 @@ class Stored:
     where = self.records.where(row)
     try:
       encoded = self.records.read(row)
+      if self.digests:
+        self.digests.check(row, encoded)
       return decode.image(encoded, self.form, window or self._central_window)
+    except (files.NotRegular, files.TooLarge) as error:
+      raise Unreadable(str(error), self._remedy()) from None
     except DataError as error:
-      raise DataError(f'{where}: {error}') from None
+      raise type(error)(f'{where}: {error}') from None
     except MemoryError:
       raise
     except Exception as error:  # decoders raise errors of many kinds
       if isinstance(error, OSError) and error.errno not in (None, *_GONE):
         raise DataError(f'{where}: {error.strerror}') from None
       why = str(error).partition(' <')[0]  # without the address of a buffer
-      remedy = _TRY_AGAIN.format(self.tried) if self.tried else _REMEDY
-      raise Unreadable(f'{where} cannot be read as an image ({why})', remedy) from None
+      raise Unreadable(f'{where} cannot be read as an image ({why})', self._remedy()) from None
+
+  def _remedy(self) -> str:
+    return _TRY_AGAIN.format(self.tried) if self.tried else _REMEDY
+
+  def check_unchanged(self) -> None:
+    """Raise Changed if sizes or time stamps of the files are not those of before."""
+    change = self.records.change()
+    if change:
+      raise watched.Changed(
+        f'the data changed under the run: {change}. Restore the file, or remove the folder of the '
+        'run to start again with the data as they are'
+      )
 
   def _central_window(self, size) -> windows.Box:
     if self.exact and size != self.form[1::-1]:
@@ -159,11 +188,22 @@ def check_settings(unreadable: str, size: int = 0, central: float = 1.0) -> None
   """Refuse settings of images in files that are out of range."""
   if size < 0:
     raise ValueError(f'data.size={size} must not be negative; 0 keeps the size of the images')
+  if size > LARGEST_SIDE:
+    raise ValueError(f'data.size={size} is a side in pixels: set it to 0 to {LARGEST_SIDE}')
   if not 0 < central <= 1:
     raise ValueError(
       f"data.central={central} must lie in (0, 1]: it is a share of an image's shorter side"
     )
   names.lookup('data.unreadable', unreadable, dict.fromkeys(('stop', 'skip')))
+
+
+def check_form(height: int, width: int) -> None:
+  """Refuse sizes of stored images that no network takes."""
+  if max(height, width) > LARGEST_SIDE:
+    raise DataError(
+      f'the first image has {width} x {height} pixels, and its sides are the inputs: set data.size '
+      f'to 1 to {LARGEST_SIDE}'
+    )
 
 
 def in_files(x) -> bool:

@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 
 from ensdistill.data import cuts
+from ensdistill.data import files as data_files
 from ensdistill.data.dataset import Examples, Source
 from ensdistill.data.errors import DataError, InputsOnly, MissingData
 from ensdistill.data.images import damaged, decode, stored
@@ -14,6 +15,7 @@ from ensdistill.data.images import damaged, decode, stored
 _SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 _NO_IMAGE = f'holds no image ({", ".join(_SUFFIXES)})'
 _PARTS = {'train': ('train',), 'valid': ('val', 'valid', 'validation'), 'test': ('test',)}
+State = tuple[int, int]  # of a file: its bytes, and when it was written, in ns
 _TEST_SHARE = 0.2  # if the folder has no parts
 _SPLITS = 20
 
@@ -161,12 +163,14 @@ def _listed(folder, classes, *, whole: bool) -> tuple[stored.Files, np.ndarray |
   if not found:
     raise DataError(f'{folder} {_NO_IMAGE}')
   paths, sizes, labels = zip(*found)
-  files = stored.Files(str(folder), np.array([os.fsencode(p) for p in paths]), np.array(sizes))
+  names = np.array([os.fsencode(path) for path in paths])
+  bytes_N, times_N = np.array(sizes, np.int64).T
+  files = stored.Files(str(folder), names, bytes_N, times_N)
   return files, np.array(labels) if classes else None
 
 
 def _images(folder: pathlib.Path, prefix: str = '', above: tuple[pathlib.Path, ...] = ()):
-  """Yield (path below the folder, bytes) of all images, also in folders within it, in order.
+  """Yield (path below the folder, state) of all images, also in folders within it, in order.
 
   `above` are the folders that contain this one, with links resolved.
   """
@@ -182,7 +186,7 @@ def _images(folder: pathlib.Path, prefix: str = '', above: tuple[pathlib.Path, .
       if _is_folder(entry):
         yield from _images(folder / entry.name, f'{prefix}{entry.name}/', (*above, real))
       elif entry.name.lower().endswith(_SUFFIXES):
-        yield f'{prefix}{entry.name}', _size(entry)
+        yield f'{prefix}{entry.name}', _state(entry)
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
@@ -192,20 +196,25 @@ def _is_folder(entry: os.DirEntry) -> bool:
     return False
 
 
-def _size(entry: os.DirEntry) -> int:
-  """Return the size in bytes; 0 for a broken link, whose error comes when it is read."""
+def _state(entry: os.DirEntry) -> State:
+  """Return bytes and time stamp; 0 for a broken link, whose error comes when it is read."""
   try:
-    return entry.stat().st_size
+    status = entry.stat()
+    return status.st_size, status.st_mtime_ns
   except OSError:
-    return 0
+    return 0, 0
 
 
-def _annotated(folder, annotations: pathlib.Path, classes) -> list[tuple[str, int, int]]:
-  """Return (path, bytes, label) of the images in a file of annotations, in its order."""
+def _annotated(folder, annotations: pathlib.Path, classes) -> list[tuple[str, State, int]]:
+  """Return (path, state, label) of the images in a file of annotations, in its order."""
   labels = {name: label for label, name in enumerate(classes)}
   sizes = dict(_images(folder))
   found = []
-  for number, line in enumerate(annotations.read_text().splitlines(), 1):
+  try:
+    text = data_files.read(annotations).decode()
+  except (OSError, ValueError) as error:
+    raise DataError(f'{annotations} cannot be read: {error}') from error
+  for number, line in enumerate(text.splitlines(), 1):
     name, *rest = line.split('\t')
     path = next((p for p in (f'images/{name}', name) if p in sizes), None)
     if path is None:
@@ -219,13 +228,14 @@ def _annotated(folder, annotations: pathlib.Path, classes) -> list[tuple[str, in
 
 def _first_shape(files: stored.Files) -> tuple[int, int, int]:
   """Return the shape of the first image that can be read, in colour."""
-  import PIL.Image
-
   for row in range(len(files)):
     try:
-      with PIL.Image.open(files.where(row)) as image:
+      with decode.opened(files.read(row)) as image:
         width, height = decode.upright(image)[0]
-        return height, width, 3
-    except (OSError, ValueError, SyntaxError):
+    except MemoryError:
+      raise
+    except Exception:  # decoders raise errors of many kinds
       continue
+    stored.check_form(height, width)
+    return height, width, 3
   raise DataError(f'no image in {files.folder} can be read, the first is {files.where(0)}')

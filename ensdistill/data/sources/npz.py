@@ -2,17 +2,29 @@
 
 import contextlib
 import functools
+import lzma
+import math
 import os
+import struct
+import tokenize
 import zipfile
 import zlib
 
 import numpy as np
 
-from ensdistill.data import checks
+from ensdistill import memory
+from ensdistill.data import checks, files
 from ensdistill.data.dataset import Examples, Source
 from ensdistill.data.errors import DataError, MissingData
 
 _PARTS = ('train', 'valid', 'test')
+# A compressed array is refused if it is large and unpacks to very many times its size, which
+# arrays of data do not.
+_LARGE, _RATIO = 2**28, 200
+_DAMAGE = (
+  zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError, SyntaxError,
+  EOFError, OSError, ValueError, KeyError, TypeError, IndexError, RuntimeError, OverflowError,
+)  # fmt: skip
 
 
 def npz_file(request, path: str) -> Source:
@@ -52,6 +64,7 @@ def find_file(path: str, folder: str | None) -> str:
   """Return the path of a file, as given or in the data folder."""
   path = os.path.expanduser(path)
   for candidate in (path, os.path.join(os.path.expanduser(folder or ''), path)):
+    files.check_exists_as_file(candidate)
     if os.path.isfile(candidate):
       return candidate
   inside = f', nor in the folder {folder}' if folder else ''
@@ -60,33 +73,83 @@ def find_file(path: str, folder: str | None) -> str:
 
 def array_names(path) -> set[str]:
   """Return the names of a file's arrays."""
-  with _damage_at(path):
-    with zipfile.ZipFile(path) as archive:
-      return {name.removesuffix('.npy') for name in archive.namelist()}
+  with _archive(path) as archive:
+    names = [name.removesuffix('.npy') for name in archive.namelist()]
+  twice = [name for name in names if names.count(name) > 1] if len(names) < 1000 else []
+  if twice:
+    raise DataError(f'{path} holds {twice[0]} twice: write the file again')
+  return set(names)
 
 
 def read_array(path, name: str) -> np.ndarray:
-  """Return one array; its bytes are checked against the file's checksum."""
-  with _damage_at(f'{path}: {name}'):
-    with np.load(path, allow_pickle=False) as file:
-      return file[name]
+  """Return one array; its bytes are checked against the file's checksum.
+
+  Its size is that of its header, which must be the size of the archive's entry and fit into memory.
+  Both are compared before the array is allocated.
+  """
+  place = f'{path}: {name}'
+  with _archive(path, place) as archive:
+    entry = archive.getinfo(f'{name}.npy')
+    with archive.open(entry) as file:
+      size = _declared(file, place)
+      start = file.tell()
+      whole = os.path.getsize(path)
+      if entry.file_size != start + size or entry.compress_size > whole:
+        raise ValueError(f'{entry.file_size - start:,} bytes instead of {size:,}')
+    _check_size(entry, size, place)
+    with archive.open(entry) as file:
+      return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def _declared(file, place: str) -> int:
+  """Return the bytes of an array by its header, which this reads."""
+  version = np.lib.format.read_magic(file)
+  read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+  if version not in read:
+    raise ValueError(f'version {version} of the format')
+  try:
+    shape, _, dtype = read[version](file)
+  except MemoryError as error:  # of Python's parser
+    raise ValueError('the header is damaged') from error
+  if dtype.hasobject:
+    raise DataError(f'{place} holds Python objects: store numbers instead')
+  return math.prod(shape) * dtype.itemsize
+
+
+def _check_size(entry: zipfile.ZipInfo, size: int, place: str) -> None:
+  packed = max(entry.compress_size, 1)
+  if size > _LARGE and size > _RATIO * packed:
+    raise DataError(
+      f'{place} unpacks {memory.text(packed)} to {memory.text(size)}, more than {_RATIO} times: '
+      'write the file again with numpy.savez, uncompressed, if these are data'
+    )
+  files.check_memory(size, place, 'store fewer examples, or images in a folder')
 
 
 @contextlib.contextmanager
-def _damage_at(place):
-  """Raise the errors of a damaged file as a DataError that names the place."""
-  try:
-    yield
-  except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, KeyError) as error:
-    if isinstance(error, ValueError) and 'allow_pickle' in str(error):
-      raise DataError(f'{place} holds Python objects: store numbers instead') from error
-    raise DataError(
-      f'{place} cannot be read: the file is damaged or not an .npz file ({error})'
-    ) from error
+def _archive(path, place: str = ''):
+  """Open a file as an archive; raise the errors of a damaged one as a DataError with the place."""
+  place = place or path
+  with files.found(path) as file:
+    try:
+      with zipfile.ZipFile(file) as archive:
+        yield archive
+    except _DAMAGE as error:
+      raise DataError(
+        f'{place} cannot be read: the file is damaged or not an .npz file ({error})'
+      ) from error
 
 
 def _names(path: str, key: str) -> tuple[str, ...]:
-  return tuple(str(value) for value in read_array(path, key))
+  found = read_array(path, key)
+  if found.ndim != 1 or found.dtype.kind not in 'USiufb':
+    raise DataError(
+      f'{path}: {key} is {found.dtype} of shape {found.shape}: store names as text [N]'
+    )
+  return tuple(
+    value.decode(errors='replace') if isinstance(value, bytes) else str(value)
+    for value in found.tolist()
+  )
 
 
 def _part(path: str, part: str, labelled: bool) -> Examples:
@@ -97,7 +160,8 @@ def _part(path: str, part: str, labelled: bool) -> Examples:
 
 def _mask(path: str) -> np.ndarray:
   """Return which examples are for testing, bool [splits, N]."""
-  packed, size = read_array(path, 'test_mask'), len(read_array(path, 'y'))
+  packed, y = read_array(path, 'test_mask'), read_array(path, 'y')
+  size = len(y) if y.ndim else 0
   if packed.dtype != np.uint8 or packed.ndim != 2 or packed.shape[1] != -(-size // 8):
     raise DataError(
       f'{path}: test_mask is {packed.dtype} of shape {packed.shape}: store uint8 [splits, '
@@ -108,6 +172,8 @@ def _mask(path: str) -> np.ndarray:
 
 def _masked_part(path: str, mask: np.ndarray, split: int, part: str, columns) -> Examples:
   x, y = read_array(path, 'x'), read_array(path, 'y')
+  if not x.ndim or not y.ndim:
+    raise DataError(f'{path}: x has shape {x.shape}, y {y.shape}: store one row per example')
   if len(x) != len(y):
     raise DataError(f'{path}: x has {len(x)} examples, y has {len(y)}')
   # Checked before the rows are chosen, so that a message has the index in the file.

@@ -3,14 +3,15 @@
 import contextlib
 import functools
 import hashlib
-import io
 import json
 import os
 import pathlib
 
 import numpy as np
 
+from ensdistill.data import files
 from ensdistill.data.errors import DataError
+from ensdistill.data.images import decode, watched
 from ensdistill.data.sources import npz
 
 FORMAT = 'array_record'
@@ -67,7 +68,7 @@ def _features(folder) -> dict:
 
 def _json(path):
   try:
-    return json.loads(path.read_text())
+    return json.loads(files.read(path))
   except (OSError, ValueError) as error:
     raise DataError(f'{path} cannot be read: {error}') from error
 
@@ -106,8 +107,10 @@ def order_and_labels(folder: pathlib.Path, split: str) -> tuple[np.ndarray, np.n
 class Records:
   """The encoded images of a split, in the order of `rows`."""
 
-  def __init__(self, folder: pathlib.Path, split: str, rows: np.ndarray):
+  def __init__(self, folder: pathlib.Path, split: str, rows: np.ndarray, states=None):
     self.folder, self._split, self._rows = folder, split, rows
+    # (path, bytes, time stamp in ns) of the files when the set was found
+    self._states = _states(folder, split) if states is None else states
     self._key = feature_keys(folder)[0]
 
   def __getstate__(self):  # every process opens the files itself
@@ -121,7 +124,7 @@ class Records:
     return len(self._rows)
 
   def take(self, rows) -> 'Records':
-    return Records(self.folder, self._split, self._rows[rows])
+    return Records(self.folder, self._split, self._rows[rows], self._states)
 
   def where(self, row: int) -> str:
     return f'{self.folder}, split {self._split}, example {self._rows[row]}'
@@ -129,10 +132,19 @@ class Records:
   def read(self, row: int) -> bytes:
     return self._source[int(self._rows[row])][self._key]
 
+  def change(self) -> str | None:
+    """Return how a file differs from what it was when the set was found, the first one."""
+    return next(filter(None, (watched.difference(*state) for state in self._states)), None)
+
   def stamp(self) -> bytes:
     digest = hashlib.sha256(_stamp(self.folder, self._split).encode())
     digest.update(self._rows.astype(np.int64))
     return digest.digest()
+
+
+def _states(folder, split) -> list[tuple[str, int, int]]:
+  found = [(path, path.stat()) for path in sorted(folder.glob(f'*-{split}.{FORMAT}*'))]
+  return [(str(path), status.st_size, status.st_mtime_ns) for path, status in found]
 
 
 def _stamp(folder, split):
@@ -147,14 +159,14 @@ def _stamp(folder, split):
 
 def _decode(folder, split) -> dict[str, np.ndarray]:
   """Return images x and labels y, if there are any, in the order of the examples' ids."""
-  import PIL.Image
-
   image_key, label_key, has_id = feature_keys(folder)
   x: list[np.ndarray] = []
   y, ids = [], []
   for example in _examples(folder, split, 'decoding'):
     try:
-      image = np.asarray(PIL.Image.open(io.BytesIO(example[image_key])))
+      image = np.asarray(decode.opened(example[image_key]))
+    except MemoryError:
+      raise
     except Exception as error:  # decoders raise errors of many kinds
       why = str(error).partition(' <')[0]  # without the address of a buffer
       raise DataError(

@@ -2,11 +2,14 @@
 
 import csv
 import functools
+import io
+import os
+import re
 
 import numpy as np
 
 from ensdistill import families, names
-from ensdistill.data import cuts
+from ensdistill.data import cuts, files
 from ensdistill.data.dataset import Examples, Source
 from ensdistill.data.errors import DataError
 from ensdistill.data.sources import npz
@@ -14,6 +17,10 @@ from ensdistill.data.sources import npz
 _MISSING = ('', '?', 'na', 'n/a', 'nan', 'null', 'none')
 _TEST_SHARE = 0.1
 _SPLITS = 20
+_MOST_COLUMNS = 100_000
+_LONGEST_FIELD = 131_072  # characters
+_BYTES_PER_BYTE = 30  # of memory for one of the file, while its fields are text
+_NUMBER = re.compile(r'[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)', re.I | re.A)
 
 
 def csv_table(request, path: str, *, target: str = '', family: str = '') -> Source:
@@ -56,12 +63,30 @@ def csv_table(request, path: str, *, target: str = '', family: str = '') -> Sour
 
 def _header_and_rows(path: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
   """Return the names of the columns, and every row with its line number."""
+  rows: list[tuple[int, list[str]]] = []
   try:
-    with open(path, newline='', encoding='utf-8-sig') as file:
-      first = file.readline()
-      file.seek(0)
-      reader = csv.reader(file, delimiter=max(',;\t', key=first.count), skipinitialspace=True)
-      rows = [(reader.line_num, [field.strip() for field in fields]) for fields in reader if fields]
+    with files.found(path) as binary:
+      size = os.fstat(binary.fileno()).st_size
+      files.check_memory(
+        _BYTES_PER_BYTE * size, f'{path} as text', 'store the table as an .npz file'
+      )
+      with io.TextIOWrapper(binary, encoding='utf-8-sig', newline='') as file:
+        first = file.readline()
+        file.seek(0)
+        delimiter = max(',;\t', key=first.count)
+        if first.count(delimiter) >= _MOST_COLUMNS:
+          raise DataError(
+            f'{path} has {first.count(delimiter) + 1:,} columns; the limit is 100,000'
+          )
+        csv.field_size_limit(_LONGEST_FIELD)
+        reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+        for fields in reader:
+          if not fields:
+            continue
+          if rows and len(fields) != len(rows[0][1]):
+            expected = f'{len(fields)} values for {len(rows[0][1])} columns'
+            raise DataError(f'{path}, line {reader.line_num}: {expected}')
+          rows.append((reader.line_num, [field.strip() for field in fields]))
   except (OSError, ValueError, csv.Error) as error:
     raise DataError(f'{path} cannot be read as a table: {error}') from error
   if len(rows) < 2:
@@ -72,9 +97,6 @@ def _header_and_rows(path: str) -> tuple[list[str], list[tuple[int, list[str]]]]
   if len(set(columns)) < len(columns):
     twice = next(name for name in columns if columns.count(name) > 1)
     raise DataError(f'{path} has two columns named {twice!r}: rename one')
-  for line, fields in rows:
-    if len(fields) != len(columns):
-      raise DataError(f'{path}, line {line}: {len(fields)} values for {len(columns)} columns')
   return columns, rows
 
 
@@ -91,12 +113,11 @@ def _target(path, rows, place: int, name: str, family: str):
 
 def _numbers(path, rows, place: int, name: str) -> np.ndarray:
   """Return a column as float64; an error names the line of the first value that is no number."""
-  try:
-    numbers = np.array([fields[place] for _, fields in rows], np.float64)
+  words = [fields[place] for _, fields in rows]
+  if all(map(_is_number, words)):
+    numbers = np.array(words, np.float64)
     if np.isfinite(numbers).all():
       return numbers
-  except ValueError:
-    pass
   line, value = next(
     (line, fields[place])
     for line, fields in rows
@@ -112,6 +133,7 @@ def _classes(path, rows, place: int, name: str) -> tuple[tuple[str, ...], np.nda
       raise _wrong_value(path, line, name, fields[place])
   words = [fields[place] for _, fields in rows]
   found = set(words)
+  _check_one_spelling(path, found, name)
   classes = sorted(found, key=float) if all(map(_is_number, found)) else sorted(found)
   labels = {word: label for label, word in enumerate(classes)}
   return tuple(classes), np.array([labels[word] for word in words])
@@ -123,6 +145,12 @@ def _is_regression(path, words: list[str], name: str) -> bool:
   Whole numbers are classes; if more than half of the rows have different ones, the user must say.
   """
   present = [word for word in words if word.lower() not in _MISSING]
+  odd = next(filter(_is_odd_number, present), None)
+  if odd and all(_is_number(word) or _is_odd_number(word) for word in present):
+    raise DataError(
+      f'{path}, column {name!r}: {odd!r} is not written as a number: use digits without '
+      "underscores, or set data.family='categorical' if it names a class"
+    )
   if not all(map(_is_number, present)):
     return False
   if not all(word.lstrip('+-').isdigit() for word in present):
@@ -136,16 +164,35 @@ def _is_regression(path, words: list[str], name: str) -> bool:
   return False
 
 
+def _check_one_spelling(path, found: set[str], name: str) -> None:
+  """Refuse two names of classes that are the same number, such as 1 and 1.0."""
+  spellings: dict[float, str] = {}
+  for word in sorted(found):
+    if _is_number(word) and spellings.setdefault(float(word), word) != word:
+      raise DataError(
+        f'{path}, column {name!r}: classes {spellings[float(word)]!r} and {word!r} are the same '
+        'number: write one of them'
+      )
+
+
 def _is_number(word: str) -> bool:
+  """Return whether a word is a decimal number; Python's float also takes 1_000."""
+  return _NUMBER.fullmatch(word) is not None
+
+
+def _is_odd_number(word: str) -> bool:
+  """Return whether Python takes a word for a number, and other programs do not."""
   try:
     float(word)
-    return True
   except ValueError:
     return False
+  return not _is_number(word)
 
 
 def _wrong_value(path, line: int, column: str, value: str) -> DataError:
   why = f'{value!r} is not a finite number: store numbers, or remove the column'
+  if _is_odd_number(value):
+    why = f'{value!r} is not written as a number: use digits without underscores, such as 1000'
   if value.lower() in _MISSING:
     why = f'the value is missing ({value!r}): fill it in or remove the line'
   return DataError(f'{path}, line {line}, column {column!r}: {why}')

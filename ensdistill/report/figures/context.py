@@ -33,9 +33,9 @@ class Context:
     return [name for name, model in self.models.items() if model.role in roles]
 
   @property
-  def member(self) -> str:
-    """The name of the single member."""
-    return self._of_role(MEMBER)[0]
+  def member(self) -> str | None:
+    """The name of the single member; None where its predictions are unknown."""
+    return next(iter(self._of_role(MEMBER)), None)
 
   @property
   def ensemble(self) -> str | None:
@@ -50,7 +50,7 @@ class Context:
   @property
   def main(self) -> list[str]:
     """The models that most pictures compare: one member, the whole ensemble, the students."""
-    return [self.member, *filter(None, [self.ensemble]), *self.students]
+    return [*filter(None, [self.member, self.ensemble]), *self.students]
 
   @property
   def unit(self) -> str:
@@ -67,7 +67,7 @@ class Context:
 
   def sets(self, prefix: str) -> list[str]:
     """Return the names of the evaluated sets that start with this prefix."""
-    return [s for s in self.models[self.member].repeats[0] if s.startswith(prefix)]
+    return [s for s in self.models[self.main[0]].repeats[0] if s.startswith(prefix)]
 
   def distributions(self, name: str, set_name: str) -> list[Any]:
     """Return a model's predictive distributions on a set, one per repeat (member or seed)."""

@@ -78,6 +78,9 @@ def test_a_setting_makes_whole_numbers_regression_targets(write):
     ({3: '1.0,2.0,?'}, "line 3, column 't': the value is missing"),
     ({41: 'red,2.0,2.5'}, "line 41, column 'a': 'red' is not a finite number"),
     ({4: 'inf,2.0,2.5'}, "line 4, column 'a': 'inf' is not a finite number"),
+    ({6: '1_000,2.0,2.5'}, r"line 6, column 'a': '1_000' is not written as a number: use digits"),
+    ({6: '1.0,１２,2.5'}, r"line 6, column 'b': '１２' is not written as a number"),
+    ({6: '1.0,2.0,2_5'}, r"column 't': '2_5' is not written as a number.*family='categorical'"),
     ({5: '1.0,2.0'}, 'line 5: 2 values for 3 columns'),
     ({1: 'a,a,t'}, "two columns named 'a'"),
     ({1: '1,2,3'}, r'the first line \(1,2,3\) must name the columns'),
@@ -108,6 +111,27 @@ def test_wrong_usage(write, tmp_path):
   (tmp_path / 'binary.csv').write_bytes(bytes(range(256)))
   with pytest.raises(data.DataError, match='cannot be read as a table'):
     data.load(f'csv:{tmp_path}/binary.csv', target='a')
+
+
+@pytest.mark.parametrize(
+  'words, message',
+  [
+    (['1', '1.0'] * 20, "column 't': classes '1' and '1.0' are the same number: write one of them"),
+    (['cat'] * 40, r"holds a single class \('cat'\): classification needs two"),
+  ],
+)
+def test_classes_of_one_name_or_a_single_one_are_refused(write, words, message):
+  with pytest.raises(data.DataError, match=message):
+    data.load(write(words), target='t', family='categorical')
+
+
+def test_a_field_and_the_columns_are_limited(tmp_path):
+  (tmp_path / 'a.csv').write_text('a,t\n' + '1' * 200_000 + ',2\n')
+  with pytest.raises(data.DataError, match='field larger than field limit'):
+    data.load(f'csv:{tmp_path}/a.csv', target='t')
+  (tmp_path / 'a.csv').write_text(','.join(map('c{}'.format, range(100_001))) + '\n')
+  with pytest.raises(data.DataError, match='has 100,001 columns; the limit is 100,000'):
+    data.load(f'csv:{tmp_path}/a.csv', target='t')
 
 
 def test_a_table_serves_as_inputs_without_a_target(write):

@@ -1,0 +1,15 @@
+"""Ensembles that were trained elsewhere: stored outputs, or a function that computes them."""
+
+from ensdistill.given.functions import Functions, check_gradients, from_functions
+from ensdistill.given.load import load
+from ensdistill.given.outputs import Outputs, Recorded, from_arrays
+
+__all__ = [
+  'Functions',
+  'Outputs',
+  'Recorded',
+  'check_gradients',
+  'from_arrays',
+  'from_functions',
+  'load',
+]

@@ -1,0 +1,49 @@
+"""Read the ensemble that a configuration names: teacher.outputs or teacher.source."""
+
+import contextlib
+
+from ensdistill import data, imports
+from ensdistill.config import inputs
+from ensdistill.data import cuts
+from ensdistill.data.sources import npz
+from ensdistill.evaluation import sets
+from ensdistill.given import functions, outputs
+
+
+def load(config, dataset) -> 'outputs.Outputs | functions.Functions | None':
+  """Return the ensemble that a configuration names; None where the run trains its own."""
+  section = config.teacher
+  if section.outputs and section.source:
+    raise ValueError(
+      f'teacher.outputs={section.outputs!r} and teacher.source={section.source!r}: set one of them'
+    )
+  if section.outputs:
+    return _outputs(config, dataset)
+  if section.source:
+    setting = f'teacher.source={section.source!r}'
+    function = imports.attribute(section.source, setting)
+    if not callable(function):
+      raise ValueError(f'{setting} is a {type(function).__name__}, not a function')
+    try:
+      made = function()
+    except Exception as error:
+      raise ValueError(f'{setting} failed: {imports.described(error)}') from error
+    text = imports.text(function)
+    return functions.from_functions(made, dataset, setting, text, section.strategy)
+  return None
+
+
+def _outputs(config, dataset) -> outputs.Outputs:
+  """Return the outputs that a file stores, for the examples of a data set."""
+  file = npz.find_file(config.teacher.outputs, None)
+  arrays = {name: npz.read_array(file, name) for name in sorted(npz.array_names(file))}
+  rows = {}
+  for name in sets.ood_names(dataset, config.evaluate.ood):
+    if f'{outputs.OOD}{name}' not in arrays or name == sets.OUTSIDE:
+      continue
+    with contextlib.suppress(data.DataError):  # the evaluation will write this to `not_run`
+      reading = inputs.reading(config.data)
+      size = len(data.load_inputs(name, shape=dataset.shape, seed=config.seed, **reading))
+      chosen = cuts.subset(None, size, len(dataset.test.x), config.seed)  # as sets.inputs does
+      rows[name] = data.Rows('test', chosen, size)
+  return outputs.from_arrays(arrays, dataset, file, rows)

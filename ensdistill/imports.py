@@ -1,0 +1,54 @@
+"""Python files and modules that a user names: imported, with one-line errors."""
+
+import contextlib
+import importlib
+import importlib.util
+import inspect
+import pathlib
+import sys
+from typing import Any
+
+
+def module(place: str, setting: str):
+  """Return the module that `package.module` or a path ending in .py names.
+
+  `setting` is what the user wrote, such as "teacher.source='my.py:make'"; errors begin with it.
+  """
+  try:
+    if not place.endswith('.py'):
+      return importlib.import_module(place)
+    path = pathlib.Path(place).expanduser()
+    if not path.is_file():
+      raise FileNotFoundError(f'no file {place}')
+    spec = importlib.util.spec_from_file_location(f'ensdistill_import_{path.stem}', path)
+    assert spec and spec.loader
+    found = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = found  # dataclasses in the file look themselves up
+    spec.loader.exec_module(found)
+    return found
+  except Exception as error:
+    raise ValueError(f'{setting} cannot be imported: {described(error)}') from error
+
+
+def attribute(name: str, setting: str) -> Any:
+  """Return what `package.module:name` or `file.py:name` names."""
+  place, _, own = name.rpartition(':')
+  if not place or not own:
+    raise ValueError(f'{setting}: write package.module:function or file.py:function')
+  found = module(place, setting)
+  if not hasattr(found, own):
+    raise ValueError(f'{setting}: {place} has no {own!r}')
+  return getattr(found, own)
+
+
+def text(thing) -> bytes:
+  """Return the source file of a module or function; empty where there is none."""
+  with contextlib.suppress(OSError, TypeError):
+    return pathlib.Path(inspect.getsourcefile(thing) or '').read_bytes()
+  return b''
+
+
+def described(error: Exception) -> str:
+  """Return the type and the first line of an error."""
+  first = next(iter(str(error).splitlines()), '')
+  return f'{type(error).__name__}: {first}' if first else type(error).__name__

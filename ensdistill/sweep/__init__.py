@@ -1,0 +1,1 @@
+"""Sweeps: runs over methods, settings, teachers and seeds, and tables over their results."""

@@ -1,0 +1,51 @@
+"""Where runs go that a sweep has going at once: an accelerator each, or a share of the cores."""
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import NamedTuple
+
+_GPUS = pathlib.Path('/proc/driver/nvidia/gpus')
+
+
+class Slot(NamedTuple):
+  """A place for one run at a time."""
+
+  name: str
+  environment: dict[str, str]
+  cores: frozenset[int] | None = None  # None: all
+
+
+def make(parallel: int | None, environment: Mapping[str, str] = os.environ) -> list[Slot]:
+  """Return the places of `parallel` runs; by default one on each GPU, or one in all.
+
+  Several runs on a CPU have different cores. A single run has all devices, as in
+  `ensdistill train`.
+  """
+  gpus = _gpus(environment)
+  count = parallel or max(1, len(gpus))
+  if count == 1:
+    return [Slot('', {})]
+  if not gpus:
+    groups = _shares(sorted(os.sched_getaffinity(0)), count)
+    return [Slot(f'cores {",".join(map(str, sorted(g)))}', {}, g) for g in groups]
+  shared = {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'} if count > len(gpus) else {}
+  chosen = [gpus[i % len(gpus)] for i in range(count)]
+  return [Slot(f'GPU {gpu}', {'CUDA_VISIBLE_DEVICES': gpu, **shared}) for gpu in chosen]
+
+
+def _gpus(environment: Mapping[str, str]) -> list[str]:
+  """Return the numbers of the NVIDIA GPUs that runs may use."""
+  platforms = environment.get('JAX_PLATFORMS', '')
+  if platforms and not {'cuda', 'gpu'} & set(platforms.split(',')):
+    return []
+  if 'CUDA_VISIBLE_DEVICES' in environment:
+    return [gpu for gpu in environment['CUDA_VISIBLE_DEVICES'].split(',') if gpu]
+  return [str(i) for i, _ in enumerate(_GPUS.iterdir())] if _GPUS.is_dir() else []
+
+
+def _shares(cores: list[int], count: int) -> list[frozenset[int]]:
+  """Return `count` groups of cores; groups share cores where there are too few."""
+  if count >= len(cores):
+    return [frozenset([cores[i % len(cores)]]) for i in range(count)]
+  return [frozenset(cores[i::count]) for i in range(count)]

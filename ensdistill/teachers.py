@@ -1,0 +1,219 @@
+"""Outputs [N, M, O] of ensembles that were trained elsewhere, and the file that a run reads.
+
+x, y = ensdistill.data.parts('digits')['train']
+outputs = ensdistill.teachers.from_torch(models, x)
+ensdistill.teachers.save('teacher.npz', train=outputs)  # --config.teacher.outputs=teacher.npz
+"""
+
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ensdistill.data import blocks
+from ensdistill.data.images import sizes
+from ensdistill.storage import safe
+
+SMALLEST = 1e-6  # a probability of zero counts as this one; its logarithm would be infinite
+
+
+def from_torch(
+  models: Iterable,
+  x,
+  preprocess: Callable | None = None,
+  batch: int = 256,
+  *,
+  probabilities: bool = False,
+) -> np.ndarray:
+  """Return the outputs [N, M, O] of PyTorch modules.
+
+  Args:
+    models: modules that map a batch to logits [B, K]; for regression to means and log-variances
+      [B, 2 D], or to a pair (mean, variance) as torch.nn.GaussianNLLLoss takes it. They run in
+      evaluation mode, on their own devices.
+    x: inputs as a data set stores them; images [N, H, W, C].
+    preprocess: float32 array [B, ...] -> tensor of a model's inputs; by default images in [0, 1]
+      become [B, C, H, W].
+    batch: examples of one call.
+    probabilities: whether the models end in a softmax.
+  """
+  import torch
+
+  def prepared(block):
+    if preprocess:
+      return preprocess(block)
+    return torch.as_tensor(np.moveaxis(block, -1, 1).copy() if block.ndim == 4 else block)
+
+  def outputs_of(model):
+    device = next((p.device for p in model.parameters()), torch.device('cpu'))
+    training = model.training
+    model.eval()
+    try:
+      with torch.no_grad():
+        return [_torch_outputs(model(prepared(b).to(device))) for b in _blocks(x, batch)]
+    finally:
+      model.train(training)
+
+  return _stacked([_logits(np.concatenate(outputs_of(m)), probabilities) for m in models])
+
+
+def _torch_outputs(found) -> np.ndarray:
+  if isinstance(found, tuple):
+    mean, variance = (one.detach().cpu().float().numpy() for one in found)
+    return _gaussian(mean, variance)
+  return found.detach().cpu().float().numpy()
+
+
+def from_keras(
+  models: Iterable,
+  x,
+  preprocess: Callable | None = None,
+  batch: int = 256,
+  *,
+  probabilities: bool = False,
+) -> np.ndarray:
+  """Return the outputs [N, M, O] of Keras models, computed without training behaviour.
+
+  Args:
+    models: Keras models; for the other arguments see from_torch. A model whose last layer is a
+      softmax needs probabilities=True.
+    x: inputs as a data set stores them.
+    preprocess: float32 array [B, ...] -> inputs of a model; by default unchanged.
+    batch: examples of one call.
+    probabilities: whether the models end in a softmax.
+  """
+
+  def outputs_of(model):
+    found = []
+    for block in _blocks(x, batch):
+      outputs = model(preprocess(block) if preprocess else block, training=False)
+      found.append(np.asarray(_to_numpy(outputs), np.float32))
+    return np.concatenate(found)
+
+  return _stacked([_logits(outputs_of(model), probabilities) for model in models])
+
+
+def _to_numpy(tensor) -> np.ndarray:
+  return tensor.detach().cpu().numpy() if hasattr(tensor, 'detach') else np.asarray(tensor)
+
+
+def from_sklearn(
+  models, x, *, smallest: float = SMALLEST, variance: float | Sequence[float] | None = None
+) -> np.ndarray:
+  """Return the outputs [N, M, O] of fitted scikit-learn estimators.
+
+  Classifiers give the logarithms of predict_proba, regressors their predictions and a variance.
+
+  Args:
+    models: a list of estimators, or a fitted forest or bagging ensemble, whose members are taken.
+    x: inputs as a data set stores them; images are flattened.
+    smallest: the probability that replaces smaller ones.
+    variance: of a regressor's errors, one number or one for each target; estimate it on examples
+      that were not trained on. Estimators whose predict takes return_std need none.
+  """
+  x = np.concatenate([block.reshape(len(block), -1) for block in _blocks(x, 4096)])
+  members, columns, classes = _estimators(models)
+  if classes is None:
+    return _stacked([_regressed(m, x[:, c], variance) for m, c in zip(members, columns)])
+  return _stacked([_classified(m, x[:, c], classes, smallest) for m, c in zip(members, columns)])
+
+
+def _estimators(models) -> tuple[list, list, Any]:
+  """Return the members, the columns that each sees, and all classes (None for regression)."""
+  everything = slice(None)
+  if hasattr(models, 'estimators_'):
+    members = list(np.ravel(models.estimators_))
+    columns = getattr(models, 'estimators_features_', [everything] * len(members))
+    encoded = np.arange(len(models.classes_)) if hasattr(models, 'classes_') else None
+    return members, list(columns), encoded
+  members = list(models)
+  if not members:
+    raise ValueError('models is empty: give one estimator or more')
+  if not any(hasattr(member, 'classes_') for member in members):
+    return members, [everything] * len(members), None
+  classes = np.unique(np.concatenate([member.classes_ for member in members]))
+  return members, [everything] * len(members), classes
+
+
+def _classified(member, x, classes, smallest: float) -> np.ndarray:
+  """Return log-probabilities [N, K]; a class that a member has never seen gets `smallest`."""
+  if not hasattr(member, 'predict_proba'):
+    raise ValueError(f'{type(member).__name__} has no predict_proba: choose a classifier that has')
+  found = np.full((len(x), len(classes)), smallest)
+  found[:, np.searchsorted(classes, member.classes_)] = member.predict_proba(x)
+  return np.log(found.clip(smallest)).astype(np.float32)
+
+
+def _regressed(member, x, variance) -> np.ndarray:
+  if variance is None:
+    try:
+      mean, deviation = member.predict(x, return_std=True)
+    except TypeError:
+      raise ValueError(
+        f'{type(member).__name__} predicts no variance: pass variance=, the mean squared error on '
+        'examples that it was not trained on'
+      ) from None
+    return _gaussian(mean, np.square(deviation))
+  mean = np.asarray(member.predict(x))
+  mean = mean.reshape(len(mean), -1)
+  return _gaussian(mean, np.broadcast_to(np.asarray(variance, float), mean.shape))
+
+
+def _gaussian(mean, variance) -> np.ndarray:
+  """Return means, then log-variances [N, 2 D]."""
+  mean, variance = (np.asarray(one, np.float64).reshape(len(one), -1) for one in (mean, variance))
+  if not (variance > 0).all():
+    raise ValueError(f'variance {variance.min()} must be positive')
+  return np.concatenate([mean, np.log(variance)], 1).astype(np.float32)
+
+
+def save(file, *, ood: Mapping[str, np.ndarray] | None = None, **parts: np.ndarray) -> None:
+  """Write the file that teacher.outputs names.
+
+  Args:
+    file: path of an .npz file.
+    ood: {name of a data set: outputs on its test part}.
+    **parts: train, and optionally valid and test: [N, M, O], a row for each example of that part
+      of the data set, in the order of ensdistill.data.parts.
+  """
+  unknown = set(parts) - {'train', 'valid', 'test'}
+  if unknown or 'train' not in parts:
+    what = f'unknown part {min(unknown)!r}' if unknown else 'train is missing'
+    raise ValueError(f'{what}: give train, and optionally valid and test')
+  arrays = {name: np.asarray(array, np.float32) for name, array in parts.items()}
+  arrays |= {f'ood/{name}': np.asarray(array, np.float32) for name, array in (ood or {}).items()}
+  for name, array in arrays.items():
+    if array.ndim != 3 or array.shape[1:] != arrays['train'].shape[1:]:
+      raise ValueError(
+        f'{name} has shape {array.shape}: store [N, M, O], with the M and O of train '
+        f'{arrays["train"].shape}'
+      )
+    if not np.isfinite(array).all():
+      raise ValueError(f'{name} holds NaN or infinity: store finite numbers')
+  content = io.BytesIO()
+  np.savez(content, **arrays)  # type: ignore[arg-type]  # names of arrays, not flags
+  safe.write_atomic(file, content.getvalue())
+
+
+def _blocks(x, batch: int) -> Iterable[np.ndarray]:
+  """Yield blocks of inputs as networks see them: float32, images in [0, 1]."""
+  for block in blocks(x, batch):
+    yield sizes.as_dtype(np.asarray(block), np.float32)
+
+
+def _logits(outputs: np.ndarray, probabilities: bool) -> np.ndarray:
+  if probabilities:
+    return np.log(outputs.clip(SMALLEST))
+  if outputs.shape[-1] > 1 and (outputs >= 0).all() and np.allclose(outputs.sum(-1), 1, atol=1e-3):
+    raise ValueError(
+      'every row of outputs sums to 1, so the models end in a softmax: pass probabilities=True'
+    )
+  return outputs
+
+
+def _stacked(outputs: list[np.ndarray]) -> np.ndarray:
+  shapes = {one.shape for one in outputs}
+  if len(shapes) != 1:
+    raise ValueError(f'members have outputs of shapes {sorted(shapes)}: they must be equal')
+  return np.stack(outputs, 1)

@@ -1,0 +1,72 @@
+"""Write every table of the experiments again from their results/*.json.
+
+  python -m experiments.collect           # writes the files
+  python -m experiments.collect --check   # changes nothing; exit code 1 if a file is out of date
+
+An experiment is a folder with results/, which `ensdistill sweep --out=FOLDER` fills. Its tables
+stand in its README.md between the marks <!-- NAME: measured --> and <!-- NAME: end -->, where NAME
+is the folder's name. A folder with a collector of its own is listed in COLLECTORS.
+"""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Callable
+
+from ensdistill.storage import safe
+from ensdistill.sweep import records, tables
+from experiments.digits import collect as digits
+from experiments.hydra import uci
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+# {folder: (root, its results/) -> {file: new content, or {mark: text}}}
+COLLECTORS: dict[str, Callable] = {'digits': digits.files, 'hydra': uci.files}
+
+
+def stale(root: pathlib.Path = ROOT) -> dict[pathlib.Path, str]:
+  """Return {file: its new content} of every file that does not show the results."""
+  contents: dict[pathlib.Path, str] = {}
+  for results in sorted((root / 'experiments').glob('*/results')):
+    if any(results.glob('*.json')):
+      for path, new in COLLECTORS.get(results.parent.name, _default)(root, results).items():
+        old = contents.get(path) or path.read_text()
+        contents[path] = new if isinstance(new, str) else _marked(path, old, new)
+  return {path: new for path, new in contents.items() if path.read_text() != new}
+
+
+def _default(root: pathlib.Path, results: pathlib.Path) -> dict[pathlib.Path, dict[str, str]]:
+  """Return all tables of a folder without its own collector, compared with kd if it is there."""
+  del root
+  found, folder = records.read_all(results), results.parent
+  baseline = 'kd' if 'kd' in {record['method'] for record in found} else None
+  return {folder / 'README.md': {folder.name: tables.markdown(found, baseline)}}
+
+
+def _marked(path: pathlib.Path, old: str, texts: dict[str, str]) -> str:
+  """Return a file's content with the texts between their marks."""
+  for name, text in texts.items():
+    begin, end = f'<!-- {name}: measured -->\n', f'<!-- {name}: end -->\n'
+    if begin not in old or end not in old:
+      raise ValueError(f'{path} lacks the marks {begin.strip()} and {end.strip()}')
+    before, rest = old.split(begin, 1)
+    old = f'{before}{begin}\n{text.strip()}\n\n{end}{rest.split(end, 1)[1]}'
+  return old
+
+
+def main(arguments: list[str] | None = None) -> None:
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('--check', action='store_true', help='change nothing')
+  check = parser.parse_args(arguments).check
+  found = stale()
+  for path, content in found.items():
+    print(f'{"out of date" if check else "written"}: {path.relative_to(ROOT)}')
+    if not check:
+      safe.write_atomic(path, content)
+  if check and found:
+    sys.exit('python -m experiments.collect writes them again')
+
+
+if __name__ == '__main__':
+  main()

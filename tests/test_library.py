@@ -1,0 +1,99 @@
+"""`ensdistill.distil`: arrays and functions in, a student out."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import ensdistill
+
+RANDOM = np.random.default_rng(0)
+X = RANDOM.normal(size=(240, 2)).astype(np.float32)
+Y = (X[:, 0] * X[:, 1] > 0).astype(np.int64)
+QUICK = dict(
+  network='mlp',
+  network_settings={'hidden': (16,)},
+  steps=300,
+  changes={'student.optimizer.rate': 1e-2},
+  quiet=True,
+)
+
+
+def apply(sign, x):
+  """A member: right, with a scale of its own."""
+  return jnp.stack([-sign * x[:, 0] * x[:, 1], sign * x[:, 0] * x[:, 1]], 1) * 4
+
+
+SCALES = np.array([0.5, 1.0, 2.0], np.float32)
+LOGITS = np.stack([np.asarray(apply(s, X)) for s in SCALES], 1)
+
+
+@pytest.mark.parametrize('method', ['hydra', 'end2', 'kd', 'latentbe'])
+def test_outputs_are_distilled(method, capsys):
+  student = ensdistill.distil(LOGITS, X, Y, method=method, **QUICK)
+  found = student.predict(X)
+  assert (found.probs.argmax(-1) == Y).mean() > 0.8
+  assert student.student.kind == {'hydra': 'multi_head'}.get(method, 'single')
+  assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize('given', ['variables', 'functions', 'joint'])
+def test_functions_are_distilled_with_a_perturbation(given):
+  with jax.numpy_rank_promotion('allow'):
+    ensemble = {
+      'variables': (apply, SCALES),
+      'functions': [lambda x, s=s: apply(s, x) for s in SCALES],
+      'joint': lambda x: jnp.stack([apply(s, x) for s in SCALES], 1),
+    }[given]
+    student = ensdistill.distil(ensemble, X, Y, method='be_confods', seed=1, **QUICK)
+  assert student.student.size == 3
+  assert (student.predict(X).probs.argmax(-1) == Y).mean() > 0.8
+
+
+def test_regression_learns_in_the_units_of_the_targets():
+  y = 1000 + 50 * X[:, 0]
+  each = y[:, None] + RANDOM.normal(size=(240, 3))
+  outputs = np.stack([each, np.full((240, 3), np.log(4.0))], -1).astype(np.float32)
+  student = ensdistill.distil(outputs, X, y, method='hydra', **QUICK | {'steps': 300})
+  assert np.abs(student.predict(X).mean[:, 0] - y).mean() < 15
+
+
+def test_labels_are_not_needed():
+  student = ensdistill.distil(LOGITS, X, method='kd', valid=0.0, **QUICK)
+  assert (student.predict(X).probs.argmax(-1) == Y).mean() > 0.8
+  with pytest.raises(ValueError, match="'be_confods' also learns from labels: pass y"):
+    ensdistill.distil(LOGITS, X, method='be_confods', **QUICK)
+
+
+def test_the_same_call_gives_the_same_student_and_continues(tmp_path):
+  one = ensdistill.distil(LOGITS, X, Y, method='kd', **QUICK)
+  ensdistill.distil(LOGITS, X, Y, method='kd', folder=tmp_path, **QUICK)
+  again = ensdistill.distil(LOGITS, X, Y, method='kd', folder=tmp_path, **QUICK)
+  np.testing.assert_array_equal(one.predict(X).probs, again.predict(X).probs)
+
+
+@pytest.mark.parametrize(
+  ('call', 'words'),
+  [
+    (dict(method='hydrant'), "unknown method 'hydrant'"),
+    (dict(valid=1.5), 'valid=1.5 must be a share'),
+    (dict(x=X[:-1], y=Y[:-1]), 'train has 240 rows, but arrays has 239'),
+    (dict(y=Y[:-1]), 'x_train has 240 examples, y_train has 239'),
+    (dict(ensemble=LOGITS[:, 0]), r'store floats \[N, M, 2\]'),
+    (dict(ensemble=lambda x: x), r'returned shape \(2, 2\) for 2 inputs'),
+    (dict(method='be_confods'), 'give the ensemble as functions'),
+    (dict(network_settings={'widht': 3}), "unknown setting of a network 'widht'"),
+    (dict(changes={'objective.temperatur': 3}), "unknown setting 'objective.temperatur'"),
+    (dict(steps=0), 'steps'),
+  ],
+)
+def test_mistakes_are_named(call, words):
+  given = {'ensemble': LOGITS, 'x': X, 'y': Y, 'method': 'kd', **QUICK, **call}
+  with pytest.raises((ValueError, KeyError, ensdistill_error()), match=words):
+    ensdistill.distil(given.pop('ensemble'), given.pop('x'), given.pop('y'), **given)
+
+
+def ensdistill_error():
+  from ensdistill.data import DataError
+
+  return DataError
