@@ -56,7 +56,7 @@ def check_numbers(config) -> None:
         f'{stage}.steps={section.steps} and {stage}.epochs={section.epochs}: '
         'set exactly one of them'
       )
-    if (parts := section.microbatches) is not None and (parts < 1 or section.batch_size % parts):
+    if (parts := section.microbatches) and section.batch_size % parts:
       raise ValueError(
         f'{stage}.microbatches={parts} must divide {stage}.batch_size={section.batch_size}: set '
         'either of them'

@@ -10,7 +10,7 @@ from ensdistill.config import identity
 def test_microbatches_must_divide_the_batch():
   with pytest.raises(ValueError, match='student.microbatches=3 must divide student.batch_size=16'):
     tiny.checked_plan(tiny.config(student__microbatches=3), tiny.dataset())
-  with pytest.raises(ValueError, match='teacher.microbatches=0 must divide'):
+  with pytest.raises(ValueError, match='teacher.microbatches=0'):
     tiny.checked_plan(tiny.config(teacher__microbatches=0), tiny.dataset())
   plan = tiny.checked_plan(
     tiny.config(student__microbatches=4, teacher__microbatches=2), tiny.dataset()
