@@ -55,8 +55,6 @@ def main(
     model = _load(pathlib.Path(options.student))
   except (ValueError, OSError) as error:
     fail(1, str(error))
-  except KeyError as error:
-    fail(1, f'{options.student}/config.json is damaged: {error} is missing')
   try:
     if options.out:
       safe.make_folder(pathlib.Path(options.out).parent)
