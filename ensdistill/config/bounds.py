@@ -69,6 +69,7 @@ BOUNDS = {
   'steps': Bounds(0, INT32),
   'epochs': Bounds(0, 10_000_000),
   'batch_size': Bounds(1, 2**24),
+  'microbatches': Bounds(1, 2**24),
   'teacher.members': Bounds(0, 900),  # a checkpoint's name has one bit a member
   'teacher.together': Bounds(0, 900),
   'student.members': Bounds(0, 900),

@@ -24,6 +24,8 @@ NOT_FINGERPRINTED = (
   'teacher.strategy',
   'teacher.together',
   'student.strategy',
+  'network.remat',
+  'student.network.remat',
 )
 
 

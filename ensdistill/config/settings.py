@@ -103,7 +103,15 @@ def _student() -> dict:
 
 
 def _training() -> dict:
-  return dict(steps=0, epochs=0, batch_size=128, keep='best', select='nll', strategy='auto')
+  return dict(
+    steps=0,
+    epochs=0,
+    batch_size=128,
+    microbatches=config_dict.placeholder(int),
+    keep='best',
+    select='nll',
+    strategy='auto',
+  )
 
 
 def _optimizer(**settings) -> dict:

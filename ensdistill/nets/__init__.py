@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,7 +11,17 @@ import jax.numpy as jnp
 from ensdistill import names
 from ensdistill.nets import initial, layers, mlp, resnet, stack, vgg, vit, wide_resnet
 
-__all__ = ['COMMON', 'DTYPES', 'FORMS', 'NETWORKS', 'Backbone', 'build', 'initial', 'with_form']
+__all__ = [
+  'COMMON',
+  'DTYPES',
+  'FORMS',
+  'NETWORKS',
+  'Backbone',
+  'build',
+  'initial',
+  'is_tpu',
+  'with_form',
+]
 
 # (shape, **settings) -> stack.Network
 NETWORKS = names.Registry(
@@ -25,7 +36,7 @@ NETWORKS = names.Registry(
   },
 )
 # What all networks have: (**settings) -> a field of stack.Backbone by the same name
-COMMON = {'init': initial.kernels}
+COMMON: dict[str, Callable[..., Any]] = {'init': initial.kernels, 'remat': stack.rematerialised}
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 FORMS = dict.fromkeys(layers.FORMS)
 Backbone = stack.Backbone
@@ -43,6 +54,7 @@ def build(name, *, shape, mean, std, dtype='float32', form='auto', **settings) -
     vit: patch=4, depth=6, channels=192, heads=3
     all: dropout=0
     all: init=None, 'fan_in' or 'fan_out', and init_gain=None; see initial.kernels
+    all: remat=False, see stack.rematerialised
     all but mlp: norm='batch', 'group' or 'layer' (default: 'layer' for vit, 'batch' for the others)
   """
   network_of = names.lookup('network', name, NETWORKS)
@@ -84,3 +96,8 @@ def _settings_of(builder) -> list[str]:
 def with_form(module, form: str):
   """Return a copy of the network whose layers compute in another form (see layers.FORMS)."""
   return module.clone(backbone=dataclasses.replace(module.backbone, form=form))
+
+
+def is_tpu(module) -> bool:
+  """Return whether the network computes in the form for TPUs (see layers.FORMS)."""
+  return layers.is_tpu(module.backbone.form)

@@ -104,6 +104,7 @@ class Backbone:
   dtype: Any = jnp.float32
   form: str = 'auto'
   init: initial.Distribution | None = None  # of all kernels; None: the layers' own
+  remat: bool = False  # see rematerialised
 
   def normalise(self, x):
     if x.shape[1:] != self.shape:
@@ -128,13 +129,28 @@ class Backbone:
       norm=layers.NORMS[self.norm](train, self.dtype, self.form),
       dropout=functools.partial(nn.Dropout, deterministic=not train),
     )
+    call = nn.remat(_call) if self.remat else _call
     for name, stage in stages:
-      x = stage(injected, name=name)(x)
+      x = call(stage(injected, name=name), x)
     if outputs is None:
       return x
     x = self.pool(x.astype(jnp.float32))
     head = dense(outputs, dtype=jnp.float32, kernel_init=initial.lecun_normal, name='head')
     return head(x)
+
+
+def rematerialised(*, remat: bool | None = None) -> bool:
+  """Return whether gradients compute the inside of each stage a second time.
+
+  A training step then keeps the outputs of stages alone instead of every activation, and computes
+  one more forward pass (Chen et al., 2016, 1604.06174). Nothing else changes: running statistics
+  are updated once, and dropout drops the same units.
+  """
+  return bool(remat)
+
+
+def _call(stage, x):
+  return stage(x)
 
 
 def _initialised(layer, init):
