@@ -13,6 +13,7 @@ configs/hydra_cifar100.py. `ensdistill train NAME[:VARIANT]` and
 
   --config.path.to.setting=VALUE   changes a setting (`ensdistill config --all` lists them)
   --workdir=DIR                    is the run's folder (default: runs/NAME)
+  --import=FILE.py or MODULE       imports parts of your own first (repeatable)
 
 The same command again continues a run that was killed. Exit codes: 2 for wrong usage, 1 for bad
 data or a failed run; both with one line that says what is wrong and what to do."""

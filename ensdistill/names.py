@@ -1,6 +1,8 @@
 """Look up names that users choose; errors suggest the nearest known name."""
 
 import difflib
+import inspect
+import pathlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -33,11 +35,19 @@ class Registry(dict[str, Any]):
       )
     super().__setitem__(name, part)
 
+  def update(self, *parts, **named) -> None:  # dict.update would pass by __setitem__
+    """Add several parts."""
+    for name, part in dict(*parts, **named).items():
+      self[name] = part
+
 
 def _origin(part) -> str:
   """Return where a part is defined: its file, or its module."""
+  part = inspect.unwrap(part) if callable(part) else part
   code = getattr(part, '__code__', None)
-  return code.co_filename if code else getattr(part, '__module__', repr(part))
+  if code:
+    return str(pathlib.Path(code.co_filename).resolve())
+  return getattr(part, '__module__', repr(part))
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import jax
 
-from ensdistill import compare, distillation, export, given, report, runtime, teacher
+from ensdistill import compare, distillation, export, given, plugins, report, runtime, teacher
 from ensdistill.config import build, checks, estimate, identity, inputs
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import sets

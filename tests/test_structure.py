@@ -26,7 +26,7 @@ FLOORS = (
   {'config'},
   {'training'},
   {'evaluation'},
-  {'method', 'data', 'logs', 'metrics'},
+  {'method', 'data', 'logs', 'metrics', 'plugins'},
   {'objectives', 'students', 'perturb', 'storage'},
   {'families', 'nets', 'mesh'},
   {'predictive', 'members'},

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+import sys
 import time
 from collections.abc import Sequence
 
@@ -32,6 +33,14 @@ def _parse(arguments, prog: str):
   add('unreadable', 'stop|skip', 'images that cannot be read (default: as in training)')
   add('shift_examples', 'N', 'number of test examples to corrupt', type=int, default=500)
   add('batch_size', 'N', 'examples of one block', type=int, default=500)
+  parser.add_argument(
+    '--import',
+    action='append',
+    default=[],
+    dest='imports',
+    metavar='FILE',
+    help="a file or module with the student's own parts (repeatable)",
+  )
   add('out', 'FILE', 'the JSON file to write')
   options = parser.parse_args(arguments)
   for name in ('shift_examples', 'batch_size'):
@@ -52,7 +61,7 @@ def main(
 
   runtime.prepare()
   try:
-    model = _load(pathlib.Path(options.student))
+    model = _load(pathlib.Path(options.student), options.imports)
   except (ValueError, OSError) as error:
     fail(1, str(error))
   except KeyError as error:
@@ -71,11 +80,15 @@ def main(
   print(table(results))
 
 
-def _load(folder: pathlib.Path):
+def _load(folder: pathlib.Path, imports: Sequence[str] = ()):
   from ensdistill import export
 
   inner = folder / 'student'
-  return export.load(inner if inner.is_dir() else folder)
+  return export.load(inner if inner.is_dir() else folder, imports, say=_warn)
+
+
+def _warn(line: str) -> None:
+  print(f'ensdistill: warning: {line}', file=sys.stderr)
 
 
 def dataset_of(model, name: str | None = None, dir: str | None = None, unreadable: str = 'stop'):

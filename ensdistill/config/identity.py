@@ -8,6 +8,8 @@ NOT_FINGERPRINTED = (
   'workdir',
   'profile',
   'cache',
+  'imports',
+  'sinks',
   'checkpoint_seconds',
   'steps_per_call',
   'data.dir',

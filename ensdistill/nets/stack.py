@@ -27,6 +27,7 @@ class Layers(NamedTuple):
   dense: Callable
   norm: Callable
   dropout: Callable  # layers.dropout(rate)(x); takes no name, for it has no parameters
+  train: bool = False
 
 
 # A name, and a partial of a stage that lacks its layers: (layers, name=...) -> module.
@@ -46,9 +47,11 @@ class Network(NamedTuple):
   """The part of a backbone that a network's function returns; only the stages are required."""
 
   stages: tuple[NamedStage, ...]
-  pool: Callable = identity  # output of the last stage -> features [..., C] for the dense head
+  # Output of the last stage -> features [..., C] for the dense head. None: images are averaged.
+  pool: Callable | None = identity
   norm: str = 'batch'  # a name in layers.NORMS
   convolutional: bool = True
+  whole: bool = False  # one Flax module, whose layers are its own
 
 
 def max_pool(x, window, stride):
@@ -104,6 +107,7 @@ class Backbone:
   dtype: Any = jnp.float32
   form: str = 'auto'
   init: initial.Distribution | None = None  # of all kernels; None: the layers' own
+  whole: bool = False  # one Flax module, whose layers cannot be replaced
 
   def normalise(self, x):
     if x.shape[1:] != self.shape:
@@ -127,6 +131,7 @@ class Backbone:
       dense=functools.partial(dense, dtype=self.dtype),
       norm=layers.NORMS[self.norm](train, self.dtype, self.form),
       dropout=functools.partial(nn.Dropout, deterministic=not train),
+      train=train,
     )
     for name, stage in stages:
       x = stage(injected, name=name)(x)
