@@ -42,9 +42,10 @@ def finish(process, folder) -> None:
 
 
 def results(folder, run: str = RUN) -> dict:
-  """Return results.json without measured times."""
+  """Return results.json without measured times and what made it."""
   found = json.loads((folder / run / 'results.json').read_text())
   del found['timings']
+  found.pop('made_by', None)
   for row in found['rows']:
     for values in (row['metrics'], row['se']):
       for name in [name for name in values if name.startswith('ms_per_example')]:

@@ -13,4 +13,8 @@ def __getattr__(name):
     from ensdistill.library import distil
 
     return distil
+  if name in ('Damaged', 'StudentError'):
+    from ensdistill.storage import seals
+
+    return getattr(seals, name)
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ensdistill import mesh
+from ensdistill.config import identity
 from ensdistill.config.build import Phase, Plan
 from ensdistill.config.settings import KEPT
 from ensdistill.given import Recorded
@@ -66,5 +67,6 @@ def _train(plan: Plan, phase: Phase, number: int, before, arrays, frozen: Frozen
     loop=loop,
     folder=plan.folder / 'checkpoints' / phase.name,
     teacher=frozen,
+    settings=identity.fingerprint(identity.decisive(config)),
   )
   return variables

@@ -9,23 +9,26 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
+import hashlib
+import itertools
 import pathlib
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import data, families, mesh, nets, objectives, runtime, students
+from ensdistill import data, families, mesh, nets, objectives, plugins, runtime, spec, students
 from ensdistill.evaluation.inference import Predictor, block_size
 from ensdistill.members import take
-from ensdistill.storage import safe
+from ensdistill.storage import safe, seals
+from ensdistill.storage.seals import StudentError
+
+FILES = ('config.json', 'weights.safetensors', 'model.stablehlo')  # README.md is not sealed
 
 if TYPE_CHECKING:
   from ensdistill.config.build import Plan
-
-FORMAT = 1
 
 
 class Prediction(NamedTuple):
@@ -123,23 +126,71 @@ def model(plan: Plan, distilled) -> Model:
   return Model(specification(plan, student), student, variables)
 
 
-def save_all(plan: Plan, distilled) -> None:
+def save_all(plan: Plan, distilled, made_by: dict | None = None) -> None:
   """Store the students of a run: student/, student-averaged/, student-2/ of the second seed, ..."""
   for seed in range(plan.config.seeds):
     views = distilled.method.student.views(take(distilled.variables, seed))
     for name, (student, variables) in views.items():
-      folder = plan.folder / (name if seed == 0 else f'{name}-{seed + 1}')
-      save(folder, plan, student, variables)
+      save(_folder(plan, name, seed), plan, student, variables, made_by)
 
 
-def save(folder: pathlib.Path, plan: Plan, student: students.Student, variables) -> None:
-  """Store config.json, weights.safetensors and model.stablehlo of one network."""
-  spec = specification(plan, student)
-  folder.mkdir(parents=True, exist_ok=True)
-  digest = safe.save_tensors(folder / 'weights.safetensors', safe.flatten(variables))
-  safe.write_atomic(folder / 'model.stablehlo', stablehlo(spec, student, variables))
-  spec['sha256'] = digest
-  safe.write_atomic(folder / 'config.json', json.dumps(spec, indent=2) + '\n')
+def _folder(plan: Plan, name: str, seed: int) -> pathlib.Path:
+  return plan.folder / (name if seed == 0 else f'{name}-{seed + 1}')
+
+
+def save(folder: pathlib.Path, plan: Plan, student, variables, made_by: dict | None = None) -> None:
+  """Store config.json, weights.safetensors and model.stablehlo of one network, sealed."""
+  found = specification(plan, student)
+  content = safe.tensors_content(folder / 'weights.safetensors', safe.flatten(variables))
+  found['sha256'] = hashlib.sha256(content).hexdigest()
+  found[seals.MADE_BY] = made_by or _identity().made_by(plan.config)
+  files: dict[str, bytes | str] = {
+    'weights.safetensors': content,
+    'model.stablehlo': stablehlo(found, student, variables),
+    'config.json': seals.to_json(found),
+  }
+  seals.write(folder, 'student', files, settings=_settings(plan))
+
+
+def _identity():
+  from ensdistill.config import identity  # loading a student does not need it
+
+  return identity
+
+
+def _settings(plan: Plan) -> str:
+  return _identity().fingerprint(_identity().decisive(plan.config))
+
+
+def check(plan: Plan, note: Callable[[str], None]) -> None:
+  """Raise StudentError unless all students of a finished run are there, whole and its own."""
+  names = ['student'] + ['student-averaged'] * (plan.student.student.plain is not None)
+  for seed, name in itertools.product(range(plan.config.seeds), names):
+    folder = _folder(plan, name, seed)
+    load(folder, note=note)
+    facts = _read(folder, ['weights.safetensors']).facts
+    if facts and facts.get('settings') != _settings(plan):
+      raise StudentError(folder, 'is of other settings', _remedy(folder))
+
+
+def stored(plan: Plan):
+  """Return the variables of a run's students, stacked, from their sealed weights.
+
+  None unless those of every seed are there; the other files of a student may be damaged.
+  """
+  found = []
+  for seed in range(plan.config.seeds):
+    folder = _folder(plan, 'student', seed)
+    try:
+      files, facts = _read(folder, ['weights.safetensors'])
+      tensors = safe.parse_tensors(files['weights.safetensors'])
+      spec.compare(plan.student.student, plan.dataset.shape, tensors)
+    except ValueError:
+      return None
+    if not facts or facts.get('settings') != _settings(plan):
+      return None
+    found.append({'batch_stats': {}, **safe.unflatten(tensors)})
+  return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
 
 
 def specification(plan: Plan, student: students.Student) -> dict:
@@ -148,10 +199,11 @@ def specification(plan: Plan, student: students.Student) -> dict:
   from ensdistill.config.settings import given
 
   config, dataset = plan.config, plan.dataset
+  imported = plugins.stored(config)
   network, settings = build.network_settings(config.student.network, config.network)
   own = given(config.student, students.STUDENTS) if student.kind == config.student.kind else {}
   return {
-    'format': FORMAT,
+    'format': spec.FORMAT,
     'name': config.name,
     'data': dataset.name,
     'data_settings': inputs.data_settings(config.data) | {'seed': config.seed},
@@ -168,7 +220,7 @@ def specification(plan: Plan, student: students.Student) -> dict:
     'student': {'kind': student.kind, 'members': student.size} | own,
     'objective': config.objective.name,
     'objective_settings': given(config.objective, objectives.OBJECTIVES),
-  }
+  } | ({'imports': imported} if imported else {})
 
 
 def stablehlo(spec: dict, student: students.Student, variables) -> bytes:
@@ -188,28 +240,65 @@ def stablehlo(spec: dict, student: students.Student, variables) -> bytes:
   return bytes(exported.serialize())
 
 
-def load(folder) -> Model:
-  """Return the student that a run left in `folder`, ready to predict."""
+def load(
+  folder,
+  imports: str | Iterable[str] = (),
+  *,
+  note: Callable[[str], None] = seals.print_error,
+) -> Model:
+  """Return the student that a run left in `folder`, ready to predict.
+
+  A student with parts of one's own needs the files or modules that register them, as `imports`.
+  Nothing else is imported: a student's folder by itself runs no code. Everything is checked before anything is computed: the seal, config.json, and names, shapes and
+  types of all tensors. Raises StudentError, with the damaged file and the remedy.
+  note: called with a line if the folder was made before there were seals, or if the source of an
+    import has changed since the training.
+  """
   folder = pathlib.Path(folder)
+  found = _read(folder, FILES)
+  config, weights = folder / 'config.json', folder / 'weights.safetensors'
+  with _trouble(config, 'is damaged', folder):
+    own = seals.parse(found.files[config.name])
+    spec.check(own)
   try:
-    spec = json.loads((folder / 'config.json').read_text())
-  except FileNotFoundError:
-    raise FileNotFoundError(
-      f'{folder} holds no student (config.json is missing): give the folder named student of a run'
-    ) from None
-  except ValueError as error:
-    raise ValueError(f'{folder}/config.json is damaged: {error}') from error
-  if not isinstance(spec, dict):
-    raise ValueError(f'{folder}/config.json is damaged: it holds a {type(spec).__name__}')
-  if spec.get('format') != FORMAT:
-    raise ValueError(
-      f'{folder}: format {spec.get("format")!r} cannot be read; this version reads format {FORMAT}'
+    places = [imports] if isinstance(imports, str) else imports
+    changed = plugins.recall(own.get('imports', []), places)
+  except plugins.Missing as error:
+    raise StudentError(folder, error.problem, error.remedy) from None
+  with _trouble(weights, 'is damaged', folder):
+    tensors = safe.parse_tensors(found.files[weights.name])
+    variables = safe.unflatten(tensors)
+    digest = hashlib.sha256(found.files[weights.name]).hexdigest()
+    if found.facts is None and own.get('sha256') != digest:
+      raise ValueError(f'its SHA-256 is {digest}, not that of config.json')
+  with _trouble(config, 'does not describe weights.safetensors', folder):
+    student = spec.build(own, tensors)
+  if found.facts is None:
+    note(seals.unsealed(folder))
+  for line in changed:
+    note(f'{folder}: {line}')
+  return Model(own, student, variables)
+
+
+def _read(folder: pathlib.Path, names) -> seals.Sealed:
+  found = seals.read(folder, 'student', names, remedy=_remedy(folder), error=StudentError)
+  if found is None:
+    raise StudentError(
+      folder, 'holds no student (config.json is missing)', 'give the folder named student of a run'
     )
-  family = families.FAMILIES[spec['family']]
-  backbone = nets.build(shape=spec['shape'], mean=spec['mean'], std=spec['std'], **spec['network'])
-  objective = objectives.make(spec['objective'], **spec['objective_settings'])
-  student = students.make(
-    backbone=backbone, outputs=objective.width(family, spec['targets']), **spec['student']
-  )
-  tensors = safe.load_tensors(folder / 'weights.safetensors', expected_sha256=spec['sha256'])
-  return Model(spec, student, safe.unflatten(tensors))
+  return found
+
+
+def _remedy(folder: pathlib.Path) -> str:
+  return f'remove {folder} and run the training command again, or copy the folder again'
+
+
+@contextlib.contextmanager
+def _trouble(path: pathlib.Path, problem: str, folder: pathlib.Path):
+  """Turn every error into one StudentError: what is read may come from anyone."""
+  try:
+    yield
+  except Exception as error:
+    reason = str(error) if isinstance(error, ValueError) else repr(error)
+    line = ' '.join(reason.split())[:300]
+    raise StudentError(path, f'{problem} ({line})', _remedy(folder)) from error

@@ -30,7 +30,7 @@ class Registry(dict[str, Any]):
     known = self.get(name)
     if known is not None and _origin(known) != _origin(part):
       raise ValueError(
-        f'{self.kind} {name!r} is defined twice, in {_origin(known)} and in {_origin(part)}: '
+        f'{self.kind} {name!r} is defined twice, {_place(known)} and {_place(part)}: '
         'rename one of them'
       )
     super().__setitem__(name, part)
@@ -41,9 +41,16 @@ class Registry(dict[str, Any]):
       self[name] = part
 
 
+def _place(part) -> str:
+  text = _origin(part)
+  return f'in {text}' if callable(part) else f'as {text[:57]}...'
+
+
 def _origin(part) -> str:
-  """Return where a part is defined: its file, or its module."""
-  part = inspect.unwrap(part) if callable(part) else part
+  """Return where a part is defined: its file, or its module; of what is no code, its content."""
+  if not callable(part):
+    return repr(part)
+  part = inspect.unwrap(part)
   code = getattr(part, '__code__', None)
   if code:
     return str(pathlib.Path(code.co_filename).resolve())

@@ -222,10 +222,18 @@ def stored(config) -> list[dict]:
   ]
 
 
-def recall(entries: list[dict], places: Iterable[str], folder) -> list[str]:
+class Missing(ValueError):
+  """A stored student has parts that are not imported."""
+
+  def __init__(self, problem: str, remedy: str):
+    super().__init__(f'{problem}: {remedy}')
+    self.problem, self.remedy = problem, remedy
+
+
+def recall(entries: Iterable[Mapping[str, Any]], places: Iterable[str]) -> list[str]:
   """Import what a stored student needs from `places`; return a line for each source that changed.
 
-  Nothing else is imported. Raise ValueError with what to pass where a part is missing.
+  Nothing else is imported. Raise Missing with what to pass where a part is missing.
   """
   given = {place: load(place, f'imports={place!r}') for place in places}
   lines = []
@@ -239,14 +247,15 @@ def recall(entries: list[dict], places: Iterable[str], folder) -> list[str]:
     missing = [part for part in own if part not in registered()]
     plugin = _find(entry, own)
     if missing or plugin is None:
-      what = ' and '.join(f'{kind} {name!r}' for kind, name in missing) or 'an import'
-      raise ValueError(
-        f'{folder} needs {what} of {entry["name"]}, which is not imported: pass '
-        f'imports={entry["name"]!r} to ensdistill.load, or --import={entry["name"]} to a command'
+      what = ' and '.join(f'{kind} {name!r}' for kind, name in missing) or 'what it registers'
+      raise Missing(
+        f'needs {what} of {entry["name"]}, which is not imported',
+        f'pass imports={entry["name"]!r} to ensdistill.load, or --import={entry["name"]} to a '
+        'command, with the path of the file',
       )
     if plugin.sha256 != entry['sha256']:
       lines.append(
-        f'{folder}: {plugin.place} differs from the {entry["name"]} of the training (sha256 '
+        f'{plugin.place} differs from the {entry["name"]} of the training (SHA-256 '
         f'{plugin.sha256[:12]}, not {entry["sha256"][:12]}): predictions may differ'
       )
   return lines
@@ -260,7 +269,7 @@ def _recall_network(name: str, given: dict[str, Plugin]) -> None:
       network(f'{own}:{function}', f'imports={own!r}')
 
 
-def _find(entry: dict, own: list[Part]) -> Plugin | None:
+def _find(entry: Mapping[str, Any], own: list[Part]) -> Plugin | None:
   """Return the loaded plugin that has the parts of an entry, or its digest where it has none."""
   for plugin in _loaded.values():
     if plugin.parts.issuperset(own) if own else entry['name'] == plugin.name:

@@ -1,9 +1,9 @@
 """The story of a run: configuration, data, teacher, student, evaluation, report."""
 
 import dataclasses
-import json
 import pathlib
 import shutil
+import sys
 import time
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from ensdistill.config import build, checks, estimate, identity, inputs
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import sets
 from ensdistill.logs import writers
-from ensdistill.storage import safe
+from ensdistill.storage import safe, seals
 
 
 class UsageError(ValueError):
@@ -47,6 +47,7 @@ def checked(config, folder: pathlib.Path, load: Callable = inputs.load_data) -> 
 
   load: (config, least share of an image that a crop shows) -> the data sets.
   """
+  plugins.record(config)
   parts = build.parts(config)
   checks.check(config, parts)
   dataset, training = load(config, parts.augment.crop_area)
@@ -69,7 +70,7 @@ def checked(config, folder: pathlib.Path, load: Callable = inputs.load_data) -> 
 def run(plan: Plan) -> dict:
   """Run teacher, student, evaluation and report, each once; return the results."""
   with _alone(plan.folder):
-    results = report.load(plan.folder, identity.decisive(plan.config))
+    results = _finished(plan)
     if results:
       stages = ', '.join(results['timings'])
       print(f'{plan.folder}: already finished ({stages}); remove the folder to run it again')
@@ -80,6 +81,43 @@ def run(plan: Plan) -> dict:
   print(report.table(results))
   print(f'report: {plan.folder / "report.html"}   tensorboard --logdir {plan.folder / "tb"}')
   return results
+
+
+def _finished(plan: Plan) -> dict | None:
+  """Return the results of a finished run, verified; None if something has to be made again.
+
+  A damaged student whose weights are whole is written again from them.
+  """
+  try:
+    results = report.load(plan.folder, identity.decisive(plan.config), note=_note)
+    if results is None:
+      return None
+    if not isinstance(results.get('timings'), dict):
+      raise seals.Damaged(plan.folder / 'results.json', 'is damaged (it has no timings)', '')
+    try:
+      export.check(plan, _note if seals.MADE_BY in results else _silent)
+    except seals.StudentError as error:
+      variables = export.stored(plan)
+      if variables is None:
+        raise
+      _note(f'{error.path} {error.problem}: it is written again')
+      export.save_all(plan, distillation.Distilled(plan.student, variables))
+    page = plan.folder / 'report.html'
+    if not page.exists():
+      _note(f'{page} is missing: it is written again')
+      report.write_pages(report.read_runs([plan.folder]), page)
+  except seals.Damaged as error:
+    _note(f'{error.path} {error.problem}: what is missing is made again')
+    return None
+  return results
+
+
+def _note(text: str) -> None:
+  print(text, file=sys.stderr, flush=True)
+
+
+def _silent(text: str) -> None:
+  """Say nothing: the run has been reported as one without seals."""
 
 
 def _watched(plan: Plan) -> Plan:
@@ -102,11 +140,23 @@ def _stages(plan: Plan, writer) -> dict:
     return result
 
   ensemble = timed('teacher', teacher.obtain(plan, writer))
-  student = timed('student', distillation.distil(plan, ensemble, writer))
+  student = timed('student', _student(plan, ensemble, writer))
   compared = timed('evaluation', compare.compare(plan, ensemble, student, writer))
-  export.save_all(plan, student)
+  fingerprints = {'teacher': ensemble.fingerprint, 'data': plan.dataset.fingerprint}
+  made_by = identity.made_by(plan.config, **fingerprints)
+  export.save_all(plan, student, made_by)
   probes = report.collect(plan, ensemble, student, compared.networks)
-  return report.write(plan.folder, plan.config, plan.dataset, compared, probes, timings, writer)
+  own = plan.folder, plan.config, plan.dataset
+  return report.write(*own, compared, probes, timings, writer, made_by)
+
+
+def _student(plan: Plan, ensemble, writer) -> distillation.Distilled:
+  """Return the distilled student: as this run stored it, or trained."""
+  variables = export.stored(plan)
+  if variables is not None:
+    writer.line(f'student: found in {plan.folder}')
+    return distillation.Distilled(plan.student, variables)
+  return distillation.distil(plan, ensemble, writer)
 
 
 def _alone(folder: pathlib.Path):
@@ -121,13 +171,17 @@ def _alone(folder: pathlib.Path):
 def _claim(folder: pathlib.Path, config) -> None:
   """Store the configuration in the run's folder; a folder of other settings is refused."""
   path, decisive = folder / 'config.json', identity.decisive(config)
-  if path.exists():
-    try:
-      old = identity.flatten(json.loads(path.read_text()))
-    except (ValueError, AttributeError) as error:
-      raise UsageError(
-        f'{path} is damaged ({error}): choose another --workdir, or remove the folder'
-      ) from error
+  remedy = f'remove {path} and {path.name}.seal and run the same command again'
+  finished = (folder / 'results.json').exists()  # then the line is about the results
+  note = None if finished else _note
+  found = seals.read_json(path, remedy=remedy, note=note) if path.exists() else None
+  if found is None and _holds_other_results(folder, decisive):
+    raise UsageError(
+      f'{path} is missing, and {folder}/results.json is of other settings: choose another '
+      '--workdir, or remove the folder'
+    )
+  if found is not None:
+    old = identity.flatten(found)
     known = {k: v for k, v in old.items() if k in decisive or identity.decides(k, v)}
     changed = identity.differences(known, decisive)
     if changed:
@@ -135,8 +189,14 @@ def _claim(folder: pathlib.Path, config) -> None:
         f'{folder} holds a run with other settings ({"; ".join(changed)}): choose another '
         '--workdir, or remove the folder'
       )
-  text = json.dumps(identity.to_json(config), indent=2, sort_keys=True)
-  safe.write_atomic(path, text + '\n')
+  seals.write_json(path, identity.to_json(config))
+
+
+def _holds_other_results(folder: pathlib.Path, decisive: dict) -> bool:
+  try:
+    return report.load(folder) is not None and report.load(folder, decisive) is None
+  except seals.Damaged:
+    return False
 
 
 def _opening(plan: Plan) -> str:

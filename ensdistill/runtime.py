@@ -2,11 +2,13 @@
 
 import contextlib
 import ctypes
+import functools
 import hashlib
 import os
 import pathlib
 import platform
 import re
+import subprocess
 import threading
 from collections.abc import Iterator
 
@@ -171,3 +173,27 @@ def versions() -> dict[str, str]:
     'processor': processor(),
     'platform': f'{platform.system()} {platform.machine()}',
   }
+
+
+def software() -> dict:
+  """Return versions and git commit of what computes, to be stored beside what it computed."""
+  return {'versions': versions(), 'commit': commit()}
+
+
+@functools.cache
+def commit() -> str | None:
+  """Return the git commit of the package's checkout, with '-dirty' if it was changed.
+
+  None for an installed package, even if the environment lies in another checkout.
+  """
+  root = pathlib.Path(__file__).resolve().parent.parent
+  if not (root / '.git').exists():
+    return None
+  describe = ('describe', '--always', '--dirty', '--abbrev=40', '--exclude=*')
+  environment = os.environ | {'GIT_OPTIONAL_LOCKS': '0'}
+  try:
+    command = ('git', '-C', str(root), *describe)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=10)
+  except (OSError, subprocess.SubprocessError):
+    return None
+  return done.stdout.strip() or None

@@ -203,6 +203,8 @@ STUDENTS = names.Registry(
   {'single': _single, 'multi_head': _multi_head, 'batch_ensemble': _batch_ensemble},
 )
 
+PACKAGE = frozenset(STUDENTS)
+
 
 def make(kind: str, backbone: Backbone, outputs: int, *, members: int = 1, **settings) -> Student:
   """Return the student `kind`, with `outputs` outputs per member; a single student has one member.

@@ -1,6 +1,7 @@
 """The deep ensemble: members are trained together, stored one by one, and found by later runs."""
 
-import json
+import dataclasses
+import hashlib
 import pathlib
 import time
 from collections.abc import Callable
@@ -10,12 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import data, given, members, mesh
+from ensdistill import data, given, members, mesh, runtime
 from ensdistill.config import build, identity
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import inference, networks, rows
+from ensdistill.logs import writers
 from ensdistill.method import Method
-from ensdistill.storage import checkpoint, safe
+from ensdistill.storage import checkpoint, safe, seals
 from ensdistill.training import stage
 from ensdistill.training.stage import Frozen
 from ensdistill.training.step import network_keys, start
@@ -65,6 +67,8 @@ class Teacher(NamedTuple):
     """
     name = f'outputs_{dataset.fingerprint[:16]}_{self.size}'
     facts = {'members': self.digests, 'precision': section.precision}
+    fingerprints = {'teacher': self.fingerprint, 'data': dataset.fingerprint}
+    made_by = {'fingerprints': fingerprints, **runtime.software()}
 
     def say():
       writer.line(f'teacher {self.fingerprint}: waiting for another run that uses {self.folder}')
@@ -78,7 +82,7 @@ class Teacher(NamedTuple):
         self.method, self.freeze, dataset, batch=section.batch_size, precision=section.precision
       )
       outputs = predictor.outputs(self.variables, dataset.train.x)
-      _save(self.folder, name, {'outputs': outputs}, facts)
+      _save(self.folder, name, {'outputs': outputs}, facts | {seals.MADE_BY: made_by})
     return outputs
 
   @property
@@ -86,8 +90,7 @@ class Teacher(NamedTuple):
     """The checksums of the stored members; of others, that of their source and variables."""
     if self.given:
       return [self.fingerprint]
-    files = [self.folder / f'{_name(m)}.json' for m in range(self.size)]
-    return [json.loads(file.read_text())['sha256'] for file in files]
+    return [_facts(self.folder, _name(m))['sha256'] for m in range(self.size)]
 
 
 def settings(config, dataset) -> dict:
@@ -151,14 +154,17 @@ def obtain(plan: Plan, writer) -> 'Teacher | given.Recorded':
   def say():
     writer.line(f'teacher {fingerprint}: waiting for another run that trains it in {folder}')
 
-  stored = _stored(folder, wanted, writer)
-  if len(stored) < len(wanted):
+  # Without the lock another run may be writing, so what is missing here is not yet reported.
+  stored = _stored(folder, wanted, writers.Silent())
+  if len(stored) < len(wanted) or not _described(folder, decisive):
     with safe.lock(folder / 'lock', waiting=say):
-      text = json.dumps(decisive, indent=2, sort_keys=True)
-      safe.write_atomic(folder / 'teacher.json', text)
+      _describe(plan, folder, decisive, writer)
       stored = _stored(folder, wanted, writer)  # another run may have stored some meanwhile
       missing = [m for m in wanted if m not in stored]
       _say_found(stored, wanted, folder, writer)
+      if missing and _is_known(plan):
+        lost = f'{len(missing)} member(s) that this run had are missing from {folder}'
+        writer.line(f'teacher {fingerprint}: {lost}: they are trained again')
       for numbers in _groups(folder, missing, stored, config.teacher.together or len(wanted)):
         trained = _train(plan, numbers, missing, folder, writer)
         stored |= {m: member for m, member in trained.items() if m in missing}
@@ -167,7 +173,39 @@ def obtain(plan: Plan, writer) -> 'Teacher | given.Recorded':
     _groups(folder, [], stored, 1)  # removes checkpoints left by a kill after the last member
   stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *[stored[m] for m in wanted])
   strategy = build.strategy(config.teacher, plan.teacher)
+  if any(not (folder / f'{_name(m)}.seal').exists() for m in wanted):
+    writer.line(f'teacher {fingerprint}: {seals.unsealed(folder)}')
   return Teacher(plan.teacher, stacked, fingerprint, folder, strategy)
+
+
+def _described(folder, decisive: dict) -> bool:
+  """Return whether teacher.json is sealed and holds these settings."""
+  path = folder / 'teacher.json'
+  try:
+    found = seals.read_json(path, remedy='it is written again')
+  except seals.Damaged:
+    return False
+  return found is not None and decisive.items() <= found.items()
+
+
+def _describe(plan: Plan, folder, decisive: dict, writer) -> None:
+  """Write teacher.json unless it is there; it says what decides the members' numbers."""
+  path = folder / 'teacher.json'
+  if _described(folder, decisive):
+    return
+  if path.exists():
+    writer.line(f'warning: {path} is damaged; it is written again')
+  seals.write_json(path, {**decisive, seals.MADE_BY: _made_by(plan, folder)})
+
+
+def _made_by(plan: Plan, folder) -> dict:
+  return identity.made_by(plan.config, teacher=folder.name, data=plan.dataset.fingerprint)
+
+
+def _is_known(plan: Plan) -> bool:
+  """Return whether this run has had its teacher: its students have begun."""
+  begun = any((plan.folder / 'checkpoints').glob('student*/*'))
+  return begun or any((plan.folder / name).exists() for name in ('student', 'results.json'))
 
 
 def _recorded(plan: Plan) -> str:
@@ -200,7 +238,7 @@ def _functions(plan: Plan, writer) -> Teacher:
   folder = plan.teacher_root / fingerprint
   folder.mkdir(parents=True, exist_ok=True)
   facts = {'source': plan.config.teacher.source, 'content': ensemble.content}
-  safe.write_atomic(folder / 'teacher.json', json.dumps(facts, indent=2, sort_keys=True))
+  _describe(plan, folder, facts, writer)
   writer.line(f'teacher {fingerprint}: {ensemble.size} members from {ensemble.where}')
   strategy = plan.config.teacher.strategy
   parts = plan.teacher, ensemble.variables, fingerprint, folder, strategy
@@ -241,7 +279,8 @@ def _train(plan: Plan, numbers, missing, folder, writer) -> dict[int, Any]:
   """Train these members in one program, store the missing ones; return {number: variables}."""
   config, method = plan.config, plan.teacher
   section = config.teacher
-  loop = plan.loop(section, method, len(numbers), writer)
+  made_by = _made_by(plan, folder)
+  loop = dataclasses.replace(plan.loop(section, method, len(numbers), writer), made_by=made_by)
   writer.line(
     f'teacher {folder.name}: training {len(numbers)} members for {method.steps} steps; '
     f'{loop.strategy} over members, {mesh.note(loop.mesh, section.batch_size)}'
@@ -269,8 +308,9 @@ def _train(plan: Plan, numbers, missing, folder, writer) -> dict[int, Any]:
   seconds = (time.monotonic() - began) / len(numbers)
   for i, m in enumerate(numbers):
     if m in missing:
-      facts = {name: float(values[i]) for name, values in kept.items()}
-      _save(folder, _name(m), trained[m], facts | {'seconds': seconds})
+      facts: dict[str, Any] = {name: float(values[i]) for name, values in kept.items()}
+      facts |= {'seconds': seconds, seals.MADE_BY: made_by}
+      _save(folder, _name(m), trained[m], facts)
   checkpoint.remove(checkpoints)
   return trained
 
@@ -280,10 +320,36 @@ def _name(number: int) -> str:
 
 
 def _save(folder, name, variables, facts) -> None:
-  path = folder / f'{name}.safetensors'
-  digest = safe.save_tensors(path, safe.flatten(variables))
-  text = json.dumps({'sha256': digest, **facts}, indent=2)
-  safe.write_atomic(path.with_suffix('.json'), text)
+  weights = f'{name}.safetensors'
+  content = safe.tensors_content(folder / weights, safe.flatten(variables))
+  text = seals.to_json({'sha256': hashlib.sha256(content).hexdigest(), **facts})
+  seals.write(folder, name, {weights: content, f'{name}.json': text})
+
+
+def _read(folder, name) -> tuple[dict, bytes] | None:
+  """Return the facts and the tensors of a stored file; None if there is none."""
+  weights, facts = f'{name}.safetensors', f'{name}.json'
+  remedy = f'remove {folder / name}.* and run the same command again'
+  found = seals.read(folder, name, [weights, facts], remedy=remedy)
+  if found is None:
+    return None
+  try:
+    description = seals.parse(found.files[facts])
+  except ValueError as error:
+    raise seals.Damaged(folder / facts, f'is damaged ({error})', remedy) from None
+  digest = hashlib.sha256(found.files[weights]).hexdigest()
+  if description.get('sha256') != digest:
+    raise seals.Damaged(folder / weights, f'is damaged (its SHA-256 is {digest})', remedy)
+  return description, found.files[weights]
+
+
+def _facts(folder, name) -> dict:
+  """Return the facts of a stored file."""
+  found = _read(folder, name)
+  if found is None:
+    remedy = 'run the same command again'
+    raise seals.Damaged(folder / f'{name}.safetensors', 'is missing', remedy)
+  return found[0]
 
 
 def _load(folder, name, writer, wanted=None):
@@ -292,14 +358,17 @@ def _load(folder, name, writer, wanted=None):
   `wanted` are facts that must match; otherwise the file is stale.
   """
   path = folder / f'{name}.safetensors'
-  if not path.exists() or not path.with_suffix('.json').exists():
-    return None
   try:
-    facts = json.loads(path.with_suffix('.json').read_text())
+    found = _read(folder, name)
+    if found is None:
+      return None
+    facts, content = found
     if any(facts.get(key) != value for key, value in (wanted or {}).items()):
       raise ValueError('stale: made from other members or settings')
-    tensors = safe.load_tensors(path, expected_sha256=facts['sha256'])
-    return {'batch_stats': {}, **safe.unflatten(tensors)}
-  except (ValueError, KeyError) as error:
-    writer.line(f'warning: {path} cannot be used ({error}); it is computed again')
-    return None
+    return {'batch_stats': {}, **safe.unflatten(safe.parse_tensors(content))}
+  except seals.Damaged as error:
+    problem = f'{error.path} {error.problem}'
+  except ValueError as error:
+    problem = f'{path} cannot be used ({error})'
+  writer.line(f'warning: {problem}; it is computed again')
+  return None

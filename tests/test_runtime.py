@@ -108,3 +108,26 @@ def test_options_are_options_and_the_users_flags_win(monkeypatch):
   monkeypatch.setattr(runtime.jax, '__version_info__', (0, 10, 2))
   runtime.prepare('', memory=False)
   assert os.environ['XLA_FLAGS'] == '--xla_cpu_experimental_ynn_fusion_type=all'
+
+
+def test_the_commit_is_that_of_the_packages_own_checkout(tmp_path, monkeypatch):
+  package = tmp_path / 'package'
+  package.mkdir()
+  (package / 'runtime.py').write_text('1')
+  monkeypatch.setattr(runtime, '__file__', str(package / 'runtime.py'))
+
+  def git(*arguments):
+    names = ('-c', 'user.name=a', '-c', 'user.email=a@b', '-c', 'commit.gpgsign=false')
+    command = ['git', '-C', str(tmp_path), *names, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+  commit = runtime.commit.__wrapped__
+  assert commit() is None
+  git('init')
+  git('add', '.')
+  git('commit', '-m', 'first')
+  assert commit() == git('rev-parse', 'HEAD')
+  (package / 'runtime.py').write_text('2')
+  assert commit() == git('rev-parse', 'HEAD') + '-dirty'
+  monkeypatch.setenv('PATH', '')
+  assert commit() is None

@@ -33,6 +33,7 @@ def configuration(
   each with or without a variant. `default` is the configuration where neither is given. `command`
   is the one whose --help lists the flags. Raise ValueError with a one-line message for any mistake.
   """
+  from ensdistill import plugins
   from ensdistill.config import identity, settings
 
   values = flags.FlagValues()
@@ -54,6 +55,7 @@ def configuration(
       raise ValueError(f'--config.{name}={line.given.get(name, value)!r} must be {_KINDS[tuple]}')
   settings.forget_replaced(config, config_flags.get_override_values(values['config']))
   _add_imports(config, places)
+  plugins.record(config)
   return config, values['workdir'].value
 
 

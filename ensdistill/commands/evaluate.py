@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import json
 import pathlib
-import sys
 import time
 from collections.abc import Sequence
 
@@ -64,8 +63,6 @@ def main(
     model = _load(pathlib.Path(options.student), options.imports)
   except (ValueError, OSError) as error:
     fail(1, str(error))
-  except KeyError as error:
-    fail(1, f'{options.student}/config.json is damaged: {error} is missing')
   try:
     if options.out:
       safe.make_folder(pathlib.Path(options.out).parent)
@@ -84,11 +81,7 @@ def _load(folder: pathlib.Path, imports: Sequence[str] = ()):
   from ensdistill import export
 
   inner = folder / 'student'
-  return export.load(inner if inner.is_dir() else folder, imports, say=_warn)
-
-
-def _warn(line: str) -> None:
-  print(f'ensdistill: warning: {line}', file=sys.stderr)
+  return export.load(inner if inner.is_dir() else folder, imports)
 
 
 def dataset_of(model, name: str | None = None, dir: str | None = None, unreadable: str = 'stop'):

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from ensdistill import data, mesh, names, nets, objectives, perturb, students
-from ensdistill.config import bounds, inputs
+from ensdistill.config import bounds, identity, inputs
 from ensdistill.config.settings import TEACHER_LOSSES, given
 from ensdistill.families import FAMILIES
 from ensdistill.members import default_strategy
@@ -127,6 +127,7 @@ class Plan:
       steps_per_call=config.steps_per_call,
       profile=config.profile,
       profile_folder=str(self.folder / 'profile'),
+      made_by=identity.made_by(config, data=self.dataset.fingerprint),
     )
 
 

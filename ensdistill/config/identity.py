@@ -3,6 +3,8 @@
 import hashlib
 import json
 
+from ensdistill import runtime
+
 # Settings that may differ between runs that give the same numbers.
 NOT_FINGERPRINTED = (
   'workdir',
@@ -63,3 +65,13 @@ def differences(old: dict, new: dict) -> list[str]:
     for k in sorted(old.keys() | new.keys())
     if old.get(k) != new.get(k)
   ]
+
+
+def made_by(config, **fingerprints: str) -> dict:
+  """Return what made a file, stored in it: settings, fingerprints, versions and git commit."""
+  settings = decisive(config)
+  return {
+    'config': settings,
+    'fingerprints': {'config': fingerprint(settings), **fingerprints},
+    **runtime.software(),
+  }

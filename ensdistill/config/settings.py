@@ -97,6 +97,7 @@ def _student() -> dict:
     first_phase=0.5,
     targets='online',
     view='members',
+    seed=config_dict.placeholder(int),
     network=_network(''),
     optimizer=_optimizer(factor_rate=1.0, factor_decay='none', factor_scale='one'),
   )

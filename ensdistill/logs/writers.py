@@ -131,20 +131,36 @@ class Writer(Silent):
     return self._events[name]
 
   def _keep_lines(self, wanted: Callable[[dict], bool]):
-    """Rewrite metrics.jsonl with the wanted lines; drop damaged and incomplete lines."""
+    """Rewrite metrics.jsonl with the wanted lines; skip damaged lines, with a warning.
+
+    A kill may leave the last line incomplete; it is dropped without a warning.
+    """
     if not self._jsonl.exists():
       return
-
-    def keeps(line: bytes) -> bool:
-      try:
-        return line.endswith(b'\n') and wanted(json.loads(line))
-      except ValueError:
-        return False
-
     before = self._jsonl.read_bytes()
-    after = b''.join(line for line in before.splitlines(keepends=True) if keeps(line))
+    kept, damaged = [], []
+    for number, line in enumerate(before.split(b'\n')[:-1], 1):
+      found = _parsed(line)
+      if found is None:
+        damaged.append(number)
+      elif wanted(found):
+        kept.append(line + b'\n')
+    if damaged:
+      more = f' and {len(damaged) - 1} more' if len(damaged) > 1 else ''
+      self.line(f'warning: {self._jsonl}: line {damaged[0]}{more} damaged: skipped')
+    after = b''.join(kept)
     if after != before:
       safe.write_atomic(self._jsonl, after)
+
+
+def _parsed(line: bytes) -> dict | None:
+  """Return a line of metrics.jsonl; None if it is damaged."""
+  try:
+    found = json.loads(line)
+  except (ValueError, RecursionError):
+    return None
+  right = isinstance(found, dict) and isinstance(found.get('stage'), str)
+  return found if right and type(found.get('step')) is int else None
 
 
 def _any_line(line: dict) -> bool:

@@ -15,6 +15,7 @@ __all__ = [
   'DTYPES',
   'FORMS',
   'NETWORKS',
+  'PACKAGE',
   'Backbone',
   'build',
   'initial',
@@ -41,7 +42,7 @@ NETWORKS = _Networks(
     'vit': vit.vit,
   },
 )
-_PACKAGE = frozenset(NETWORKS)  # others are checked by a pass of shapes
+PACKAGE = frozenset(NETWORKS)  # a network of one's own is checked by a pass of shapes
 # What all networks have: (**settings) -> a field of stack.Backbone by the same name
 COMMON = {'init': initial.kernels}
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -85,7 +86,7 @@ def build(name, *, shape, mean, std, dtype='float32', form='auto', **settings) -
   dtype = names.lookup('dtype', dtype, DTYPES)
   own = network._asdict()
   found = Backbone(shape=shape, mean=mean, std=std, dtype=dtype, form=form, **own, **common)
-  return found if name in _PACKAGE else custom.finished(name, found)
+  return found if name in PACKAGE else custom.finished(name, found)
 
 
 def _common(settings) -> dict[str, Any]:

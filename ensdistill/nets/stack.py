@@ -27,7 +27,11 @@ class Layers(NamedTuple):
   dense: Callable
   norm: Callable
   dropout: Callable  # layers.dropout(rate)(x); takes no name, for it has no parameters
-  train: bool = False
+
+  @property
+  def train(self) -> bool:
+    """Whether the network trains."""
+    return not self.dropout.keywords['deterministic']  # type: ignore[attr-defined]
 
 
 # A name, and a partial of a stage that lacks its layers: (layers, name=...) -> module.
@@ -131,7 +135,6 @@ class Backbone:
       dense=functools.partial(dense, dtype=self.dtype),
       norm=layers.NORMS[self.norm](train, self.dtype, self.form),
       dropout=functools.partial(nn.Dropout, deterministic=not train),
-      train=train,
     )
     for name, stage in stages:
       x = stage(injected, name=name)(x)

@@ -3,7 +3,6 @@
 results.json is strict JSON and is written last: a folder that has one holds a finished run.
 """
 
-import json
 import math
 import pathlib
 import shlex
@@ -18,7 +17,7 @@ from ensdistill.logs import writers
 from ensdistill.report import columns, verdict
 from ensdistill.report.pages import write_pages
 from ensdistill.report.runs import Run
-from ensdistill.storage import safe
+from ensdistill.storage import safe, seals
 
 
 def write(
@@ -29,6 +28,7 @@ def write(
   probes,
   timings: dict[str, float],
   writer: writers.Silent,
+  made_by: dict | None = None,
 ) -> dict:
   """Write the report of a finished run into its folder; return the content of results.json."""
   began, folder = time.monotonic(), pathlib.Path(folder)
@@ -44,14 +44,14 @@ def write(
       'pictures': draw(folder, dataset, pictured, seen, writer),
       'versions': runtime.versions(),
       'command': command(),
+      seals.MADE_BY: made_by or identity.made_by(config, data=dataset.fingerprint),
     }
   )
   run = Run(config.name or folder.name, folder, identity.to_json(config), results)
   writer.text('report/table', write_pages([run], folder / 'report.html'))
   writer.hparams(run.config, final(results['rows'], config.student.view))
   results['timings']['report'] = time.monotonic() - began
-  text = json.dumps(results, indent=2, allow_nan=False)
-  safe.write_atomic(folder / 'results.json', text + '\n')
+  seals.write_json(folder / 'results.json', results)
   return results
 
 

@@ -1,12 +1,14 @@
 """Finished runs as a report reads them: results, configuration and pictures from their folders."""
 
-import json
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from ensdistill.config import identity
 from ensdistill.evaluation.rows import AVERAGED, STUDENTS, of_role, with_roles
+from ensdistill.storage import seals
+
+REMEDY = 'run its training command again, which makes it again, or leave the run out'
 
 
 class Run(NamedTuple):
@@ -42,39 +44,46 @@ class Run(NamedTuple):
     return name if row is self.students[0] else f'{name} (members)'
 
 
-def load(folder: str | pathlib.Path, decisive: dict | None = None) -> dict | None:
+def load(
+  folder: str | pathlib.Path,
+  decisive: dict | None = None,
+  note: Callable[[str], None] | None = None,
+) -> dict | None:
   """Return the results of a finished run; None if there are none (of these settings).
 
-  Rows of older results get their roles.
+  Raises Damaged if they fail their seal. Rows of older results get their roles.
+  note: called with a line if results.json has no seal.
   """
   path = pathlib.Path(folder) / 'results.json'
-  if not path.exists():
+  results = seals.read_json(path, remedy=REMEDY, note=note)
+  if results is None:
     return None
-  try:
-    results = json.loads(path.read_text())
-  except ValueError:
-    return None
-  if not isinstance(results, dict) or 'rows' not in results:
-    return None
+  rows = results.get('rows')
+  if not isinstance(rows, list) or not all(map(_is_row, rows)):
+    raise seals.Damaged(path, 'is damaged (it has no rows)', REMEDY)
   if decisive and results.get('config_fingerprint') != identity.fingerprint(decisive):
     return None
   return results | {'rows': with_roles(results['rows'])}
 
 
-def read_runs(folders: Iterable[str | pathlib.Path]) -> list[Run]:
+def _is_row(row) -> bool:
+  found = row if isinstance(row, dict) else {}
+  return isinstance(found.get('name'), str) and isinstance(found.get('metrics'), dict)
+
+
+def read_runs(
+  folders: Iterable[str | pathlib.Path], note: Callable[[str], None] = seals.print_error
+) -> list[Run]:
   """Return the runs in these folders with distinct labels: the run's name, or its folder's."""
   runs = []
   for folder in map(pathlib.Path, folders):
-    results = load(folder)
+    results = load(folder, note=note)
     if results is None:
-      raise ValueError(f'{folder} holds no finished run (no readable results.json): leave it out')
-    try:
-      config = json.loads((folder / 'config.json').read_text())
-    except (OSError, ValueError) as error:
-      raise ValueError(
-        f'{folder}/config.json cannot be read ({error}): leave the run out'
-      ) from None
-    runs.append(Run(results['name'] or folder.name, folder, config, results))
+      raise ValueError(f'{folder} holds no finished run (no results.json): leave it out')
+    config = seals.read_json(folder / 'config.json', remedy=REMEDY)
+    if config is None:
+      raise seals.Damaged(folder / 'config.json', 'is missing', REMEDY)
+    runs.append(Run(results.get('name') or folder.name, folder, config, results))
   return _distinct(runs)
 
 

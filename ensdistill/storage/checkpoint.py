@@ -1,35 +1,39 @@
-"""Training checkpoints: saved by Orbax, verified by a SHA-256 manifest beside them.
+"""Training checkpoints: saved by Orbax, verified by a sealed manifest beside them.
 
 Orbax does not detect flipped bits. So each step has a manifest, written last. A step is valid if
 its manifest exists and every file matches it; otherwise the step before is used.
 """
 
 import contextlib
-import hashlib
 import itertools
-import json
 import pathlib
 import re
 import shutil
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
 from absl import logging
 
-from ensdistill.storage import packing, safe
-
-
-def print_error(text: str):
-  """Print a line to the error stream."""
-  print(text, file=sys.stderr, flush=True)
+from ensdistill.storage import packing, safe, seals
 
 
 class Checkpointer:
-  """The last `keep` states of one stage in a folder: STEP/ from Orbax and a manifest STEP.json."""
+  """The last `keep` states of one stage in a folder: STEP/ from Orbax and a manifest STEP.json.
 
-  def __init__(self, folder, *, keep: int = 2, log: Callable[[str], None] = print_error):
+  made_by: stored in every manifest.
+  settings: fingerprint of the settings that decide the states; states of others are not restored.
+  """
+
+  def __init__(
+    self,
+    folder,
+    *,
+    keep: int = 2,
+    log: Callable[[str], None] = seals.print_error,
+    made_by: Mapping | None = None,
+    settings: str = '',
+  ):
     if keep < 1:
       raise ValueError(f'keep={keep} must be at least 1')
     import orbax.checkpoint as ocp  # takes .6 s, so not at start-up (--help)
@@ -38,6 +42,7 @@ class Checkpointer:
     self.folder = pathlib.Path(folder).absolute()
     self._keep = keep
     self._log = log
+    self._facts = {'settings': settings, seals.MADE_BY: dict(made_by or {})}
     self._damaged: set[int] = set()
     self._first = jax.process_index() == 0
     with quiet():
@@ -51,9 +56,9 @@ class Checkpointer:
     with quiet():
       self._orbax.save(self.folder / name, arrays)
     if self._first:
-      content = {'step': step, 'folder': name, 'layout': layout}
+      content = {'step': step, 'folder': name, 'layout': layout, **self._facts}
       content['files'] = digests(self.folder / name)
-      safe.write_atomic(self._manifest(step), seal(content))
+      safe.write_atomic(self._manifest(step), seals.seal(content))
       self._damaged.discard(step)
       self._sweep(step)
     synchronise()
@@ -65,7 +70,7 @@ class Checkpointer:
       from jax.experimental import multihost_utils
 
       step = int(multihost_utils.broadcast_one_to_all(np.int32(found['step'] if found else -1)))
-      found = None if step < 0 else unseal(self._manifest(step).read_text())
+      found = None if step < 0 else self._content(step)
     if found is None:
       return None
     source = self.folder / found['folder']
@@ -91,6 +96,9 @@ class Checkpointer:
   def _manifest(self, step):
     return self.folder / f'{step}.json'
 
+  def _content(self, step) -> dict:
+    return seals.unseal(self._manifest(step).read_bytes())
+
   def _read(self, source, layout, leaves):
     """Return the stored arrays, as NumPy arrays unless they span processes."""
     ocp, names, args = self._ocp, {}, {}
@@ -112,15 +120,18 @@ class Checkpointer:
     """Return the manifest of the newest valid step, or None; log the damaged steps."""
     for step in sorted(self._steps(), reverse=True):
       try:
-        manifest = unseal(self._manifest(step).read_text())
-        check_files(self.folder / manifest['folder'], manifest['files'])
-        return manifest
+        manifest = self._content(step)
+        seals.compare(self.folder / manifest['folder'], manifest['files'])
+        if manifest.get('settings', '') in ('', self._facts['settings']):
+          return manifest
+        reason = 'is of other settings'
       except FileNotFoundError as error:
-        reason = f'{pathlib.Path(error.filename).relative_to(self.folder)} is missing'
+        missing = pathlib.Path(error.filename).relative_to(self.folder)
+        reason = f'is damaged ({missing} is missing)'
       except (ValueError, OSError) as error:
-        reason = str(error)
+        reason = f'is damaged ({error})'
       self._damaged.add(step)
-      self._log(f'checkpoint {self.folder / str(step)} is damaged ({reason}): trying an older one')
+      self._log(f'checkpoint {self.folder / str(step)} {reason}: trying an older one')
     return None
 
   def _steps(self):
@@ -134,7 +145,7 @@ class Checkpointer:
     for s in sorted(self._steps() - self._damaged, reverse=True):
       if s <= step and len(keep) < 2 * self._keep:
         with contextlib.suppress(ValueError, FileNotFoundError):
-          keep += [unseal(self._manifest(s).read_text())['folder'], f'{s}.json']
+          keep += [self._content(s)['folder'], f'{s}.json']
     for entry in self.folder.iterdir():
       if entry.name in keep or not re.match(r'\.?\d+($|\.)', entry.name):
         continue
@@ -160,30 +171,6 @@ def digests(folder) -> dict[str, str]:
   """Return the SHA-256 of every file in a folder."""
   files = sorted(path for path in folder.rglob('*') if path.is_file())
   return {str(path.relative_to(folder)): safe.sha256(path) for path in files}
-
-
-def check_files(folder, expected):
-  """Raise ValueError unless the files have the expected digests."""
-  for name, digest in expected.items():
-    if safe.sha256(folder / name) != digest:
-      raise ValueError(f'the content of {folder.name}/{name} has changed')
-
-
-def seal(content) -> str:
-  """Return the content as JSON, with its digest."""
-  digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-  return json.dumps({'sha256': digest, 'manifest': content})
-
-
-def unseal(text) -> dict:
-  """Return the content of sealed JSON; raise ValueError if it is damaged."""
-  sealed = json.loads(text)
-  if not isinstance(sealed, dict) or sealed.keys() != {'sha256', 'manifest'}:
-    raise ValueError('invalid manifest')
-  content = sealed['manifest']
-  if hashlib.sha256(json.dumps(content).encode()).hexdigest() != sealed['sha256']:
-    raise ValueError('the content of its manifest has changed')
-  return content
 
 
 def synchronise():

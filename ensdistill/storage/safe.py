@@ -107,6 +107,13 @@ def unflatten(flat: Mapping) -> dict:
 
 def save_tensors(path, tensors: Mapping[str, np.ndarray], metadata: Mapping | None = None) -> str:
   """Write arrays (see `flatten`) and JSON metadata as safetensors; return the SHA-256."""
+  content = tensors_content(path, tensors, metadata)
+  write_atomic(path, content)
+  return hashlib.sha256(content).hexdigest()
+
+
+def tensors_content(path, tensors: Mapping, metadata: Mapping | None = None) -> bytes:
+  """Return the content of a safetensors file; `path` is where it goes, for messages."""
   # The serialiser ignores strides, so transposed views are first copied into C order.
   arrays = {name: np.asarray(array, order='C') for name, array in tensors.items()}
   for name, array in arrays.items():
@@ -116,9 +123,7 @@ def save_tensors(path, tensors: Mapping[str, np.ndarray], metadata: Mapping | No
       )
   # A single entry, because the order of several entries is random and would change the digest.
   entries = {'json': json.dumps(dict(metadata or {}), sort_keys=True)}
-  content = safetensors.numpy.save(arrays, metadata=entries)
-  write_atomic(path, content)
-  return hashlib.sha256(content).hexdigest()
+  return safetensors.numpy.save(arrays, metadata=entries)
 
 
 def load_tensors(path, expected_sha256: str | None = None) -> dict[str, np.ndarray]:
@@ -127,6 +132,14 @@ def load_tensors(path, expected_sha256: str | None = None) -> dict[str, np.ndarr
   if expected_sha256 is not None and hashlib.sha256(content).hexdigest() != expected_sha256:
     raise ValueError(f'{path} is damaged: its SHA-256 is not {expected_sha256}')
   try:
+    return parse_tensors(content)
+  except ValueError as error:
+    raise ValueError(f'{path} is damaged: {error}') from None
+
+
+def parse_tensors(content: bytes) -> dict[str, np.ndarray]:
+  """Return the arrays of a safetensors file's content; raise ValueError if it is damaged."""
+  try:
     return safetensors.numpy.load(content)
-  except (safetensors.SafetensorError, ValueError, KeyError) as error:
-    raise ValueError(f'{path} is damaged: {error!r}') from None
+  except (safetensors.SafetensorError, ValueError, KeyError, AttributeError, TypeError) as error:
+    raise ValueError(repr(error)) from None

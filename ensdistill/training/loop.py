@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -32,6 +32,7 @@ class Loop:
   steps_per_call: int = 0  # 0: chosen to take a quarter of a second
   profile: int = 0  # steps to trace
   profile_folder: str = ''
+  made_by: Mapping | None = None  # stored with every checkpoint
 
   def lift(self, function: Callable) -> Callable:
     """Return function(network, *shared) over stacked networks, spread over the devices."""

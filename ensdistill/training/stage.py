@@ -32,10 +32,12 @@ def train(
   loop: Loop,
   folder,
   teacher: Frozen | None = None,
+  settings: str = '',
 ):
   """Train stacked networks through one stage; return variables, and step and score of each.
 
-  Resumes from the checkpoints in `folder`; a stage that was finished returns at once.
+  Resumes from the checkpoints in `folder`; a stage that was finished returns at once. Checkpoints
+  with another fingerprint `settings` are not used.
   """
 
   def step(state, seen, *frozen):
@@ -44,7 +46,8 @@ def train(
     return train_step(state, batch, ensemble, method)
 
   loop.writer.text('parameters of a network', parameter_overview(states.params), stage=name)
-  with checkpoint.Checkpointer(folder, log=loop.writer.line) as checkpointer:
+  own = {'log': loop.writer.line, 'made_by': loop.made_by, 'settings': settings}
+  with checkpoint.Checkpointer(folder, **own) as checkpointer:
     return fit(
       name,
       step,

@@ -252,7 +252,7 @@ def record(queue: Queue, done: Job, seconds: float) -> dict:
     'method': kind.method,
     'data': kind.data,
     'variant': kind.variant,
-    'commit': records.commit(),
+    'commit': runtime.commit(),
     'processor': runtime.processor(),
     'wall': round(seconds, 1),
     'settings': found['settings'],

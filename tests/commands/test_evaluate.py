@@ -11,6 +11,7 @@ import pictures
 import pytest
 import tiny
 
+import ensdistill
 from ensdistill import compare, data, export, members, mesh, nets, students
 from ensdistill.commands import evaluate as evaluate_command
 from ensdistill.evaluation import inference
@@ -265,5 +266,5 @@ def test_a_damaged_student_is_refused(run, tmp_path, capsys):
     evaluate_command.main([f'--student={tmp_path}'])
   assert stopped.value.code == 1 and 'weights.safetensors' in capsys.readouterr().err
   (tmp_path / 'config.json').write_text('[1]')
-  with pytest.raises(ValueError, match='config.json is damaged: it holds a list'):
+  with pytest.raises(ensdistill.StudentError, match='config.json is damaged .its content'):
     export.load(tmp_path)

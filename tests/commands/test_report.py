@@ -1,11 +1,10 @@
 """The command over finished runs writes a page and tables, or one line about a mistake."""
 
-import json
-
 import pytest
 from reports import Page, gap_rows, results
 
 from ensdistill.commands import report
+from ensdistill.storage import seals
 
 
 @pytest.fixture
@@ -15,7 +14,7 @@ def folders(tmp_path):
   for name in ('one', 'other'):
     folder = tmp_path / name
     folder.mkdir()
-    (folder / 'results.json').write_text(json.dumps(results(gap_rows(), name=name)))
+    seals.write_json(folder / 'results.json', results(gap_rows(), name=name))
     config = {
       'data': {'name': 'digits', 'aux': ''},
       'student': {'kind': 'single', 'view': 'members'},
@@ -25,7 +24,7 @@ def folders(tmp_path):
       'seeds': 3,
       'seed': 0,
     }
-    (folder / 'config.json').write_text(json.dumps(config))
+    seals.write_json(folder / 'config.json', config)
     found.append(str(folder))
   return found
 
@@ -59,9 +58,9 @@ def test_missing_and_damaged_runs_are_one_line_and_exit_code_1(folders, tmp_path
   for folder in (str(tmp_path), '/nonexistent'):
     assert f'{folder} holds no finished run' in refused([folder], 1, capsys)
   (tmp_path / 'one' / 'results.json').write_text('{}')
-  assert 'one holds no finished run' in refused(folders, 1, capsys)
+  assert 'one/results.json is damaged' in refused(folders, 1, capsys)
   (tmp_path / 'other' / 'config.json').write_text('{')
-  assert 'other/config.json cannot be read' in refused(folders[1:], 1, capsys)
+  assert 'other/config.json is damaged' in refused(folders[1:], 1, capsys)
 
 
 def test_a_page_that_cannot_be_written_is_one_line(folders, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Writers leave metrics.jsonl and TensorBoard's curves, also of resumed runs."""
 
 import inspect
+import io
 import subprocess
 import sys
 
@@ -105,11 +106,22 @@ def test_resuming_a_stage_that_never_ran_writes_nothing(writer, tmp_path):
   assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_line_is_dropped(tmp_path):
+def test_a_damaged_line_is_skipped_with_a_warning(tmp_path):
   good = '{"stage": "s", "step": 1, "loss": 1.0}\n'
-  (tmp_path / 'metrics.jsonl').write_text(good + '\0\0\0\n' + good + '{"sta')
-  writers.Writer(tmp_path, quiet=True).close()
-  assert (tmp_path / 'metrics.jsonl').read_text() == good * 2
+  damaged = ('\0\0\0', '[1]', '{"stage": "s"}', '{"stage": "s", "step": "1"}', '{"step": 1}')
+  path, stream = tmp_path / 'metrics.jsonl', io.StringIO()
+  path.write_text(good + '\n'.join(damaged) + '\n' + good + '{"sta')
+  with writers.Writer(tmp_path, stream=stream) as writer:
+    writer.resume('s', 1)
+  assert path.read_text() == good * 2
+  assert stream.getvalue() == f'warning: {path}: line 2 and 4 more damaged: skipped\n'
+
+
+def test_a_line_that_a_kill_cut_off_is_dropped_without_a_warning(tmp_path):
+  stream = io.StringIO()
+  (tmp_path / 'metrics.jsonl').write_text('{"sta')
+  writers.Writer(tmp_path, stream=stream).close()
+  assert (tmp_path / 'metrics.jsonl').read_text() == '' == stream.getvalue()
 
 
 def test_the_silent_writer_has_the_same_methods(tmp_path, capfd, monkeypatch):

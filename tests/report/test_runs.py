@@ -7,6 +7,7 @@ from reports import gap_rows, results
 
 from ensdistill import report
 from ensdistill.report import runs
+from ensdistill.storage import seals
 
 
 def stored(folder, found=None, **changes):
@@ -43,7 +44,20 @@ def test_folders_without_a_finished_run_are_refused(tmp_path):
     runs.read_runs([tmp_path])
   folder = stored(tmp_path / 'a')
   (folder / 'config.json').write_text('{')
-  with pytest.raises(ValueError, match=r'config.json cannot be read .*: leave the run out'):
+  with pytest.raises(seals.Damaged, match=r'config.json is damaged .* leave the run out'):
     runs.read_runs([folder])
   (folder / 'results.json').write_text('{')
-  assert report.load(folder) is None
+  with pytest.raises(seals.Damaged, match=r'results.json is damaged .* leave the run out'):
+    runs.read_runs([folder])
+
+
+def test_results_that_fail_their_seal_are_not_shown(tmp_path, capsys):
+  folder = stored(tmp_path / 'a')
+  report.load(folder, note=print)
+  assert 'has no seal' in capsys.readouterr().out
+  seals.write_json(folder / 'results.json', results(gap_rows()))
+  assert runs.read_runs([folder])[0].label == 'run' and not capsys.readouterr().err
+  path = folder / 'results.json'
+  path.write_text(path.read_text().replace('0.945', '0.955'))
+  with pytest.raises(seals.Damaged, match='results.json is damaged .its content has changed'):
+    runs.read_runs([folder])

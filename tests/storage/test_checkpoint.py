@@ -1,6 +1,7 @@
 """Checkpoints: states are restored as they were saved; the last steps are kept."""
 
 import contextlib
+import hashlib
 import json
 import os
 import socket
@@ -16,7 +17,7 @@ from absl import logging
 from checkpoints import State, assert_same, make_state, steps
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from ensdistill.storage import checkpoint, packing
+from ensdistill.storage import checkpoint, packing, seals
 
 # ---- round trips
 
@@ -334,7 +335,29 @@ def test_orbax_is_quiet(tmp_path, capfd, caplog):
 
 
 def test_the_manifest_names_every_leaf(saved):
-  manifest = json.loads((saved.folder / '2.json').read_text())['manifest']
+  manifest = seals.unseal((saved.folder / '2.json').read_bytes())
   assert manifest['step'] == 2 and manifest['folder'] == '2'
   names = [entry['name'] for entry in manifest['layout']]
   assert 'state/params/stem/kernel' in names and 'state/key' in names and 'odd/1' in names
+
+
+def test_states_of_other_settings_are_not_restored(tmp_path, warnings):
+  made_by = {'commit': 'abc'}
+  with checkpoint.Checkpointer(tmp_path, settings='a', made_by=made_by) as checkpointer:
+    checkpointer.save(1, {'a': jnp.ones(2)})
+  assert seals.unseal((tmp_path / '1.json').read_bytes())['made_by'] == made_by
+  with checkpoint.Checkpointer(tmp_path, settings='b', log=warnings.append) as checkpointer:
+    assert checkpointer.restore({'a': jnp.ones(2)}) is None
+    assert 'is of other settings' in warnings[0] and len(warnings) == 1
+    checkpointer.save(1, {'a': jnp.zeros(2)})
+    assert checkpointer.restore({'a': jnp.ones(2)})[1]['a'].sum() == 0
+
+
+def test_manifests_of_version_0_1_are_read(saved):
+  path = saved.folder / '2.json'
+  content = seals.unseal(path.read_bytes())
+  digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+  path.write_text(json.dumps({'sha256': digest, 'manifest': content}))
+  assert saved.restore(make_state())[0] == 2
+  path.write_text(path.read_text().replace('"step": 2', '"step": 3'))
+  assert saved.restore(make_state())[0] == 1

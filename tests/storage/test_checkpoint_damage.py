@@ -48,9 +48,9 @@ DAMAGES = {
   'a file is missing': lambda c: os.remove(largest(c / '2')),
   '2 is missing|2/.* is missing': lambda c: shutil.rmtree(c / '2'),
   '2.json is missing': lambda c: os.remove(c / '2.json'),
-  'invalid manifest': lambda c: (c / '2.json').write_text('{"step": 2}'),
-  'Expecting value': lambda c: (c / '2.json').write_text(''),
-  'codec|decode': lambda c: (c / '2.json').write_bytes(b'\xff\xfe\xfd'),
+  'invalid seal': lambda c: (c / '2.json').write_text('{"step": 2}'),
+  '.invalid seal': lambda c: (c / '2.json').write_text(''),
+  '..invalid seal': lambda c: (c / '2.json').write_bytes(b'\xff\xfe\xfd'),
 }
 
 
