@@ -13,7 +13,7 @@ from ensdistill import compare, distillation, export, given, plugins, report, ru
 from ensdistill.config import build, checks, estimate, identity, inputs
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import sets
-from ensdistill.logs import writers
+from ensdistill.logs import sinks, writers
 from ensdistill.storage import safe, seals
 
 
@@ -48,6 +48,7 @@ def checked(config, folder: pathlib.Path, load: Callable = inputs.load_data) -> 
   load: (config, least share of an image that a crop shows) -> the data sets.
   """
   plugins.record(config)
+  sinks.chosen(config.sinks)  # refuses what is not installed
   parts = build.parts(config)
   checks.check(config, parts)
   dataset, training = load(config, parts.augment.crop_area)
@@ -75,7 +76,9 @@ def run(plan: Plan) -> dict:
       stages = ', '.join(results['timings'])
       print(f'{plan.folder}: already finished ({stages}); remove the folder to run it again')
     else:
-      with writers.Writer(plan.folder) as writer:
+      config = plan.config
+      about = {'name': config.name, 'settings': identity.to_json(config)}
+      with writers.Writer(plan.folder, trackers=sinks.chosen(config.sinks), **about) as writer:
         results = _stages(plan, writer)
     shutil.rmtree(plan.folder / 'checkpoints', ignore_errors=True)
   print(report.table(results))
