@@ -195,11 +195,11 @@ def stored(plan: Plan):
 
 def specification(plan: Plan, student: students.Student) -> dict:
   """Return everything that rebuilds a network and reads its outputs, as plain JSON types."""
-  from ensdistill.config import build, inputs  # loading a student does not need them
+  from ensdistill.config import build, imported, inputs  # loading a student does not need them
   from ensdistill.config.settings import given
 
   config, dataset = plan.config, plan.dataset
-  imported = plugins.stored(config)
+  imports = imported.stored(config)
   network, settings = build.network_settings(config.student.network, config.network)
   own = given(config.student, students.STUDENTS) if student.kind == config.student.kind else {}
   return {
@@ -220,7 +220,7 @@ def specification(plan: Plan, student: students.Student) -> dict:
     'student': {'kind': student.kind, 'members': student.size} | own,
     'objective': config.objective.name,
     'objective_settings': given(config.objective, objectives.OBJECTIVES),
-  } | ({'imports': imported} if imported else {})
+  } | ({'imports': imports} if imports else {})
 
 
 def stablehlo(spec: dict, student: students.Student, variables) -> bytes:
@@ -248,9 +248,11 @@ def load(
 ) -> Model:
   """Return the student that a run left in `folder`, ready to predict.
 
-  A student with parts of one's own needs the files or modules that register them, as `imports`.
-  Nothing else is imported: a student's folder by itself runs no code. Everything is checked before anything is computed: the seal, config.json, and names, shapes and
+  Everything is checked before anything is computed: the seal, config.json, and names, shapes and
   types of all tensors. Raises StudentError, with the damaged file and the remedy.
+  imports: the files or modules that register the student's own parts, if it has any, as
+    'my_method.py', 'package.module' or 'my_network.py:function'. Nothing else is imported: a
+    student's folder by itself runs no code.
   note: called with a line if the folder was made before there were seals, or if the source of an
     import has changed since the training.
   """

@@ -37,7 +37,12 @@ def attribute(name: str, setting: str) -> Any:
   place, _, own = name.rpartition(':')
   if not place or not own:
     raise ValueError(f'{setting}: write package.module:function or file.py:function')
-  found = module(place, setting)
+  return member(module(place, setting), name, setting)
+
+
+def member(found, name: str, setting: str) -> Any:
+  """Return what `package.module:name` names in an imported module."""
+  place, _, own = name.rpartition(':')
   if not hasattr(found, own):
     raise ValueError(f'{setting}: {place} has no {own!r}')
   return getattr(found, own)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ensdistill import data, distillation, export, given, names, plugins, runtime, teacher
-from ensdistill.config import build, checks, recipes, settings
+from ensdistill.config import build, checks, imported, recipes, settings
 from ensdistill.families import FAMILIES
 from ensdistill.logs import writers
 
@@ -45,8 +45,8 @@ def distil(
     y: labels [N] from 0, or regression targets [N] or [N, D] as floats. Without y the student
       learns from the ensemble alone (classification), and its last checkpoint is kept.
     method: a method of the recipes, see `ensdistill list`.
-    network: a backbone, see docs/networks.md, or one of your own, 'file.py:function'; None: a resnet
-      for images, an mlp for tables.
+    network: a backbone, see docs/networks.md, or one of your own, 'file.py:function'; None: a
+      resnet for images, an mlp for tables.
     network_settings: settings of the backbone, such as {'depth': 20}.
     steps: training steps of the student.
     batch_size: examples of a step; at most the number of training examples.
@@ -71,7 +71,7 @@ def distil(
   else:
     config.teacher.source = ARRAYS
   settings.apply(config, dict(changes or {}))
-  plugins.record(config)
+  imported.record(config)
   parts = build.parts(config)
   checks.check(config, parts)
   teacher.adopt(config, members)

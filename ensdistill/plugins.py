@@ -8,7 +8,7 @@ import hashlib
 import inspect
 import pathlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib import metadata
 from typing import Any, NamedTuple
 
@@ -38,8 +38,20 @@ class Plugin(NamedTuple):
 
   @property
   def name(self) -> str:
-    """The file's name or the module's, without its folder."""
-    return pathlib.Path(self.place).name if self.place.endswith('.py') else self.place
+    """The place without the file's folder."""
+    return _short(self.place)
+
+
+def _split(place: str) -> tuple[str, str]:
+  """Return file or module, and function, of 'file.py:function'; '' is no function."""
+  found, _, function = place.rpartition(':')
+  return (found, function) if found else (place, '')
+
+
+def _short(place: str) -> str:
+  found, function = _split(place)
+  name = pathlib.Path(found).name if found.endswith('.py') else found
+  return f'{name}:{function}' if function else name
 
 
 _loaded: dict[str, Plugin] = {}  # by path or module
@@ -52,8 +64,11 @@ def load(place: str, setting: str, folder: pathlib.Path | None = None) -> Plugin
   """
   if ',' in place:
     raise ValueError(f'{setting}: a path must not have a comma in it')
-  if place.endswith('.py') and folder:
+  if _split(place)[0].endswith('.py') and folder:
     place = str(folder / pathlib.Path(place).expanduser())
+  if _split(place)[1]:
+    network(place, setting)
+    return _loaded[_key(place)]
   before = registered()
   known = _loaded.get(_key(place))
   if known and known.named and _is_current(known, before):
@@ -63,7 +78,9 @@ def load(place: str, setting: str, folder: pathlib.Path | None = None) -> Plugin
 
 
 def _key(place: str) -> str:
-  return str(pathlib.Path(place).expanduser().resolve()) if place.endswith('.py') else place
+  found, function = _split(place)
+  path = str(pathlib.Path(found).expanduser().resolve()) if found.endswith('.py') else found
+  return f'{path}:{function}' if function else path
 
 
 def _is_current(plugin: Plugin, now: Mapping[Part, Any]) -> bool:
@@ -135,43 +152,32 @@ def network(name: str, setting: str) -> str:
 
   Another name is returned as it is, and so is one that is imported already.
   """
-  place, colon, function = name.rpartition(':')
-  if not colon:
+  place, function = _split(name)
+  if not function or (name in nets.NETWORKS and not pathlib.Path(place).is_file()):
     return name
-  short = f'{pathlib.Path(place).name}:{function}' if place.endswith('.py') else name
-  if name in nets.NETWORKS and not pathlib.Path(place).is_file():
-    return name
-  before = registered()
-  made = imports.attribute(name, setting)
+  before, short = registered(), _short(name)
+  module = imports.module(place, setting)
+  made = imports.member(module, name, setting)
+  if not callable(made):
+    raise ValueError(f'{setting} is a {type(made).__name__}, not a function or a Flax class')
   try:
     nets.NETWORKS[short] = made
   except ValueError as error:
     raise ValueError(f'{setting}: {error}') from None
-  remember(place, sys.modules[made.__module__], before, setting)
+  remember(name, module, before, setting)
   return short
 
 
-def parts_of(config) -> set[Part]:
-  """Return the parts of a configuration."""
-  return {
-    ('student', config.student.kind),
-    ('objective', config.objective.name),
-    ('perturbation', config.perturb.name),
-    ('network', config.network.name),
-    ('network', config.student.network.name or config.network.name),
-  }
+def used(wanted: Collection[Part], places: Collection[str]) -> list[Plugin]:
+  """Return where these parts come from, in the order of the digests; parts of the package do not.
 
-
-def used(config) -> list[Plugin]:
-  """Return where a run's own parts come from, in the order of the digests.
-
-  An import of the run that registers no part is among them, for it may change anything. Parts that
-  a program registers without an import are known by the module that defines them.
+  Imports of these places that register no part are among them, for they may change anything. Parts
+  that a program registers without an import are known by the module that defines them.
   """
-  wanted, places = parts_of(config), named(config.imports)
-  found = [p for p in _loaded.values() if p.parts & wanted or (not p.parts and p.place in places)]
+  own = set(wanted)
+  found = [p for p in _loaded.values() if p.parts & own or (not p.parts and p.place in places)]
   now, covered = registered(), {part for plugin in found for part in plugin.parts}
-  for part in sorted(wanted - covered):
+  for part in sorted(own - covered):
     plugin = _of_program(part, now.get(part))
     found += [plugin] if plugin else []
   return sorted(found, key=_by_digest)
@@ -192,36 +198,6 @@ def _of_program(part: Part, made) -> Plugin | None:
   return Plugin(place, imports.digest(module), frozenset([part]), named=False)
 
 
-def record(config) -> None:
-  """Write into a configuration what its parts were imported from, and the sources' digests."""
-  for place in named(config.imports):
-    if not any(place == plugin.place for plugin in _loaded.values()):
-      load(place, f'imports={place!r}')
-  with config.unlocked():
-    for section in (config.network, config.student.network):
-      if section.name:
-        section.name = network(section.name, f'network.name={section.name!r}')
-    plugins = [plugin for plugin in used(config) if plugin.named]
-    for section in (config.network, config.student.network):
-      part = 'network', section.name
-      section.content = next((p.sha256 for p in plugins if part in p.parts), None)
-    config.imports = ','.join(plugin.place for plugin in plugins) or None
-    config.imports_content = ','.join(plugin.sha256 for plugin in plugins) or None
-
-
-def stored(config) -> list[dict]:
-  """Return what a student's file says of the imports: names, digests and parts."""
-  wanted = parts_of(config)
-  return [
-    {
-      'name': plugin.name,
-      'sha256': plugin.sha256,
-      'parts': sorted(list(part) for part in plugin.parts & wanted),
-    }
-    for plugin in used(config)
-  ]
-
-
 class Missing(ValueError):
   """A stored student has parts that are not imported."""
 
@@ -235,15 +211,13 @@ def recall(entries: Iterable[Mapping[str, Any]], places: Iterable[str]) -> list[
 
   Nothing else is imported. Raise Missing with what to pass where a part is missing.
   """
-  given = {place: load(place, f'imports={place!r}') for place in places}
+  for place in places:
+    load(place, f'imports={place!r}')
   lines = []
   for entry in entries:
     own = [(kind, name) for kind, name in entry['parts'] if kind in _LOADING]
     if entry['parts'] and not own:
       continue  # a perturbation is not part of a student
-    for kind, name in own:
-      if kind == 'network' and ':' in name:
-        _recall_network(name, given)
     missing = [part for part in own if part not in registered()]
     plugin = _find(entry, own)
     if missing or plugin is None:
@@ -259,14 +233,6 @@ def recall(entries: Iterable[Mapping[str, Any]], places: Iterable[str]) -> list[
         f'{plugin.sha256[:12]}, not {entry["sha256"][:12]}): predictions may differ'
       )
   return lines
-
-
-def _recall_network(name: str, given: dict[str, Plugin]) -> None:
-  """Register a stored student's network if the file or module it comes from is among the given."""
-  place, _, function = name.rpartition(':')
-  for own, plugin in given.items():
-    if plugin.name == place:
-      network(f'{own}:{function}', f'imports={own!r}')
 
 
 def _find(entry: Mapping[str, Any], own: list[Part]) -> Plugin | None:

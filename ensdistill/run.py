@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import jax
 
-from ensdistill import compare, distillation, export, given, plugins, report, runtime, teacher
-from ensdistill.config import build, checks, estimate, identity, inputs
+from ensdistill import compare, distillation, export, given, report, runtime, teacher
+from ensdistill.config import build, checks, estimate, identity, imported, inputs
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import sets
 from ensdistill.logs import sinks, writers
@@ -47,7 +47,7 @@ def checked(config, folder: pathlib.Path, load: Callable = inputs.load_data) -> 
 
   load: (config, least share of an image that a crop shows) -> the data sets.
   """
-  plugins.record(config)
+  imported.record(config)
   sinks.chosen(config.sinks)  # refuses what is not installed
   parts = build.parts(config)
   checks.check(config, parts)

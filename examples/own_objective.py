@@ -1,8 +1,8 @@
 """A method of one's own: an objective, and a recipe with it.
 
-  ensdistill train reverse_digits:small --import=examples/own_objective.py
-  ensdistill evaluate --student=runs/reverse_digits_small --import=examples/own_objective.py
-  ensdistill sweep kd,reverse digits:small --import=examples/own_objective.py --seeds=2
+ensdistill train reverse_digits:small --import=examples/own_objective.py
+ensdistill evaluate --student=runs/reverse_digits_small --import=examples/own_objective.py
+ensdistill sweep kd,reverse digits:small --import=examples/own_objective.py --seeds=2
 """
 
 from ensdistill import objectives
@@ -21,4 +21,6 @@ def reverse_mean(*, temperature: float = 1.0):
 
 
 objectives.OBJECTIVES['reverse_mean'] = reverse_mean
-recipes.METHODS['reverse'] = recipes.Method('KL(student || teacher)', {'objective.name': 'reverse_mean'})
+recipes.METHODS['reverse'] = recipes.Method(
+  'KL(student || teacher)', {'objective.name': 'reverse_mean'}
+)

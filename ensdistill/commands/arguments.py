@@ -33,13 +33,12 @@ def configuration(
   each with or without a variant. `default` is the configuration where neither is given. `command`
   is the one whose --help lists the flags. Raise ValueError with a one-line message for any mistake.
   """
-  from ensdistill import plugins
-  from ensdistill.config import identity, settings
+  from ensdistill.config import identity, imported, settings
 
   values = flags.FlagValues()
   flags.DEFINE_string('workdir', None, 'folder of the run', flag_values=values)
   try:
-    rest, places = imported(values.read_flags_from_files(list(arguments)))
+    rest, places = import_named(values.read_flags_from_files(list(arguments)))
     line = _read(rest, command)
     config = default if default and not line.sources else load(_source(line.sources))
     config_flags.DEFINE_config_dict(
@@ -55,11 +54,11 @@ def configuration(
       raise ValueError(f'--config.{name}={line.given.get(name, value)!r} must be {_KINDS[tuple]}')
   settings.forget_replaced(config, config_flags.get_override_values(values['config']))
   _add_imports(config, places)
-  plugins.record(config)
+  imported.record(config)
   return config, values['workdir'].value
 
 
-def imported(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def import_named(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
   """Import what a command line names and what installed packages offer, before settings are read.
 
   Return the arguments without --import, and the imports. A network 'DIR/file.py:function' becomes
@@ -114,12 +113,14 @@ def imports_of(path: pathlib.Path) -> list[str]:
     names_of = [ast.unparse(target) for target in getattr(node, 'targets', ())]
     if isinstance(node, ast.Assign) and names_of == ['imports']:
       try:
-        found = list(ast.literal_eval(node.value))
-        assert all(isinstance(place, str) for place in found)
-      except (AssertionError, TypeError, ValueError):
+        value = ast.literal_eval(node.value)
+        if not isinstance(value, list | tuple) or not all(isinstance(own, str) for own in value):
+          raise ValueError
+      except ValueError:
         raise ValueError(
           f"{path}: imports must list files or modules, such as imports = ('my_method.py',)"
         ) from None
+      found = list(value)
   setting = f'{path}: imports={tuple(found)}'
   return [plugins.load(place, setting, path.parent).place for place in found]
 
@@ -294,7 +295,9 @@ def _unexpected(argument: str, known) -> str:
 
 def _unknown_flag(flag: str, value: str, known, command: str) -> str:
   name = flag.lstrip('-')
-  hint = names.meant(flag, ['--config', '--import', '--all' if command == 'config' else '--workdir'])
+  hint = names.meant(
+    flag, ['--config', '--import', '--all' if command == 'config' else '--workdir']
+  )
   if name in known or hint == '.':
     hint = _as_flags(name, f'={value}' if value else '', known)
   return f'unknown flag {flag}{hint} `ensdistill {command} --help` shows the flags.'

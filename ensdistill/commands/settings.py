@@ -24,12 +24,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
   rest = [argument for argument in arguments if argument != '--all']
   if not rest and not every:
     fail(2, 'name a recipe: `ensdistill config kd_digits`. `ensdistill list` shows the recipes.')
-  from ensdistill.commands.arguments import configuration, imported
+  from ensdistill.commands.arguments import configuration, import_named
   from ensdistill.config import identity, settings
   from ensdistill.config.help import help_of
 
   try:
-    imported(rest)  # before the settings are collected
+    import_named(rest)  # before the settings are collected
     default = identity.flatten(settings.default().to_dict())
     own = settings.default() if every else None
     config, _ = configuration(rest, default=own, command='config')

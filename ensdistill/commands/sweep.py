@@ -175,11 +175,11 @@ def _run(sweep, options: argparse.Namespace, methods: set[str]) -> int:
 
 def _kinds(options: argparse.Namespace, flags: list[str]) -> list:
   """Return the kinds of jobs; raise ValueError for whatever is unknown."""
-  from ensdistill.commands.arguments import imported
+  from ensdistill.commands.arguments import import_named
   from ensdistill.config import recipes
   from ensdistill.sweep import jobs
 
-  imported([flag for flag in flags if flag.startswith('--import=')])
+  import_named([flag for flag in flags if flag.startswith('--import=')])
   methods = _distinct('method', options.methods)
   for method in methods:
     if method not in recipes.METHODS:

@@ -135,7 +135,7 @@ HELP = {
 
 
 # Sections with settings of parts, and the parts.
-_SECTIONS = {
+_SECTIONS: dict[str, dict] = {
   'network': nets.NETWORKS,
   'student': students.STUDENTS,
   'objective': objectives.OBJECTIVES,
@@ -154,7 +154,7 @@ def help_of(name: str) -> str:
 def _of_part(name: str) -> str:
   """Return the help of a setting that only imported parts have."""
   *sections, own = name.split('.')
-  table = _SECTIONS.get(sections[-1] if sections else '', {})
+  table: dict = _SECTIONS.get(sections[-1] if sections else '', {})
   parts = [part for part, builder in table.items() if own in settings_of(builder)]
   if not parts:
     raise KeyError(name)

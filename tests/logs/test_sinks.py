@@ -112,7 +112,9 @@ def refuses(run):
 @pytest.mark.parametrize(
   'maker, reason', [(Broken, 'ConnectionError: no route'), (refuses, 'SystemExit: not logged in')]
 )
-def test_a_tracker_that_fails_is_switched_off_with_one_line(tmp_path, reader, capsys, maker, reason):
+def test_a_tracker_that_fails_is_switched_off_with_one_line(
+  tmp_path, reader, capsys, maker, reason
+):
   with open_writer(tmp_path, maker, quiet=False) as writer:
     for step in STEPS:
       writer.scalars(step, {'loss': 1.0}, stage='student')
