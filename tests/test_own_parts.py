@@ -78,6 +78,21 @@ def test_an_example_trains_loads_evaluates_and_is_compared(axis, tmp_path, capsy
   assert '| student ' in capsys.readouterr().out and (tmp_path / 'page.html').is_file()
 
 
+@pytest.mark.parametrize('name', sorted(EXAMPLES.glob('own_*.py')))
+def test_the_documentation_shows_the_examples_in_under_15_lines(name):
+  text = (EXAMPLES.parent / 'docs' / 'extending.md').read_text()
+  blocks = [block.partition('```')[0] for block in text.split('```python\n')[1:]]
+  code = name.read_text().split('"""', 2)[2]
+  for part in code.strip().split('\n\n\n'):
+    assert any(part in block for block in blocks), part
+  shown = [block for block in blocks if block.strip() and block.strip() in code]
+  for block in shown:
+    lines = [line.strip() for line in block.splitlines()]
+    own = [line for line in lines if line and not line.startswith(('import', 'from', '"""', ')'))]
+    assert len(own) < 15
+  assert shown
+
+
 def test_a_changed_source_is_refused_by_its_run_and_said_by_its_student(tmp_path, capsys):
   source = tmp_path / 'mine.py'
   source.write_text((EXAMPLES / 'own_objective.py').read_text())

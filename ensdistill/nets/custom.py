@@ -34,12 +34,13 @@ class Whole(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    return self.module(x, **_mode(type(self.module), self.layers.train))
+    return self.module(x, **_mode(self.module, self.layers.train))
 
 
-def _mode(module: type, train: bool) -> dict[str, bool]:
+def _mode(module: nn.Module, train: bool) -> dict[str, bool]:
   """Return how a module is told that it trains: the first argument of that kind that it has."""
-  known = inspect.signature(module.__call__).parameters
+  kind: Any = getattr(module, 'nnx_class', type(module))  # of nnx.bridge.to_linen
+  known = inspect.signature(kind.__call__).parameters
   modes = dict.fromkeys(_MODES, train) | dict.fromkeys(_INVERSE, not train)
   return next(({name: value} for name, value in modes.items() if name in known), {})
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from ensdistill import nets, students
 from ensdistill.nets import custom, stack
@@ -78,6 +79,26 @@ def test_a_module_is_told_whether_it_trains(monkeypatch):
   assert np.abs(first - second).max() > 0
   old, new = (jax.tree.leaves(tree['batch_stats']) for tree in (own, updated))
   assert all(np.abs(a - b).max() > 0 for a, b in zip(old, new))
+
+
+class OfNNX(nnx.Module):
+  def __init__(self, features, rngs):
+    self.conv = nnx.Conv(1, features, (3, 3), rngs=rngs)
+    self.norm = nnx.BatchNorm(features, rngs=rngs)
+
+  def __call__(self, x, train):
+    return self.norm(self.conv(x), use_running_average=not train)
+
+
+def test_a_module_of_nnx_becomes_one_of_linen(monkeypatch):
+  backbone = build(lambda shape: nnx.bridge.to_linen(OfNNX, 5), monkeypatch)
+  module = students.make('multi_head', backbone, 4, members=2, head_stages=0).module
+  own = variables(module)
+  y, updated = module.apply(own, X, True, mutable=['batch_stats'])
+  still = module.apply(own, X)
+  assert y.shape == still.shape == (5, 2, 4) and np.abs(y - still).max() > 1e-3
+  mean = updated['batch_stats']['module']['module']['norm']['mean']
+  assert mean.shape == (5,) and np.abs(mean).min() > 0
 
 
 @pytest.mark.parametrize('made', [Images, lambda shape: Flat(), lambda shape: nn.Dense(3)])
