@@ -31,13 +31,13 @@ FLOORS = (
   {'objectives', 'students', 'perturb', 'storage'},
   {'families', 'nets', 'mesh'},
   {'predictive', 'members'},
-  {'imports', 'memory', 'names', 'numerics', 'runtime'},
+  {'imports', 'memory', 'names', 'numerics', 'paths', 'runtime', 'stopping'},
 )
 MATHEMATICS = {'families', 'numerics', 'objectives', 'perturb', 'predictive', 'metrics', 'nets'}
 LIBRARIES = {'jax', 'flax', 'numpy', 'scipy'}
 STANDARD = {
-  'abc', 'collections', 'contextlib', 'dataclasses', 'functools', 'inspect', 'itertools', 'math',
-  'typing',
+  'abc', 'collections', 'contextlib', 'contextvars', 'dataclasses', 'functools', 'inspect',
+  'itertools', 'math', 'typing',
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from ensdistill import data, nets, objectives, perturb, students
 from ensdistill.config.settings import TARGETS, TEACHER_LOSSES, settings_of
 from ensdistill.members import STRATEGIES
-from ensdistill.training import optim
+from ensdistill.training import bad_steps, onednn, optim
 
 
 def one_of(known: Iterable[str]) -> str:
@@ -24,9 +24,11 @@ HELP = {
   'student.seed': 'number of the first student: its seed among those of the same ensemble',
   'checkpoint_seconds': 'seconds between checkpoints',
   'steps_per_call': 'training steps in one compiled call; 0: chosen by their speed',
+  'onednn': f"{one_of(onednn.CHOICES)}: oneDNN's convolutions on x86 CPUs; auto: in long stages",
   'logs': 'number of times that a stage logs its losses',
   'scores': 'number of validations in a stage, evenly spread',
   'validate': "epochs with a validation, instead of scores: 'first,every=20,tail=0.1'",
+  'on_nan': f'{one_of(bad_steps.ON_NAN)} at a loss that is not finite; default: stop',
   'profile': 'number of steps of each stage to trace for Perfetto or TensorBoard',
   'cache': "folder of XLA's compilation cache; '' switches it off",
   'imports': 'files or modules that register parts, such as a.py,b; also --import=a.py',

@@ -13,7 +13,9 @@ NOT_FINGERPRINTED = (
   'imports',
   'sinks',
   'checkpoint_seconds',
+  'on_nan',  # without it, a run in which it acts never finishes
   'steps_per_call',
+  'onednn',
   'data.dir',
   'data.stream',
   'data.stream_bytes',

@@ -44,9 +44,11 @@ def default() -> ml_collections.ConfigDict:
     evaluate=_evaluate(),
     checkpoint_seconds=30.0,
     steps_per_call=0,
+    onednn=config_dict.placeholder(str),
     logs=100,
     scores=20,
     validate=config_dict.placeholder(str),
+    on_nan=config_dict.placeholder(str),
     profile=0,
     cache=config_dict.placeholder(str),
     imports=config_dict.placeholder(str),
@@ -163,6 +165,8 @@ def nearest(name: str, known: Collection[str]) -> list[str]:
   words = name.split('.')
   words[-1] = SYNONYMS.get(words[-1], words[-1])
   name = '.'.join(words)
+  if name in known:
+    return [name]
   ending = [other for other in known if other == name or other.endswith(f'.{name}')]
   if ending and len(ending) <= 2:
     return ending

@@ -1,6 +1,7 @@
 """What a network costs: parameters, floating-point operations, milliseconds per example."""
 
 import contextlib
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from ensdistill import nets, stopping
 
 
 class Timed(NamedTuple):
@@ -26,8 +29,32 @@ def parameters(variables) -> int:
   return sum(leaf.size for leaf in jax.tree.leaves(variables['params'] if named else variables))
 
 
+def convolutions(module) -> float:
+  """Return the operations of the convolutions of a forward pass, per example.
+
+  They are counted in the traced program, so nothing compiles.
+  """
+  x = jnp.zeros((1, *module.backbone.shape))
+  forward = jax.make_jaxpr(nets.with_form(module, 'plain').init)
+  return _convolutions(forward(jax.random.key(0), x).jaxpr)
+
+
+def _convolutions(jaxpr) -> float:
+  total = 0.0
+  for equation in jaxpr.eqns:
+    if equation.primitive.name == 'conv_general_dilated':
+      kernel = equation.invars[1].aval.shape
+      outputs = kernel[equation.params['dimension_numbers'].rhs_spec[0]]
+      total += 2 * equation.outvars[0].aval.size * math.prod(kernel) / outputs
+    for value in equation.params.values():  # functions within
+      inner = getattr(value, 'jaxpr', value)
+      total += _convolutions(inner) if hasattr(inner, 'eqns') else 0
+  return total
+
+
 def compiled(function: Callable, variables: Any, shape, dtype, batch: int) -> Timed:
   """Return function(variables, x) compiled for a batch of inputs."""
+  stopping.check()
   x = jnp.zeros((batch, *shape), dtype)
   program = jax.jit(function).lower(variables, x).compile()
   flops = None
@@ -42,6 +69,7 @@ def milliseconds(programs: dict[Any, Timed], repeats: int = 15) -> dict[Any, flo
   for program in programs.values():
     jax.block_until_ready(program.call(*program.arguments))
   for _ in range(repeats):
+    stopping.check()
     for name, program in programs.items():
       began = time.perf_counter()
       jax.block_until_ready(program.call(*program.arguments))
