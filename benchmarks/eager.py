@@ -263,14 +263,14 @@ def serve(folder: pathlib.Path) -> None:
 
   The first answer is the JSON of the versions, and of the names of the contenders.
   """
-  spec, *problem = load(folder)
+  spec, networks, teachers, x, y = load(folder)
   device = spec['device']
   names = {'torch': False, 'torch_last': True}
   if device == 'cuda' and not torch.cuda.is_available():
     names = {}
   torch.backends.cudnn.benchmark = True
   torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True  # like JAX
-  runs = {name: contender(spec, *problem, device, last) for name, last in names.items()}
+  runs = {name: contender(spec, networks, teachers, x, y, device, last) for name, last in names.items()}
   versions = {'torch': torch.__version__, 'python of torch': platform.python_version()}
   print(json.dumps({'versions': versions, 'contenders': list(runs)}), flush=True)
   for line in sys.stdin:

@@ -88,13 +88,14 @@ def served(command: list[str]):
   """Yield the contenders of another program, and its versions; see `eager.serve`."""
   pipe = subprocess.PIPE
   with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
-    assert process.stdin and process.stdout
+    questions, answers = process.stdin, process.stdout
+    assert questions and answers
 
     def answer(question: str = '') -> str:
       try:
         if question:
-          print(question, file=process.stdin, flush=True)
-        line = process.stdout.readline()
+          print(question, file=questions, flush=True)
+        line = answers.readline()
       except OSError:
         line = ''
       if not line:

@@ -112,7 +112,8 @@ def _directions_of(sizes, kernel, strides, padding, onednn):
     size = min(SLICE, max(1, batch // 2))
     whole, rest = divmod(batch, size)
     precise = jnp.promote_types(x.dtype, jnp.float32)  # bfloat16 would round away many small terms
-    rows, columns, groups, features = *kernel, x.shape[4] // folded, g.shape[4]
+    rows, columns = kernel
+    groups, features = x.shape[4] // folded, g.shape[4]
     zeros = jnp.zeros((members, groups, rows, columns * folded, features), precise)
     total = lax.fori_loop(0, whole * members, add_slice, zeros)
     if rest:

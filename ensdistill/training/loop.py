@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ensdistill import members, mesh, runtime, stopping
+from ensdistill.nets import cpu
 from ensdistill.training import bad_steps, onednn
 from ensdistill.training.clock import Clock, Logs, NonFinite
 from ensdistill.training.feed import Feed
@@ -190,6 +191,8 @@ def program(
   If it `skips`, updates that are not finite are dropped and counted, up to SKIPS in a row.
   """
   options = runtime.ONEDNN if calls_onednn else None
+  if calls_onednn:
+    step = _for_onednn(step)
 
   def several(carry, count, *shared):
     def body(_, carry):
@@ -218,6 +221,18 @@ def program(
     return lifted((states, logs), count, *shared)
 
   return runtime.uncached(advance) if calls_onednn else advance
+
+
+def _for_onednn(step: Callable) -> Callable:
+  """Return the step with convolutions in the forms that are fast with oneDNN, traced anew."""
+  plain = getattr(step, '__wrapped__', step)  # a jitted one would reuse its trace
+
+  @jax.jit
+  def traced(*arguments):
+    with cpu.for_onednn():
+      return plain(*arguments)
+
+  return traced
 
 
 def blank_logs(lifted: Callable, states: TrainState, shared: tuple, skips: bool = False) -> Logs:
