@@ -10,6 +10,8 @@ NOT_FINGERPRINTED = (
   'workdir',
   'profile',
   'cache',
+  'imports',
+  'sinks',
   'checkpoint_seconds',
   'on_nan',  # without it, a run in which it acts never finishes
   'steps_per_call',

@@ -9,13 +9,14 @@ from typing import Any
 import jax.numpy as jnp
 
 from ensdistill import names
-from ensdistill.nets import initial, layers, mlp, resnet, stack, vgg, vit, wide_resnet
+from ensdistill.nets import custom, initial, layers, mlp, resnet, stack, vgg, vit, wide_resnet
 
 __all__ = [
   'COMMON',
   'DTYPES',
   'FORMS',
   'NETWORKS',
+  'PACKAGE',
   'Backbone',
   'build',
   'initial',
@@ -23,8 +24,16 @@ __all__ = [
   'with_form',
 ]
 
-# (shape, **settings) -> stack.Network
-NETWORKS = names.Registry(
+
+class _Networks(names.Registry):
+  """Backbones by name; the fields of a Flax class are its settings."""
+
+  def __setitem__(self, name: str, part) -> None:
+    super().__setitem__(name, custom.builder(part))
+
+
+# (shape, **settings) -> stack.Network; of one's own also a list of stages, or a Flax module
+NETWORKS = _Networks(
   'network',
   {
     'mlp': mlp.mlp,
@@ -35,6 +44,7 @@ NETWORKS = names.Registry(
     'vit': vit.vit,
   },
 )
+PACKAGE = frozenset(NETWORKS)  # a network of one's own is checked by a pass of shapes
 # What all networks have: (**settings) -> a field of stack.Backbone by the same name
 COMMON: dict[str, Callable[..., Any]] = {'init': initial.kernels, 'remat': stack.rematerialised}
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -74,11 +84,12 @@ def build(name, *, shape, mean, std, dtype='float32', form='auto', **settings) -
   rate = settings.get('dropout', 0.0)
   if not 0 <= rate < 1:
     raise ValueError(f'dropout must be a rate in [0, 1), not {rate}')
-  network = stack.Network(*network_of(shape, **settings))
+  network = custom.network(name, network_of(shape, **settings), shape)
   names.lookup('norm', network.norm, layers.NORMS)
   dtype = names.lookup('dtype', dtype, DTYPES)
   own = network._asdict()
-  return Backbone(shape=shape, mean=mean, std=std, dtype=dtype, form=form, **own, **common)
+  found = Backbone(shape=shape, mean=mean, std=std, dtype=dtype, form=form, **own, **common)
+  return found if name in PACKAGE else custom.finished(name, found)
 
 
 def _common(settings) -> dict[str, Any]:

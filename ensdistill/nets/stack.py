@@ -28,6 +28,11 @@ class Layers(NamedTuple):
   norm: Callable
   dropout: Callable  # layers.dropout(rate)(x); takes no name, for it has no parameters
 
+  @property
+  def train(self) -> bool:
+    """Whether the network trains."""
+    return not self.dropout.keywords['deterministic']  # type: ignore[attr-defined]
+
 
 # A name, and a partial of a stage that lacks its layers: (layers, name=...) -> module.
 NamedStage = tuple[str, Callable[..., nn.Module]]
@@ -46,9 +51,11 @@ class Network(NamedTuple):
   """The part of a backbone that a network's function returns; only the stages are required."""
 
   stages: tuple[NamedStage, ...]
-  pool: Callable = identity  # output of the last stage -> features [..., C] for the dense head
+  # Output of the last stage -> features [..., C] for the dense head. None: images are averaged.
+  pool: Callable | None = identity
   norm: str = 'batch'  # a name in layers.NORMS
   convolutional: bool = True
+  whole: bool = False  # one Flax module, whose layers are its own
 
 
 def max_pool(x, window, stride):
@@ -105,6 +112,7 @@ class Backbone:
   form: str = 'auto'
   init: initial.Distribution | None = None  # of all kernels; None: the layers' own
   remat: bool = False  # see rematerialised
+  whole: bool = False  # one Flax module, whose layers cannot be replaced
 
   def normalise(self, x):
     if x.shape[1:] != self.shape:
