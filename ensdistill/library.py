@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ensdistill import data, distillation, export, given, names, runtime, teacher
-from ensdistill.config import build, checks, recipes, settings
+from ensdistill import data, distillation, export, given, names, plugins, runtime, teacher
+from ensdistill.config import build, checks, imported, recipes, settings
 from ensdistill.families import FAMILIES
 from ensdistill.logs import writers
 from ensdistill.student import reporting, tables
@@ -53,7 +53,8 @@ def distil(
       [N, D] as floats. Without y the student learns from the ensemble alone (classification), and
       its last checkpoint is kept.
     method: a method of the recipes, see `ensdistill list`.
-    network: a backbone, see docs/networks.md; None: a resnet for images, an mlp for tables.
+    network: a backbone, see docs/networks.md, or one of your own, 'file.py:function'; None: a
+      resnet for images, an mlp for tables.
     network_settings: settings of the backbone, such as {'depth': 20}.
     steps: training steps of the student, and of members that are trained first.
     batch_size: examples of a step; at most the number of training examples.
@@ -75,6 +76,7 @@ def distil(
   config.student.batch_size = config.teacher.batch_size = min(batch_size, len(dataset.train.y))
   members = _members(ensemble, dataset, config)
   settings.apply(config, dict(changes or {}))
+  imported.record(config)
   parts = build.parts(config)
   checks.check(config, parts)
   if members:
@@ -170,7 +172,8 @@ def _config(method: str, network, network_settings, dataset, labelled: bool):
   if task not in recipes.METHODS[method].tasks:
     raise ValueError(f'method {method!r} is not for {task}: `ensdistill list` shows those that are')
   default = 'mlp' if len(dataset.shape) == 1 else 'resnet'
-  layer: dict[str, Any] = {'network.name': network or default}
+  network = plugins.network(network or default, f'network={network!r}')
+  layer: dict[str, Any] = {'network.name': network}
   layer |= {f'network.{name}': value for name, value in (network_settings or {}).items()}
   known = settings.default().network.keys()
   for name in network_settings or {}:

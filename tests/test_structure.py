@@ -29,6 +29,7 @@ FLOORS = (
   {'training'},
   {'evaluation'},
   {'method', 'data', 'logs', 'metrics', 'spec'},
+  {'plugins'},
   {'objectives', 'students', 'perturb', 'storage'},
   {'families', 'nets', 'mesh'},
   {'predictive', 'members'},
