@@ -9,7 +9,15 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from ensdistill.commands.usage import Parser, fail, memory_in_one_line
+from ensdistill.commands.usage import (
+  Parser,
+  add_imports,
+  fail,
+  memory_in_one_line,
+  reason,
+  stoppable,
+  student_folder,
+)
 
 
 def _parse(arguments, prog: str):
@@ -24,9 +32,11 @@ def _parse(arguments, prog: str):
   add('out', 'DIR', 'the new folder (default: STUDENT-int8)')
   add('data', 'NAME', 'the data set to measure on (default: the one it was trained on)')
   add('data_dir', 'DIR', 'the folder of prepared data sets')
+  add_imports(parser)
   return parser.parse_args(arguments)
 
 
+@stoppable
 @memory_in_one_line()
 def main(arguments: Sequence[str] | None = None, prog: str = 'ensdistill export') -> None:
   """Run the command with its arguments, those of the process by default."""
@@ -37,12 +47,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = 'ensdistill export'
   from ensdistill.student import variants
 
   runtime.prepare()
-  source = pathlib.Path(options.student)
-  source = source / 'student' if (source / 'student').is_dir() else source
+  source = student_folder(options.student)
   try:
-    model = export.load(source)
+    model = export.load(source, options.imports)
   except (ValueError, OSError) as error:
-    fail(1, str(error))
+    fail(1, reason(error))
   target = pathlib.Path(options.out or source.with_name(f'{source.resolve().name}-{options.to}'))
   try:
     if target.exists() and target.resolve() == source.resolve():
@@ -60,12 +69,12 @@ def main(arguments: Sequence[str] | None = None, prog: str = 'ensdistill export'
     lines = table(found, options.to)
   except (ValueError, DataError, OSError) as error:
     if options.data:
-      fail(1, str(error))
-    print(f'not measured, and without calibration: {error}', file=sys.stderr)
+      fail(1, reason(error))
+    print(f'not measured, and without calibration: {reason(error)}', file=sys.stderr)
   try:
     variant.save(target)
   except OSError as error:
-    fail(1, str(error))
+    fail(1, reason(error))
   sizes = [variants.size(folder) for folder in (source, target)]
   print(f'{target}: weights of {sizes[1]:,} bytes instead of {sizes[0]:,} '
         f'({sizes[0] / sizes[1]:.2f} times smaller)')  # fmt: skip

@@ -9,13 +9,20 @@ import concurrent.futures
 import contextlib
 import fractions
 import os
-import pathlib
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ensdistill.commands.usage import Parser, fail, memory_in_one_line
+from ensdistill.commands.usage import (
+  Parser,
+  add_imports,
+  fail,
+  memory_in_one_line,
+  reason,
+  stoppable,
+  student_folder,
+)
 
 if TYPE_CHECKING:
   from ensdistill.prediction.results import Columns, Wanted
@@ -42,6 +49,7 @@ def _parse(arguments, prog: str):
   )
   add('scale', 'S', 'number that images are multiplied by, such as 1/255', type=_scale)
   add('batch_size', 'N', 'examples of one block', type=int, default=500)
+  add_imports(parser)
   options = parser.parse_args(arguments)
   if options.batch_size < 1:
     parser.error(f'--batch_size={options.batch_size} must be at least 1')
@@ -61,19 +69,20 @@ def _scale(text: str) -> float:
   return float(fractions.Fraction(text.replace(' ', '')))
 
 
+@stoppable
 @memory_in_one_line()
 def main(arguments: Sequence[str] | None = None, prog: str = 'ensdistill predict') -> None:
   """Run the command with its arguments, those of the process by default."""
   options = _parse(arguments, prog)
-  from ensdistill import runtime
+  from ensdistill import export, runtime
   from ensdistill.data import DataError
   from ensdistill.prediction import writers
 
   runtime.prepare()
   try:
-    model = _load(pathlib.Path(options.student))
+    model = export.load(student_folder(options.student), options.imports)
   except (ValueError, OSError) as error:
-    fail(1, str(error))
+    fail(1, reason(error))
   try:
     if options.out:
       writers.check(options.out)
@@ -82,23 +91,16 @@ def main(arguments: Sequence[str] | None = None, prog: str = 'ensdistill predict
   except ValueError as error:
     fail(2, str(error))
   except DataError as error:
-    fail(1, str(error))
+    fail(1, reason(error))
   try:
     summary = predict(model, options, wanted)
   except (DataError, OSError) as error:
     if isinstance(error, BrokenPipeError):
       raise
-    fail(1, str(error))
+    fail(1, reason(error))
   if summary.errors:
     print(summary.text(), file=sys.stderr)
     sys.exit(1)
-
-
-def _load(folder: pathlib.Path):
-  from ensdistill import export
-
-  inner = folder / 'student'
-  return export.load(inner if inner.is_dir() else folder)
 
 
 def _check_is_no_input(options) -> None:
@@ -163,6 +165,7 @@ class Summary:
 
 def predict(model, options, wanted: 'Wanted') -> Summary:
   """Predict on all inputs and write the results, block by block; return the counts."""
+  from ensdistill import stopping
   from ensdistill.prediction import results, sources, writers
 
   central = model.spec['data_settings'].get('central') or 1.0
@@ -184,6 +187,7 @@ def predict(model, options, wanted: 'Wanted') -> Summary:
         summary.add(columns)
         later(columns)
         update(summary.rows)
+        stopping.check()
   if summary.labelled:
     share = 100 * summary.right / summary.labelled
     print(f'accuracy {share:.2f} % of {summary.labelled:,} images in folders named after classes',
@@ -202,7 +206,7 @@ def _columns(groups, of: Callable) -> Iterator['Columns']:
   """Yield the columns of every block; a file that cannot be read or predicted on ends in a row."""
   from ensdistill import memory
   from ensdistill.data import DataError
-  from ensdistill.prediction.sources import Block, reason
+  from ensdistill.prediction.sources import Block, one_line
 
   for group in groups:
     with contextlib.closing(_ahead(group.blocks)) as blocks:
@@ -213,12 +217,12 @@ def _columns(groups, of: Callable) -> Iterator['Columns']:
         except Exception as error:  # readers raise errors of many kinds
           if memory.exhausted(error):
             raise
-          problem = reason(error)
+          problem = one_line(error)
         if block is not None:
           try:
             columns = of(block)
           except (ValueError, DataError) as error:
-            problem = reason(error)
+            problem = one_line(error)
         if problem:
           yield of(Block([group.name], None, {0: problem}))
         if problem or block is None:

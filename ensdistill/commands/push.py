@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from ensdistill.commands.usage import Parser, fail
+from ensdistill.commands.usage import Parser, add_imports, fail, reason, student_folder
 
 FILES = ('README.md', 'config.json', 'weights.safetensors', 'model.stablehlo', 'student.seal')
 
@@ -20,6 +20,7 @@ def _parse(arguments, prog: str):
   parser.add_argument('repository', metavar='REPO', help='OWNER/NAME, or NAME of your own')
   parser.add_argument('--public', action='store_true', help='make a new repository public')
   parser.add_argument('--message', metavar='TEXT', help='message of the commit')
+  add_imports(parser)
   return parser.parse_args(arguments)
 
 
@@ -28,12 +29,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = 'ensdistill push') 
   options = _parse(arguments, prog)
   from ensdistill import export
 
-  folder = pathlib.Path(options.student)
-  folder = folder / 'student' if (folder / 'student').is_dir() else folder
+  folder = student_folder(options.student)
   try:
-    model = export.load(folder)
+    model = export.load(folder, options.imports)
   except (ValueError, OSError) as error:
-    fail(1, str(error))
+    fail(1, reason(error))
   try:
     import huggingface_hub
   except ImportError:

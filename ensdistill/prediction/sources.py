@@ -66,7 +66,7 @@ def shown(path: str) -> str:
   return os.fsencode(path).decode('utf-8', 'backslashreplace')
 
 
-def reason(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
   """Return an error in one line."""
   text = str(error) if isinstance(error, ValueError | OSError | DataError) else repr(error)
   return ' '.join(text.split())[:300].encode('utf-8', 'backslashreplace').decode()
@@ -177,7 +177,7 @@ def _images(paths: Iterator[str], takes: Takes) -> Iterator[Block]:
     except MemoryError:
       raise
     except Exception as error:  # decoders raise errors of many kinds
-      return reason(error).partition(' <')[0]  # without the address of a buffer
+      return one_line(error).partition(' <')[0]  # without the address of a buffer
 
   size = min(stored.CHUNK, takes.rows(itemsize=1))
   while chunk := list(itertools.islice(paths, size)):
