@@ -4,6 +4,7 @@ An input is a file, a folder, a pattern such as 'images/**/*.png', or '-' for st
 regular files are opened, by the readers and limits of `ensdistill.data`.
 """
 
+import functools
 import glob
 import io
 import itertools
@@ -26,6 +27,7 @@ TABLES = '.csv', '.tsv', '.parquet', '.pq'
 STDIN = '-'
 BLOCK_ROWS = 8000  # a multiple of the default batch, so that no block is padded
 BLOCK_BYTES = 2**26
+_LONGEST_PATH = 2**16
 _SIGNATURES = b'\x89PNG', b'\xff\xd8\xff', b'GIF8', b'BM', b'II*\0', b'MM\0*', b'RIFF', b'P5', b'P6'
 
 
@@ -294,7 +296,8 @@ def _stream(stdin, takes: Takes) -> Iterator[Block]:
 
     yield Block([STDIN], decode.image(content, takes.shape, window)[None], {})
   else:
-    lines = (os.fsdecode(line.rstrip(b'\r\n')) for line in stream)
+    found = iter(functools.partial(stream.readline, _LONGEST_PATH), b'')
+    lines = (os.fsdecode(line.rstrip(b'\r\n')) for line in found)
     yield from _images((line for line in lines if line), takes)
 
 

@@ -1,6 +1,7 @@
 """Rows of tables in csv and parquet files, block by block, with columns matched by name."""
 
 import csv
+import functools
 import io
 import itertools
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,7 @@ from ensdistill.student import tables as by_name
 
 _MOST_COLUMNS = 100_000
 _LONGEST_FIELD = 131_072  # characters
+_LONGEST_LINE = 2**24  # a longer one is several rows, with errors
 
 
 class Rows(NamedTuple):
@@ -57,7 +59,8 @@ def csv_blocks(binary, columns: Sequence[str] | None, size: int, rows: int) -> I
     raise DataError(f'the first line ({first.strip()[:40]}) must name the columns')
   places = order_of(header, columns, size)
   names = [header[place] for place in places]
-  reader = (row for row in _reader(text, delimiter) if row)
+  lines = iter(functools.partial(text.readline, _LONGEST_LINE), '')
+  reader = (row for row in _reader(lines, delimiter) if row)
   try:
     while block := list(itertools.islice(reader, rows)):
       yield _numbers(block, places, names, len(header))

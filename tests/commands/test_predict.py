@@ -162,3 +162,36 @@ def test_lines_of_progress(capsys, monkeypatch):
   with predict._display(1000) as update:
     update(250)
   assert '250/1,000 (25 %) rows' in capsys.readouterr().err
+
+
+def damaged(content: bytes, random, count: int):
+  """Yield contents with flipped bits, and cut ones."""
+  for number in range(count):
+    changed = bytearray(content)
+    for _ in range(random.integers(1, 4)):
+      changed[random.integers(min(len(content), 200))] ^= 1 << random.integers(8)
+    yield bytes(changed if number % 3 else content[: random.integers(len(content))])
+
+
+@pytest.mark.parametrize('count', [20, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('student', ['images', 'table'])
+def test_damaged_files_are_rows_with_errors(request, student, count, tmp_path, capsys):
+  folder, random = request.getfixturevalue(student), np.random.default_rng(0)
+  shape = (2, 8, 8, 1) if student == 'images' else (2, 2)
+  np.save(tmp_path / 'x.npy', np.full(shape, 0.5, np.float32))
+  np.savez_compressed(tmp_path / 'x.npz', x=np.full(shape, 0.5, np.float32))
+  PIL.Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / 'x.png')
+  (tmp_path / 'x.csv').write_text('a,b\n1,2\n3,4\n')
+  inputs = []
+  for kind in ('npy', 'npz', 'png', 'csv'):
+    content = (tmp_path / f'x.{kind}').read_bytes()
+    for number, changed in enumerate(damaged(content, random, count)):
+      inputs.append(tmp_path / f'{number}.{kind}')
+      inputs[-1].write_bytes(changed)
+  code, out, err = run(folder, *inputs, capsys=capsys)
+  found = list(csv.DictReader(io.StringIO(out)))
+  assert code == 1 and len({row['input'].partition('[')[0] for row in found}) >= 0.8 * len(inputs)
+  for row in found:
+    value = row.get('confidence') or row.get('mean')
+    assert bool(value) != bool(row['error']), row
+  assert 'Traceback' not in err
