@@ -18,7 +18,7 @@ METRICS: dict[str, tuple[str, str, str]] = {
   'bs': ('Brier score', '.4f', 'brier_score'),
   'crps': ('CRPS', '.4g', 'crps'),
   'ece': ('ECE %', 'percent', 'expected_calibration_error'),
-  'coverage_90': ('in 90 % %', 'percent', 'coverage_90'),
+  'coverage_90': ('in the 90 % interval, %', 'percent', 'coverage_90'),
   'prr': ('rejection of errors (PRR) %', '.1f', 'prediction_rejection_ratio'),
   'params': ('parameters', ',.0f', ''),
   'ms_per_example': ('ms/example', '.3g', ''),

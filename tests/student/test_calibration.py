@@ -136,6 +136,13 @@ def test_quantiles_cover_targets_where_the_mixture_is_too_narrow():
   assert np.isposinf(calibration.quantiles(basis, 0.9999)).all()
 
 
+def test_of_very_many_targets_some_are_used(monkeypatch):
+  monkeypatch.setattr(calibration, 'MOST', 100)
+  distribution, y = regressor(250)
+  found = calibration.fit(basis_of(distribution=distribution), np.arange(250.0), y)
+  assert found.examples == 84 and found.total[LEVELS.index(0.5)] == 126
+
+
 def test_what_is_measured_has_its_binomial_error():
   found, _ = fitted(*classifier(1000))
   test, y = classifier(400, seed=3)
