@@ -136,7 +136,8 @@ def _models(predictions: dict[str, dict[tuple, list]]) -> list[Model]:
 def _curve(found: list[dict]) -> list[float] | None:
   """Return the calibrated NLL of ensembles of 1, 2, ... members, where it exists."""
   teachers = rows.of_role(found, rows.MEMBER, rows.ENSEMBLE)
-  return [r['metrics']['cnll'] for r in teachers if 'cnll' in r['metrics']] or None
+  values = [r['metrics']['cnll'] for r in teachers if 'cnll' in r['metrics']]
+  return values if values and np.isfinite(values).all() else None
 
 
 def _measured(
@@ -240,7 +241,8 @@ def _costs(dataset, ensemble: Network, students: list[Network], teacher) -> dict
   Members of stored outputs, and those that are functions of their own, are not timed.
   """
   timed = []
-  if teacher.variables:
+  has_variables = bool(jax.tree.leaves(teacher.variables))
+  if has_variables:
     first = jax.tree.map(lambda leaf: leaf[:1], ensemble.variables)
     timed = [ensemble._replace(role=rows.MEMBER, size=1, variables=first)]
     timed += [ensemble] if ensemble.size > 1 else []
@@ -250,7 +252,7 @@ def _costs(dataset, ensemble: Network, students: list[Network], teacher) -> dict
     for network in timed
   }
   costs = cost.of_models(models, dataset.train.x.shape[1:], dataset.train.x.dtype)
-  if not teacher.variables:
+  if not has_variables:
     return costs
   member = costs[rows.name(rows.MEMBER, 1)]
   for size in range(2, ensemble.size + 1):

@@ -1,0 +1,206 @@
+"""A finished student: predictions with checked inputs, and their uncertainties.
+
+student = ensdistill.load('runs/kd_digits/student')
+p = student.predict(x)  # p.probs, p.total, p.data, p.knowledge (numpy)
+"""
+
+import contextlib
+import dataclasses
+import functools
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ensdistill import families, mesh, objectives, runtime, students
+from ensdistill import spec as specs
+from ensdistill.evaluation.inference import Predictor, block_size
+from ensdistill.predictive import GaussianMixture, Mixture
+from ensdistill.storage import safe, seals
+from ensdistill.student import folder as folders
+from ensdistill.student import inputs
+
+
+class Prediction(NamedTuple):
+  """Predictions for a batch of examples, and their uncertainty."""
+
+  probs: np.ndarray | None  # [B, K]; None for regression
+  mean: np.ndarray | None  # [B, D] in the target's own units; None for classification
+  total: np.ndarray  # [B]
+  data: np.ndarray  # [B]: noise that more training data would not remove
+  knowledge: np.ndarray  # [B]: the disagreement of the ensemble's members
+  outside: np.ndarray | None = None  # bool [B]: rows of a table far outside the training range
+  invalid: np.ndarray | None = None  # bool [B]: rows with NaN in every output, see on_invalid
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Model:
+  """A finished student."""
+
+  spec: dict
+  student: students.Student
+  variables: Any
+  origin: Any = None  # the call of `distil` that made it, see student.reporting
+
+  @functools.cached_property
+  def family(self):
+    """What the network's outputs mean."""
+    return families.FAMILIES[self.spec['family']]
+
+  @functools.cached_property
+  def objective(self) -> objectives.Objective:
+    """The objective of its training, which owns the predictive distribution."""
+    return objectives.make(self.spec['objective'], **self.spec['objective_settings'])
+
+  @property
+  def classes(self) -> list[str] | None:
+    """The names of the classes, in the order of the probabilities; None where they have none."""
+    return self.spec['classes']
+
+  @property
+  def columns(self) -> list[str] | None:
+    """The names of a table's columns, in the order of training; None where they have none."""
+    return (self.spec.get('inputs') or {}).get('columns')
+
+  def predictor(self, batch: int) -> Predictor:
+    """Return the predictor of this network in blocks of `batch` examples."""
+    predictive = functools.partial(self.objective.predictive, self.family)
+    units = self.spec['target_mean'], self.spec['target_std']
+    return Predictor(predictive, self.student.freeze, units=units, batch=batch)
+
+  @functools.cached_property
+  def _ready(self):
+    """The function from a block size to its predictor, and the variables on its devices."""
+
+    @functools.lru_cache(maxsize=32)
+    def ready(batch):
+      predictor = self.predictor(batch)
+      return predictor, mesh.place(self.variables, predictor.sharding)
+
+    return ready
+
+  @functools.cached_property
+  def _compiled(self) -> set:
+    return set()
+
+  def _run(self, method, accepted: inputs.Accepted, batch_size: int):
+    """Return method(predictor, variables, x) in padded blocks; a first call uses the cache.
+
+    An empty set runs one row, which is dropped. Results that are not finite are refused.
+    """
+    if batch_size < 1:
+      raise ValueError(f'batch_size={batch_size} must be at least 1')
+    x, size = accepted.x, len(accepted.x)
+    batch = block_size(size, batch_size)
+    predictor, variables = self._ready(batch)
+    program = method, batch
+    new = program not in self._compiled
+    with runtime.cached() if new else contextlib.nullcontext():
+      result = method(predictor, variables, x if size else np.zeros((1, *x.shape[1:]), x.dtype))
+    self._compiled.add(program)
+    return result if size else jax.tree.map(lambda leaf: leaf[:0], result)
+
+  def _accepted(self, x, scale, on_invalid: str = 'error') -> inputs.Accepted:
+    return inputs.accept(x, self.spec, scale=scale, on_invalid=on_invalid)
+
+  def outputs(self, x, *, scale: float | None = None, batch_size: int = 500) -> np.ndarray:
+    """Return the network's raw outputs [N, M, O]; for the arguments see `predict`."""
+    return self._run(Predictor.outputs, self._accepted(x, scale), batch_size)
+
+  def predictive(self, x, *, scale: float | None = None, batch_size: int = 500):
+    """Return the predictive distribution, in the target's units; arguments as in `predict`."""
+    return self._run(Predictor.__call__, self._accepted(x, scale), batch_size)
+
+  def members(self, x, *, scale: float | None = None, batch_size: int = 500) -> np.ndarray:
+    """Return each member's probabilities [N, M, K], or means [N, M, D] for regression.
+
+    Raise ValueError if the student is one network without members.
+    """
+    p = self.predictive(x, scale=scale, batch_size=batch_size)
+    if self.student.size > 1 and isinstance(p, Mixture):
+      return np.exp(p.log_probs_BMK)
+    if self.student.size > 1 and isinstance(p, GaussianMixture):
+      return np.asarray(p.mean_BMD)
+    raise ValueError(
+      f'the student is one network ({self.spec["student"]["kind"]}, objective '
+      f'{self.spec["objective"]!r}) without members: train one of several, such as hydra'
+    )
+
+  def predict(
+    self, x, *, scale: float | None = None, on_invalid: str = 'error', batch_size: int = 500
+  ) -> Prediction:
+    """Return probabilities (or means) and uncertainties, as numpy arrays.
+
+    The inputs are checked against what the student was trained on; a ValueError says what is wrong
+    with them. One example is a batch of one. Examples go through in blocks of `batch_size`, and
+    fewer are padded to the next power of two, so a few compiled programs serve all sizes.
+
+    Args:
+      x: images [N, H, W, C], uint8 or floats in [0, 1]; or a table [N, D]: an array, a frame of
+        pandas or polars or a list of dicts, whose columns are matched by name.
+      scale: number that images are multiplied by first, such as 1/255 for floats from 0 to 255.
+      on_invalid: 'error' refuses rows with NaN or infinity; 'flag' gives NaN in every output of
+        such a row, and marks it in `invalid`.
+      batch_size: examples of one block.
+    """
+    accepted = self._accepted(x, scale, on_invalid)
+    if self.family.has_classes:
+      found = self._run(Predictor.probabilities, accepted, batch_size)
+      values: list = [found.probs, None, found.total, found.data, found.knowledge]
+    else:
+      from ensdistill.metrics import regression  # imports SciPy, which classifiers do not need
+
+      # In float64: in single precision a large target's mean hides what members differ by.
+      predictive = self._run(Predictor.__call__, accepted, batch_size)
+      kinds = regression.uncertainties(predictive).values()
+      values = [None, regression.host(predictive).mean(), *map(np.asarray, kinds)]
+    invalid = inputs.with_overflow(accepted, values, on_invalid)
+    if invalid.any():
+      values = [value if value is None else _with_nan(value, invalid) for value in values]
+    return Prediction._make([*values, accepted.outside, invalid])
+
+  def save(self, folder: str | pathlib.Path) -> None:
+    """Store the student in a folder, which `ensdistill.load` reads."""
+    made_by = self.spec.get(seals.MADE_BY, {})
+    settings = str(made_by.get('fingerprints', {}).get('config', ''))
+    folders.write(folder, self.spec, self.student, self.variables, settings)
+
+  def report(self, x, y, folder: str | pathlib.Path, *, teacher=None) -> dict:
+    """Write the report of this student on test data; return the content of results.json.
+
+    The folder holds report.html with its tables and pictures, and results.json.
+
+    Args:
+      x: inputs, as in `predict`.
+      y: labels, as numbers or names of classes; or regression targets.
+      folder: the folder of the report.
+      teacher: outputs [N, M, O] of the ensemble for x. Without them the rows of the ensemble are
+        there if the student comes from `distil` with functions.
+    """
+    from ensdistill.student import reporting  # imports the training code
+
+    return reporting.report(self, x, y, folder, teacher)
+
+  def __repr__(self) -> str:
+    kind, shape = self.spec['student']['kind'], ', '.join(map(str, ['N', *self.spec['shape']]))
+    return (
+      f'<student {self.spec["name"]!r}: {self.spec["network"]["name"]}, {kind} of '
+      f'{self.student.size}, [{shape}] to {self.spec["targets"]} targets ({self.family.name})>'
+    )
+
+  def __reduce__(self):
+    """Pickle and copy the description and the weights; the network is built again from them."""
+    tensors = {name: np.asarray(leaf) for name, leaf in safe.flatten(self.variables).items()}
+    return _rebuilt, (self.spec, tensors)
+
+
+def _rebuilt(spec: dict, tensors: dict[str, np.ndarray]) -> Model:
+  return Model(spec, specs.build(spec, tensors), safe.unflatten(tensors))
+
+
+def _with_nan(values, invalid) -> np.ndarray:
+  """Return values with NaN in the rows that are invalid."""
+  values = np.array(values)
+  values[invalid] = np.nan
+  return values
