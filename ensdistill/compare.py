@@ -251,7 +251,8 @@ def _costs(dataset, ensemble: Network, students: list[Network], teacher) -> dict
     network.name: (network.predictor.forward, network.variables, cost.parameters(network.variables))
     for network in timed
   }
-  costs = cost.of_models(models, dataset.train.x.shape[1:], dataset.train.x.dtype)
+  alike = _alike(timed)
+  costs = cost.of_models(models, dataset.train.x.shape[1:], dataset.train.x.dtype, alike)
   if not has_variables:
     return costs
   member = costs[rows.name(rows.MEMBER, 1)]
@@ -261,3 +262,23 @@ def _costs(dataset, ensemble: Network, students: list[Network], teacher) -> dict
     name = rows.name(rows.ENSEMBLE, size)
     costs[name] = costs.get(name, {}) | own
   return costs
+
+
+def _alike(timed: list[Network]) -> dict[str, str]:
+  """Return {network: the last one of equal architecture}; those two are timed once.
+
+  Architectures are equal where names and shapes of all variables are, of networks of one member.
+  """
+  last = {_architecture(network): network.name for network in timed if network.size == 1}
+  return {
+    network.name: last[_architecture(network)]
+    for network in timed
+    if network.size == 1 and last[_architecture(network)] != network.name
+  }
+
+
+def _architecture(network: Network) -> tuple:
+  """Return names and shapes of the variables of one network; a member has a leading axis."""
+  skip = 1 if network.role == rows.MEMBER else 0
+  leaves = jax.tree_util.tree_leaves_with_path(network.variables)
+  return tuple((jax.tree_util.keystr(path), np.shape(leaf)[skip:]) for path, leaf in leaves)

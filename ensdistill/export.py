@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import itertools
 import pathlib
@@ -16,8 +17,10 @@ from ensdistill import objectives, plugins, spec, stopping, students
 from ensdistill.members import take
 from ensdistill.storage import safe, seals
 from ensdistill.storage.seals import StudentError
+from ensdistill.student import calibration, card
 from ensdistill.student import folder as folders
 from ensdistill.student import inputs as student_inputs
+from ensdistill.student import weights as stored_weights
 from ensdistill.student.model import Model
 
 FILES = ('config.json', 'weights.safetensors', 'model.stablehlo')  # README.md is not sealed
@@ -30,26 +33,63 @@ def model(plan: Plan, distilled) -> Model:
   """Return the student of the first seed: its average, if it was trained for averaging."""
   views = distilled.method.student.views(take(distilled.variables, 0))
   student, variables = views[distilled.method.view]
-  return Model(specification(plan, student), student, variables)
+  found = Model(specification(plan, student), student, variables)
+  return calibrated(plan, found, tested=False)  # arrays have no test part of their own
 
 
-def save_all(plan: Plan, distilled, made_by: dict | None = None) -> None:
-  """Store the students of a run: student/, student-averaged/, student-2/ of the second seed, ..."""
+def calibrated(plan: Plan, model: Model, tested: bool = True) -> Model:
+  """Return a student with the calibration from the validation part, if there is one.
+
+  tested: measure its coverage on the test part.
+  """
+  valid, test, found = plan.dataset.valid, plan.dataset.test, None
+  if not plan.dataset.valid_is_empty:
+    found = calibration.fit(*model.basis(valid.x), valid.y)
+    if tested:
+      basis, total_B = model.basis(test.x)
+      measured = calibration.measured(basis._replace(calibration=found), total_B, test.y)
+      found = dataclasses.replace(found, test=measured)
+  return model.with_calibration(found)
+
+
+def save_all(plan: Plan, distilled, made_by: dict | None = None, rows=()) -> dict[str, str]:
+  """Store the students of a run: student/, student-averaged/, student-2/ of the second seed, ...
+
+  rows: those of results.json, for the students' cards.
+  Return {name: a sentence on the coverage of the first seed's student}, where it was measured.
+  """
+  covered: dict[str, str] = {}
   for seed in range(plan.config.seeds):
     views = distilled.method.student.views(take(distilled.variables, seed))
     for name, (student, variables) in views.items():
       stopping.check()
-      save(_folder(plan, name, seed), plan, student, variables, made_by)
+      results = card.rows(rows, name)
+      folder = _folder(plan, name, seed)
+      found = save(folder, plan, student, variables, made_by, results).calibration
+      if found and found.test and seed == 0:
+        covered[name] = card.sentence(found)
+  return covered
 
 
 def _folder(plan: Plan, name: str, seed: int) -> pathlib.Path:
   return plan.folder / (name if seed == 0 else f'{name}-{seed + 1}')
 
 
-def save(folder: pathlib.Path, plan: Plan, student, variables, made_by: dict | None = None) -> None:
+def save(
+  folder: pathlib.Path,
+  plan: Plan,
+  student,
+  variables,
+  made_by: dict | None = None,
+  results: list[dict] | None = None,
+) -> Model:
   """Store config.json, weights.safetensors and model.stablehlo of one network, sealed."""
   description = specification(plan, student, made_by)
-  folders.write(folder, description, student, variables, _settings(plan))
+  if results:
+    description['results'] = results
+  made = calibrated(plan, Model(description, student, variables))
+  folders.write(folder, made.spec, student, variables, _settings(plan))
+  return made
 
 
 def _identity():
@@ -147,13 +187,16 @@ def load(
   with _trouble(config, 'is damaged', folder):
     own = seals.parse(found.files[config.name])
     spec.check(own)
+    calibration.from_json(own.get('calibration'), own)
   try:
     places = [imports] if isinstance(imports, str) else imports
     changed = plugins.recall(own.get('imports', []), places)
   except plugins.Missing as error:
     raise StudentError(folder, error.problem, error.remedy) from None
   with _trouble(weights, 'is damaged', folder):
-    tensors = safe.parse_tensors(found.files[weights.name])
+    tensors = stored_weights.decoded(
+      safe.parse_tensors(found.files[weights.name]), stored_weights.form(own)
+    )
     variables = safe.unflatten(tensors)
     digest = hashlib.sha256(found.files[weights.name]).hexdigest()
     if found.facts is None and own.get('sha256') != digest:

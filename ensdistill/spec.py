@@ -16,6 +16,7 @@ from ensdistill import families, names, nets, objectives, students
 
 FORMAT = 1
 DTYPES = ('uint8', 'float32', 'float64', 'float16', 'int8', 'int16', 'int32', 'int64', 'bool')
+FORMS = ('bfloat16', 'int8')  # of stored weights, where they are not float32
 LARGEST_INPUT = 1 << 26  # values in one example
 
 
@@ -74,6 +75,16 @@ def _made_by(value) -> bool:
   return all(isinstance(value.get(name), dict) for name in ('config', 'fingerprints'))
 
 
+def _weights(value) -> bool:
+  return value.keys() == {'form'} and value['form'] in FORMS
+
+
+def _results(value) -> bool:
+  return isinstance(value, list) and all(
+    _text(row.get('name')) and all(map(_number, row['metrics'].values())) for row in value
+  )
+
+
 def _named(key: str) -> Callable:
   def check(value) -> bool:
     return _settings(value) and _text(value.get(key))
@@ -119,6 +130,8 @@ OPTIONAL: dict[str, tuple[Callable, str]] = {
   'imports': (_imports, 'a list of names, digests and parts'),
   'inputs': (_inputs, 'an object with columns, low and high'),
   'made_by': (_made_by, 'an object with config and fingerprints'),
+  'weights': (_weights, f'an object with a form: {", ".join(FORMS)}'),
+  'results': (_results, 'a list of objects with name and metrics'),
 }
 
 

@@ -19,7 +19,7 @@ FLOORS = (
   {'main', 'ensdistill'},
   {'commands', 'sklearn'},
   {'sweep'},
-  {'run', 'splits', 'teachers', 'library'},
+  {'run', 'splits', 'teachers', 'library', 'prediction'},
   {'export'},
   {'student'},
   {'distillation', 'compare', 'report'},

@@ -1,4 +1,4 @@
-"""Write a student's folder: config.json, weights.safetensors and model.stablehlo, sealed."""
+"""Write a student's folder: config.json, weights.safetensors, model.stablehlo, and its card."""
 
 import hashlib
 import pathlib
@@ -8,17 +8,20 @@ import jax
 import jax.numpy as jnp
 
 from ensdistill import data, nets, students
+from ensdistill.evaluation import cost
 from ensdistill.storage import safe, seals
+from ensdistill.student import card, weights
 
 
 def write(folder, spec: Mapping, student: students.Student, variables, settings: str) -> None:
-  """Store one network that `ensdistill.load` reads.
+  """Store one network that `ensdistill.load` reads, sealed; README.md, the card, is not.
 
   spec: its description, with what made it (seals.MADE_BY).
   settings: fingerprint of the settings that trained it, kept in the seal.
   """
   folder = pathlib.Path(folder)
-  content = safe.tensors_content(folder / 'weights.safetensors', safe.flatten(variables))
+  tensors = weights.encoded(safe.flatten(variables), weights.form(spec))
+  content = safe.tensors_content(folder / 'weights.safetensors', tensors)
   own = {**spec, 'sha256': hashlib.sha256(content).hexdigest()}
   files: dict[str, bytes | str] = {
     'weights.safetensors': content,
@@ -26,6 +29,7 @@ def write(folder, spec: Mapping, student: students.Student, variables, settings:
     'config.json': seals.to_json(own),
   }
   seals.write(folder, 'student', files, settings=settings)
+  safe.write_atomic(folder / 'README.md', card.text(own, cost.parameters(variables)))
 
 
 def stablehlo(spec: Mapping, student: students.Student, variables) -> bytes:

@@ -60,7 +60,7 @@ def test_a_run_and_a_student_write_the_same_folder(tmp_path):
   plan = tiny.plan(tiny.config(), tiny.dataset(), tmp_path)
   distilled = tiny.untrained(plan)[1]
   export.save_all(plan, distilled)
-  export.model(plan, distilled).save(tmp_path / 'other')
+  export.load(tmp_path / 'student').save(tmp_path / 'other')
   for file in WRITTEN:
     assert (tmp_path / 'student' / file).read_bytes() == (tmp_path / 'other' / file).read_bytes()
   settings = [
