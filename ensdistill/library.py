@@ -58,7 +58,7 @@ def distil(
     ensemble: outputs [N, M, O] for the N examples of x; or a function x -> [B, M, O], a list of
       functions x -> [B, O] or of NNX modules, or (apply, variables) with apply(variables, x) ->
       [B, O]. Outputs are logits; for regression means, then log-variances, in the units of y.
-      Methods that perturb inputs need functions. Or a number: so many networks of the same kind
+      Methods that perturb inputs need functions. Or a number: that many networks of the same kind
       are trained first, on x and y.
     x: images [N, H, W, C], uint8 or floats in [0, 1]; or a table [N, D], an array, a frame of
       pandas or polars or a list of dicts, whose columns keep their names.

@@ -136,9 +136,8 @@ def missing(group: Group, shown: Sequence[Model], own: Sequence[Column]) -> list
       found = group.estimate(model, column.key)
       count, of = found.runs if found else 0, len(model.metrics)
       if 0 < count < of:
-        notes.append(
-          f'{model.label}, {column.title}: the mean is over the {count} of {of} runs with a finite value.'
-        )
+        over = f'the mean is over the {count} of {of} runs with a finite value'
+        notes.append(f'{model.label}, {column.title}: {over}.')
   return notes
 
 
