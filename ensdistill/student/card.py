@@ -82,7 +82,7 @@ def text(spec: Mapping, parameters: int) -> str:
     'front': _front(spec, classes),
     'name': _safe(spec['name']),
     'kind': f'One network ({spec["network"]["name"]}, {parameters:,} parameters)',
-    'members': members,
+    'members': _safe(members),
     'method': _safe(f'{spec["student"]["kind"]} / {spec["objective"]}'),
     'outputs': 'probabilities of classes' if classes else 'the distribution of the target',
     'folder': 'student',
@@ -178,7 +178,9 @@ def _gap(results, key: str) -> str:
 def _calibration(spec: Mapping, classes: bool) -> str:
   found = calibration.from_json(spec.get('calibration'), spec)
   if found is None:
-    return 'None: there were no validation examples. `student.calibrate(x, y)` makes one.'
+    known = 'calibration' in spec
+    why = 'there were no validation examples' if known else 'the student was stored without one'
+    return f'None: {why}. `student.calibrate(x, y)` makes one.'
   lines = [f'From {found.examples:,} validation examples:', '']
   if classes:
     lines.append(f'- temperature {found.temperature:.4g}, for `predict(x, calibrated=True)`')

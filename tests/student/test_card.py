@@ -83,5 +83,6 @@ def test_a_student_without_results_or_calibration(folder):
   student = export.load(folder)
   spec = {k: v for k, v in student.spec.items() if k not in ('results', 'calibration', 'made_by')}
   found = card.text(spec, 10)
-  assert 'Not measured' in found and 'None: there were no validation' in found
+  assert 'Not measured' in found and 'None: the student was stored without one' in found
+  assert 'None: there were no validation' in card.text({**spec, 'calibration': None}, 10)
   assert 'model-index' not in front(found)
