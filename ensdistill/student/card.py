@@ -233,8 +233,14 @@ def rows(results, name: str) -> list[dict] | None:
   ensembles = [row for row in results if row['role'] == 'ensemble']
   own[1:1] = ensembles[-1:]
   keys = [*METRICS, *(f'gap_closed/{key}' for key in METRICS)]
-  found = [{'name': row['name'], 'metrics': _finite(row['metrics'], keys)} for row in own]
+  found = [{'name': _title(row), 'metrics': _finite(row['metrics'], keys)} for row in own]
   return found or None
+
+
+def _title(row: Mapping) -> str:
+  """Return the name of a row; metrics of several seeds are their means."""
+  seeds = row.get('seeds', 1) if row['role'] == 'student' else 1
+  return f'{row["name"]} (mean of {seeds} seeds)' if seeds > 1 else row['name']
 
 
 def _finite(metrics: Mapping, keys) -> dict[str, float]:

@@ -56,6 +56,13 @@ def test_the_card_is_the_readme_of_the_folder(folder):
   assert 'ensemble-2' not in student.card
 
 
+def test_means_over_seeds_are_named():
+  rows = [{**row, 'seeds': 3} for row in ROWS]
+  names = [row['name'] for row in card.rows(rows, 'student')]
+  assert names == ['member', 'ensemble-4', 'student (mean of 3 seeds)']
+  assert card.rows(ROWS, 'student')[-1]['name'] == 'student'
+
+
 def test_a_table_of_regression_has_its_columns(tmp_path):
   x = np.random.default_rng(0).normal(size=(40, 2))
   dataset = data.from_arrays(x, x.sum(1), valid=20, columns=['a|b', '<b>'])
