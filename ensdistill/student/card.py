@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ensdistill import families
+from ensdistill.evaluation.rows import STUDENTS
 from ensdistill.storage import seals
 from ensdistill.student import calibration
 
@@ -239,7 +240,7 @@ def rows(results, name: str) -> list[dict] | None:
 
 def _title(row: Mapping) -> str:
   """Return the name of a row; metrics of several seeds are their means."""
-  seeds = row.get('seeds', 1) if row['role'] == 'student' else 1
+  seeds = row.get('seeds', 1) if row['role'] in STUDENTS else 1
   return f'{row["name"]} (mean of {seeds} seeds)' if seeds > 1 else row['name']
 
 

@@ -61,6 +61,8 @@ def test_means_over_seeds_are_named():
   names = [row['name'] for row in card.rows(rows, 'student')]
   assert names == ['member', 'ensemble-4', 'student (mean of 3 seeds)']
   assert card.rows(ROWS, 'student')[-1]['name'] == 'student'
+  rows[-1] |= {'name': 'student-averaged', 'role': 'averaged'}
+  assert card.rows(rows, 'student-averaged')[-1]['name'] == 'student-averaged (mean of 3 seeds)'
 
 
 def test_a_table_of_regression_has_its_columns(tmp_path):
