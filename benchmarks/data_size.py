@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +39,8 @@ def generate(path: pathlib.Path, size: int, side: int) -> None:
   """Write `size` training images, with few others, as the file `path`.npz and the folder `path`."""
   files.generate(path / 'train', size, side)
   files.generate(path / 'test', files.CLASSES, side)
-  random, arrays = np.random.default_rng(0), {}
+  random = np.random.default_rng(0)
+  arrays: dict[str, Any] = {}
   for split, count in (('train', size), ('valid', 1), ('test', files.CLASSES)):
     arrays[f'x_{split}'] = random.integers(0, 256, (count, side, side, 3), np.uint8)
     arrays[f'y_{split}'] = np.arange(count, dtype=np.int32) % files.CLASSES
@@ -57,7 +59,8 @@ def measure(name: str, side: int, steps: int) -> dict:
   jax.block_until_ready(jnp.zeros(1) + 1)
   before = peak()
   began = time.perf_counter()
-  reading = {'size': side, 'stream': 'on', 'valid': 1} if name.startswith('folder:') else {}
+  folder = {'size': side, 'stream': 'on', 'valid': 1}
+  reading: dict[str, Any] = folder if name.startswith('folder:') else {}
   dataset = data.load(name, **reading)
   loading = time.perf_counter() - began
   config = settings.default()
@@ -67,8 +70,9 @@ def measure(name: str, side: int, steps: int) -> dict:
   keys, orders = train.network_keys(jax.random.key(0), [0])
   states = train.start(keys, orders, method, jnp.zeros((1, *dataset.shape)))
   arrays = build.arrays(dataset.train, dataset)
-  reading = {'streams': dataset.streams, 'steps': 2 * steps, 'batch': BATCH, 'workers': 0}
-  feed = build.training_feed(arrays, orders, **reading)
+  feed = build.training_feed(
+    arrays, orders, streams=dataset.streams, steps=2 * steps, batch=BATCH, workers=0
+  )
   variables = jax.device_get(jax.tree.map(lambda leaf: leaf[0], states.variables))
   took = training(feed, method, states, steps)  # donates the states
   freeze = method.student.freeze

@@ -80,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
   try:
     run(rest)
     sys.stdout.flush()
+  except KeyboardInterrupt:
+    fail(130, 'stopped by SIGINT')
   except BrokenPipeError:  # the reader of a pipe has ended, as in `ensdistill list | head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ensdistill import given, metrics
+from ensdistill import given, metrics, stopping
 from ensdistill.config import inputs
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import cost, measure, networks, rows, sets
@@ -71,6 +71,7 @@ def compare(plan: Plan, teacher, distilled, writer) -> Comparison:
   found: list[dict] = []
   influences = {}
   for model in models:
+    stopping.check()
     measured = _measured(dataset, model, shifted, training, whole, _curve(found))
     found.append(
       row(model.name, measured, costs.get(model.name, {}), role=model.role, size=model.size)

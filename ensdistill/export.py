@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import data, families, mesh, nets, objectives, runtime, spec, students
+from ensdistill import data, families, mesh, nets, objectives, runtime, spec, stopping, students
 from ensdistill.evaluation.inference import Predictor, block_size
 from ensdistill.members import take
 from ensdistill.storage import safe, seals
@@ -131,6 +131,7 @@ def save_all(plan: Plan, distilled, made_by: dict | None = None) -> None:
   for seed in range(plan.config.seeds):
     views = distilled.method.student.views(take(distilled.variables, seed))
     for name, (student, variables) in views.items():
+      stopping.check()
       save(_folder(plan, name, seed), plan, student, variables, made_by)
 
 

@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from ensdistill.commands.usage import fail, memory_in_one_line
+from ensdistill import stopping
+from ensdistill.commands.usage import OVERWRITE, again, fail, memory_in_one_line, reason
 
 HELP = """Train and distil: {usage} [--workdir=DIR].
 
@@ -13,27 +14,43 @@ configs/hydra_cifar100.py. `ensdistill train NAME[:VARIANT]` and
 
   --config.path.to.setting=VALUE   changes a setting (`ensdistill config --all` lists them)
   --workdir=DIR                    is the run's folder (default: runs/NAME)
+  --overwrite                      starts the run of that folder afresh; teachers are kept
 
-The same command again continues a run that was killed. Exit codes: 2 for wrong usage, 1 for bad
-data or a failed run; both with one line that says what is wrong and what to do."""
+The same command again continues a run that was killed or stopped. SIGTERM and Ctrl-C save the run
+first (exit codes 143 and 130); a second Ctrl-C ends it at once. Exit codes: 2 for wrong usage, 1
+for bad data or a failed run; both with one line that says what is wrong and what to do."""
 USAGE = 'python -m ensdistill.main --config=NAME[:VARIANT]'
 
 
 @memory_in_one_line()
 def main(arguments: Sequence[str] | None = None, usage: str = USAGE) -> None:
   """Run the command with its arguments, those of the process by default."""
-  arguments = sys.argv[1:] if arguments is None else arguments
+  arguments = list(sys.argv[1:] if arguments is None else arguments)
   if {'-h', '-help', '--help', '--helpfull', '--helpshort'} & set(arguments):
     print(HELP.format(usage=usage))
     return
+  with stopping.listening():
+    try:
+      _run(arguments)
+    except stopping.Stopped as stop:
+      saved = stop.saved or 'nothing new to save'
+      program = usage.partition(' NAME')[0].partition(' --config')[0]
+      fail(
+        stop.code,
+        f'stopped by {stop.name}: {saved}; continue with: {again(arguments, program)}',
+      )
+
+
+def _run(arguments: list[str]) -> None:
   from absl import logging
 
   from ensdistill.commands.arguments import configuration
 
   logging.use_absl_handler()
   logging.set_verbosity(logging.WARNING)  # hides JAX's notes on missing back ends
+  overwrite = OVERWRITE in arguments
   try:
-    config, workdir = configuration(arguments)
+    config, workdir = configuration([a for a in arguments if a != OVERWRITE])
   except ValueError as error:
     fail(2, str(error))
 
@@ -42,11 +59,14 @@ def main(arguments: Sequence[str] | None = None, usage: str = USAGE) -> None:
   from ensdistill.training.clock import NonFinite
 
   try:
-    run.run(run.prepare(config, workdir))
+    run.run(run.prepare(config, workdir, overwrite))
+    stopping.check('the run is finished')
   except run.UsageError as error:
     fail(2, str(error))
   except (DataError, NonFinite, OSError, ValueError) as error:
-    fail(1, str(error))
+    if isinstance(error, DataError):  # a signal may also have ended processes that decode images
+      stopping.check('the last checkpoint is kept')
+    fail(1, reason(error))
 
 
 if __name__ == '__main__':

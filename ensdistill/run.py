@@ -9,8 +9,19 @@ from collections.abc import Callable
 
 import jax
 
-from ensdistill import compare, distillation, export, given, report, runtime, teacher
+from ensdistill import (
+  compare,
+  distillation,
+  export,
+  given,
+  paths,
+  report,
+  runtime,
+  stopping,
+  teacher,
+)
 from ensdistill.config import build, checks, estimate, identity, inputs
+from ensdistill.config import folder as claims
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import sets
 from ensdistill.logs import writers
@@ -21,20 +32,36 @@ class UsageError(ValueError):
   """A mistake in the configuration, which the user can correct."""
 
 
-def prepare(config, workdir: str | None = None) -> Plan:
-  """Check everything that can be checked before anything compiles, and build every part."""
+def prepare(config, workdir: str | None = None, overwrite: bool = False) -> Plan:
+  """Check everything that can be checked before anything compiles, and build every part.
+
+  `overwrite` starts the run of the folder afresh.
+  """
+  try:
+    places = {'--workdir': workdir, 'workdir': config.workdir, 'cache': config.cache}
+    places |= {'data.dir': config.data.dir, 'teacher.dir': config.teacher.dir}
+    for name, place in places.items():
+      paths.check(name, place)
+  except ValueError as error:
+    raise UsageError(str(error)) from error
   runtime.prepare(config.cache)
   if jax.process_count() > 1:
     raise UsageError(
       f'{jax.process_count()} processes: a run is one process that drives all devices of its host'
     )
   try:
-    folder = pathlib.Path(workdir or config.workdir or pathlib.Path('runs', config.name))
+    place = workdir or config.workdir or pathlib.Path('runs', config.name)
+    folder = pathlib.Path(place).expanduser()
+    stopping.check()
     plan = checked(config, folder)
-    if not (folder / 'results.json').exists():  # a finished run trains no more
+    if overwrite or not (folder / 'results.json').exists():  # a finished run trains no more
       estimate.check(plan)
     safe.make_folder(folder)
+    if overwrite:
+      claims.check_overwrite(folder)
     with _alone(folder):
+      if overwrite:
+        claims.clear(folder)
       _claim(folder, config)  # last: a refused configuration leaves nothing behind
     plan = _watched(plan)
   except ValueError as error:
@@ -69,10 +96,13 @@ def checked(config, folder: pathlib.Path, load: Callable = inputs.load_data) -> 
 def run(plan: Plan) -> dict:
   """Run teacher, student, evaluation and report, each once; return the results."""
   with _alone(plan.folder):
+    _claim(plan.folder, plan.config)  # another process may have had the folder meanwhile
+    safe.sweep_parts(plan.folder)
+    (plan.folder / claims.BAD_STEP).unlink(missing_ok=True)  # written again if it still applies
     results = _finished(plan)
     if results:
       stages = ', '.join(results['timings'])
-      print(f'{plan.folder}: already finished ({stages}); remove the folder to run it again')
+      print(f'{plan.folder}: already finished ({stages}); --overwrite runs it again')
     else:
       with writers.Writer(plan.folder) as writer:
         results = _stages(plan, writer)
@@ -128,6 +158,7 @@ def _watched(plan: Plan) -> Plan:
 
 def _stages(plan: Plan, writer) -> dict:
   writer.line(_opening(plan))
+  stopping.check()
   skipped = plan.dataset.skipped
   if skipped:
     writer.line(f'{len(skipped)} image(s) skipped, the first: {skipped[0]}')
@@ -136,17 +167,22 @@ def _stages(plan: Plan, writer) -> dict:
   def timed(stage, result):
     nonlocal began
     timings[stage], began = time.monotonic() - began, time.monotonic()
+    stopping.check()
     return result
 
-  ensemble = timed('teacher', teacher.obtain(plan, writer))
-  student = timed('student', _student(plan, ensemble, writer))
-  compared = timed('evaluation', compare.compare(plan, ensemble, student, writer))
-  fingerprints = {'teacher': ensemble.fingerprint, 'data': plan.dataset.fingerprint}
-  made_by = identity.made_by(plan.config, **fingerprints)
-  export.save_all(plan, student, made_by)
-  probes = report.collect(plan, ensemble, student, compared.networks)
-  own = plan.folder, plan.config, plan.dataset
-  return report.write(*own, compared, probes, timings, writer, made_by)
+  try:
+    ensemble = timed('teacher', teacher.obtain(plan, writer))
+    student = timed('student', _student(plan, ensemble, writer))
+    compared = timed('evaluation', compare.compare(plan, ensemble, student, writer))
+    fingerprints = {'teacher': ensemble.fingerprint, 'data': plan.dataset.fingerprint}
+    made_by = identity.made_by(plan.config, **fingerprints)
+    export.save_all(plan, student, made_by)
+    probes = report.collect(plan, ensemble, student, compared.networks)
+    own = plan.folder, plan.config, plan.dataset
+    return report.write(*own, compared, probes, timings, writer, made_by)
+  except stopping.Stopped as stop:
+    finished = f'{" and ".join(list(timings)[:2])} finished' if timings else ''
+    raise stopping.Stopped(stop.number, stop.saved or finished) from None
 
 
 def _student(plan: Plan, ensemble, writer) -> distillation.Distilled:
@@ -162,7 +198,8 @@ def _alone(folder: pathlib.Path):
   """Hold the run's folder for this process, with a message where it has to wait."""
 
   def say():
-    print(f'{folder}: waiting for another process that runs this')
+    who = safe.holder(folder / 'lock')
+    print(f'{folder}: waiting for another process that runs this ({who})', flush=True)
 
   return safe.lock(folder / 'lock', waiting=say)
 
@@ -170,25 +207,18 @@ def _alone(folder: pathlib.Path):
 def _claim(folder: pathlib.Path, config) -> None:
   """Store the configuration in the run's folder; a folder of other settings is refused."""
   path, decisive = folder / 'config.json', identity.decisive(config)
-  remedy = f'remove {path} and {path.name}.seal and run the same command again'
   finished = (folder / 'results.json').exists()  # then the line is about the results
-  note = None if finished else _note
-  found = seals.read_json(path, remedy=remedy, note=note) if path.exists() else None
-  if found is None and _holds_other_results(folder, decisive):
+  if not path.exists() and _holds_other_results(folder, decisive):
     raise UsageError(
       f'{path} is missing, and {folder}/results.json is of other settings: choose another '
-      '--workdir, or remove the folder'
+      '--workdir, or add --overwrite to start it afresh (teachers are kept)'
     )
-  if found is not None:
-    old = identity.flatten(found)
-    known = {k: v for k, v in old.items() if k in decisive or identity.decides(k, v)}
-    changed = identity.differences(known, decisive)
-    if changed:
-      raise UsageError(
-        f'{folder} holds a run with other settings ({"; ".join(changed)}): choose another '
-        '--workdir, or remove the folder'
-      )
-  seals.write_json(path, identity.to_json(config))
+  try:
+    line = claims.claim(folder, config, note=None if finished else _note)
+  except claims.OtherSettings as error:
+    raise UsageError(str(error)) from error
+  if line:
+    print(line, flush=True)
 
 
 def _holds_other_results(folder: pathlib.Path, decisive: dict) -> bool:

@@ -180,6 +180,11 @@ class OfSplits(OnDevice):
     index = data.sampler.indices(state.order, state.step, size=size, batch=self.batch)
     return {name: values[state.number, index] for name, values in seen.items()}
 
+  @property
+  def size(self) -> int:
+    """The number of training examples of a split."""
+    return self.arrays['x'].shape[1]
+
 
 class _Validation(OnDeviceValidation):
   """Validation sets [splits, N, ...]; each network is scored on that of its split."""

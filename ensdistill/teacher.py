@@ -71,7 +71,8 @@ class Teacher(NamedTuple):
     made_by = {'fingerprints': fingerprints, **runtime.software()}
 
     def say():
-      writer.line(f'teacher {self.fingerprint}: waiting for another run that uses {self.folder}')
+      who = safe.holder(self.folder / 'lock')
+      writer.line(f'teacher {self.fingerprint}: waiting for {who}, which uses {self.folder}')
 
     with safe.lock(self.folder / 'lock', waiting=say):
       stored = _load(self.folder, name, writer, facts)
@@ -152,12 +153,16 @@ def obtain(plan: Plan, writer) -> 'Teacher | given.Recorded':
   wanted = range(config.teacher.members)
 
   def say():
-    writer.line(f'teacher {fingerprint}: waiting for another run that trains it in {folder}')
+    who = safe.holder(folder / 'lock')
+    writer.line(
+      f'teacher {fingerprint}: waiting for another run that trains it in {folder} ({who})'
+    )
 
   # Without the lock another run may be writing, so what is missing here is not yet reported.
   stored = _stored(folder, wanted, writers.Silent())
   if len(stored) < len(wanted) or not _described(folder, decisive):
     with safe.lock(folder / 'lock', waiting=say):
+      safe.sweep_parts(folder)
       _describe(plan, folder, decisive, writer)
       stored = _stored(folder, wanted, writer)  # another run may have stored some meanwhile
       missing = [m for m in wanted if m not in stored]
@@ -171,6 +176,7 @@ def obtain(plan: Plan, writer) -> 'Teacher | given.Recorded':
   else:
     _say_found(stored, wanted, folder, writer)
     _groups(folder, [], stored, 1)  # removes checkpoints left by a kill after the last member
+    checkpoint.remove_empty(folder / 'checkpoints')
   stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *[stored[m] for m in wanted])
   strategy = build.strategy(config.teacher, plan.teacher)
   if any(not (folder / f'{_name(m)}.seal').exists() for m in wanted):
@@ -312,6 +318,7 @@ def _train(plan: Plan, numbers, missing, folder, writer) -> dict[int, Any]:
       facts |= {'seconds': seconds, seals.MADE_BY: made_by}
       _save(folder, _name(m), trained[m], facts)
   checkpoint.remove(checkpoints)
+  checkpoint.remove_empty(checkpoints.parent)
   return trained
 
 

@@ -30,7 +30,7 @@ FLOORS = (
   {'objectives', 'students', 'perturb', 'storage'},
   {'families', 'nets', 'mesh'},
   {'predictive', 'members'},
-  {'imports', 'memory', 'names', 'numerics', 'runtime'},
+  {'imports', 'memory', 'names', 'numerics', 'paths', 'runtime', 'stopping'},
 )
 MATHEMATICS = {'families', 'numerics', 'objectives', 'perturb', 'predictive', 'metrics', 'nets'}
 LIBRARIES = {'jax', 'flax', 'numpy', 'scipy'}

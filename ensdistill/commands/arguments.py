@@ -12,8 +12,9 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from ensdistill import names
+from ensdistill import names, paths
 
+_FLAGS = {'config': ('--all',), 'train': ('--workdir', '--overwrite')}  # besides --config
 _KINDS = {
   bool: 'true or false',
   float: 'a number',
@@ -57,6 +58,7 @@ def load(source: str) -> ConfigDict:
   """Return the configuration of 'NAME[:VARIANT]', a recipe, or 'PATH[:VARIANT]', a config file."""
   from ensdistill.config import recipes
 
+  paths.check('--config', source)
   name, *variant = source.split(':', 1)
   path = pathlib.Path(name)
   if recipes.method_and_data(name):
@@ -210,7 +212,7 @@ def _unexpected(argument: str, known) -> str:
 
 def _unknown_flag(flag: str, value: str, known, command: str) -> str:
   name = flag.lstrip('-')
-  hint = names.meant(flag, ['--config', '--all' if command == 'config' else '--workdir'])
+  hint = names.meant(flag, ['--config', *_FLAGS.get(command, ())])
   if name in known or hint == '.':
     hint = _as_flags(name, f'={value}' if value else '', known)
   return f'unknown flag {flag}{hint} `ensdistill {command} --help` shows the flags.'

@@ -16,22 +16,25 @@ from typing import Any
 
 import numpy as np
 
-from ensdistill.commands.usage import Parser, fail, memory_in_one_line
+from ensdistill.commands.usage import Parser, fail, memory_in_one_line, reason, stoppable
 
 _PARTS = {'train': 'training', 'valid': 'validation', 'test': 'test'}
 _ROWS, _COLUMNS = 10, 8  # of the sheet: classes, and examples of each
 
 
+@stoppable
 @memory_in_one_line()
 def main(arguments: Sequence[str] | None = None, prog: str = 'python -m ensdistill.data') -> None:
   """Run the command with its arguments, those of the process by default."""
-  from ensdistill import data, runtime
+  from ensdistill import data, paths, runtime
   from ensdistill.config import settings
   from ensdistill.storage import safe
 
   options = _parse(arguments, prog)
   runtime.prepare()
   try:
+    paths.check('--dir', options.dir)
+    paths.check('--out', options.out)
     given = functools.partial(settings.given, vars(options))
     augment = data.augment.make(**given({'images': data.augment.make}))
     area = data.windows.crops(**given({'files': data.windows.crops}))
@@ -43,7 +46,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = 'python -m ensdisti
   except ValueError as error:
     fail(2, str(error))
   except (data.DataError, OSError) as error:
-    fail(1, str(error))
+    fail(1, reason(error))
   print(f'{"examples":12}{out}')
 
 

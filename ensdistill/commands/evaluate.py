@@ -11,7 +11,8 @@ import pathlib
 import time
 from collections.abc import Sequence
 
-from ensdistill.commands.usage import Parser, fail, memory_in_one_line
+from ensdistill import paths
+from ensdistill.commands.usage import Parser, fail, memory_in_one_line, reason, stoppable
 from ensdistill.evaluation import rows
 
 # Settings of the training data that another set is read with, too.
@@ -37,9 +38,15 @@ def _parse(arguments, prog: str):
   for name in ('shift_examples', 'batch_size'):
     if getattr(options, name) < 1:
       parser.error(f'--{name}={getattr(options, name)} must be at least 1')
+  for name in ('student', 'data_dir', 'out'):
+    try:
+      paths.check(f'--{name}', getattr(options, name))
+    except ValueError as error:
+      fail(2, str(error))
   return options
 
 
+@stoppable
 @memory_in_one_line()
 def main(
   arguments: Sequence[str] | None = None, prog: str = 'python -m ensdistill.evaluate'
@@ -54,7 +61,7 @@ def main(
   try:
     model = _load(pathlib.Path(options.student))
   except (ValueError, OSError) as error:
-    fail(1, str(error))
+    fail(1, reason(error))
   try:
     if options.out:
       safe.make_folder(pathlib.Path(options.out).parent)
@@ -65,7 +72,7 @@ def main(
   except ValueError as error:
     fail(2, str(error))
   except (DataError, OSError) as error:
-    fail(1, str(error))
+    fail(1, reason(error))
   print(table(results))
 
 

@@ -7,12 +7,14 @@ for several runs. The tables lie beside it as .md and .tex; the table is also pr
 import pathlib
 from collections.abc import Sequence
 
-from ensdistill.commands.usage import Parser, fail, memory_in_one_line
+from ensdistill import paths
+from ensdistill.commands.usage import Parser, fail, memory_in_one_line, reason, stoppable
 from ensdistill.report.pages import write_pages
 from ensdistill.report.runs import read_runs
 from ensdistill.storage import safe
 
 
+@stoppable
 @memory_in_one_line()
 def main(arguments: Sequence[str] | None = None, prog: str = 'python -m ensdistill.report') -> None:
   """Run the command with its arguments, those of the process by default."""
@@ -23,9 +25,15 @@ def main(arguments: Sequence[str] | None = None, prog: str = 'python -m ensdisti
   if options.out and options.out.suffix != '.html':
     fail(2, f'--out={options.out} is the page: give it the suffix .html')
   try:
+    for path in options.folders:
+      paths.check('RUN_DIR', path)
+    paths.check('--out', options.out)
+  except ValueError as error:
+    fail(2, str(error))
+  try:
     runs = read_runs(options.folders)
   except (OSError, ValueError) as error:
-    fail(1, str(error))
+    fail(1, reason(error))
   out = options.out or _default_page([run.folder for run in runs])
   try:
     safe.make_folder(out.parent)
@@ -33,7 +41,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = 'python -m ensdisti
   except ValueError as error:
     fail(2, str(error))
   except OSError as error:
-    fail(1, str(error))
+    fail(1, reason(error))
   print(text)
   print(f'page: {out}\ntables: {out.with_suffix(".md")}, {out.with_suffix(".tex")}')
 

@@ -1,12 +1,17 @@
-"""Wrong usage of a command: one line on standard error, and exit code 2."""
+"""The ends of a command: wrong usage, errors and signals, each with one line and an exit code."""
 
 import argparse
 import contextlib
+import functools
+import pathlib
+import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
-from ensdistill import names
+from ensdistill import names, stopping
+
+OVERWRITE = '--overwrite'  # of train: starts a run's folder afresh
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,8 +39,45 @@ class Parser(argparse.ArgumentParser):
 
 def fail(code: int, message: str) -> NoReturn:
   """Print one line on standard error, and exit with the code."""
-  print(f'ensdistill: {" ".join(message.split())}', file=sys.stderr)
+  with contextlib.suppress(OSError):  # standard error may lie on a disk that is full
+    print(f'ensdistill: {" ".join(message.split())}', file=sys.stderr, flush=True)
   sys.exit(code)
+
+
+def reason(error: BaseException) -> str:
+  """Return an error as text; for an error of the system, the file and the cause."""
+  if isinstance(error, OSError) and error.filename is not None and error.strerror:
+    separator = ' ' if error.strerror.startswith('cannot ') else ': '
+    return f'{error.filename}{separator}{error.strerror}'
+  return str(error)
+
+
+def again(arguments: Sequence[str], program: str) -> str:
+  """Return the command line that continues a run, as it was typed; `program` if that is unknown."""
+  kept = [argument for argument in arguments if argument != OVERWRITE]
+  typed, size = sys.orig_argv, len(arguments)
+  head = program.split()
+  if size and typed[-size:] == list(arguments):
+    head = typed[:-size]
+    if len(head) > 1 and pathlib.Path(head[1]).name == 'ensdistill':  # the installed command
+      head = ['ensdistill', *head[2:]]
+  return shlex.join([*head, *kept])
+
+
+def stoppable(command: Callable) -> Callable:
+  """Return the command that SIGTERM and SIGINT end with one line and exit code 143 or 130."""
+
+  @functools.wraps(command)
+  def run(*arguments, **settings):
+    with stopping.listening():
+      try:
+        result = command(*arguments, **settings)
+        stopping.check('it had finished')
+        return result
+      except stopping.Stopped as stop:
+        fail(stop.code, f'stopped by {stop.name}: {stop.saved or "the same command starts again"}')
+
+  return run
 
 
 @contextlib.contextmanager

@@ -127,6 +127,8 @@ class Plan:
       steps_per_call=config.steps_per_call,
       profile=config.profile,
       profile_folder=str(self.folder / 'profile'),
+      on_nan=config.on_nan or 'stop',
+      folder=str(self.folder),
       made_by=identity.made_by(config, data=self.dataset.fingerprint),
     )
 

@@ -5,7 +5,7 @@ from ensdistill.config import settings
 from ensdistill.config.build import Parts, student_size
 from ensdistill.families import FAMILIES
 from ensdistill.members import STRATEGIES
-from ensdistill.training import clock, optim
+from ensdistill.training import bad_steps, clock, optim
 
 
 def check(config, parts: Parts) -> None:
@@ -39,6 +39,7 @@ def check_names(config) -> None:
   one_of('factor_scale', config.student.optimizer.factor_scale, ('one', 'members'))
   one_of('teacher.order', config.teacher.order, ('own', 'shared'))
   one_of('objective.labels_on', config.objective.labels_on, ('clean', 'perturbed'))
+  one_of('on_nan', config.on_nan or 'stop', bad_steps.ON_NAN)
   one_of('evaluate.precision', config.evaluate.precision, ('default', 'high', 'highest'))
 
 

@@ -11,6 +11,7 @@ NOT_FINGERPRINTED = (
   'profile',
   'cache',
   'checkpoint_seconds',
+  'on_nan',  # without it, a run in which it acts never finishes
   'steps_per_call',
   'data.dir',
   'data.stream',

@@ -46,6 +46,7 @@ def default() -> ml_collections.ConfigDict:
     logs=100,
     scores=20,
     validate=config_dict.placeholder(str),
+    on_nan=config_dict.placeholder(str),
     profile=0,
     cache=config_dict.placeholder(str),
   )

@@ -85,6 +85,13 @@ class Stream:
     words = np.asarray(jax.random.key_data(orders))
     if (words == words[0]).all():
       orders, words = orders[:1], words[:1]
+    self._settings: dict[str, Any] = {
+      'arrays': arrays,
+      'steps': steps,
+      'batch': batch,
+      'area': area,
+      'workers': workers,
+    }
     decodes = stored.in_files(arrays['x'])
     self._workers = (stored.cores() if workers is None else workers) if decodes else 0
     self._others = {name: values for name, values in arrays.items() if name != 'x'}
@@ -92,6 +99,18 @@ class Stream:
     epochs = -(-steps // sampler.steps_per_epoch(len(arrays['x']), batch))
     keys = sampler.round_keys(orders, epochs)
     self._read = _Read(arrays['x'], keys, words, batch, area, threads=not self._workers)
+
+  @property
+  def size(self) -> int:
+    """The number of training examples."""
+    return len(self._read.x)
+
+  def ordered(self, orders: jax.Array) -> 'Stream':
+    """Return the same batches for networks of other orders."""
+    words = np.asarray(jax.random.key_data(orders))
+    if len(self._read.orders) in (1, len(words)) and (words == self._read.orders).all():
+      return self
+    return Stream(orders=orders, **self._settings)
 
   @property
   def shapes(self) -> Batch:
@@ -208,9 +227,13 @@ def _ahead_by_thread():
 
 
 def _end_with_parent(number: int, count: int) -> None:
-  """End a worker whose run was killed."""
+  """Leave Ctrl-C to the run, and end a worker whose run was killed."""
   del number, count
   import multiprocessing
+  import signal
+
+  with contextlib.suppress(ValueError):  # outside the main thread
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
   def wait():
     parent = multiprocessing.parent_process()

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ensdistill import stopping
+
 
 class Timed(NamedTuple):
   """A compiled forward pass and its arguments."""
@@ -28,6 +30,7 @@ def parameters(variables) -> int:
 
 def compiled(function: Callable, variables: Any, shape, dtype, batch: int) -> Timed:
   """Return function(variables, x) compiled for a batch of inputs."""
+  stopping.check()
   x = jnp.zeros((batch, *shape), dtype)
   program = jax.jit(function).lower(variables, x).compile()
   flops = None
@@ -42,6 +45,7 @@ def milliseconds(programs: dict[Any, Timed], repeats: int = 15) -> dict[Any, flo
   for program in programs.values():
     jax.block_until_ready(program.call(*program.arguments))
   for _ in range(repeats):
+    stopping.check()
     for name, program in programs.items():
       began = time.perf_counter()
       jax.block_until_ready(program.call(*program.arguments))

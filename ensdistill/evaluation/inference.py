@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import data, mesh
+from ensdistill import data, mesh, stopping
 from ensdistill.data.images import sizes
 from ensdistill.members import Members
 from ensdistill.method import Method
@@ -122,6 +122,7 @@ class Predictor:
     variables = mesh.place(variables, self.sharding)
     waiting = []
     for block in data.blocks(x, self._batch):
+      stopping.check()
       waiting.append((self._start(program, variables, block), len(block)))
       if len(waiting) == 2:  # the device has the next block before the host looks at this one
         yield _on_host(*waiting.pop(0))

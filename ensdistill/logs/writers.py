@@ -57,6 +57,7 @@ class Writer(Silent):
   def __init__(self, folder: str | pathlib.Path, *, quiet: bool = False, stream=None):
     self.folder = pathlib.Path(folder)
     self._jsonl = self.folder / 'metrics.jsonl'
+    self._begun = False
     self._stream = None if quiet else stream or sys.stderr
     self._events: dict[str, events.Events] = {}
     self._progress: progress.Progress | None = None
@@ -68,18 +69,23 @@ class Writer(Silent):
     step, values = int(step), numbers(values)
     finite = {name: v if np.isfinite(v) else None for name, v in values.items()}
     line = json.dumps({'stage': stage, 'step': step, **finite}, allow_nan=False)
-    with open(self._jsonl, 'a') as file:
+    if self._begun and not self._jsonl.exists():
+      raise FileNotFoundError(
+        f'{self._jsonl} was removed while the run was writing it: the same command trains again'
+      )
+    with safe.writing(self._jsonl), open(self._jsonl, 'a') as file:
       file.write(line + '\n')
+    self._begun = True
     curves = [events.scalar(f'{stage}/{name}', value) for name, value in values.items()]
-    self._run(stage).summary(step, curves)
+    self._summary(stage, step, curves)
 
   def image(self, name: str, array, step: int = 0, *, stage: str = 'report'):
     """Write a uint8 picture [H, W, C] with 1, 3 or 4 channels to TensorBoard."""
-    self._run(stage).summary(int(step), [events.image(name, np.asarray(fetch(array)))])
+    self._summary(stage, step, [events.image(name, np.asarray(fetch(array)))])
 
   def text(self, name: str, text: str, step: int = 0, *, stage: str = 'report'):
     """Write a text in Markdown to TensorBoard."""
-    self._run(stage).summary(int(step), [events.text(name, text)])
+    self._summary(stage, step, [events.text(name, text)])
 
   def hparams(self, hparams: Mapping, metrics: Mapping):
     """Write a row of TensorBoard's HPARAMS tab: nested settings and the metrics 'final/<name>'.
@@ -110,7 +116,8 @@ class Writer(Silent):
     """Remove what an interrupted run wrote of this stage after `step`."""
     self._keep_lines(lambda line: line['stage'] != stage or line['step'] <= step)
     if stage in self._events or (self.folder / 'tb' / stage).exists():
-      self._run(stage).restart(step + 1)
+      with safe.writing(self.folder / 'tb' / stage):
+        self._run(stage).restart(step + 1)
 
   def close(self):
     """Close all files and the progress display."""
@@ -120,6 +127,10 @@ class Writer(Silent):
     for file in self._events.values():
       file.close()
     self._events = {}
+
+  def _summary(self, stage: str, step: int, values: list):
+    with safe.writing(self.folder / 'tb' / stage):
+      self._run(stage).summary(int(step), values)
 
   def _run(self, name: str) -> events.Events:
     if name not in self._events:

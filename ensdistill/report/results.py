@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any
 
-from ensdistill import runtime
+from ensdistill import runtime, stopping
 from ensdistill.config import identity
 from ensdistill.evaluation.rows import AVERAGED, STUDENT, of_role
 from ensdistill.logs import writers
@@ -89,6 +89,7 @@ def draw(folder: pathlib.Path, dataset, compared, probes, writer: writers.Silent
   context = figures.Context(dataset, compared.rows, compared.models, probes)
   drawn = {}
   for name in figures.FIGURES:
+    stopping.check()
     try:
       figure = figures.draw(name, context)
     except Exception as error:  # a failed picture must not lose hours of training

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from ensdistill import mesh, students
+from ensdistill import mesh, stopping, students
 from ensdistill.evaluation import inference
 
 EXAMPLES = 500  # most test examples that score a point
@@ -92,6 +92,7 @@ def _scorer(plan, method, variables) -> Callable[[np.ndarray], dict[str, np.ndar
     return jax.lax.map(at, weights_NM)
 
   def scored(weights_NM):
+    stopping.check()
     size = len(weights_NM)
     weights_NM = np.pad(weights_NM.astype(np.float32), ((0, -size % POINTS), (0, 0)), 'edge')
     with jax.default_matmul_precision(section.precision):

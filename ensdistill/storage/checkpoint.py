@@ -6,10 +6,12 @@ its manifest exists and every file matches it; otherwise the step before is used
 
 import contextlib
 import itertools
+import os
 import pathlib
 import re
 import shutil
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Collection, Mapping
 
 import jax
 import numpy as np
@@ -44,6 +46,7 @@ class Checkpointer:
     self._log = log
     self._facts = {'settings': settings, seals.MADE_BY: dict(made_by or {})}
     self._damaged: set[int] = set()
+    self._saved = False
     self._first = jax.process_index() == 0
     with quiet():
       self._orbax = ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_compression=False))
@@ -51,9 +54,13 @@ class Checkpointer:
   def save(self, step: int, state):
     """Write a pytree of arrays, typed keys included; return once it is safe on disk."""
     step = int(step)
+    if self._saved and not self.folder.is_dir():
+      raise FileNotFoundError(
+        f'{self.folder} was removed while the run was using it: the same command trains again'
+      )
     layout, arrays = packing.pack(state)
     name = next(n for n in versions(step) if not (self.folder / n).exists())
-    with quiet():
+    with _writing(self.folder / name), quiet():
       self._orbax.save(self.folder / name, arrays)
     if self._first:
       content = {'step': step, 'folder': name, 'layout': layout, **self._facts}
@@ -61,10 +68,15 @@ class Checkpointer:
       safe.write_atomic(self._manifest(step), seals.seal(content))
       self._damaged.discard(step)
       self._sweep(step)
+    self._saved = True
     synchronise()
 
-  def restore(self, like):
-    """Return (step, state) of the newest valid step, or None; arrays are placed like `like`."""
+  def restore(self, like, optional: Collection[str] = ()):
+    """Return (step, state) of the newest valid step, or None; arrays are placed like `like`.
+
+    Leaves whose names are `optional` may be missing: those of `like` are then returned. If `like`
+    lacks them, stored ones are ignored.
+    """
     found = self._newest_valid() if self._first else None
     if jax.process_count() > 1:
       from jax.experimental import multihost_utils
@@ -74,11 +86,16 @@ class Checkpointer:
     if found is None:
       return None
     source = self.folder / found['folder']
-    leaves, structure = packing.named_leaves(like)
-    packing.compare(found['layout'], leaves, source)
-    arrays = self._read(source, found['layout'], leaves)
-    values = packing.unpack(arrays, found['layout'], leaves)
-    return found['step'], jax.tree.unflatten(structure, values)
+    every, structure = packing.named_leaves(like)
+    asked, stored = dict(every), [entry['name'] for entry in found['layout']]
+    ignored = set(optional) - (asked.keys() & set(stored))
+    leaves = [(name, leaf) for name, leaf in every if name not in ignored]
+    layout = [entry for entry in found['layout'] if entry['name'] not in ignored]
+    packing.compare(layout, leaves, source)
+    wanted = [(name, asked.get(name)) for name in stored]  # Orbax reads all arrays or none
+    arrays = self._read(source, found['layout'], wanted)
+    values = dict(zip([name for name, _ in leaves], packing.unpack(arrays, layout, leaves)))
+    return found['step'], jax.tree.unflatten(structure, [values.get(*leaf) for leaf in every])
 
   def remove(self):
     """Remove all steps, once the stage is finished."""
@@ -162,6 +179,13 @@ def remove(folder):
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def remove_empty(folder):
+  """Remove a folder of folders of checkpoints if nothing is left in it."""
+  if jax.process_index() == 0:
+    with contextlib.suppress(OSError):
+      pathlib.Path(folder).rmdir()
+
+
 def versions(step):
   """Yield folder names for a step, so that a second save never overwrites the first one."""
   return itertools.chain([str(step)], (f'{step}.{i}' for i in itertools.count(1)))
@@ -179,6 +203,36 @@ def synchronise():
     from jax.experimental import multihost_utils
 
     multihost_utils.sync_global_devices('ensdistill.checkpoint')
+
+
+@contextlib.contextmanager
+def _writing(folder):
+  """Name the folder and the cause in errors of Orbax, which are of several kinds and long.
+
+  Orbax's own threads would also print them, with their tracebacks.
+  """
+  before = threading.excepthook
+
+  def hook(failed):
+    if not _system_error(failed.exc_value):
+      before(failed)
+
+  threading.excepthook = hook
+  try:
+    yield
+  except (OSError, ValueError, RuntimeError) as error:
+    number = _system_error(error)
+    if not number:
+      raise
+    raise OSError(number, f'cannot be written: {os.strerror(number)}', str(folder)) from error
+  finally:
+    threading.excepthook = before
+
+
+def _system_error(error) -> int | None:
+  """Return the system's number of an error, which TensorStore has in its text."""
+  found = re.search(r"os_error_code='(\d+)'|OS error (\d+)", str(error))
+  return getattr(error, 'errno', None) or (int(found[1] or found[2]) if found else None)
 
 
 @contextlib.contextmanager

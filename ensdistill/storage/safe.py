@@ -6,30 +6,69 @@ import hashlib
 import json
 import os
 import pathlib
+import re
+import socket
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
+from ensdistill import stopping
+
+_PART = re.compile(r'\..+\.(\d+)-\d+\.part')  # a file in the making, with the writer's process
+_POLL = 0.2  # seconds between two attempts at a lock
+
+
+@contextlib.contextmanager
+def writing(path) -> Iterator[None]:
+  """Name the file, or folder, and the cause in errors of writing it."""
+  try:
+    yield
+  except OSError as error:
+    cause = error.strerror or str(error)
+    raise OSError(error.errno, f'cannot be written: {cause}', str(path)) from error
+
 
 def write_atomic(path, content: bytes | str):
   """Write a file atomically: readers see the old content or the new content, never a part."""
   path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
   part = path.with_name(f'.{path.name}.{os.getpid()}-{threading.get_ident()}.part')
   try:
-    with open(part, 'wb') as file:
-      file.write(content.encode() if isinstance(content, str) else content)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(part, path)
+    with writing(path):
+      path.parent.mkdir(parents=True, exist_ok=True)
+      with open(part, 'wb') as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+      os.replace(part, path)
   except BaseException:
-    part.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # the first error is the one to report
+      part.unlink(missing_ok=True)
     raise
+
+
+def sweep_parts(folder) -> None:
+  """Remove what killed processes of this machine left unfinished in a folder and below it."""
+  for path in pathlib.Path(folder).rglob('.*.part'):
+    part = _PART.fullmatch(path.name)
+    if part and not _lives(int(part[1])):
+      with contextlib.suppress(OSError):
+        path.unlink()
+
+
+def _lives(process: int) -> bool:
+  try:
+    os.kill(process, 0)
+  except ProcessLookupError:
+    return False
+  except (PermissionError, OverflowError):  # another user's
+    return True
+  return True
 
 
 def make_folder(path) -> pathlib.Path:
@@ -55,19 +94,47 @@ def sha256(path) -> str:
 def lock(path, waiting: Callable[[], None] | None = None):
   """Hold an exclusive lock on a file; call waiting() once if another process holds the lock.
 
-  The kernel releases the lock when its holder dies. The file is never removed: otherwise two
-  processes could lock two files of the same name.
+  The file names its holder (see `holder`). The kernel releases the lock when its holder dies. The
+  file is never removed: otherwise two processes could lock two files of the same name.
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   with open(path, 'ab') as file:
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    while not _locked(file):
       if waiting:
         waiting()
-      fcntl.flock(file, fcntl.LOCK_EX)
+        waiting = None
+      stopping.check()
+      time.sleep(_POLL)
+    with contextlib.suppress(OSError):  # the name of the holder is a help, not a need
+      os.ftruncate(file.fileno(), 0)
+      os.write(file.fileno(), f'process {os.getpid()} on {socket.gethostname()}\n'.encode())
     yield
+
+
+def _locked(file) -> bool:
+  """Return whether a lock on a file was free, and is now held."""
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return False
+  return True
+
+
+def is_locked(path) -> bool:
+  """Return whether a process holds the lock on a file."""
+  try:
+    with open(path, 'rb') as file:
+      return not _locked(file)
+  except FileNotFoundError:
+    return False
+
+
+def holder(path) -> str:
+  """Return the last process that held the lock on a file, as text."""
+  with contextlib.suppress(OSError):
+    return pathlib.Path(path).read_text(errors='replace').strip() or 'another process'
+  return 'another process'
 
 
 def flatten(tree: Mapping) -> dict[str, np.ndarray]:

@@ -2,14 +2,14 @@
 
 import json
 import pathlib
-import subprocess
 from typing import Any
 
+from ensdistill import runtime
 from ensdistill.config import identity, recipes
 from ensdistill.evaluation.rows import ENSEMBLE, MEMBER, STUDENTS, largest_ensemble, of_role
 from ensdistill.report.results import strict
 from ensdistill.report.runs import load
-from ensdistill.storage import safe
+from ensdistill.storage import safe, seals
 from ensdistill.sweep.jobs import Job
 
 FORMAT = 1
@@ -21,7 +21,8 @@ def make(job: Job, folder: pathlib.Path, seconds: float) -> dict[str, Any]:
   results = load(folder)
   if results is None:
     raise ValueError(f'{folder} holds no finished run (no readable results.json)')
-  config = json.loads((folder / 'config.json').read_text())
+  config = seals.read_json(folder / 'config.json', remedy=f'remove {folder}')
+  assert config is not None, f'{folder} has results and no configuration'
   rows = results['rows']
   largest = largest_ensemble(rows)
   kept = [row for row in of_role(rows, MEMBER, ENSEMBLE) if row['role'] == MEMBER or row is largest]
@@ -40,7 +41,7 @@ def make(job: Job, folder: pathlib.Path, seconds: float) -> dict[str, Any]:
       'family': results.get('family'),
       'seconds': round(seconds, 1),
       'timings': {name: round(value, 2) for name, value in results['timings'].items()},
-      'commit': commit(),
+      'commit': runtime.commit(),
       'versions': results['versions'],
       'not_run': results['not_run'],
       'config_fingerprint': results['config_fingerprint'],
@@ -59,23 +60,6 @@ def _small(row: dict) -> dict:
 
 def _rounded(value: Any) -> Any:
   return float(f'{value:.{_DIGITS}g}') if isinstance(value, float) else value
-
-
-def commit() -> str | None:
-  """Return the commit of the package's source, with '+' if it is changed; None elsewhere."""
-  source = pathlib.Path(__file__).parent.parent
-  found = _git(source, 'rev-parse', 'HEAD')
-  if not found or _git(source, 'ls-files', '__init__.py') != '__init__.py':
-    return None
-  return found + ('+' if _git(source, 'status', '--porcelain', '-uno', '.') else '')
-
-
-def _git(folder: pathlib.Path, *arguments: str) -> str | None:
-  try:
-    done = subprocess.run(['git', *arguments], cwd=folder, capture_output=True, text=True)
-  except OSError:
-    return None
-  return done.stdout.strip() if done.returncode == 0 else None
 
 
 def write(path: pathlib.Path, record: dict[str, Any]) -> None:

@@ -3,24 +3,33 @@
 import collections
 import functools
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from ensdistill.logs import trace
 
+SKIPS = 10  # most updates in a row that on_nan='skip' drops
+LONGEST = 3.0  # seconds of a call, so that a request to stop is soon seen
+
 
 class NonFinite(ArithmeticError):
-  """A loss that is not finite, with its step and its terms."""
+  """A loss that is not finite, with its stage, step and terms."""
+
+  def __init__(self, message: str, *, stage='', network=0, step=0, terms=None, networks=()):
+    super().__init__(message)
+    self.stage, self.network, self.step, self.terms = stage, network, step, terms or {}
+    self.networks = networks  # the numbers of all networks with such a loss
 
 
 class Logs(NamedTuple):
   """Sums of the logged terms since the last line, and the terms of the first non-finite step."""
 
   sums: dict
-  bad: jax.Array | np.ndarray  # its step, or -1
+  bad: jax.Array | np.ndarray  # its step, or -1; the first of those in a row where they are dropped
   bad_terms: dict
+  dropped: Any = None  # updates that were dropped since the last line; None: none ever is
 
 
 class Clock:
@@ -73,6 +82,9 @@ class Clock:
   def next_count(self, at: int) -> int:
     """Return the steps of the next call: up to the next event, and about a quarter of a second."""
     count = self.loop.steps_per_call or (20 if jax.process_count() > 1 else self._affordable())
+    if self.loop.steps_per_call and jax.process_count() == 1:
+      seconds = self.seconds_per_step
+      count = min(count, max(1, int(LONGEST / seconds)) if seconds else 1)
     count = min(count, next(event for event in self.events if event > at) - at)
     return min(self.trace.limit(at, count, self.calls), self.feed.steps_per_call or count)
 
@@ -115,12 +127,11 @@ class Clock:
       kind, at, count, values = self.pending.popleft()
       if kind == 'steps':
         calls -= 1
-        self._stop_at_non_finite(values)
+        self._stop_at_non_finite(at, values)
         self._measure_time(count)
         if self.is_log(at):
           steps, self.last_log = at - self.last_log, at
-          sums = jax.device_get(values.sums)
-          self._write(at, {name: float(np.mean(v)) / steps for name, v in sums.items()})
+          self._write(at, self._means(values, steps))
       else:
         scores = jax.device_get(values)
         self._write(at, {f'valid_{name}': float(np.mean(v)) for name, v in scores.items()})
@@ -131,17 +142,41 @@ class Clock:
     self.latest |= values
     self.loop.writer.scalars(at, values, stage=self.stage)
 
-  def _stop_at_non_finite(self, logs: Logs) -> None:
+  def _means(self, logs: Logs, steps: int) -> dict[str, float]:
+    """Return the means of the terms over the last `steps` steps, except the dropped ones."""
+    sums, dropped = jax.device_get((logs.sums, logs.dropped))
+    if dropped is None or not dropped.any():
+      means = {name: float(np.mean(v)) / steps for name, v in sums.items()}
+      return means if dropped is None else means | {'dropped': 0}
+    self.say(f'{dropped.sum()} update(s) dropped, whose loss was not finite')
+    counted = steps - dropped
+    some = counted > 0
+    means = {
+      name: float(np.mean(v[some] / counted[some])) if some.any() else float('nan')
+      for name, v in sums.items()
+    }
+    return means | {'dropped': int(dropped.sum())}
+
+  def _stop_at_non_finite(self, at: int, logs: Logs) -> None:
     bad = jax.device_get(logs.bad)
-    if (bad < 0).all():
+    worst = (bad >= 0) & (at - bad > (SKIPS if logs.dropped is not None else 0))
+    if not worst.any():
       return
-    network = int(np.flatnonzero(bad >= 0)[0])
+    networks = np.flatnonzero(worst).tolist()
+    network, step = networks[0], int(bad[networks[0]])
     terms = {name: float(value[network]) for name, value in jax.device_get(logs.bad_terms).items()}
     which = f' of network {network}' if self.size > 1 else ''
     shown = ', '.join(f'{name} {value:.4g}' for name, value in terms.items())
+    since = '' if logs.dropped is None else f' and in the {SKIPS} steps after it'
     raise NonFinite(
-      f'{self.stage}: the loss{which} is not finite at step {int(bad[network])}: {shown}. Lower '
-      'the learning rate (optimizer.rate) or clip its gradient (optimizer.clip)'
+      f'{self.stage}: the loss{which} is not finite at step {step}{since}: {shown}. Lower '
+      'the learning rate (optimizer.rate) or clip its gradient (optimizer.clip), in the same '
+      'folder; or continue with on_nan=skip or on_nan=rollback',
+      stage=self.stage,
+      network=network,
+      step=step,
+      terms=terms,
+      networks=networks,
     )
 
   def _measure_time(self, steps: int) -> None:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import data, mesh
+from ensdistill import data, mesh, stopping
 from ensdistill.data import sampler
 from ensdistill.training.step import AUGMENTATION, key_of_step
 
@@ -42,6 +42,14 @@ class Feed(Protocol):
 
   def draw(self, seen, state) -> dict[str, jax.Array]:
     """Return the batch of a step inside the compiled program."""
+    raise NotImplementedError
+
+  def indices(self, order: jax.Array, step: int) -> list[int]:
+    """Return the training examples of a step in an order, on the host."""
+    raise NotImplementedError
+
+  def ordered(self, orders: jax.Array) -> 'Feed':
+    """Return the same feed for networks of other orders."""
     raise NotImplementedError
 
 
@@ -111,6 +119,20 @@ class OnDevice:
     drawn = {name: jnp.take(values, index, axis=0) for name, values in seen.items()}
     return as_inputs(drawn, state, self.augment)
 
+  @property
+  def size(self) -> int:
+    """The number of training examples."""
+    return self.arrays['x'].shape[0]
+
+  def indices(self, order: jax.Array, step: int) -> list[int]:
+    """Return the training examples of a step in an order, on the host."""
+    return sampler.indices(order, step, size=self.size, batch=self.batch).tolist()
+
+  def ordered(self, orders: jax.Array) -> 'OnDevice':
+    """Return the same feed: batches follow from the networks' states."""
+    del orders
+    return self
+
 
 @dataclasses.dataclass(frozen=True)
 class Streamed:
@@ -141,6 +163,14 @@ class Streamed:
     own = (seen.orders == jax.random.key_data(state.order)[None]).all(-1).argmax()
     drawn = {name: values[own] for name, values in seen.arrays.items()}
     return as_inputs(drawn, state, self.augment)
+
+  def indices(self, order: jax.Array, step: int) -> list[int]:
+    """Return the training examples of a step in an order, on the host."""
+    return sampler.indices(order, step, size=self.stream.size, batch=self.batch).tolist()
+
+  def ordered(self, orders: jax.Array) -> 'Streamed':
+    """Return the same feed for networks of other orders."""
+    return dataclasses.replace(self, stream=self.stream.ordered(orders))
 
 
 def as_inputs(drawn: dict, state, augment: Callable | None = None) -> dict[str, jax.Array]:
@@ -188,7 +218,10 @@ class InBlocks(OnDeviceValidation):
 
     def scored(networks):
       blocks = data.ahead(iter(data.Blocks(self.x, self.y, self.batch)), place)
-      found = [(jax.device_get(score(networks, seen)), size) for seen, size in blocks]
+      found = []
+      for seen, size in blocks:
+        stopping.check('the last checkpoint is kept')
+        found.append((jax.device_get(score(networks, seen)), size))
       sizes = np.array([size for _, size in found], np.float32)
 
       def mean(*values):

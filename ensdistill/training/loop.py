@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import members, mesh
-from ensdistill.training.clock import Clock, Logs
+from ensdistill import members, mesh, stopping
+from ensdistill.training import bad_steps
+from ensdistill.training.clock import Clock, Logs, NonFinite
 from ensdistill.training.feed import Feed
-from ensdistill.training.step import TrainState
+from ensdistill.training.step import TrainState, dropped_if_bad
 
 LOWER_IS_BETTER = ('nll', 'rmse')  # of the scores that select a checkpoint
 
@@ -32,6 +33,8 @@ class Loop:
   steps_per_call: int = 0  # 0: chosen to take a quarter of a second
   profile: int = 0  # steps to trace
   profile_folder: str = ''
+  on_nan: str = 'stop'  # one of bad_steps.ON_NAN
+  folder: str = ''  # where a file describes a loss that is not finite; '': nowhere
   made_by: Mapping | None = None  # stored with every checkpoint
 
   def lift(self, function: Callable) -> Callable:
@@ -79,52 +82,110 @@ def fit(
     select_from: the first step that may be selected.
   """
   step = jax.jit(step)  # traced once, for its logs, for every member and for every number of steps
-  advance = program(step, loop.lift)
+  skips = loop.on_nan == 'skip'
+  advance = program(step, loop.lift, skips)
   by_member, replicated = mesh.by_member(loop.mesh), mesh.replicated(loop.mesh)
   shared = mesh.place(shared, replicated)
+  words = np.asarray(jax.random.key_data(states.order))
+  impl = jax.random.key_impl(states.order)
   states = mesh.place(states, by_member)
   seen = mesh.described(feed.shapes, replicated)
-  blank = mesh.place(blank_logs(loop.lift(step), states, (seen, *shared)), by_member)
+  blank = blank_logs(loop.lift(step), states, (seen, *shared), skips)
+  blank = mesh.place(blank, by_member)
   carry: dict[str, Any] = {'states': states, 'logs': blank}
   if select != 'last':
     carry['best'] = mesh.place(_no_best(states), by_member)
   sign = -1 if select in LOWER_IS_BETTER else 1
-  at, carry = checkpointer.restore(carry) or (0, carry)
-  clock = Clock(name, at, steps, feed, len(states.step), loop)
-  with clock, contextlib.closing(feed.start(at, loop.mesh)) as source:
-    while at < steps:
-      clock.collect()
-      count = clock.next_count(at)
-      on_device = mesh.place(np.int32(count), replicated)
-      states, logs = advance(carry['states'], carry['logs'], on_device, next(source), *shared)
-      at += count
-      carry |= {'states': states, 'logs': logs}
-      clock.dispatched(at, logs)
-      if clock.is_log(at):
-        carry['logs'] = blank
-      if scoring and clock.is_score(at):
-        scores = scoring((states.variables, states.number))
-        clock.scored(at, scores)
-        if 'best' in carry and at >= select_from:
-          carry['best'] = _keep_best(carry['best'], states, scores[select], sign)
-      if at == steps or clock.is_save():
-        clock.collect(everything=True)  # a non-finite state is never saved
-        checkpointer.save(at, carry)
+  if loop.on_nan == 'rollback':
+    carry['rollbacks'] = mesh.place(np.int32(0), replicated)
+  found = checkpointer.restore(carry, bad_steps.OPTIONAL)
+  if found is None and loop.on_nan == 'rollback':
+    checkpointer.save(0, carry)  # before it, nothing to go back to
+  at, carry = found or (0, carry)
+
+  def train(at: int, carry: dict) -> dict:
+    """Train from step `at` to the end; return what a checkpoint holds then."""
+    saved = at
+    clock = Clock(name, at, steps, feed, len(states.step), loop)
+    with clock, contextlib.closing(feed.start(at, loop.mesh)) as source:
+      while at < steps:
+        clock.collect()
+        if stopping.requested():
+          if at > saved:
+            clock.collect(everything=True)
+            checkpointer.save(at, carry)
+          stopping.check(f'{name} is saved at step {at} of {steps}')
+        count = clock.next_count(at)
+        on_device = mesh.place(np.int32(count), replicated)
+        now, logs = advance(carry['states'], carry['logs'], on_device, next(source), *shared)
+        at += count
+        carry |= {'states': now, 'logs': logs}
+        clock.dispatched(at, logs)
+        if clock.is_log(at):
+          carry['logs'] = blank
+          if skips:  # a row of dropped updates goes on
+            carry['logs'] = blank._replace(bad=logs.bad, bad_terms=logs.bad_terms)
+        if scoring and clock.is_score(at):
+          scores = scoring((now.variables, now.number))
+          clock.scored(at, scores)
+          if 'best' in carry and at >= select_from:
+            carry['best'] = _keep_best(carry['best'], now, scores[select], sign)
+        if at == steps or clock.is_save():
+          clock.collect(everything=True)  # a non-finite state is never saved
+          checkpointer.save(at, carry)
+          saved = at
+    return carry
+
+  like = jax.tree.map(_shape, carry)  # the arrays themselves are donated
+  if 'rollbacks' in like:
+    like['rollbacks'] = mesh.place(np.int32(0), replicated)
+  while True:
+    if carry['states'].order.is_fully_addressable:
+      words = np.asarray(jax.random.key_data(carry['states'].order))
+    orders = jax.random.wrap_key_data(jnp.asarray(words), impl=impl)
+    feed = feed.ordered(orders)
+    try:
+      carry = train(at, carry)
+      break
+    except NonFinite as error:
+      carry.clear()  # what it holds is not needed beside what is restored
+      back = checkpointer.restore(like, bad_steps.OPTIONAL)
+      if 'rollbacks' in like and back and int(back[1]['rollbacks']) < bad_steps.ROLLBACKS:
+        at, carry = bad_steps.other_order(back, error.networks, by_member)
+        loop.writer.line(
+          f'{name}: the loss is not finite at step {error.step}: rollback '
+          f'{int(carry["rollbacks"])} of {bad_steps.ROLLBACKS}, to step {at}'
+        )
+        checkpointer.save(at, carry)  # so that a run that is killed now continues in this order
+        continue
+      bad_steps.describe(error, feed, orders, back, loop.folder)
+      raise
   if select == 'last':
     return carry['states'].variables, {'step': np.asarray(carry['states'].step)}
   best = carry['best']
   return best.variables, {'step': np.asarray(best.step), select: sign * np.asarray(best.score)}
 
 
-def program(step: Callable, lift: Callable) -> Callable:
-  """Return the compiled (states, logs, count, *shared) -> both after `count` steps."""
+def _shape(leaf):
+  return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+
+
+def program(step: Callable, lift: Callable, skips: bool = False) -> Callable:
+  """Return the compiled (states, logs, count, *shared) -> both after `count` steps.
+
+  If it `skips`, updates that are not finite are dropped and counted, up to SKIPS in a row.
+  """
 
   def several(carry, count, *shared):
     def body(_, carry):
       state, logs = carry
       at = state.step
+      before = state
       state, terms = step(state, *shared)
       finite = jnp.isfinite(terms['loss']) & jnp.isfinite(terms['grad_norm'])
+      if skips:
+        state, finite = dropped_if_bad(before, state, finite)
+        return state, bad_steps.counted(logs, at, finite, terms)
       first = ~finite & (logs.bad < 0)
       logs = Logs(
         jax.tree.map(jnp.add, logs.sums, terms),
@@ -144,14 +205,14 @@ def program(step: Callable, lift: Callable) -> Callable:
   return advance
 
 
-def blank_logs(lifted: Callable, states: TrainState, shared: tuple) -> Logs:
+def blank_logs(lifted: Callable, states: TrainState, shared: tuple, skips: bool = False) -> Logs:
   """Return the logs of no step, in the form that a step of stacked networks adds to."""
   _, terms = jax.eval_shape(lifted, states, *shared)
   size = len(states.step)
   zeros = {name: np.zeros(size, np.float32) for name in terms}
-  return Logs(
-    zeros, np.full(size, -1, np.int32), {name: zero.copy() for name, zero in zeros.items()}
-  )
+  bad_terms = {name: zero.copy() for name, zero in zeros.items()}
+  dropped = np.zeros(size, np.int32) if skips else None
+  return Logs(zeros, np.full(size, -1, np.int32), bad_terms, dropped)
 
 
 def _no_best(states: TrainState) -> Best:

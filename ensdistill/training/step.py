@@ -121,6 +121,27 @@ def train_step(state: TrainState, batch, teacher: members.Members | None, method
   )
 
 
+def dropped_if_bad(before: TrainState, after: TrainState, finite):
+  """Return (state, finite): `after`, or `before` one step later where `after` is not finite.
+
+  finite: whether the step's loss and gradient are finite. An update that makes parameters, running
+  statistics or the optimiser's state non-finite is dropped, too.
+  """
+  for leaf in jax.tree.leaves((after.params, after.batch_stats, after.opt_state)):
+    if jnp.issubdtype(leaf.dtype, jnp.inexact):
+      finite &= jnp.isfinite(leaf).all()
+  kept = before._replace(step=after.step)
+
+  def choose(new, old):
+    return jnp.where(finite, new, old)
+
+  fields = ('params', 'batch_stats', 'opt_state')
+  chosen = {
+    name: jax.tree.map(choose, getattr(after, name), getattr(before, name)) for name in fields
+  }
+  return kept._replace(**chosen), finite
+
+
 def _label_loss(method: Method, outputs, batch):
   """Return the loss of labels [B]; of mixed examples, both labels' losses by share."""
 

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from ensdistill import compare, runtime, splits
+from ensdistill.commands.usage import stoppable
 from ensdistill.config import build, checks, identity, recipes
 from ensdistill.evaluation import rows
 from ensdistill.logs import writers
@@ -252,7 +253,7 @@ def record(queue: Queue, done: Job, seconds: float) -> dict:
     'method': kind.method,
     'data': kind.data,
     'variant': kind.variant,
-    'commit': records.commit(),
+    'commit': runtime.commit(),
     'processor': runtime.processor(),
     'wall': round(seconds, 1),
     'settings': found['settings'],
@@ -324,4 +325,4 @@ def main(argv=None):
 if __name__ == '__main__':
   # One device per core: 1.8 times as fast as one device with threads.
   jax.config.update('jax_num_cpu_devices', os.cpu_count())
-  main()
+  stoppable(main)()

@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 
+from ensdistill import stopping
 from ensdistill.data.errors import DataError
 from ensdistill.data.images import stored
 from ensdistill.storage import safe
@@ -66,6 +67,7 @@ def _try(images: stored.Stored, rows) -> dict[int, str]:
 
   reasons: dict[int, str] = {}
   for start in tqdm(range(0, len(rows), stored.CHUNK), 'trying', leave=False, disable=None):
+    stopping.check()
     chunk = rows[start : start + stored.CHUNK]
     reasons |= {row: why for row, why in zip(chunk, stored.thread_pool().map(reason, chunk)) if why}
   return reasons

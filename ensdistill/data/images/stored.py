@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ensdistill import names
+from ensdistill import names, stopping
 from ensdistill.data import files
 from ensdistill.data.errors import DataError
 from ensdistill.data.images import decode, sizes, watched, windows
@@ -135,6 +135,7 @@ class Stored:
     files.check_memory(self.nbytes, f'{where}: {len(self)} decoded images', remedy)
     whole = np.empty(self.shape, np.uint8)
     for start in tqdm(range(0, len(self), CHUNK), 'decoding', leave=False, disable=None):
+      stopping.check()
       whole[start : start + CHUNK] = self[start : start + CHUNK]
     return whole if dtype is None else whole.astype(dtype)
 

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
-from ensdistill import names
+from ensdistill import names, paths
 from ensdistill.data.dataset import Source
 from ensdistill.data.sources import folder, npz, prepared, table, toys
 
@@ -88,6 +88,9 @@ def source_of(
   kind, place = _kind_and_place(request.name, request.dir)
   known = settings_of(request.name, request.dir)
   names.settings(f'data set {request.name!r}', settings, known)
+  paths.check('data.dir', request.dir)
+  if place and kind != 'tfds':
+    paths.check('folder:DIR' if kind == 'folder' else f'{kind}:FILE', place)
   own = {k: v for k, v in (optional or {}).items() if k in known} | dict(settings)
   if place:
     source = KINDS[kind](request, place, **own)

@@ -6,6 +6,7 @@ import pathlib
 
 import numpy as np
 
+from ensdistill import paths
 from ensdistill.data import cuts
 from ensdistill.data import files as data_files
 from ensdistill.data.dataset import Examples, Source
@@ -47,6 +48,8 @@ def image_folder(
   if 'train' not in folders:
     folders = {'train': root}
   classes = tuple(sorted(_subfolders(folders['train'])))
+  for name in classes:
+    paths.check('class folder', name)
   shape = request.shape or ((size, size, 3) if size else None)
 
   @functools.cache
