@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections import Counter
 
-from benchmarks.injected import cases, runs
+from benchmarks.injected import cases, fuzz, runs
 
 STATE = pathlib.Path(__file__).with_name('faults.json')
 KEPT = 20  # descriptions of wrong outcomes of a row
@@ -30,7 +30,7 @@ def rows() -> dict[str, cases.Row]:
   """Return all rows by name."""
   from benchmarks.injected import damaged, failing, hostile_inputs, interrupted
 
-  return interrupted.ROWS | failing.ROWS | damaged.ROWS | hostile_inputs.ROWS
+  return interrupted.ROWS | failing.ROWS | damaged.ROWS | hostile_inputs.ROWS | fuzz.ROWS
 
 
 def blank(planned: int) -> dict:
@@ -115,7 +115,8 @@ def main(arguments=None) -> None:
   known = rows()
   if wrong := [name for name in options.rows if name not in known]:
     raise SystemExit(f'unknown row {wrong[0]!r}; the rows are: {", ".join(known)}')
-  chosen = {name: known[name] for name in options.rows or known}
+  left_out = () if fuzz.available() else fuzz.ROWS
+  chosen = {name: known[name] for name in options.rows or known if name not in left_out}
   with tempfile.TemporaryDirectory() as temporary:
     folder = options.workdir or pathlib.Path(temporary)
     folder.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ import ensdistill
 from ensdistill import export, spec
 from ensdistill.storage import safe, seals
 
+
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
   plan = tiny.plan(tiny.config(), tiny.dataset(), tmp_path_factory.mktemp('run'))

@@ -120,7 +120,8 @@ def judged(run, teachers, good: dict, name: pathlib.Path) -> str:
     return f'silently wrong: {wrong}'
   if not said and 'checkpoints' in name.parts and found.keys() == good.keys():
     return ''  # an older checkpoint, which nobody reads while the newest is whole
-  if not said or not all(name.stem in line or 'no seal' in line for line in said):
+  known = {name.name, 'no seal'} | ({name.stem} if 'checkpoints' in name.parts else set())
+  if not said or not all(any(word in line for word in known) for line in said):
     return f'not named: {said}'
   return ''
 
@@ -168,7 +169,9 @@ def _damage_many(folder, start: int) -> list[Case]:
     path.write_bytes(content)
     kind = 'flipped' if flips else 'cut' if damaged is not None else 'removed'
     about = f'{name} {kind}{f": {wrong}" if wrong else ""}'
-    cases.append(Case(f'{kind}: named, nothing wrong' if not wrong else wrong[:14], not wrong, about))
+    cases.append(
+      Case(f'{kind}: named, nothing wrong' if not wrong else wrong[:14], not wrong, about)
+    )
   return cases
 
 
@@ -235,7 +238,6 @@ def _commands(small: Small) -> int:
 
 
 ROWS = {
-  'damage': Row('flipped bits, truncations and removals; everything read back', _cases, read_back, SLICE),
+  'damage': Row('flipped bits, truncations, removals; all read back', _cases, read_back, SLICE),
   'commands': Row('the same, then a command that reads the file', _commands, by_command),
 }
-

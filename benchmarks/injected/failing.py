@@ -65,10 +65,11 @@ def refused(small: Small, folder, ended: Ended, cause: str, again: bool = True) 
 
 
 def write(small: Small, number: int, folder) -> Case:
-  """Let one file operation fail; both causes take turns, every third case continues."""
-  at, code = number // 2, CODES[number % 2]
+  """Let one file operation fail, with one cause and then the other; every fourth continues."""
+  second, at = divmod(number, count(small))
+  code = CODES[(at + second) % 2]
   ended = small.run(folder, before=operations.failing(folder, at, code))
-  return refused(small, folder, ended, os.strerror(code), again=at % 3 == 0)
+  return refused(small, folder, ended, os.strerror(code), again=at % 4 == 0)
 
 
 def full(small: Small, number: int, folder) -> Case:
@@ -87,7 +88,10 @@ def read_only(small: Small, number: int, folder) -> Case:
   """Refuse every change below one folder, or of one file, from the first on."""
   under, code = FOLDERS[number // 2], READ_ONLY[number % 2]
   before = operations.failing(folder, 0, code, later=True, under=under)
-  return refused(small, folder, small.run(folder, before=before), os.strerror(code))
+  case = refused(small, folder, small.run(folder, before=before), os.strerror(code))
+  if case.outcome == 'had ended before':
+    return case._replace(outcome='nothing is written there', about=under)
+  return case
 
 
 def memory(small: Small, number: int, folder) -> Case:
@@ -131,5 +135,5 @@ ROWS = {
   'write': Row('ENOSPC and EIO at every file operation of a run', _twice, write),
   'full': Row('writes beyond a limit (RLIMIT_FSIZE), 100 bytes to 400 kB', _number(LIMITS), full),
   'readonly': Row('read-only folders and files', _number(2 * len(FOLDERS)), read_only),
-  'memory': Row('MemoryError and RESOURCE_EXHAUSTED at every stage', _number(2 * len(STAGES)), memory),
+  'memory': Row('MemoryError, RESOURCE_EXHAUSTED at every stage', _number(2 * len(STAGES)), memory),
 }

@@ -11,7 +11,7 @@ MEMORY = 6 * 2**30  # bytes of address space of a process that reads hostile inp
 STUDENT = ('config.json', 'weights.safetensors', 'model.stablehlo')
 
 
-def _attempts():
+def attempts_of_tests():
   sys.path.insert(0, str(ROOT / 'tests'))
   import attempts
   import hostile
@@ -21,26 +21,26 @@ def _attempts():
 
 def _npz(small: Small):
   del small
-  attempts, hostile = _attempts()
+  attempts, hostile = attempts_of_tests()
   return (hostile.npz(),), lambda content: attempts.file('npz', content)
 
 
 def _csv(small: Small):
   del small
-  attempts, hostile = _attempts()
+  attempts, hostile = attempts_of_tests()
   return (hostile.csv(),), lambda content: attempts.file('csv', content, target='y')
 
 
 def _folder(small: Small):
   del small
-  attempts, hostile = _attempts()
+  attempts, hostile = attempts_of_tests()
   return (hostile.image(),), attempts.folder
 
 
 def _load(small: Small):
   from ensdistill import export
 
-  attempts, _ = _attempts()
+  attempts, _ = attempts_of_tests()
   folder = damaged.finished(small) / RUN / 'student'
   files = {name: (folder / name).read_bytes() for name in STUDENT}
   good = export.load(folder)
@@ -51,7 +51,7 @@ def _config(small: Small):
   del small
   from hypothesis import strategies as st
 
-  attempts, hostile = _attempts()
+  attempts, hostile = attempts_of_tests()
   return (st.sampled_from(attempts.setting_names()), hostile.config_values()), attempts.setting
 
 

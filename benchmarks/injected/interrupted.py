@@ -48,8 +48,8 @@ def stop(number: signal.Signals):
     if real:
       ended = _process(small, folder, after, number)
     else:
-      extra = (f'--config.cache={folder}/cache',) if cold else ()
-      ended = small.run(folder, after=after, number=number, extra=extra)
+      before = (lambda: os.environ.update(ENSDISTILL_CACHE=f'{folder}/cache')) if cold else None
+      ended = small.run(folder, after=after, number=number, before=before)
     return _stopped(small, folder, ended, number, cold)
 
   return case

@@ -42,6 +42,7 @@ SMALL = (
   '--config.checkpoint_seconds=0',
   '--workdir=runs/a',
 )
+PICTURE = 'reliability'
 PATIENCE = 200  # seconds until a process counts as one that hangs
 # Threads of these libraries would not survive a fork; one core is enough for this network.
 ONE_THREAD = {'OPENBLAS_NUM_THREADS': '1', 'OMP_NUM_THREADS': '1', 'JAX_PLATFORMS': 'cpu'}
@@ -87,9 +88,9 @@ class Small(NamedTuple):
     os.link(self.folder / 'set.npz', folder / 'set.npz')
     return folder
 
-  def run(self, folder, *, before: Callable | None = None, extra=(), after=None, number=0) -> Ended:
+  def run(self, folder, *, before: Callable | None = None, after=None, number=0) -> Ended:
     """Run the command in a folder; `before` injects a fault. After seconds, send a signal."""
-    arguments = [*self.arguments, *extra]
+    arguments = list(self.arguments)
     return forked(lambda: command(arguments), folder, before=before, after=after, number=number)
 
   def different(self, folder) -> list[str]:
@@ -107,7 +108,8 @@ def small(folder: pathlib.Path, cache: pathlib.Path, arguments: tuple[str, ...] 
   """
   os.environ.update(ONE_THREAD)
   _data_set(folder / 'set.npz')
-  own = (*(arguments or ('--config=kd_digits', *SMALL)), f'--config.cache={cache}')
+  os.environ['ENSDISTILL_CACHE'] = str(cache)
+  own = arguments or ('--config=kd_digits', *SMALL)
   modules = folder / 'modules.json'
   _import(json.loads(modules.read_text()) if modules.exists() else [])
   run = Small(folder, own, {}, 0)
@@ -151,16 +153,18 @@ def _import(names) -> None:
 
 
 def _warm() -> None:
-  """Do once what every run would do again: ask git, read fonts; and keep all of it as it is."""
+  """Do once what every run would do again: ask git, read fonts. Leave one picture to draw."""
   import matplotlib.pyplot as plt
 
   from ensdistill import runtime
+  from ensdistill.report import figures
   from ensdistill.report.figures import style
 
   runtime.commit()
   figure, _ = plt.subplots()
   style.png(figure), style.svg(figure)
   plt.close(figure)
+  figures.FIGURES = {PICTURE: figures.FIGURES[PICTURE]}  # the others are written as this one is
   gc.collect()
   gc.freeze()
 
@@ -277,11 +281,11 @@ def left(folder) -> dict[str, Any]:
 
 
 def results(run: pathlib.Path) -> dict:
-  """Return the sealed results of a run, without measured times and what made them."""
+  """Return the sealed results of a run, without times, what made them, and names of pictures."""
   from ensdistill.storage import seals
 
   found = seals.read_json(run / 'results.json', remedy='')
-  for name in ('timings', 'made_by', 'versions'):
+  for name in ('timings', 'made_by', 'versions', 'pictures'):
     del found[name]
   for row in found['rows']:
     for values in (row['metrics'], row['se']):

@@ -18,6 +18,8 @@ QUICK = settings(
   max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 LONG = settings(QUICK, max_examples=1000, derandomize=False)
+
+
 @QUICK
 @given(hostile.npz())
 def test_npz(content):
