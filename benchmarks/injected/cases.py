@@ -22,7 +22,7 @@ class Row(NamedTuple):
 
   title: str
   planned: Callable[[Small], int]
-  case: Callable[[Small, int, pathlib.Path], Case]
+  case: Callable[[Small, int, pathlib.Path], Case | list[Case]]
   slice: int = 1  # cases that one call runs
 
 

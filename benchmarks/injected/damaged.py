@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import numpy as np
@@ -47,7 +48,8 @@ def read_all(run, teachers) -> tuple[dict, list[str]]:
   from ensdistill.report import runs
   from ensdistill.storage import seals
 
-  found, said = {}, []
+  found: dict[str, Any] = {}
+  said: list[str] = []
 
   @contextlib.contextmanager
   def part():
@@ -96,7 +98,7 @@ def _checkpoint(folder, fingerprint: str | None, found: dict, said: list) -> Non
 
 def same(a, b) -> bool:
   """Return whether two values that were read back are equal, bit for bit."""
-  if jax.tree.structure(a) != jax.tree.structure(b):
+  if str(jax.tree.structure(a)) != str(jax.tree.structure(b)):
     return False
   return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
 

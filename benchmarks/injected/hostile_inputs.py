@@ -59,7 +59,12 @@ def _row(title: str, kind) -> Row:
   def case(small: Small, start: int, folder) -> list[Case]:
     if kind is _load:
       damaged.finished(small)  # forks, so not inside the fork
-    found = value_of(lambda: _attempted(*kind(small), seed=start), folder, limit=MEMORY)
+
+    def attempts():
+      strategies, attempt = kind(small)
+      return _attempted(strategies, attempt, start)
+
+    found = value_of(attempts, folder, limit=MEMORY)
     return [Case(*case) for case in found]
 
   def planned(small: Small) -> int:

@@ -56,7 +56,7 @@ class Operations:
       return _Watched(file, self) if set(mode) & set('wax+') else file
 
     for module in (safe, writers, events):
-      module.open = opened
+      vars(module)['open'] = opened
 
   def _audit(self, event, arguments) -> None:
     if event == 'open':
@@ -80,7 +80,12 @@ class Operations:
     with self._lock:
       number = len(self.seen)
       self.seen.append((event, path))
-    if self._at is None or number < self._at or (number > self._at and not self._later):
+    if (
+      self._at is None
+      or self._then is None
+      or number < self._at
+      or (number > self._at and not self._later)
+    ):
       return
     self._inside.acts = True
     try:
@@ -120,7 +125,7 @@ def _name(descriptor: int) -> str:
     return ''
 
 
-def killing(folder, at: int) -> Callable[[], None]:
+def killing(folder, at: int) -> Callable[[], Operations]:
   """Return what makes a process kill itself before an operation below a folder."""
 
   def kill(event, path):
@@ -130,7 +135,7 @@ def killing(folder, at: int) -> Callable[[], None]:
   return lambda: Operations(folder / 'runs', at=at, then=kill).install()
 
 
-def failing(folder, at: int, code: int, *, later=False, under='') -> Callable[[], None]:
+def failing(folder, at: int, code: int, *, later=False, under='') -> Callable[[], Operations]:
   """Return what makes an operation below a folder fail, and all later ones if set."""
 
   def fail(event, path):
@@ -140,7 +145,7 @@ def failing(folder, at: int, code: int, *, later=False, under='') -> Callable[[]
   return lambda: Operations(folder / 'runs', at=at, then=fail, later=later, under=under).install()
 
 
-def counting(folder) -> Callable[[], None]:
+def counting(folder) -> Callable[[], Operations]:
   """Return what writes the operations of a process into FOLDER/operations.txt, as they happen."""
 
   def note(event, path):

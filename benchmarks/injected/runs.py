@@ -135,8 +135,9 @@ def _data_set(path) -> None:
   x = random.standard_normal((60, 3)).astype(np.float32)
   y = (x[:, 0] > 0).astype(np.int64)
   parts = {'train': slice(0, 32), 'valid': slice(32, 46), 'test': slice(46, 60)}
-  arrays = {f'x_{name}': x[part] for name, part in parts.items()}
-  np.savez(path, **arrays, **{f'y_{name}': y[part] for name, part in parts.items()})
+  arrays: dict[str, Any] = {f'x_{name}': x[part] for name, part in parts.items()}
+  arrays |= {f'y_{name}': y[part] for name, part in parts.items()}
+  np.savez(path, **arrays)
 
 
 def _named_modules(arguments, path) -> None:
@@ -266,7 +267,7 @@ def left(folder) -> dict[str, Any]:
 
   folder = pathlib.Path(folder)
   run = folder / RUN
-  found = {'results': results(run), 'metrics': metrics(run)}
+  found: dict[str, Any] = {'results': results(run), 'metrics': metrics(run)}
   found['settings'] = seals.read_json(run / 'config.json', remedy='')
   for path in sorted([*run.glob('student*/*'), *folder.glob('runs/teachers/*/*')]):
     if path.suffix == '.safetensors':  # a compiled form also holds the lines that made it
@@ -284,7 +285,7 @@ def results(run: pathlib.Path) -> dict:
   """Return the sealed results of a run, without times, what made them, and names of pictures."""
   from ensdistill.storage import seals
 
-  found = seals.read_json(run / 'results.json', remedy='')
+  found: dict = seals.read_json(run / 'results.json', remedy='') or {}
   for name in ('timings', 'made_by', 'versions', 'pictures'):
     del found[name]
   for row in found['rows']:
