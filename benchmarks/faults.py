@@ -13,16 +13,19 @@ Every case runs in a process forked from one that has imported everything. One c
 import argparse
 import json
 import pathlib
+import platform
 import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
+from importlib import metadata
 
 from benchmarks.injected import cases, fuzz, runs
 
 STATE = pathlib.Path(__file__).with_name('faults.json')
 KEPT = 20  # descriptions of wrong outcomes of a row
+MADE_BY = 'made_by'
 TURN = 10  # cases until the next row has its turn
 
 
@@ -39,6 +42,14 @@ def blank(planned: int) -> dict:
     'planned': planned, 'done': 0, 'cases': 0, 'wrong': 0, 'outcomes': {}, 'defects': [],
     'seconds': [],
   }  # fmt: skip
+
+
+def made_by() -> dict[str, str | None]:
+  """Return what ran last: versions, processor and commit. The devices are not asked for."""
+  from ensdistill import runtime
+
+  versions = {'python': platform.python_version(), 'jax': metadata.version('jax')}
+  return {**versions, 'processor': runtime.processor(), 'commit': runtime.commit()}
 
 
 def add(state: dict, found: list[cases.Case], number: int) -> None:
@@ -134,7 +145,7 @@ def main(arguments=None) -> None:
       state = {name: own for name, own in state.items() if name not in chosen}
     work(chosen, small, state, options, until)
   print(table(state))
-  sys.exit(any(own['wrong'] for own in state.values()))
+  sys.exit(any(state[name]['wrong'] for name in chosen))
 
 
 def work(chosen: dict[str, cases.Row], small: runs.Small, state: dict, options, until) -> None:
@@ -142,6 +153,7 @@ def work(chosen: dict[str, cases.Row], small: runs.Small, state: dict, options, 
   for name, row in chosen.items():
     planned = row.planned(small)
     state.setdefault(name, blank(planned))['planned'] = planned
+  state[MADE_BY] = made_by()
   open_ = list(chosen)
   while open_ and time.monotonic() < until:
     for name in list(open_):
