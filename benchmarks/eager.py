@@ -1,30 +1,35 @@
 """The steps of steps.py in eager PyTorch: the same mathematics from the same variables.
 
+  PYTHON -m benchmarks.eager FOLDER      serves the problem that `problems.for_eager` stored there
+
+PYTHON needs torch and numpy alone, so PyTorch runs on the Python that it supports.
+
 As in our step, only the members that a perturbation needs are computed and differentiated. Networks
 are functions of our parameter trees, with kernels [O, I, H, W] and images [B, C, H, W]. The members
 of a batch ensemble are folded into the batch, [M B, C, H, W].
 """
 
 import itertools
+import json
 import math
+import pathlib
+import platform
+import sys
+import types
 from typing import Any
 
-import jax
 import numpy as np
 import torch
 import torch.nn.functional as F
-
-from benchmarks import timing
-from ensdistill import members
 
 
 class Network:
   """Compute one of our residual networks: (variables, x) -> logits [M, B, K]."""
 
-  def __init__(self, backbone, kind: str, dtype, exact: bool):
-    self.stages, self.dtype = [name for name, _ in backbone.stages], dtype
-    self.mean, self.std = backbone.mean[0], backbone.std[0]
-    self.block = {'wide_resnet': self.before, 'resnet': self.after}[kind]
+  def __init__(self, spec, exact: bool):
+    self.stages, self.dtype = spec.stages, getattr(torch, spec.dtype)
+    self.mean, self.std = spec.mean, spec.std
+    self.block = {'wide_resnet': self.before, 'resnet': self.after}[spec.network]
     self.exact = exact  # XLA's uneven padding of strided convolutions
 
   def __call__(self, variables, x, train=False, index=None):
@@ -91,22 +96,17 @@ class Network:
 class Step:
   """Train one network; step(x [B, C, H, W], y) -> loss."""
 
-  def __init__(self, problem, state, teachers, device, last=False, exact=False):
-    self.method, self.config, self.size = problem.method, problem.config, problem.row.members
-    network = lambda method: Network(
-      method.student.module.backbone,
-      self.config.network.name,
-      getattr(torch, problem.row.dtype),
-      exact,
-    )
-    self.student, self.teacher = network(problem.method), network(problem.member)
-    self.variables = tensors(state.variables, device, last)
-    self.teachers = [tensors(variables, device, last) for variables in teachers]
-    self.section = (self.config.student if teachers else self.config.teacher).optimizer
+  def __init__(self, spec: dict, variables, teachers, device, last=False, exact=False):
+    """spec: see `problems.eager_spec`; variables and teachers are nested dicts of arrays."""
+    self.spec = types.SimpleNamespace(**spec)
+    self.student = self.teacher = Network(self.spec, exact)
+    self.variables = tensors(variables, device, last)
+    self.teachers = [tensors(one, device, last) for one in teachers]
+    self.section = types.SimpleNamespace(**self.spec.optimizer)
     self.factors: list[torch.Tensor] = []
     shared: list[torch.Tensor] = []
-    for path, leaf in jax.tree_util.tree_leaves_with_path(self.variables['params']):
-      is_factor = self.method.student.group(tuple(key.key for key in path)) == 'factors'
+    for path, leaf in flat(self.variables['params']).items():
+      is_factor = path in self.spec.factors
       (self.factors if is_factor else shared).append(leaf.requires_grad_())
     groups = [dict(params=shared, weight_decay=self.section.decay)]
     if self.factors:
@@ -117,18 +117,18 @@ class Step:
   def __call__(self, x, y, drawn=None):
     """Take one step. `drawn` fixes the random pair of members, or the member and its direction."""
     clean = x
-    if self.method.perturbation:
+    if self.spec.perturbation:
       x = self.perturbed(x, drawn)
     loss: Any = 0.0
     student = lambda x: self.student(self.variables, x, True)
-    weight = self.method.label_weight
+    weight = self.spec.label_weight
     if self.teachers:
       with torch.no_grad():
         targets = torch.cat([self.teacher(v, x) for v in self.teachers])
       outputs = student(x)
-      if self.config.objective.name == 'mean':
+      if self.spec.objective == 'mean':
         targets = self.mixture(targets)
-      loss = (1 - weight) * self.kl(targets, outputs, self.config.objective.temperature).mean()
+      loss = (1 - weight) * self.kl(targets, outputs, self.spec.temperature).mean()
     if weight:
       outputs = student(clean)
       loss = loss + weight * F.cross_entropy(outputs.flatten(0, 1), y.repeat(len(outputs)))
@@ -142,12 +142,12 @@ class Step:
     """Scale the gradients of the factors by the number of members, and let factors decay to one."""
     for factor in self.factors:
       if self.section.factor_scale == 'members':
-        factor.grad.mul_(self.size)
+        factor.grad.mul_(self.spec.members)
       if self.section.factor_decay == 'one':
         factor.grad.add_(factor.detach() - 1, alpha=self.section.decay)
 
   def mixture(self, outputs):
-    t = self.config.objective.temperature
+    t = self.spec.temperature
     return t * (F.log_softmax(outputs / t, -1).logsumexp(0, keepdim=True) - math.log(len(outputs)))
 
   @staticmethod
@@ -157,18 +157,16 @@ class Step:
 
   def perturbed(self, x, drawn):
     x = x.detach().requires_grad_()
-    if self.method.perturbation.name == 'tdiv_sdiv':
-      i, j = drawn or torch.randperm(self.size)[:2].tolist()
+    if self.spec.perturbation == 'tdiv_sdiv':
+      i, j = drawn or torch.randperm(self.spec.members)[:2].tolist()
       teacher = lambda m: self.teacher(self.teachers[m], x)
       student = lambda m: self.student(self.variables, x, index=[m])
       gain = self.divergence(teacher, i, j) - self.divergence(student, i, j)
       (gradient,) = torch.autograd.grad(gain, x)
       confidence = 1.0
     else:
-      one, direction = drawn or (torch.randint(self.size, ()).item(), None)
-      probs = F.softmax(
-        self.teacher(self.teachers[one], x)[0] / self.config.perturb.temperature, -1
-      )
+      one, direction = drawn or (torch.randint(self.spec.members, ()).item(), None)
+      probs = F.softmax(self.teacher(self.teachers[one], x)[0] / self.spec.soften, -1)
       direction = torch.rand_like(probs) * 2 - 1 if direction is None else direction
       (gradient,) = torch.autograd.grad((direction * probs).sum(), x)
       confidence = probs.detach().max(1)[0].reshape(-1, 1, 1, 1)
@@ -192,7 +190,28 @@ def tensors(tree, device, last=False):
     layout = torch.channels_last if last else torch.contiguous_format
     return value.permute(3, 2, 0, 1).contiguous(memory_format=layout)
 
-  return jax.tree.map(tensor, tree)
+  return nested({path: tensor(leaf) for path, leaf in flat(tree).items()})
+
+
+def flat(tree, prefix: str = '') -> dict:
+  """Return {'a/b': leaf} of a nested dict."""
+  found: dict = {}
+  for name, value in tree.items():
+    inner = isinstance(value, dict)
+    found |= flat(value, f'{prefix}{name}/') if inner else {prefix + name: value}
+  return found
+
+
+def nested(leaves: dict) -> dict:
+  """Return the nested dict of {'a/b': leaf}."""
+  tree: dict = {}
+  for path, leaf in leaves.items():
+    *folders, name = path.split('/')
+    within = tree
+    for folder in folders:
+      within = within.setdefault(folder, {})
+    within[name] = leaf
+  return tree
 
 
 def images(x, device, last=False):
@@ -202,36 +221,63 @@ def images(x, device, last=False):
   return value.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
-def contenders(problem) -> dict[str, timing.Contender]:
-  """Return PyTorch with both layouts of images, on batches that already are on the device."""
-  if not problem.member.student.module.backbone.convolutional:
-    return {}
-  device = 'cuda' if jax.default_backend() == 'gpu' else 'cpu'
+def contender(spec, networks, teachers, x, y, device: str, last: bool):
+  """Return run(n): n steps of each network on batches that already are on the device."""
+  steps = [Step(spec, variables, teachers, device, last) for variables in networks]
+  size = spec['batch']
+  batches = itertools.cycle(
+    (
+      images(x[at : at + size], device, last),
+      torch.tensor(y[at : at + size], device=device).long(),
+    )
+    for at in range(0, len(x) - size + 1, size)
+  )
+
+  def run(n):
+    for _ in range(n):
+      batch = next(batches)
+      for step in steps:
+        step(*batch)
+    if device == 'cuda':
+      torch.cuda.synchronize()
+
+  return run
+
+
+def load(folder: pathlib.Path):
+  """Return spec, networks, teachers, x and y that `problems.for_eager` stored."""
+  spec = json.loads((folder / 'spec.json').read_text())
+  with np.load(folder / 'arrays.npz') as arrays:
+    stored = dict(arrays)
+
+  def trees(kind):
+    leaves = {k.removeprefix(kind): v for k, v in stored.items() if k.startswith(kind)}
+    size = len(next(iter(leaves.values()))) if leaves else 0
+    return [nested({path: leaf[i] for path, leaf in leaves.items()}) for i in range(size)]
+
+  return spec, trees('networks/'), trees('teachers/'), stored['x'], stored['y']
+
+
+def serve(folder: pathlib.Path) -> None:
+  """Answer lines 'NAME COUNT' on the standard input, each when that contender has taken its steps.
+
+  The first answer is the JSON of the versions, and of the names of the contenders.
+  """
+  spec, networks, teachers, x, y = load(folder)
+  device = spec['device']
+  names = {'torch': False, 'torch_last': True}
   if device == 'cuda' and not torch.cuda.is_available():
-    return {}
+    names = {}
   torch.backends.cudnn.benchmark = True
   torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True  # like JAX
-  unstacked = lambda tree: [members.take(tree, i) for i in range(len(jax.tree.leaves(tree)[0]))]
-  states = unstacked(problem.states)
-  teachers = [] if problem.teachers is None else unstacked(problem.teachers)
+  runs = {name: contender(spec, networks, teachers, x, y, device, last) for name, last in names.items()}
+  versions = {'torch': torch.__version__, 'python of torch': platform.python_version()}
+  print(json.dumps({'versions': versions, 'contenders': list(runs)}), flush=True)
+  for line in sys.stdin:
+    name, count = line.split()
+    runs[name](int(count))
+    print('done', flush=True)
 
-  def contender(last):
-    steps = [Step(problem, state, teachers, device, last) for state in states]
-    x, size = problem.feed.arrays['x'], problem.row.batch
-    batches = itertools.cycle(
-      (images(x[at : at + size], device, last),
-       torch.tensor(np.asarray(problem.feed.arrays['y'][at : at + size]), device=device).long())
-      for at in range(0, len(x) - size + 1, size)
-    )  # fmt: skip
 
-    def run(n):
-      for _ in range(n):
-        batch = next(batches)
-        for step in steps:
-          step(*batch)
-      if device == 'cuda':
-        torch.cuda.synchronize()
-
-    return timing.Contender(run)
-
-  return {'torch': contender(False), 'torch_last': contender(True)}
+if __name__ == '__main__':
+  serve(pathlib.Path(sys.argv[1]))

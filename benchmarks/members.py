@@ -49,6 +49,7 @@ def contender(row: Row, strategy: str) -> timing.Contender:
 
 def measure(row: Row, seconds: float, turn: float) -> dict:
   """Measure one row of the table."""
+  onednn = problems.problem(row).loop.onednn
   who = {'one': contender(row._replace(members=1), 'unroll')}
   for strategy in ('loop', 'vmap', 'unroll', 'shard_map'):
     if strategy == 'shard_map' and jax.device_count() == 1:
@@ -68,7 +69,8 @@ def measure(row: Row, seconds: float, turn: float) -> dict:
       'compile_seconds': one.compile_seconds,
       'gigabytes': one.gigabytes,
     }
-  return {'row': row._asdict(), 'rounds': len(taken['one']), 'contenders': found}
+  facts = {'row': row._asdict(), 'onednn': onednn, 'rounds': len(taken['one'])}
+  return facts | {'contenders': found}
 
 
 def _unrolls(row: Row) -> bool:
@@ -78,7 +80,7 @@ def _unrolls(row: Row) -> bool:
 
 STRATEGIES = (*members.STRATEGIES, 'shard_map')
 HEAD = (
-  ['network', 'M', 'batch', 'one alone, ms', 'compile s']
+  ['network', 'M', 'batch', 'oneDNN', 'one alone, ms', 'compile s']
   + [column for name in STRATEGIES for column in (f'{name}, a member over one', 'compile s')]
   + ['rounds']
 )
@@ -90,6 +92,7 @@ def table(rows: dict[str, dict]) -> str:
   for found in rows.values():
     row, who = Row(**found['row']), found['contenders']
     line = [f'{row.network} {row.dtype}', str(row.members), str(row.batch)]
+    line += ['yes' if found['onednn'] else 'no']
     line += [1e3 * who['one']['seconds_per_member'], who['one']['compile_seconds']]
     for name in STRATEGIES:
       one = who.get(name)

@@ -1,5 +1,7 @@
 """Training problems of the benchmarks: methods of the recipes on noise, run as the loop does."""
 
+import json
+import pathlib
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +18,7 @@ from ensdistill.training import loop
 from ensdistill.training import step as train
 from ensdistill.training.feed import OnDevice
 
+TRAINING_SET = 50_000  # examples of CIFAR-10, which give a recipe's epochs their steps
 NETWORKS: dict[str, dict[str, Any]] = {
   'mlp': dict(name='mlp', hidden=(100, 100)),
   'resnet20': dict(name='resnet', depth=20),
@@ -64,6 +67,8 @@ def problem(row: Row, strategy: str = 'auto') -> Problem:
   config.student.batch_size = row.batch
   for section in (config.teacher, config.student):  # a low constant rate suits noise
     section.optimizer.update(schedule='constant', warmup=0.0, rate=0.01)
+    epoch = data.sampler.steps_per_epoch(TRAINING_SET, section.batch_size)
+    section.update(steps=section.steps or section.epochs * epoch, epochs=0)
   noise = dataset((16,) if row.network == 'mlp' else (32, 32, 3))
 
   plan = build.plan(config, build.parts(config), noise, noise, 'unused')
@@ -107,7 +112,7 @@ def dataset(shape, size: int = 1024, classes: int = 10) -> data.Dataset:
 
 
 def ours(problem: Problem) -> timing.Contender:
-  """Return the loop's own program; a turn is one call."""
+  """Return the loop's own program; a turn is one call. The recipe's length decides on oneDNN."""
   method, device_mesh = problem.method, problem.loop.mesh
 
   @jax.jit
@@ -123,8 +128,10 @@ def ours(problem: Problem) -> timing.Contender:
   states = mesh.place(jax.tree.map(jnp.copy, problem.states), by_member)  # donated
   blank = mesh.place(loop.blank_logs(lift(step), states, shared), by_member)
   count = lambda n: mesh.place(np.int32(n), replicated)
+  options = runtime.options() | (runtime.ONEDNN if problem.loop.onednn else {})
+  advance = loop.program(step, lift, calls_onednn=problem.loop.onednn)
   program, seconds, gigabytes = timing.compiled(
-    loop.program(step, lift), states, blank, count(1), *shared, options=runtime.options()
+    getattr(advance, '__wrapped__', advance), states, blank, count(1), *shared, options=options
   )
 
   def run(n):
@@ -156,6 +163,43 @@ def inputs(problem: Problem) -> timing.Contender:
 
 def frozen(problem: Problem, teachers) -> members.Members:
   return members.frozen(problem.member.student.module.apply, teachers, problem.strategy)
+
+
+def eager_spec(problem: Problem) -> dict[str, Any]:
+  """Return what PyTorch's step needs to know of a problem, in JSON's types."""
+  config, method, backbone = problem.config, problem.method, problem.member.student.module.backbone
+  section = config.teacher if problem.teachers is None else config.student
+  paths = jax.tree_util.tree_leaves_with_path(problem.states.params)
+  names = [tuple(key.key for key in path) for path, _ in paths]
+  return {
+    'batch': problem.row.batch,
+    'device': 'cuda' if jax.default_backend() == 'gpu' else 'cpu',
+    'dtype': problem.row.dtype,
+    'factors': ['/'.join(name) for name in names if method.student.group(name) == 'factors'],
+    'label_weight': method.label_weight,
+    'mean': backbone.mean[0],
+    'members': problem.row.members,
+    'network': config.network.name,
+    'objective': config.objective.name,
+    'optimizer': {name: value for name, value in section.optimizer.items() if value is not None},
+    'perturbation': method.perturbation.name if method.perturbation else None,
+    'soften': config.perturb.temperature,
+    'stages': [name for name, _ in backbone.stages],
+    'std': backbone.std[0],
+    'temperature': config.objective.temperature,
+  }
+
+
+def for_eager(problem: Problem, folder: pathlib.Path) -> None:
+  """Store a problem for `eager.load`: its spec, and its networks, teachers and data as arrays."""
+  arrays: dict[str, Any] = {
+    name: np.asarray(problem.feed.arrays[name]) for name in ('x', 'y')
+  }
+  for kind, tree in (('networks', problem.states.variables), ('teachers', problem.teachers)):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+      arrays['/'.join([kind, *(key.key for key in path)])] = np.asarray(leaf)
+  np.savez(folder / 'arrays.npz', **arrays)
+  (folder / 'spec.json').write_text(json.dumps(eager_spec(problem)))
 
 
 def useful_flops(problem: Problem) -> float:

@@ -1,20 +1,29 @@
 """Measure training steps: ours, plain JAX as in the papers' public code, and PyTorch if installed.
 
   python -m benchmarks.steps [--quick] [--json=FILE] [--minutes=25] [--only=TEXT]
+                             [--torch-python=PYTHON]
 
-`ours` is the loop's own program. `plain` is the same mathematics in JAX as it is usually written:
+`ours` is the loop's own program, with oneDNN where `onednn=auto` takes it for the recipe's length.
+`plain` is the same mathematics in JAX as it is usually written:
 
 - teachers are a list, applied one after another, and several teachers train one after another;
 - all M teachers and all M student members are inside the perturbation's gradient;
 - convolutions and batch norm are XLA's, compiled with JAX's default options;
 - images are augmented on the host, and the loss is fetched after every step.
 
-`torch` is eager PyTorch (see eager.py), with its batches on the device. All take turns; `plain` and
-`torch` run in a separate process with default memory and thread settings. Ratios are medians over
+`torch` is eager PyTorch (see eager.py), with its batches on the device; --torch-python names the
+Python that has it, this one by default. All take turns; `plain` and `torch` run in processes of
+their own with default memory and thread settings. Ratios are medians over
 rounds, with the extremes in brackets. The ceiling is a product of large matrices. MB is the memory
 that XLA plans for arguments, results and temporaries. With --json, a second call continues where
 the first stopped.
 """
+
+import contextlib
+import importlib.util
+import pathlib
+import sys
+import tempfile
 
 import jax
 import jax.numpy as jnp
@@ -163,22 +172,29 @@ def plain(problem) -> timing.Contender:
 
 
 def others(row: Row) -> dict[str, timing.Contender]:
-  """Return the plain baseline and, if installed, PyTorch."""
-  problem = problems.problem(row)
-  found = {'plain': plain(problem)}
-  try:
-    from benchmarks import eager
-  except ImportError:  # PyTorch is not installed
-    return found
-  return found | eager.contenders(problem)
+  """Return the plain baseline."""
+  return {'plain': plain(problems.problem(row))}
 
 
-def measure(row: Row, seconds: float, turn: float) -> dict:
+@contextlib.contextmanager
+def eager(problem, python: str | None):
+  """Yield the contenders of PyTorch in a process of that Python, and its versions."""
+  python = python or (sys.executable if importlib.util.find_spec('torch') else None)
+  if not python or not problem.member.student.module.backbone.convolutional:
+    yield {}, {}
+    return
+  with tempfile.TemporaryDirectory() as folder:
+    problems.for_eager(problem, pathlib.Path(folder))
+    with timing.served([python, '-m', 'benchmarks.eager', folder]) as (contenders, versions):
+      yield contenders, versions
+
+
+def measure(row: Row, seconds: float, turn: float, torch_python: str | None = None) -> dict:
   """Measure one row of the table."""
   problem = problems.problem(row)
   flops = problems.useful_flops(problem)
-  with timing.apart(others, row) as theirs:
-    who = {'ours': problems.ours(problem)} | theirs
+  with timing.apart(others, row) as theirs, eager(problem, torch_python) as (torch, versions):
+    who = {'ours': problems.ours(problem)} | theirs | torch
     matmul, flops_of_matmul = timing.matmul(row.dtype)
     turns = who | {'input': problems.inputs(problem), 'matmul': matmul}
     taken = timing.take_turns(turns, seconds=seconds, turn=turn)
@@ -197,6 +213,8 @@ def measure(row: Row, seconds: float, turn: float) -> dict:
     }
   return {
     'row': row._asdict(),
+    'versions': versions,
+    'onednn': problem.loop.onednn,
     'flops': flops,
     'ceiling_flops_per_second': flops_of_matmul / float(np.median(taken['matmul'])),
     'rounds': len(taken['ours']),
@@ -206,7 +224,7 @@ def measure(row: Row, seconds: float, turn: float) -> dict:
 
 
 HEAD = [
-  'network', 'M', 'batch', 'method', 'ms a step', 'examples/s', 'GFLOP/s', '% of ceiling',
+  'network', 'M', 'batch', 'method', 'oneDNN', 'ms a step', 'examples/s', 'GFLOP/s', '% of ceiling',
   '% input', 'compile s', 'MB', 'plain, × ours', 'compile s', 'MB', 'PyTorch, × ours',
   'channels-last, × ours', 'rounds',
 ]  # fmt: skip
@@ -222,6 +240,7 @@ def table(rows: dict[str, dict]) -> str:
     times = lambda c: c and timing.between(c['times_ours'], c['times_ours_between'])
     lines.append([
       f'{row.network} {row.dtype}', str(row.members), str(row.batch), row.method,
+      'yes' if found['onednn'] else 'no',
       1e3 * one['seconds'], one['examples_per_second'], one['flops_per_second'] / 1e9,
       100 * one['share_of_ceiling'], 100 * found['input_share'], one['compile_seconds'],
       megabytes(one),
@@ -232,4 +251,5 @@ def table(rows: dict[str, dict]) -> str:
 
 
 if __name__ == '__main__':
-  timing.command(__doc__, ROWS, measure, table)
+  python_help = 'Python that has torch and numpy; default: this one, if it has torch'
+  timing.command(__doc__, ROWS, measure, table, {'torch-python': python_help})

@@ -7,9 +7,13 @@ import math
 import multiprocessing
 import os
 import pathlib
+import shlex
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +21,7 @@ import jax.numpy as jnp
 
 from ensdistill import runtime
 
-FORMAT = 2  # of the saved tables
+FORMAT = 3  # of the saved tables
 
 
 class Contender(NamedTuple):
@@ -77,6 +81,36 @@ def _serve(pipe, make, *arguments):
       name, count = pipe.recv()
       contenders[name].run(count)
       pipe.send(None)
+
+
+@contextlib.contextmanager
+def served(command: list[str]):
+  """Yield the contenders of another program, and its versions; see `eager.serve`."""
+  pipe = subprocess.PIPE
+  with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+    questions, answers = process.stdin, process.stdout
+    assert questions and answers
+
+    def answer(question: str = '') -> str:
+      try:
+        if question:
+          print(question, file=questions, flush=True)
+        line = answers.readline()
+      except OSError:
+        line = ''
+      if not line:
+        code = process.wait()
+        raise RuntimeError(f'{" ".join(command)} died (exit code {code}); its error is above')
+      return line
+
+    def turn_of(name):
+      return lambda count: answer(f'{name} {count}')
+
+    try:
+      first = json.loads(answer())
+      yield {name: Contender(turn_of(name)) for name in first['contenders']}, first['versions']
+    finally:
+      process.kill()
 
 
 def _device() -> str:
@@ -198,11 +232,17 @@ class Table:
       self._path.write_text(json.dumps(self.saved, indent=2) + '\n')
 
 
-def command(doc: str, rows: dict[str, list], measure: Callable, table: Callable) -> None:
+def command(
+  doc: str,
+  rows: dict[str, list],
+  measure: Callable,
+  table: Callable,
+  more: Mapping[str, str] = types.MappingProxyType({}),
+) -> None:
   """Run the command line of a benchmark.
 
-  rows: {'quick': ..., 'cpu': ..., 'gpu': ...}; measure(row, seconds, turn) -> the measurements to
-  save; table(saved rows) -> text.
+  rows: {'quick': ..., 'cpu': ..., 'gpu': ...}; measure(row, seconds, turn, **more) -> the
+  measurements to save; table(saved rows) -> text; more: {option: help} of the benchmark alone.
   """
   parser = argparse.ArgumentParser(
     description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -212,23 +252,42 @@ def command(doc: str, rows: dict[str, list], measure: Callable, table: Callable)
   )
   parser.add_argument('--json', help='file for the measurements; a second call continues it')
   parser.add_argument(
-    '--minutes', type=float, default=25, help='start no row after this many minutes'
+    '--minutes', type=float, default=25, help='start no row but the first after this many minutes'
   )
   parser.add_argument('--only', default='', help='measure only rows whose name contains this text')
+  for name, text in more.items():
+    parser.add_argument(f'--{name}', help=text)
   options = parser.parse_args()
+  own = {name: getattr(options, name) for name in (name.replace('-', '_') for name in more)}
   prepare(flags=False)  # our programs carry their options, the others use JAX's defaults
   mode = 'quick' if options.quick else 'cpu' if jax.default_backend() == 'cpu' else 'gpu'
   seconds, turn = {'quick': (1, 0), 'cpu': (15, 0.5), 'gpu': (4, 0.2)}[mode]
-  saved, began = Table(options.json), time.monotonic()
+  saved, began, measured = Table(options.json), time.monotonic(), 0
   for row in rows[mode]:
     if options.only not in str(row) or str(row) in saved.rows:
       continue
-    if time.monotonic() - began > 60 * options.minutes:
+    if measured and time.monotonic() - began > 60 * options.minutes:
       print(f'left for the next call: {row}')
       continue
-    saved.add(str(row), measure(row, seconds, turn))
+    saved.add(str(row), measure(row, seconds, turn, **own))
+    measured += 1
     print(f'{row}: done after {time.monotonic() - began:.0f} s', flush=True)
-  print('\n' + table(saved.rows))
+  print(f'\n{caption(saved.saved)}\n\n{table(saved.rows)}')
+
+
+def caption(saved: dict) -> str:
+  """Return how a table was made: its command, machine and versions, as Markdown."""
+  module = getattr(sys.modules['__main__'].__spec__, 'name', 'benchmarks')
+  paths = {'--json': 'FILE', '--torch-python': 'PYTHON'}
+  given = [argument.partition('=') for argument in sys.argv[1:]]
+  options = [f'{name}{equals}{paths.get(name, value)}' for name, equals, value in given]
+  command = shlex.join(['python', '-m', module, *options])
+  versions = saved['versions'].copy()
+  for row in saved['rows'].values():
+    versions |= row.get('versions', {})
+  where = versions.pop('processor', ''), versions.pop('platform', ''), versions.pop('devices', '')
+  packages = ', '.join(f'{name} {version}' for name, version in versions.items())
+  return f'`{command}` on {", ".join(filter(None, where))}; {packages}.'
 
 
 def markdown(head: list[str], rows: list[list]) -> str:

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ensdistill import mesh
 from ensdistill.config import identity
 from ensdistill.config.build import Phase, Plan
 from ensdistill.config.settings import KEPT
@@ -52,7 +51,7 @@ def _train(plan: Plan, phase: Phase, number: int, before, arrays, frozen: Frozen
   writer.line(
     f'{phase.name}: {config.seeds} x {section.kind} with {method.student.size} member(s), '
     f'objective {method.objective.name}, perturbation {config.perturb.name}, {method.steps} steps; '
-    f'{mesh.note(loop.mesh, section.batch_size)}'
+    f'{loop.note(section.batch_size)}'
   )
   if before is not None and phase.start:
     before = jax.vmap(phase.start)(before)

@@ -10,10 +10,12 @@ import platform
 import re
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import jaxlib
+
+ONEDNN = {'xla_cpu_experimental_onednn_custom_call': True}  # compiler options of one program
 
 
 def prepare(cache: str | None = None, *, flags: bool = True, memory: bool = True) -> None:
@@ -65,11 +67,49 @@ def cached() -> Iterator[None]:
 def options() -> dict[str, str]:
   """Return XLA options for this version of JAX; XLA aborts on unknown options.
 
-  jax 0.10 to 0.12 run convolutions with YNNPACK, which is slower than Eigen. oneDNN, available in
-  0.12, is faster, but the compilation cache cannot store programs that call it.
+  jax 0.10 to 0.12 run convolutions with YNNPACK, which is slower than Eigen. oneDNN is faster than
+  both, but the compilation cache cannot store programs that call it, so it is an option of single
+  programs (`ONEDNN`).
   """
   known = (0, 10) <= jax.__version_info__[:2] <= (0, 12)
   return {'xla_cpu_experimental_ynn_fusion_type': ''} if known else {}
+
+
+def lacks_onednn() -> str | None:
+  """Return why programs cannot call oneDNN here, or None if they can."""
+  if jax.__version_info__[:2] < (0, 12):
+    return f'jax {jax.__version__} lacks it, jax 0.12 has it'
+  if jax.default_backend() != 'cpu':
+    return f'it is for CPUs, and this run uses a {jax.default_backend().upper()}'
+  if platform.machine().lower() not in ('x86_64', 'amd64'):
+    return f'it is for x86 processors, and this one is {platform.machine()}'
+  return None
+
+
+def uncached(function: Callable) -> Callable:
+  """Return the function; programs that its calls compile are not written to the cache.
+
+  XLA cannot serialize programs that call oneDNN: it fails with std::bad_alloc.
+  """
+
+  @functools.wraps(function)
+  def call(*arguments):
+    with _not_writing():
+      return function(*arguments)
+
+  return call
+
+
+@contextlib.contextmanager
+def _not_writing():
+  """Write no program to the compilation cache; reading goes on."""
+  name = 'jax_persistent_cache_min_compile_time_secs'
+  before = getattr(jax.config, name)
+  jax.config.update(name, float('inf'))
+  try:
+    yield
+  finally:
+    jax.config.update(name, before)
 
 
 def _keep_memory() -> None:

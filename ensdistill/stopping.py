@@ -76,14 +76,16 @@ def listening() -> Iterator[None]:
   before_fd = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
   before = {number: signal.signal(number, _note) for number in ours}
   _Asked.number = 0
-  threading.Thread(target=_watch, args=(reader,), daemon=True).start()
+  thread = threading.Thread(target=_watch, args=(reader,), daemon=True)
+  thread.start()
   try:
     yield
   finally:
     for number, handler in before.items():
       signal.signal(number, handler)
     signal.set_wakeup_fd(before_fd)
-    writer.close()  # ends the thread
+    writer.close()  # ends the thread, which may still read a signal
+    thread.join()
     _Asked.number = 0
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import data, given, members, mesh, runtime
+from ensdistill import data, given, members, runtime
 from ensdistill.config import build, identity
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import inference, networks, rows
@@ -289,7 +289,7 @@ def _train(plan: Plan, numbers, missing, folder, writer) -> dict[int, Any]:
   loop = dataclasses.replace(plan.loop(section, method, len(numbers), writer), made_by=made_by)
   writer.line(
     f'teacher {folder.name}: training {len(numbers)} members for {method.steps} steps; '
-    f'{loop.strategy} over members, {mesh.note(loop.mesh, section.batch_size)}'
+    f'{loop.strategy} over members, {loop.note(section.batch_size)}'
   )
   shared = section.order == 'shared'
   keys, orders = network_keys(jax.random.key(config.seed), numbers, shared)

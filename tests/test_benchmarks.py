@@ -1,5 +1,8 @@
 """The contenders of the benchmarks do the same work: equal states lead to equal states."""
 
+import json
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,7 +80,8 @@ def test_the_eager_step_equals_ours(method):
 
   problem, state, drawn, after, logs = both('wrn10-1', method)
   teachers = [members.take(problem.teachers, i) for i in range(3)]
-  step = eager.Step(problem, state, teachers, 'cpu', exact=True)
+  spec = problems.eager_spec(problem)
+  step = eager.Step(spec, state.variables, teachers, 'cpu', exact=True)
   x, y = eager.images(drawn['x'], 'cpu'), torch.tensor(np.asarray(drawn['y'])).long()
   key_perturb = jax.random.split(jax.random.fold_in(state.key, state.step))[0]
   one, two = jax.random.split(key_perturb)
@@ -112,6 +116,48 @@ def test_a_failure_in_the_separate_process_is_reported():
   with pytest.raises(RuntimeError, match=message):
     with timing.apart(dict, 'not a pair'):
       pass
+
+
+SERVES = """
+import sys
+print('{"versions": {"torch": "9"}, "contenders": ["torch"]}', flush=True)
+for line in sys.stdin:
+  assert line == 'torch 3\\n'
+  print('done', flush=True)
+"""
+
+
+def test_another_python_serves_contenders(capfd):
+  with timing.served([sys.executable, '-c', SERVES]) as (contenders, versions):
+    assert versions == {'torch': '9'} and list(contenders) == ['torch']
+    contenders['torch'].run(3)
+    with pytest.raises(RuntimeError, match='died .exit code 1'):
+      contenders['torch'].run(4)
+  assert 'AssertionError' in capfd.readouterr().err
+
+
+def test_a_problem_is_stored_for_pytorch(tmp_path):
+  """Spec and arrays of a batch ensemble's problem, read as the other Python reads them."""
+  problem = problems.problem(problems.Row('wrn10-1', 2, 8, 'be_confods'))
+  problems.for_eager(problem, tmp_path)
+  spec = json.loads((tmp_path / 'spec.json').read_text())
+  assert spec['stages'][0] == 'stem' and spec['perturbation'] == 'conf_ods'
+  assert 'head/r' in spec['factors'] and 'head/kernel' not in spec['factors']
+  with np.load(tmp_path / 'arrays.npz') as arrays:
+    assert arrays['x'].shape == (1024, 32, 32, 3)
+    kernel = problem.teachers['params']['head']['kernel']
+    np.testing.assert_array_equal(arrays['teachers/params/head/kernel'], kernel)
+    assert arrays['networks/params/head/r'].shape[:2] == (1, 2)
+
+
+def test_a_table_says_how_it_was_made(monkeypatch):
+  monkeypatch.setattr(sys, 'argv', ['steps', '--only=a b', '--json=/home/x', '--minutes=4'])
+  saved = {
+    'versions': {'jax': '0.12', 'processor': '2 x fast'},
+    'rows': {'a': {'versions': {'torch': '2'}}},
+  }
+  text = timing.caption(saved)
+  assert "'--only=a b' --json=FILE --minutes=4` on 2 x fast; jax 0.12, torch 2." in text
 
 
 def test_a_row_of_members():

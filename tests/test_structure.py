@@ -35,8 +35,8 @@ FLOORS = (
 MATHEMATICS = {'families', 'numerics', 'objectives', 'perturb', 'predictive', 'metrics', 'nets'}
 LIBRARIES = {'jax', 'flax', 'numpy', 'scipy'}
 STANDARD = {
-  'abc', 'collections', 'contextlib', 'dataclasses', 'functools', 'inspect', 'itertools', 'math',
-  'typing',
+  'abc', 'collections', 'contextlib', 'contextvars', 'dataclasses', 'functools', 'inspect',
+  'itertools', 'math', 'typing',
 }  # fmt: skip
 
 

@@ -14,13 +14,14 @@ import optax
 
 from ensdistill import data, mesh, names, nets, objectives, perturb, students
 from ensdistill.config import bounds, identity, inputs
-from ensdistill.config.settings import TEACHER_LOSSES, given
+from ensdistill.config.settings import KEPT, TEACHER_LOSSES, given
+from ensdistill.evaluation import cost
 from ensdistill.families import FAMILIES
 from ensdistill.members import default_strategy
 from ensdistill.method import Method
 from ensdistill.objectives import Objective
 from ensdistill.perturb import Perturbation
-from ensdistill.training import clock, optim
+from ensdistill.training import clock, onednn, optim
 from ensdistill.training.feed import AUGMENTED, Feed, Validation, training_feed, validation_set
 from ensdistill.training.loop import Loop
 
@@ -125,12 +126,22 @@ class Plan:
       scores=config.scores,
       score_points=points,
       steps_per_call=config.steps_per_call,
+      onednn=onednn.chosen(config.onednn, self._flops(section, method, size), method.steps),
       profile=config.profile,
       profile_folder=str(self.folder / 'profile'),
       on_nan=config.on_nan or 'stop',
       folder=str(self.folder),
       made_by=identity.made_by(config, data=self.dataset.fingerprint),
     )
+
+  def _flops(self, section, method: Method, size: int) -> float:
+    """Return the operations of a step's convolutions, forward, with those of the teacher."""
+    flops = size * cost.convolutions(method.student.module)
+    online = method is not self.teacher and self.config.student.targets not in KEPT
+    online = online and not self.given  # networks made elsewhere are not known
+    if online and (method.objective.loss or method.perturbation):
+      flops += self.config.teacher.members * cost.convolutions(self.teacher.student.module)
+    return section.batch_size * flops
 
 
 def plan(config, parts: Parts, dataset, training, folder, given=None) -> Plan:

@@ -5,7 +5,7 @@ from ensdistill.config import settings
 from ensdistill.config.build import Parts, student_size
 from ensdistill.families import FAMILIES
 from ensdistill.members import STRATEGIES
-from ensdistill.training import bad_steps, clock, optim
+from ensdistill.training import bad_steps, clock, onednn, optim
 
 
 def check(config, parts: Parts) -> None:
@@ -29,6 +29,7 @@ def check_names(config) -> None:
     one_of(f'{stage}.keep', section.keep, ('best', 'last'))
     one_of(f'{stage}.strategy', section.strategy, ('auto', *STRATEGIES))
   one_of('data.stream', config.data.stream, data.loading.STREAM)
+  onednn.check(config.onednn)
   one_of('network', config.network.name, nets.NETWORKS)
   one_of('network', config.student.network.name, ('', *nets.NETWORKS))
   one_of('network.dtype', config.network.dtype, nets.DTYPES)

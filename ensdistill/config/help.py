@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from ensdistill import data, nets, perturb, students
 from ensdistill.config.settings import TARGETS, TEACHER_LOSSES
 from ensdistill.members import STRATEGIES
-from ensdistill.training import bad_steps, optim
+from ensdistill.training import bad_steps, onednn, optim
 
 
 def one_of(known: Iterable[str]) -> str:
@@ -24,10 +24,11 @@ HELP = {
   'student.seed': 'number of the first student: its seed among those of the same ensemble',
   'checkpoint_seconds': 'seconds between checkpoints',
   'steps_per_call': 'training steps in one compiled call; 0: chosen by their speed',
+  'onednn': f"{one_of(onednn.CHOICES)}: oneDNN's convolutions on x86 CPUs; auto: in long stages",
   'logs': 'number of times that a stage logs its losses',
   'scores': 'number of validations in a stage, evenly spread',
   'validate': "epochs with a validation, instead of scores: 'first,every=20,tail=0.1'",
-  'on_nan': f'{one_of(bad_steps.ON_NAN)}: what a step does whose loss is not finite; default: stop',
+  'on_nan': f'{one_of(bad_steps.ON_NAN)} at a loss that is not finite; default: stop',
   'profile': 'number of steps of each stage to trace for Perfetto or TensorBoard',
   'cache': "folder of XLA's compilation cache; '' switches it off",
   'data.name': 'data set: digits, cifar10, folder:DIR, csv:FILE, npz:FILE or tfds:NAME',

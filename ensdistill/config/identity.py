@@ -13,6 +13,7 @@ NOT_FINGERPRINTED = (
   'checkpoint_seconds',
   'on_nan',  # without it, a run in which it acts never finishes
   'steps_per_call',
+  'onednn',
   'data.dir',
   'data.stream',
   'data.stream_bytes',

@@ -43,6 +43,7 @@ def default() -> ml_collections.ConfigDict:
     evaluate=_evaluate(),
     checkpoint_seconds=30.0,
     steps_per_call=0,
+    onednn=config_dict.placeholder(str),
     logs=100,
     scores=20,
     validate=config_dict.placeholder(str),
@@ -146,6 +147,8 @@ def nearest(name: str, known: Collection[str]) -> list[str]:
   words = name.split('.')
   words[-1] = SYNONYMS.get(words[-1], words[-1])
   name = '.'.join(words)
+  if name in known:
+    return [name]
   ending = [other for other in known if other == name or other.endswith(f'.{name}')]
   if ending and len(ending) <= 2:
     return ending

@@ -1,6 +1,7 @@
 """What a network costs: parameters, floating-point operations, milliseconds per example."""
 
 import contextlib
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import stopping
+from ensdistill import nets, stopping
 
 
 class Timed(NamedTuple):
@@ -26,6 +27,29 @@ def parameters(variables) -> int:
   """Return the number of trainable parameters; of a foreign network, of all its variables."""
   named = isinstance(variables, dict) and 'params' in variables
   return sum(leaf.size for leaf in jax.tree.leaves(variables['params'] if named else variables))
+
+
+def convolutions(module) -> float:
+  """Return the operations of the convolutions of a forward pass, per example.
+
+  They are counted in the traced program, so nothing compiles.
+  """
+  x = jnp.zeros((1, *module.backbone.shape))
+  forward = jax.make_jaxpr(nets.with_form(module, 'plain').init)
+  return _convolutions(forward(jax.random.key(0), x).jaxpr)
+
+
+def _convolutions(jaxpr) -> float:
+  total = 0.0
+  for equation in jaxpr.eqns:
+    if equation.primitive.name == 'conv_general_dilated':
+      kernel = equation.invars[1].aval.shape
+      outputs = kernel[equation.params['dimension_numbers'].rhs_spec[0]]
+      total += 2 * equation.outvars[0].aval.size * math.prod(kernel) / outputs
+    for value in equation.params.values():  # functions within
+      inner = getattr(value, 'jaxpr', value)
+      total += _convolutions(inner) if hasattr(inner, 'eqns') else 0
+  return total
 
 
 def compiled(function: Callable, variables: Any, shape, dtype, batch: int) -> Timed:

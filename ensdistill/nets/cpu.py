@@ -3,6 +3,8 @@
 The forms follow from these facts about the back end:
 - A weight gradient is fast over slices of about 16 examples. The slices are transposed, and XLA
   recomputes the operand of a transposition for every element, unless the operand enters a loop.
+- As a convolution, a weight gradient has an output of 3 x 3 positions for a 3 x 3 kernel. oneDNN
+  needs more positions in a row to keep its registers busy: eight channels side by side give 24.
 - A convolution inside a loop is slow unless its dimension numbers are NHWC, HWIO, NHWC.
 - A vmapped convolution becomes a grouped one, which is even slower.
 - A reduction over the leading axes becomes a slow reduce-window; sums of slices do not.
@@ -12,7 +14,10 @@ These forms have first derivatives in reverse mode only. For other derivatives, 
 with form='plain'.
 """
 
+import contextlib
+import contextvars
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +25,7 @@ from jax import lax
 from jax.custom_batching import custom_vmap
 
 SLICE = 16  # examples per slice of a weight gradient
+FOLDED = 8  # channels that a weight gradient folds into the columns of an image
 UNROLLED = 8  # up to this number of members, convolutions are unrolled; above, they run in a loop
 
 convolve = functools.partial(lax.conv_general_dilated, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
@@ -37,9 +43,26 @@ def unrolled(f):
   return f
 
 
-@functools.lru_cache(None)
+_for_onednn = contextvars.ContextVar('for_onednn', default=False)
+
+
+@contextlib.contextmanager
+def for_onednn(on: bool = True):
+  """Trace convolutions in the forms that are fast with oneDNN; with Eigen these are slow."""
+  token = _for_onednn.set(on)
+  try:
+    yield
+  finally:
+    _for_onednn.reset(token)
+
+
 def _directions(sizes, kernel, strides, padding):
   """Return the convolution and its two gradients, for images of these sizes (height, width)."""
+  return _directions_of(sizes, kernel, strides, padding, _for_onednn.get())
+
+
+@functools.lru_cache(None)
+def _directions_of(sizes, kernel, strides, padding, onednn):
   low = tuple(pads[0] for pads in padding)
   out = tuple(
     (size + sum(pads) - k) // stride + 1
@@ -58,28 +81,48 @@ def _directions(sizes, kernel, strides, padding):
     pads = [(k - 1 - a, k - 1 - b) for k, a, b in zip(kernel, low, reach)]
     return convolve(g, w[::-1, ::-1].transpose(0, 1, 3, 2), (1, 1), pads, lhs_dilation=strides)
 
-  def weight_gradient(x, g):
-    pads = list(zip(low, reach))
+  def weight_gradients(x, g):
+    """Return the gradients [M, h, w, C, O] for x [B, M, H, W, C] and g [B, M, H, W, O]."""
+    folded = math.gcd(x.shape[4], FOLDED) if onednn else 1
 
     def part(x, g):
-      x, g = x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3)
-      return convolve(x, g, (1, 1), pads, rhs_dilation=strides)
+      g = g.transpose(1, 2, 0, 3)
+      if not onednn:
+        return convolve(x.transpose(3, 1, 2, 0), g, (1, 1), list(zip(low, reach)), None, strides)
+      # Columns times `folded` channels become the columns of images [channels / folded, ...].
+      crop = [(0, min(reach[0], 0), 0), (low[1], reach[1], 0)]
+      x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *crop, (0, 0, 0)])
+      examples, height, width, channels = x.shape
+      x = x.reshape(examples, height, width, -1, folded).transpose(3, 1, 2, 4, 0)
+      x = x.reshape(channels // folded, height, width * folded, examples)
+      pads = [(low[0], max(reach[0], 0)), (0, 0)]
+      return convolve(x, g, (1, 1), pads, None, (strides[0], strides[1] * folded))
 
     def add_slice(i, total):
-      take = functools.partial(lax.dynamic_slice_in_dim, start_index=i * size, slice_size=size)
-      return total + part(take(x), take(g))
+      member, start = i % members, i // members * size
 
-    batch = x.shape[0]
+      def take(a):
+        shape = (size, 1, *a.shape[2:])
+        return lax.dynamic_slice(a, (start, member, 0, 0, 0), shape)[:, 0]
+
+      own = lax.dynamic_index_in_dim(total, member, keepdims=False)
+      return lax.dynamic_update_index_in_dim(total, own + part(take(x), take(g)), member, 0)
+
+    batch, members = x.shape[:2]
     size = min(SLICE, max(1, batch // 2))
     whole, rest = divmod(batch, size)
     precise = jnp.promote_types(x.dtype, jnp.float32)  # bfloat16 would round away many small terms
-    zeros = jnp.zeros((x.shape[3], *kernel, g.shape[3]), precise)
-    total = lax.fori_loop(0, whole, add_slice, zeros)
+    rows, columns = kernel
+    groups, features = x.shape[4] // folded, g.shape[4]
+    zeros = jnp.zeros((members, groups, rows, columns * folded, features), precise)
+    total = lax.fori_loop(0, whole * members, add_slice, zeros)
     if rest:
-      total = total + part(x[-rest:], g[-rest:])
-    return total.astype(x.dtype).transpose(1, 2, 0, 3)
+      total += jnp.stack([part(x[-rest:, m], g[-rest:, m]) for m in range(members)])
+    total = total.reshape(members, groups, rows, columns, folded, features)
+    total = total.astype(x.dtype).transpose(0, 2, 3, 1, 4, 5)
+    return total.reshape(members, rows, columns, x.shape[4], features)
 
-  return unrolled(forward), unrolled(input_gradient), unrolled(weight_gradient)
+  return unrolled(forward), unrolled(input_gradient), unrolled(weight_gradients)
 
 
 def _is_matmul(w, padding):
@@ -107,8 +150,8 @@ def _conv_backward(strides, padding, saved, g):
   x, w = saved
   if _is_matmul(w, padding):
     return jax.vjp(functools.partial(_matmul, strides=strides), x, w)[1](g)
-  _, input_gradient, weight_gradient = _directions(x.shape[1:3], w.shape[:2], strides, padding)
-  return input_gradient(g, w), weight_gradient(x, g)
+  _, input_gradient, weight_gradients = _directions(x.shape[1:3], w.shape[:2], strides, padding)
+  return input_gradient(g, w), weight_gradients(x[:, None], g[:, None])[0]
 
 
 conv.defvjp(_conv_forward, _conv_backward)
@@ -125,8 +168,37 @@ def member_conv(x, w, strides, padding):
   if members > UNROLLED:
     each = lax.map(lambda xw: conv(*xw, strides, padding), (jnp.moveaxis(x, 1, 0), w))
     return jnp.moveaxis(each, 0, 1)
-  images = (part[:, 0] for part in lax.split(x, (1,) * members, axis=1))
-  return jnp.stack([conv(*each, strides, padding) for each in zip(images, w)], axis=1)
+  if _is_matmul(w[0], padding):
+    return _one_by_one(x, w, strides, padding)
+  return _each(x, w, strides, padding)
+
+
+def _of_members(x):
+  """Return a list of x [B, M, ...] without its member axis."""
+  return [part[:, 0] for part in lax.split(x, (1,) * x.shape[1], axis=1)]
+
+
+def _one_by_one(x, w, strides, padding):
+  each = [conv(*xw, strides, padding) for xw in zip(_of_members(x), w)]
+  return jnp.stack(each, axis=1)
+
+
+# The weight gradients of all members share one loop: fewer kernels to compile than a loop each.
+_each = jax.custom_vjp(_one_by_one, nondiff_argnums=(2, 3))
+
+
+def _each_forward(x, w, strides, padding):
+  return _one_by_one(x, w, strides, padding), (x, w)
+
+
+def _each_backward(strides, padding, saved, g):
+  x, w = saved
+  _, input_gradient, weight_gradients = _directions(x.shape[2:4], w.shape[1:3], strides, padding)
+  d_x = [input_gradient(*gw) for gw in zip(_of_members(g), w)]
+  return jnp.stack(d_x, axis=1), weight_gradients(x, g)
+
+
+_each.defvjp(_each_forward, _each_backward)
 
 
 def channel_sums(*arrays, ways=16):

@@ -5,11 +5,13 @@ its manifest exists and every file matches it; otherwise the step before is used
 """
 
 import contextlib
+import gc
 import itertools
 import os
 import pathlib
 import re
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Collection, Mapping
 
@@ -44,6 +46,7 @@ class Checkpointer:
     self.folder = pathlib.Path(folder).absolute()
     self._keep = keep
     self._log = log
+    self.facts: dict = {}  # of the restored step; saved with every step
     self._facts = {'settings': settings, seals.MADE_BY: dict(made_by or {})}
     self._damaged: set[int] = set()
     self._saved = False
@@ -60,10 +63,11 @@ class Checkpointer:
       )
     layout, arrays = packing.pack(state)
     name = next(n for n in versions(step) if not (self.folder / n).exists())
-    with _writing(self.folder / name), quiet():
+    with _writing(self.folder / name), quiet(logging.FATAL):
       self._orbax.save(self.folder / name, arrays)
     if self._first:
-      content = {'step': step, 'folder': name, 'layout': layout, **self._facts}
+      content = {'step': step, 'folder': name, 'layout': layout, 'facts': self.facts}
+      content |= self._facts
       content['files'] = digests(self.folder / name)
       safe.write_atomic(self._manifest(step), seals.seal(content))
       self._damaged.discard(step)
@@ -95,6 +99,7 @@ class Checkpointer:
     wanted = [(name, asked.get(name)) for name in stored]  # Orbax reads all arrays or none
     arrays = self._read(source, found['layout'], wanted)
     values = dict(zip([name for name, _ in leaves], packing.unpack(arrays, layout, leaves)))
+    self.facts = found.get('facts', {})  # steps of earlier versions have none
     return found['step'], jax.tree.unflatten(structure, [values.get(*leaf) for leaf in every])
 
   def remove(self):
@@ -209,24 +214,35 @@ def synchronise():
 def _writing(folder):
   """Name the folder and the cause in errors of Orbax, which are of several kinds and long.
 
-  Orbax's own threads would also print them, with their tracebacks.
+  Orbax's own threads would also print them, with their tracebacks, and the tasks that they leave
+  would complain when they are collected.
   """
-  before = threading.excepthook
+  before, before_unraisable = threading.excepthook, sys.unraisablehook
 
   def hook(failed):
     if not _system_error(failed.exc_value):
       before(failed)
 
-  threading.excepthook = hook
+  def unraisable(left):
+    if 'Event loop is closed' not in str(left.exc_value):
+      before_unraisable(left)
+
+  threading.excepthook, number = hook, None
   try:
     yield
+    return
   except (OSError, ValueError, RuntimeError) as error:
     number = _system_error(error)
     if not number:
       raise
-    raise OSError(number, f'cannot be written: {os.strerror(number)}', str(folder)) from error
   finally:
     threading.excepthook = before
+  sys.unraisablehook = unraisable
+  try:
+    gc.collect()
+  finally:
+    sys.unraisablehook = before_unraisable
+  raise OSError(number, f'cannot be written: {os.strerror(number)}', str(folder))
 
 
 def _system_error(error) -> int | None:
@@ -236,10 +252,10 @@ def _system_error(error) -> int | None:
 
 
 @contextlib.contextmanager
-def quiet():
+def quiet(level=logging.ERROR):
   """Hide Orbax's log messages, except errors."""
   before = logging.get_verbosity()
-  logging.set_verbosity(logging.ERROR)
+  logging.set_verbosity(level)
   try:
     yield
   finally:

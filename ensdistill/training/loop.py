@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import members, mesh, stopping
-from ensdistill.training import bad_steps
+from ensdistill import members, mesh, runtime, stopping
+from ensdistill.nets import cpu
+from ensdistill.training import bad_steps, onednn
 from ensdistill.training.clock import Clock, Logs, NonFinite
 from ensdistill.training.feed import Feed
 from ensdistill.training.step import TrainState, dropped_if_bad
@@ -21,7 +22,7 @@ LOWER_IS_BETTER = ('nll', 'rmse')  # of the scores that select a checkpoint
 
 @dataclasses.dataclass(frozen=True)
 class Loop:
-  """How a stage runs; nothing here changes its numbers."""
+  """How a stage runs; nothing here changes its numbers, except oneDNN: by rounding."""
 
   mesh: Any
   strategy: str
@@ -31,6 +32,7 @@ class Loop:
   scores: int = 20  # validations per stage
   score_points: frozenset[int] | None = None  # the steps of the validations, instead of `scores`
   steps_per_call: int = 0  # 0: chosen to take a quarter of a second
+  onednn: bool = False  # the steps call oneDNN, unless the stage began without
   profile: int = 0  # steps to trace
   profile_folder: str = ''
   on_nan: str = 'stop'  # one of bad_steps.ON_NAN
@@ -40,6 +42,10 @@ class Loop:
   def lift(self, function: Callable) -> Callable:
     """Return function(network, *shared) over stacked networks, spread over the devices."""
     return mesh.over_members(members.lift(function, self.strategy), self.mesh)
+
+  def note(self, batch: int) -> str:
+    """Return a description of the devices, and of oneDNN if the steps call it."""
+    return mesh.note(self.mesh, batch) + ('; oneDNN' if self.onednn else '')
 
 
 class Best(NamedTuple):
@@ -83,7 +89,6 @@ def fit(
   """
   step = jax.jit(step)  # traced once, for its logs, for every member and for every number of steps
   skips = loop.on_nan == 'skip'
-  advance = program(step, loop.lift, skips)
   by_member, replicated = mesh.by_member(loop.mesh), mesh.replicated(loop.mesh)
   shared = mesh.place(shared, replicated)
   words = np.asarray(jax.random.key_data(states.order))
@@ -102,6 +107,14 @@ def fit(
   if found is None and loop.on_nan == 'rollback':
     checkpointer.save(0, carry)  # before it, nothing to go back to
   at, carry = found or (0, carry)
+  if at < steps:
+
+    def say(text: str) -> None:
+      loop.writer.line(f'{name}: {text}')
+
+    checkpointer.facts |= onednn.settled(loop.onednn, at, checkpointer, say)
+  calls_onednn = checkpointer.facts.get('onednn', False)
+  advance = program(step, loop.lift, skips=skips, calls_onednn=calls_onednn)
 
   def train(at: int, carry: dict) -> dict:
     """Train from step `at` to the end; return what a checkpoint holds then."""
@@ -170,11 +183,16 @@ def _shape(leaf):
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 
-def program(step: Callable, lift: Callable, skips: bool = False) -> Callable:
+def program(
+  step: Callable, lift: Callable, *, skips: bool = False, calls_onednn: bool = False
+) -> Callable:
   """Return the compiled (states, logs, count, *shared) -> both after `count` steps.
 
   If it `skips`, updates that are not finite are dropped and counted, up to SKIPS in a row.
   """
+  options = runtime.ONEDNN if calls_onednn else None
+  if calls_onednn:
+    step = _for_onednn(step)
 
   def several(carry, count, *shared):
     def body(_, carry):
@@ -198,11 +216,23 @@ def program(step: Callable, lift: Callable, skips: bool = False) -> Callable:
 
   lifted = lift(several)
 
-  @functools.partial(jax.jit, donate_argnums=0)
+  @functools.partial(jax.jit, donate_argnums=0, compiler_options=options)
   def advance(states, logs, count, *shared):
     return lifted((states, logs), count, *shared)
 
-  return advance
+  return runtime.uncached(advance) if calls_onednn else advance
+
+
+def _for_onednn(step: Callable) -> Callable:
+  """Return the step with convolutions in the forms that are fast with oneDNN, traced anew."""
+  plain = getattr(step, '__wrapped__', step)  # a jitted one would reuse its trace
+
+  @jax.jit
+  def traced(*arguments):
+    with cpu.for_onednn():
+      return plain(*arguments)
+
+  return traced
 
 
 def blank_logs(lifted: Callable, states: TrainState, shared: tuple, skips: bool = False) -> Logs:

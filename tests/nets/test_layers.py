@@ -54,9 +54,10 @@ CONVOLUTIONS = [
 ]
 
 
+@pytest.mark.parametrize('onednn', [False, True])
 @pytest.mark.parametrize('batch, sizes, cin, cout, kernel, stride, padding', CONVOLUTIONS)
 def test_conv_forms_agree_with_their_gradients(
-  float64, batch, sizes, cin, cout, kernel, stride, padding
+  float64, batch, sizes, cin, cout, kernel, stride, padding, onednn
 ):
   kernel_shape = (*np.broadcast_to(kernel, 2), cin, cout)
   x, w = randoms(0, (batch, *sizes, cin), kernel_shape)
@@ -67,7 +68,8 @@ def test_conv_forms_agree_with_their_gradients(
     y, pull_back = jax.vjp(lambda x, w: conv.apply({'params': {'kernel': w}}, x), x, w)
     return y, pull_back(jnp.sin(jnp.arange(y.size)).reshape(y.shape))
 
-  assert_close(*[both_ways(x, w, form) for form in FORMS])
+  with cpu.for_onednn(onednn):
+    assert_close(*[both_ways(x, w, form) for form in FORMS])
 
 
 @pytest.mark.parametrize(
