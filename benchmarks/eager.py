@@ -270,7 +270,9 @@ def serve(folder: pathlib.Path) -> None:
     names = {}
   torch.backends.cudnn.benchmark = True
   torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True  # like JAX
-  runs = {name: contender(spec, networks, teachers, x, y, device, last) for name, last in names.items()}
+  runs = {
+    name: contender(spec, networks, teachers, x, y, device, last) for name, last in names.items()
+  }
   versions = {'torch': torch.__version__, 'python of torch': platform.python_version()}
   print(json.dumps({'versions': versions, 'contenders': list(runs)}), flush=True)
   for line in sys.stdin:

@@ -192,9 +192,7 @@ def eager_spec(problem: Problem) -> dict[str, Any]:
 
 def for_eager(problem: Problem, folder: pathlib.Path) -> None:
   """Store a problem for `eager.load`: its spec, and its networks, teachers and data as arrays."""
-  arrays: dict[str, Any] = {
-    name: np.asarray(problem.feed.arrays[name]) for name in ('x', 'y')
-  }
+  arrays: dict[str, Any] = {name: np.asarray(problem.feed.arrays[name]) for name in ('x', 'y')}
   for kind, tree in (('networks', problem.states.variables), ('teachers', problem.teachers)):
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
       arrays['/'.join([kind, *(key.key for key in path)])] = np.asarray(leaf)
