@@ -12,14 +12,25 @@ import functools
 import hashlib
 import itertools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import data, families, mesh, nets, objectives, runtime, spec, stopping, students
+from ensdistill import (
+  data,
+  families,
+  mesh,
+  nets,
+  objectives,
+  plugins,
+  runtime,
+  spec,
+  stopping,
+  students,
+)
 from ensdistill.evaluation.inference import Predictor, block_size
 from ensdistill.members import take
 from ensdistill.storage import safe, seals
@@ -168,7 +179,7 @@ def check(plan: Plan, note: Callable[[str], None]) -> None:
   names = ['student'] + ['student-averaged'] * (plan.student.student.plain is not None)
   for seed, name in itertools.product(range(plan.config.seeds), names):
     folder = _folder(plan, name, seed)
-    load(folder, note)
+    load(folder, note=note)
     facts = _read(folder, ['weights.safetensors']).facts
     if facts and facts.get('settings') != _settings(plan):
       raise StudentError(folder, 'is of other settings', _remedy(folder))
@@ -196,10 +207,11 @@ def stored(plan: Plan):
 
 def specification(plan: Plan, student: students.Student) -> dict:
   """Return everything that rebuilds a network and reads its outputs, as plain JSON types."""
-  from ensdistill.config import build, inputs  # loading a student does not need them
+  from ensdistill.config import build, imported, inputs  # loading a student does not need them
   from ensdistill.config.settings import given
 
   config, dataset = plan.config, plan.dataset
+  imports = imported.stored(config)
   network, settings = build.network_settings(config.student.network, config.network)
   own = given(config.student, students.STUDENTS) if student.kind == config.student.kind else {}
   return {
@@ -220,7 +232,7 @@ def specification(plan: Plan, student: students.Student) -> dict:
     'student': {'kind': student.kind, 'members': student.size} | own,
     'objective': config.objective.name,
     'objective_settings': given(config.objective, objectives.OBJECTIVES),
-  }
+  } | ({'imports': imports} if imports else {})
 
 
 def stablehlo(spec: dict, student: students.Student, variables) -> bytes:
@@ -240,12 +252,21 @@ def stablehlo(spec: dict, student: students.Student, variables) -> bytes:
   return bytes(exported.serialize())
 
 
-def load(folder, note: Callable[[str], None] = seals.print_error) -> Model:
+def load(
+  folder,
+  imports: str | Iterable[str] = (),
+  *,
+  note: Callable[[str], None] = seals.print_error,
+) -> Model:
   """Return the student that a run left in `folder`, ready to predict.
 
   Everything is checked before anything is computed: the seal, config.json, and names, shapes and
   types of all tensors. Raises StudentError, with the damaged file and the remedy.
-  note: called with a line if the folder was made before there were seals.
+  imports: the files or modules that register the student's own parts, if it has any, as
+    'my_method.py', 'package.module' or 'my_network.py:function'. Nothing else is imported: a
+    student's folder by itself runs no code.
+  note: called with a line if the folder was made before there were seals, or if the source of an
+    import has changed since the training.
   """
   folder = pathlib.Path(folder)
   found = _read(folder, FILES)
@@ -253,6 +274,11 @@ def load(folder, note: Callable[[str], None] = seals.print_error) -> Model:
   with _trouble(config, 'is damaged', folder):
     own = seals.parse(found.files[config.name])
     spec.check(own)
+  try:
+    places = [imports] if isinstance(imports, str) else imports
+    changed = plugins.recall(own.get('imports', []), places)
+  except plugins.Missing as error:
+    raise StudentError(folder, error.problem, error.remedy) from None
   with _trouble(weights, 'is damaged', folder):
     tensors = safe.parse_tensors(found.files[weights.name])
     variables = safe.unflatten(tensors)
@@ -263,6 +289,8 @@ def load(folder, note: Callable[[str], None] = seals.print_error) -> Model:
     student = spec.build(own, tensors)
   if found.facts is None:
     note(seals.unsealed(folder))
+  for line in changed:
+    note(f'{folder}: {line}')
   return Model(own, student, variables)
 
 

@@ -1,6 +1,7 @@
 """Python files and modules that a user names: imported, with one-line errors."""
 
 import contextlib
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -17,10 +18,11 @@ def module(place: str, setting: str):
   try:
     if not place.endswith('.py'):
       return importlib.import_module(place)
-    path = pathlib.Path(place).expanduser()
+    path = pathlib.Path(place).expanduser().resolve()
     if not path.is_file():
       raise FileNotFoundError(f'no file {place}')
-    spec = importlib.util.spec_from_file_location(f'ensdistill_import_{path.stem}', path)
+    folder = hashlib.sha256(str(path.parent).encode()).hexdigest()[:8]
+    spec = importlib.util.spec_from_file_location(f'ensdistill_{folder}_{path.stem}', path)
     assert spec and spec.loader
     found = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = found  # dataclasses in the file look themselves up
@@ -35,7 +37,12 @@ def attribute(name: str, setting: str) -> Any:
   place, _, own = name.rpartition(':')
   if not place or not own:
     raise ValueError(f'{setting}: write package.module:function or file.py:function')
-  found = module(place, setting)
+  return member(module(place, setting), name, setting)
+
+
+def member(found, name: str, setting: str) -> Any:
+  """Return what `package.module:name` names in an imported module."""
+  place, _, own = name.rpartition(':')
   if not hasattr(found, own):
     raise ValueError(f'{setting}: {place} has no {own!r}')
   return getattr(found, own)
@@ -46,6 +53,18 @@ def text(thing) -> bytes:
   with contextlib.suppress(OSError, TypeError):
     return pathlib.Path(inspect.getsourcefile(thing) or '').read_bytes()
   return b''
+
+
+def digest(found) -> str:
+  """Return the SHA-256 of a module's source file, or of all Python files of a package."""
+  folders = getattr(found, '__path__', None)
+  if not folders:
+    return hashlib.sha256(text(found)).hexdigest()
+  source = hashlib.sha256()
+  for folder in folders:
+    for file in sorted(pathlib.Path(folder).rglob('*.py')):
+      source.update(f'{file.relative_to(folder)}\n'.encode() + file.read_bytes())
+  return source.hexdigest()
 
 
 def described(error: Exception) -> str:

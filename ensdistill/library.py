@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ensdistill import data, distillation, export, given, names, runtime, teacher
-from ensdistill.config import build, checks, recipes, settings
+from ensdistill import data, distillation, export, given, names, plugins, runtime, teacher
+from ensdistill.config import build, checks, imported, recipes, settings
 from ensdistill.families import FAMILIES
 from ensdistill.logs import writers
 
@@ -45,7 +45,8 @@ def distil(
     y: labels [N] from 0, or regression targets [N] or [N, D] as floats. Without y the student
       learns from the ensemble alone (classification), and its last checkpoint is kept.
     method: a method of the recipes, see `ensdistill list`.
-    network: a backbone, see docs/networks.md; None: a resnet for images, an mlp for tables.
+    network: a backbone, see docs/networks.md, or one of your own, 'file.py:function'; None: a
+      resnet for images, an mlp for tables.
     network_settings: settings of the backbone, such as {'depth': 20}.
     steps: training steps of the student.
     batch_size: examples of a step; at most the number of training examples.
@@ -70,6 +71,7 @@ def distil(
   else:
     config.teacher.source = ARRAYS
   settings.apply(config, dict(changes or {}))
+  imported.record(config)
   parts = build.parts(config)
   checks.check(config, parts)
   teacher.adopt(config, members)
@@ -121,7 +123,8 @@ def _config(method: str, network, network_settings, dataset, labelled: bool):
   if task not in recipes.METHODS[method].tasks:
     raise ValueError(f'method {method!r} is not for {task}: `ensdistill list` shows those that are')
   default = 'mlp' if len(dataset.shape) == 1 else 'resnet'
-  layer: dict[str, Any] = {'network.name': network or default}
+  network = plugins.network(network or default, f'network={network!r}')
+  layer: dict[str, Any] = {'network.name': network}
   layer |= {f'network.{name}': value for name, value in (network_settings or {}).items()}
   known = settings.default().network.keys()
   for name in network_settings or {}:

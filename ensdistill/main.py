@@ -14,6 +14,7 @@ configs/hydra_cifar100.py. `ensdistill train NAME[:VARIANT]` and
 
   --config.path.to.setting=VALUE   changes a setting (`ensdistill config --all` lists them)
   --workdir=DIR                    is the run's folder (default: runs/NAME)
+  --import=FILE.py or MODULE       imports parts of your own first (repeatable)
   --overwrite                      starts the run of that folder afresh; teachers are kept
 
 The same command again continues a run that was killed or stopped. SIGTERM and Ctrl-C save the run

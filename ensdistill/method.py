@@ -31,6 +31,7 @@ class Method:
   labels_on_clean: bool = True
   mix: Callable | None = None  # (key, batch) -> batch
   epoch: int = 0  # steps in an epoch
+  microbatches: int = 1  # parts of a batch whose gradients are computed in turn
   select: str = 'last'  # the validation score that chooses the checkpoint, or 'last'
   view: str = 'student'  # which of the student's views is scored
 

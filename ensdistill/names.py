@@ -1,6 +1,8 @@
 """Look up names that users choose; errors suggest the nearest known name."""
 
 import difflib
+import inspect
+import pathlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,16 +30,31 @@ class Registry(dict[str, Any]):
     known = self.get(name)
     if known is not None and _origin(known) != _origin(part):
       raise ValueError(
-        f'{self.kind} {name!r} is defined twice, in {_origin(known)} and in {_origin(part)}: '
+        f'{self.kind} {name!r} is defined twice, {_place(known)} and {_place(part)}: '
         'rename one of them'
       )
     super().__setitem__(name, part)
 
+  def update(self, *parts, **named) -> None:  # dict.update would pass by __setitem__
+    """Add several parts."""
+    for name, part in dict(*parts, **named).items():
+      self[name] = part
+
+
+def _place(part) -> str:
+  text = _origin(part)
+  return f'in {text}' if callable(part) else f'as {text[:57]}...'
+
 
 def _origin(part) -> str:
-  """Return where a part is defined: its file, or its module."""
+  """Return where a part is defined: its file, or its module; of what is no code, its content."""
+  if not callable(part):
+    return repr(part)
+  part = inspect.unwrap(part)
   code = getattr(part, '__code__', None)
-  return code.co_filename if code else getattr(part, '__module__', repr(part))
+  if code:
+    return str(pathlib.Path(code.co_filename).resolve())
+  return getattr(part, '__module__', repr(part))
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:

@@ -20,11 +20,11 @@ from ensdistill import (
   stopping,
   teacher,
 )
-from ensdistill.config import build, checks, estimate, identity, inputs
+from ensdistill.config import build, checks, estimate, identity, imported, inputs
 from ensdistill.config import folder as claims
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import sets
-from ensdistill.logs import writers
+from ensdistill.logs import sinks, writers
 from ensdistill.storage import safe, seals
 
 
@@ -74,6 +74,8 @@ def checked(config, folder: pathlib.Path, load: Callable = inputs.load_data) -> 
 
   load: (config, least share of an image that a crop shows) -> the data sets.
   """
+  imported.record(config)
+  sinks.chosen(config.sinks)  # refuses what is not installed
   parts = build.parts(config)
   checks.check(config, parts)
   dataset, training = load(config, parts.augment.crop_area)
@@ -104,7 +106,9 @@ def run(plan: Plan) -> dict:
       stages = ', '.join(results['timings'])
       print(f'{plan.folder}: already finished ({stages}); --overwrite runs it again')
     else:
-      with writers.Writer(plan.folder) as writer:
+      config = plan.config
+      about = {'name': config.name, 'settings': identity.to_json(config)}
+      with writers.Writer(plan.folder, trackers=sinks.chosen(config.sinks), **about) as writer:
         results = _stages(plan, writer)
     shutil.rmtree(plan.folder / 'checkpoints', ignore_errors=True)
   print(report.table(results))

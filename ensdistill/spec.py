@@ -71,6 +71,20 @@ def _named(key: str) -> Callable:
   return check
 
 
+def _imports(value) -> bool:
+  return isinstance(value, list) and all(map(_import, value))
+
+
+def _import(value) -> bool:
+  parts = value['parts']
+  return (
+    _text(value['name'])
+    and _text(value['sha256'])
+    and isinstance(parts, list)
+    and all(len(part) == 2 and all(map(_text, part)) for part in parts)
+  )
+
+
 # {entry: (check, what it must be)}
 ENTRIES: dict[str, tuple[Callable, str]] = {
   'name': (_text, 'a text'),
@@ -92,13 +106,20 @@ ENTRIES: dict[str, tuple[Callable, str]] = {
 }
 
 
+# Entries that a student need not have.
+OPTIONAL: dict[str, tuple[Callable, str]] = {
+  'imports': (_imports, 'a list of names, digests and parts'),
+}
+
+
 def check(spec: Mapping) -> None:
   """Raise ValueError unless every entry is there and of its type."""
   if spec.get('format') != FORMAT:
     raise ValueError(
       f'format {spec.get("format")!r} cannot be read; this version reads format {FORMAT}'
     )
-  for name, (is_right, wanted) in ENTRIES.items():
+  entries = ENTRIES | {name: entry for name, entry in OPTIONAL.items() if name in spec}
+  for name, (is_right, wanted) in entries.items():
     if name not in spec:
       raise ValueError(f'{name} is missing')
     if not _holds(is_right, spec[name]):
@@ -116,7 +137,7 @@ def check(spec: Mapping) -> None:
 def _holds(is_right: Callable, value) -> bool:
   try:
     return bool(is_right(value))
-  except (TypeError, OverflowError):  # unhashable, or larger than any float
+  except (TypeError, KeyError, OverflowError):  # unhashable, or larger than any float
     return False
 
 
@@ -141,11 +162,17 @@ def build(spec: Mapping, tensors: Mapping[str, np.ndarray]) -> students.Student:
 def _bound(spec: Mapping, tensors: Mapping) -> None:
   """Raise ValueError for sizes that the weights cannot have, before anything is built."""
   values = sum(tensor.size for tensor in tensors.values())
-  entries = {'targets': spec['targets'], **spec['network'], **spec['student']}
+  entries = {'targets': spec['targets'], 'members': spec['student'].get('members')}
+  if spec['student']['kind'] in students.PACKAGE:  # settings of other parts may mean anything
+    entries |= spec['student']
+  if spec['network']['name'] in nets.PACKAGE:
+    entries |= spec['network']
   for name, entry in entries.items():
     for value in entry if isinstance(entry, list) else [entry]:
       if _number(value) and value > values:
         raise ValueError(f'{name}={_short(entry)} is larger than the {values} stored values')
+  if spec['network']['name'] not in nets.PACKAGE:
+    return
   layers = spec['network'].get('depth'), spec['network'].get('hidden')
   for count in (layers[0], len(layers[1]) if isinstance(layers[1], list) else 0):
     if _number(count) and count > len(tensors):

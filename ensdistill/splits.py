@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ensdistill import data, distillation, members
-from ensdistill.config import build, checks, inputs
+from ensdistill.config import build, checks, imported, inputs
 from ensdistill.config.build import Plan
 from ensdistill.config.settings import KEPT
 from ensdistill.data.dataset import Dataset, Split
@@ -103,6 +103,7 @@ def plan(config, datasets, folder) -> Plan:
       'teacher.outputs and teacher.source belong to one split: train every split with '
       '`ensdistill train`'
     )
+  imported.record(config)
   parts, first = build.parts(config), datasets[0]
   checks.check(config, parts)
   checks.settle_targets(config, parts, streams=False)

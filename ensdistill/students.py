@@ -171,6 +171,11 @@ def _multi_head(backbone, outputs, members, *, head_stages=1):
       f'head_stages must be from 0 (only the dense layer) to {len(backbone.stages)} (all stages), '
       f'not {head_stages}'
     )
+  if backbone.whole and head_stages:
+    raise ValueError(
+      f'student.head_stages={head_stages}: a network that is one Flax module cannot be cut; set '
+      'student.head_stages=0, or return a list of stages'
+    )
   module = MultiHead(backbone, outputs, members, head_stages)
   return Student('multi_head', module, members, own=frozenset({'heads'}))
 
@@ -178,6 +183,11 @@ def _multi_head(backbone, outputs, members, *, head_stages=1):
 def _batch_ensemble(backbone, outputs, members, *, factors='ones', factor_std=0.5, bias='shared'):
   std = names.lookup('factors', factors, {'ones': 0.0, 'normal': factor_std})
   names.lookup('bias', bias, dict.fromkeys(layers.BIASES))
+  if backbone.whole:
+    raise ValueError(
+      "student.kind='batch_ensemble' replaces the layers of its network, but a Flax module has "
+      "layers of its own: return a list of stages, or set student.kind='single' or 'multi_head'"
+    )
   module = BatchEnsemble(backbone, outputs, members, std, bias)
   return Student(
     'batch_ensemble',
@@ -192,6 +202,8 @@ STUDENTS = names.Registry(
   'student',
   {'single': _single, 'multi_head': _multi_head, 'batch_ensemble': _batch_ensemble},
 )
+
+PACKAGE = frozenset(STUDENTS)
 
 
 def make(kind: str, backbone: Backbone, outputs: int, *, members: int = 1, **settings) -> Student:

@@ -104,7 +104,7 @@ def settings(config, dataset) -> dict:
   return {
     'format': FORMAT,
     'data': dataset.fingerprint,
-    'network': _set(section['network']),
+    'network': _set({k: v for k, v in section['network'].items() if k != 'remat'}),
     'augment': _augmentation(section['augment']),
     'recipe': _set(recipe),
     'scores': section['scores'] if chooses and not validate else None,

@@ -85,14 +85,14 @@ from ensdistill.training.feed import OnDevice
 training = tiny.dataset(size=64)
 config = tiny.config(student__kind='batch_ensemble', student__factors='normal', student__steps=20,
                      objective__name='members', objective__label_weight=0.1,
-                     perturb__name='tdiv_sdiv')
+                     perturb__name='tdiv_sdiv', student__microbatches=int(sys.argv[2]))
 plan = tiny.plan(config, training)
 labels = plan.teacher
 stacked = lambda seed, size, method: train.start(
   *train.network_keys(jax.random.key(seed), range(size)), method, jnp.zeros((1, 8, 8, 1)))
 teacher = stacked(0, 3, labels).variables
 method = plan.student
-where = mesh.make(1, 16)
+where = mesh.make(1, 16 // method.microbatches)
 feed = OnDevice(build.arrays(training.train, training), 16)
 
 def step(state, arrays, teacher):
@@ -127,11 +127,12 @@ def test_eight_devices_equal_one_after_twenty_steps():
 
 
 @pytest.mark.slow
-def test_a_student_on_eight_devices_equals_one_of_a_process_with_one(tmp_path):
+@pytest.mark.parametrize('microbatches', [1, 2])
+def test_a_student_on_eight_devices_equals_one_of_a_process_with_one(tmp_path, microbatches):
   found = {}
   for devices in (8, 1):
     path = tmp_path / f'{devices}.safetensors'
-    assert f"'data': {devices}" in run(STUDENT, devices, str(path))
+    assert f"'data': {devices}" in run(STUDENT, devices, str(path), str(microbatches))
     found[devices] = safe.load_tensors(path)
   assert found[8].keys() == found[1].keys()
   assert tiny.largest_difference(found[8], found[1]) < 1e-5

@@ -27,6 +27,7 @@ FLOORS = (
   {'training'},
   {'evaluation'},
   {'method', 'data', 'logs', 'metrics', 'spec'},
+  {'plugins'},
   {'objectives', 'students', 'perturb', 'storage'},
   {'families', 'nets', 'mesh'},
   {'predictive', 'members'},

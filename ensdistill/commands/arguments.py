@@ -1,5 +1,7 @@
 """From a command line to a configuration: a recipe or config file, and the settings it changes."""
 
+import ast
+import hashlib
 import importlib.machinery
 import importlib.util
 import inspect
@@ -14,7 +16,10 @@ from ml_collections import ConfigDict, config_flags
 
 from ensdistill import names, paths
 
-_FLAGS = {'config': ('--all',), 'train': ('--workdir', '--overwrite')}  # besides --config
+_FLAGS = {  # besides --config
+  'config': ('--all', '--import'),
+  'train': ('--workdir', '--overwrite', '--import'),
+}
 _KINDS = {
   bool: 'true or false',
   float: 'a number',
@@ -32,12 +37,13 @@ def configuration(
   each with or without a variant. `default` is the configuration where neither is given. `command`
   is the one whose --help lists the flags. Raise ValueError with a one-line message for any mistake.
   """
-  from ensdistill.config import identity, settings
+  from ensdistill.config import identity, imported, settings
 
   values = flags.FlagValues()
   flags.DEFINE_string('workdir', None, 'folder of the run', flag_values=values)
   try:
-    line = _read(values.read_flags_from_files(list(arguments)), command)
+    rest, places = import_named(values.read_flags_from_files(list(arguments)))
+    line = _read(rest, command)
     config = default if default and not line.sources else load(_source(line.sources))
     config_flags.DEFINE_config_dict(
       'config', config, flag_values=values, sys_argv=['', *line.flags]
@@ -51,7 +57,84 @@ def configuration(
     if isinstance(value, tuple) and not all(type(entry) in (int, float) for entry in value):
       raise ValueError(f'--config.{name}={line.given.get(name, value)!r} must be {_KINDS[tuple]}')
   settings.forget_replaced(config, config_flags.get_override_values(values['config']))
+  _add_imports(config, places)
+  imported.record(config)
   return config, values['workdir'].value
+
+
+def import_named(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+  """Import what a command line names and what installed packages offer, before settings are read.
+
+  Return the arguments without --import, and the imports. A network 'DIR/file.py:function' becomes
+  'file.py:function'.
+  """
+  from ensdistill import plugins
+
+  plugins.load_installed()
+  rest: list[str] = []
+  places: list[str] = []
+  waiting = iter(arguments)
+  for argument in waiting:
+    flag, equals, value = argument.partition('=')
+    name = flag.lstrip('-') if argument.startswith('-') else ''
+    if name in ('import', 'config.imports', *_NETWORKS):
+      value = value if equals else next(waiting, '')
+    if name == 'import' and not value:
+      raise ValueError('--import is empty: write --import=my_method.py or --import=package.module')
+    if name in ('import', 'config.imports'):
+      own = [value] if name == 'import' else plugins.named(value)
+      for place in own:
+        plugins.load(place, f'--{name}={value}')
+      places += own
+    elif name in _NETWORKS:
+      rest.append(f'{flag}={plugins.network(value, f"{flag}={value}")}')
+    else:
+      _load_of_file(argument if not name else value if name == 'config' else '')
+      rest.append(argument)
+  return rest, places
+
+
+_NETWORKS = ('config.network.name', 'config.student.network.name')
+
+
+def _load_of_file(source: str) -> None:
+  """Import what a config file lists, if this argument is one."""
+  path = pathlib.Path(source.partition(':')[0])
+  if path.suffix == '.py' and path.is_file():
+    imports_of(path)
+
+
+def imports_of(path: pathlib.Path) -> list[str]:
+  """Import what the tuple `imports` of a config file names, relative to its folder; return it."""
+  from ensdistill import plugins
+
+  try:
+    body = ast.parse(path.read_bytes()).body
+  except (SyntaxError, ValueError):
+    return []  # running the file raises the error
+  found: list[str] = []
+  for node in body:
+    names_of = [ast.unparse(target) for target in getattr(node, 'targets', ())]
+    if isinstance(node, ast.Assign) and names_of == ['imports']:
+      try:
+        value = ast.literal_eval(node.value)
+        if not isinstance(value, list | tuple) or not all(isinstance(own, str) for own in value):
+          raise ValueError
+      except ValueError:
+        raise ValueError(
+          f"{path}: imports must list files or modules, such as imports = ('my_method.py',)"
+        ) from None
+      found = list(value)
+  setting = f'{path}: imports={tuple(found)}'
+  return [plugins.load(place, setting, path.parent).place for place in found]
+
+
+def _add_imports(config, places: Sequence[str]) -> None:
+  """Note imports in a configuration, each once."""
+  from ensdistill import plugins
+
+  every = dict.fromkeys([*plugins.named(config.imports), *places])
+  config.imports = ','.join(every) or None
 
 
 def load(source: str) -> ConfigDict:
@@ -84,19 +167,24 @@ def load(source: str) -> ConfigDict:
 
 def _from_file(path: pathlib.Path, variant: list[str]) -> ConfigDict:
   """Run a config file's get_config."""
+  from ensdistill import plugins
   from ensdistill.config import settings
 
-  loader = importlib.machinery.SourceFileLoader('ensdistill_config_file', str(path))
+  own = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+  loader = importlib.machinery.SourceFileLoader(f'ensdistill_config_file_{own}', str(path))
   spec = importlib.util.spec_from_loader(loader.name, loader)
   assert spec
   module = importlib.util.module_from_spec(spec)
+  places, before = imports_of(path), plugins.registered()
   try:
     loader.exec_module(module)
+    plugins.remember(str(path), module, before, str(path), named=False)
     _check_signature(getattr(module, 'get_config', None), variant)
     config = module.get_config(*variant)
     if not isinstance(config, ConfigDict):
       raise ValueError(f'get_config returns a {type(config).__name__}, not a ConfigDict')
     settings.check_fields(config)
+    _add_imports(config, places)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
   except ImportError as error:

@@ -33,6 +33,14 @@ def _parse(arguments, prog: str):
   add('unreadable', 'stop|skip', 'images that cannot be read (default: as in training)')
   add('shift_examples', 'N', 'number of test examples to corrupt', type=int, default=500)
   add('batch_size', 'N', 'examples of one block', type=int, default=500)
+  parser.add_argument(
+    '--import',
+    action='append',
+    default=[],
+    dest='imports',
+    metavar='FILE',
+    help="a file or module with the student's own parts (repeatable)",
+  )
   add('out', 'FILE', 'the JSON file to write')
   options = parser.parse_args(arguments)
   for name in ('shift_examples', 'batch_size'):
@@ -59,7 +67,7 @@ def main(
 
   runtime.prepare()
   try:
-    model = _load(pathlib.Path(options.student))
+    model = _load(pathlib.Path(options.student), options.imports)
   except (ValueError, OSError) as error:
     fail(1, reason(error))
   try:
@@ -76,11 +84,11 @@ def main(
   print(table(results))
 
 
-def _load(folder: pathlib.Path):
+def _load(folder: pathlib.Path, imports: Sequence[str] = ()):
   from ensdistill import export
 
   inner = folder / 'student'
-  return export.load(inner if inner.is_dir() else folder)
+  return export.load(inner if inner.is_dir() else folder, imports)
 
 
 def dataset_of(model, name: str | None = None, dir: str | None = None, unreadable: str = 'stop'):

@@ -2,8 +2,9 @@
 
 import textwrap
 from collections.abc import Sequence
+from importlib import metadata
 
-from ensdistill.commands.usage import Parser
+from ensdistill.commands.usage import Parser, fail
 from ensdistill.config import recipes
 from ensdistill.config.recipes import DATA, METHODS, PAPERS, VARIANTS
 
@@ -12,7 +13,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
   """Run the command with its arguments, those of the process by default."""
   parser = Parser(prog='ensdistill list', description=(__doc__ or '').split('\n')[0])
   parser.add_argument('--papers', action='store_true', help='show the papers and their recipes')
-  print(papers() if parser.parse_args(arguments).papers else table())
+  parser.add_argument(
+    '--import', action='append', default=[], dest='imports', metavar='FILE', help='import parts'
+  )
+  options = parser.parse_args(arguments)
+  if options.papers:
+    print(papers())
+    return
+  try:
+    own = own_parts(options.imports)
+  except ValueError as error:
+    fail(2, str(error))
+  print(table() + own)
+
+
+def own_parts(places: Sequence[str]) -> str:
+  """Import files or modules; return the parts that they and installed packages register."""
+  if not places and not metadata.entry_points(group='ensdistill.plugins'):
+    return ''  # without JAX
+  from ensdistill import plugins
+
+  plugins.load_installed()
+  for place in places:
+    plugins.load(place, f'--import={place}')
+  lines = ['', '', 'Imported parts:']
+  for plugin in plugins.loaded():
+    lines += [f'  {name:19} {kind:13} {plugin.place}' for kind, name in sorted(plugin.parts)]
+  return '\n'.join(lines)
 
 
 def table() -> str:

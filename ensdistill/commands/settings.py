@@ -4,7 +4,8 @@
   ensdistill config --all                  every setting with its default and a line of help
   ensdistill config hydra_cifar100 --all   every setting with the recipe's value
 
---config.path.to.setting=VALUE changes a setting, as in `ensdistill train`.
+--config.path.to.setting=VALUE changes a setting, and --import=FILE.py imports parts of your own, as
+in `ensdistill train`.
 """
 
 import sys
@@ -23,12 +24,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
   rest = [argument for argument in arguments if argument != '--all']
   if not rest and not every:
     fail(2, 'name a recipe: `ensdistill config kd_digits`. `ensdistill list` shows the recipes.')
-  from ensdistill.commands.arguments import configuration
+  from ensdistill.commands.arguments import configuration, import_named
   from ensdistill.config import identity, settings
   from ensdistill.config.help import help_of
 
-  default = identity.flatten(settings.default().to_dict())
   try:
+    import_named(rest)  # before the settings are collected
+    default = identity.flatten(settings.default().to_dict())
     own = settings.default() if every else None
     config, _ = configuration(rest, default=own, command='config')
   except ValueError as error:

@@ -5,7 +5,7 @@ run: a method, a combination of settings, a teacher (an independent ensemble) an
 student. The same command continues a sweep that was stopped or killed, and adds what is new.
 
 --config.path.to.setting=VALUE changes a setting of every job, as in `ensdistill train`. It does not
-show in tables; --set does.
+show in tables; --set does. --import=FILE.py imports parts and methods of your own.
 """
 
 import argparse
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = 'ensdistill sweep')
   own = [a for a in arguments if not a.startswith(('--config.', '--noconfig.'))]
   flags = [a for a in arguments if a.startswith(('--config.', '--noconfig.'))]
   options = _parser(prog).parse_args(own)
+  flags = [*(f'--import={place}' for place in options.imports), *flags]
   if options.collect:
     _collect(options.collect, options.baseline)
     return
@@ -60,6 +61,14 @@ def _parser(prog: str) -> Parser:
     default=[],
     metavar='[METHOD:]PATH=V1,V2',
     help='vary a setting, of all methods or of those named; repeated: all combinations',
+  )
+  add(
+    '--import',
+    action='append',
+    default=[],
+    dest='imports',
+    metavar='FILE',
+    help='a file or module with parts and methods of your own (repeatable)',
   )
   add('--out', type=pathlib.Path, metavar='DIR', help='folder of the sweep (runs/sweep_DATA)')
   add('--baseline', metavar='METHOD', help='compare with this method (kd if it is in the sweep)')
@@ -166,9 +175,11 @@ def _run(sweep, options: argparse.Namespace, methods: set[str]) -> int:
 
 def _kinds(options: argparse.Namespace, flags: list[str]) -> list:
   """Return the kinds of jobs; raise ValueError for whatever is unknown."""
+  from ensdistill.commands.arguments import import_named
   from ensdistill.config import recipes
   from ensdistill.sweep import jobs
 
+  import_named([flag for flag in flags if flag.startswith('--import=')])
   methods = _distinct('method', options.methods)
   for method in methods:
     if method not in recipes.METHODS:

@@ -1,8 +1,7 @@
 """The bounds of every numeric setting, in one table; a value outside them never starts a run."""
 
-import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import ml_collections
@@ -69,6 +68,7 @@ BOUNDS = {
   'steps': Bounds(0, INT32),
   'epochs': Bounds(0, 10_000_000),
   'batch_size': Bounds(1, 2**24),
+  'microbatches': Bounds(1, 2**24),
   'teacher.members': Bounds(0, 900),  # a checkpoint's name has one bit a member
   'teacher.together': Bounds(0, 900),
   'student.members': Bounds(0, 900),
@@ -117,31 +117,30 @@ def check(config) -> None:
       _check_number(name, kind, value, entry)
 
 
-def numbers(config, prefix: str = '') -> Iterator[tuple[str, type, Any]]:
+def numbers(config) -> Iterator[tuple[str, type, Any]]:
   """Yield (name, type by default, value) of every setting that may hold a number."""
-  for name, value in config.items():
-    if isinstance(value, ml_collections.ConfigDict):
-      yield from numbers(value, f'{prefix}{name}.')
-      continue
-    kind = _kinds().get(prefix + name, type(value))
+  kinds = dict(_walked(settings.default(), _type_of))
+  for name, value in _walked(config, _value_of):
+    kind = kinds.get(name, type(value))
     if kind not in (str, bool) or (value is not None and not isinstance(value, str | bool)):
-      yield prefix + name, kind, value
+      yield name, kind, value
 
 
-@functools.cache
-def _kinds() -> dict[str, type]:
-  """Return the type of every setting."""
-  kinds: dict[str, type] = {}
+def _walked(section, read: Callable, prefix: str = '') -> Iterator[tuple[str, Any]]:
+  """Yield (name, read(section, field)) of every setting."""
+  for name, value in section.items():
+    if isinstance(value, ml_collections.ConfigDict):
+      yield from _walked(value, read, f'{prefix}{name}.')
+    else:
+      yield prefix + name, read(section, name)
 
-  def walk(section, prefix: str) -> None:
-    for name, value in section.items():
-      if isinstance(value, ml_collections.ConfigDict):
-        walk(value, f'{prefix}{name}.')
-      else:
-        kinds[prefix + name] = section.get_type(name)
 
-  walk(settings.default(), '')
-  return kinds
+def _type_of(section, name: str) -> type:
+  return section.get_type(name)
+
+
+def _value_of(section, name: str) -> Any:
+  return section[name]
 
 
 def _entry(name: str, table: dict):

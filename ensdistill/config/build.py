@@ -118,7 +118,7 @@ class Plan:
     if config.validate:
       points = clock.validation_steps(config.validate, method.steps, method.epoch)
     return Loop(
-      mesh.make(size, section.batch_size),
+      mesh.make(size, section.batch_size // method.microbatches),
       strategy(section, method),
       writer,
       checkpoint_seconds=config.checkpoint_seconds,
@@ -176,6 +176,7 @@ def teacher_method(config, parts: Parts, dataset) -> Method:
     label_weight=1.0,
     mix=parts.augment.batch,
     epoch=epoch(config.teacher, dataset),
+    microbatches=config.teacher.microbatches or 1,
     select=selected_by(config.teacher),
   )
 
@@ -227,6 +228,7 @@ def student_method(
     labels_on_clean=config.objective.labels_on == 'clean',
     mix=parts.augment.batch,
     epoch=epoch(section, dataset),
+    microbatches=section.microbatches or 1,
     select=selected_by(section),
     view='student-averaged' if section.view == 'averaged' else 'student',
   )

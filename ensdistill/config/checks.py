@@ -58,6 +58,11 @@ def check_numbers(config) -> None:
         f'{stage}.steps={section.steps} and {stage}.epochs={section.epochs}: '
         'set exactly one of them'
       )
+    if (parts := section.microbatches) and section.batch_size % parts:
+      raise ValueError(
+        f'{stage}.microbatches={parts} must divide {stage}.batch_size={section.batch_size}: set '
+        'either of them'
+      )
     if config.data.valid == 0 and section.keep != 'last':
       raise ValueError(
         f'data.valid=0 leaves no examples to choose a checkpoint by: set {stage}.keep=last'

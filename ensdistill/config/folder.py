@@ -13,7 +13,7 @@ from ensdistill.training.bad_steps import BAD_STEP
 # What a run writes into its folder; nothing else in it is ever removed.
 WRITTEN = (
   'config.json', 'config.json.seal', 'results.json', 'results.json.seal', 'metrics.jsonl',
-  'report.html', 'report.md', 'report.tex',
+  'sinks.json', 'report.html', 'report.md', 'report.tex',
   'checkpoints', 'figures', 'tb', 'profile', BAD_STEP,
 )  # fmt: skip
 STUDENT = re.compile(r'student(-averaged)?(-\d+)?(\.seal)?')  # of each seed, with their seals

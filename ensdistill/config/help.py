@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from ensdistill import data, nets, perturb, students
-from ensdistill.config.settings import TARGETS, TEACHER_LOSSES
+from ensdistill import data, nets, objectives, perturb, students
+from ensdistill.config.settings import TARGETS, TEACHER_LOSSES, settings_of
 from ensdistill.members import STRATEGIES
 from ensdistill.training import bad_steps, onednn, optim
 
@@ -31,6 +31,9 @@ HELP = {
   'on_nan': f'{one_of(bad_steps.ON_NAN)} at a loss that is not finite; default: stop',
   'profile': 'number of steps of each stage to trace for Perfetto or TensorBoard',
   'cache': "folder of XLA's compilation cache; '' switches it off",
+  'imports': 'files or modules that register parts, such as a.py,b; also --import=a.py',
+  'imports_content': 'digests of the imports that the run uses, filled in by the run',
+  'sinks': 'trackers: wandb, mlflow, trackio or module:Class; such as wandb,mlflow',
   'data.name': 'data set: digits, cifar10, folder:DIR, csv:FILE, npz:FILE or tfds:NAME',
   'data.dir': 'folder of prepared data sets and npz files',
   'data.valid': 'number of training examples kept for validation; 0: none, all of them train',
@@ -57,6 +60,7 @@ HELP = {
   'augment.mixup': 'mix pairs of examples, with shares from Beta(mixup, mixup)',
   'augment.crop_area': 'smallest share of an image in a file that a random crop shows',
   'network.name': one_of(nets.NETWORKS),
+  'network.content': "digest of the source of a network of one's own, filled in by the run",
   'network.dtype': f'{one_of(nets.DTYPES)}, of activations',
   'network.depth': 'number of layers; of a vit: of blocks',
   'network.width': 'factor on the channels of a wide_resnet',
@@ -69,10 +73,12 @@ HELP = {
   'network.dropout': 'dropout rate',
   'network.init': 'fan_in or fan_out, of initial weights; default: He, LeCun in linear layers',
   'network.init_gain': 'factor g of initial weights of deviation g / sqrt(fan); default: sqrt(2)',
+  'network.remat': 'compute stages again for gradients: less memory, one more forward pass',
   'student.network.name': "network of the student; '': the teacher's",
   'steps': 'length in training steps; 0: given in epochs',
   'epochs': 'length in epochs; 0: given in steps',
   'batch_size': 'examples in a batch, over all devices',
+  'microbatches': 'parts of a batch whose gradients are computed in turn, to need less memory',
   'keep': 'best or last: the checkpoint to keep',
   'select': 'validation score that chooses the best checkpoint, such as nll',
   'strategy': f'{one_of(("auto", *STRATEGIES))}: how networks train together',
@@ -132,8 +138,28 @@ HELP = {
 }
 
 
+# Sections with settings of parts, and the parts.
+_SECTIONS: dict[str, dict] = {
+  'network': nets.NETWORKS,
+  'student': students.STUDENTS,
+  'objective': objectives.OBJECTIVES,
+  'perturb': perturb.PERTURBATIONS,
+}
+
+
 def help_of(name: str) -> str:
   """Return the line of help of a setting such as 'teacher.optimizer.rate'."""
-  while name not in HELP and '.' in name:
-    name = name.partition('.')[2]
-  return HELP[name]
+  short = name
+  while short not in HELP and '.' in short:
+    short = short.partition('.')[2]
+  return HELP[short] if short in HELP else _of_part(name)
+
+
+def _of_part(name: str) -> str:
+  """Return the help of a setting that only imported parts have."""
+  *sections, own = name.split('.')
+  table: dict = _SECTIONS.get(sections[-1] if sections else '', {})
+  parts = [part for part, builder in table.items() if own in settings_of(builder)]
+  if not parts:
+    raise KeyError(name)
+  return f'setting of {", ".join(parts)}'

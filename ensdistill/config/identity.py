@@ -10,6 +10,8 @@ NOT_FINGERPRINTED = (
   'workdir',
   'profile',
   'cache',
+  'imports',
+  'sinks',
   'checkpoint_seconds',
   'on_nan',  # without it, a run in which it acts never finishes
   'steps_per_call',
@@ -24,6 +26,8 @@ NOT_FINGERPRINTED = (
   'teacher.strategy',
   'teacher.together',
   'student.strategy',
+  'network.remat',
+  'student.network.remat',
 )
 
 

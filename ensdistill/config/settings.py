@@ -10,6 +10,7 @@ import inspect
 import types
 import typing
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import ml_collections
 from ml_collections import config_dict
@@ -33,13 +34,13 @@ def default() -> ml_collections.ConfigDict:
     seeds=1,
     data=_data(),
     augment=optional(AUGMENT),
-    network=dict(name='resnet', dtype='float32', **optional(nets.NETWORKS | nets.COMMON)),
+    network=_network('resnet', dtype='float32'),
     teacher=_teacher(),
     student=_student(),
-    objective=dict(
-      name='mean', label_weight=0.0, labels_on='clean', **optional(objectives.OBJECTIVES)
+    objective=_with(
+      dict(name='mean', label_weight=0.0, labels_on='clean'), objectives.OBJECTIVES, 'objective'
     ),
-    perturb=dict(name='none', **optional(perturb.PERTURBATIONS)),
+    perturb=_with(dict(name='none'), perturb.PERTURBATIONS, 'perturb'),
     evaluate=_evaluate(),
     checkpoint_seconds=30.0,
     steps_per_call=0,
@@ -50,6 +51,9 @@ def default() -> ml_collections.ConfigDict:
     on_nan=config_dict.placeholder(str),
     profile=0,
     cache=config_dict.placeholder(str),
+    imports=config_dict.placeholder(str),
+    imports_content=config_dict.placeholder(str),
+    sinks=config_dict.placeholder(str),
   )
   return ml_collections.ConfigDict(config).lock()
 
@@ -87,23 +91,45 @@ def _teacher() -> dict:
 
 
 def _student() -> dict:
-  return dict(
+  fixed = dict(
     _training(),
     kind='single',
     members=0,
-    **optional(students.STUDENTS),
     phases=1,
     first_phase=0.5,
     targets='online',
     view='members',
     seed=config_dict.placeholder(int),
-    network=dict(name='', **optional(nets.NETWORKS | nets.COMMON)),
+    network=_network(''),
     optimizer=_optimizer(factor_rate=1.0, factor_decay='none', factor_scale='one'),
   )
+  return _with(fixed, students.STUDENTS, 'student')
+
+
+def _network(name: str, **fixed) -> dict:
+  fixed |= dict(name=name, content=config_dict.placeholder(str))
+  return _with(fixed, nets.NETWORKS | nets.COMMON, 'network')
+
+
+def _with(fixed: dict, builders, section: str) -> dict:
+  """Return a section: its fixed fields, and the settings of parts."""
+  own = optional(builders)
+  for name in own.keys() & fixed.keys():
+    part = next(part for part, builder in builders.items() if name in settings_of(builder))
+    raise ValueError(f'setting {name!r} of {part!r} is a name of the section {section}: rename it')
+  return fixed | own
 
 
 def _training() -> dict:
-  return dict(steps=0, epochs=0, batch_size=128, keep='best', select='nll', strategy='auto')
+  return dict(
+    steps=0,
+    epochs=0,
+    batch_size=128,
+    microbatches=config_dict.placeholder(int),
+    keep='best',
+    select='nll',
+    strategy='auto',
+  )
 
 
 def _optimizer(**settings) -> dict:
@@ -174,7 +200,7 @@ def check_fields(config) -> None:
       )
 
 
-def apply(config, layer: Mapping[str, typing.Any]) -> None:
+def apply(config, layer: Mapping[str, Any]) -> None:
   """Set the settings of a layer, {name: value}, where a dict as a value sets a section.
 
   Where the layer names another part, the settings that this part lacks are unset.
@@ -197,13 +223,30 @@ def _section(config, name: str):
 
 def optional(builders) -> dict:
   """Return the keyword settings of all builders as typed, unset fields: {name: placeholder}."""
-  fields = {}
-  for builder in builders.values():
-    hints = typing.get_type_hints(builder)
-    for name, parameter in inspect.signature(builder).parameters.items():
-      if parameter.default is not parameter.empty:
-        fields[name] = config_dict.placeholder(_plain_type(hints.get(name), parameter.default))
+  fields: dict[str, Any] = {}
+  owners: dict[str, tuple[str, type]] = {}
+  for part, builder in builders.items():
+    for name, kind in settings_of(builder).items():
+      owner, known = owners.setdefault(name, (part, kind))
+      if kind is type(None):
+        raise ValueError(f'setting {name!r} of {part!r} is None: annotate it, {name}: int | None')
+      if kind is not known:
+        raise ValueError(
+          f'setting {name!r} is {kind.__name__} in {part!r} and {known.__name__} in {owner!r}: '
+          'give both one type, or rename one'
+        )
+      fields.setdefault(name, config_dict.placeholder(known))
   return fields
+
+
+def settings_of(builder) -> dict[str, type]:
+  """Return the settings of a part, its arguments with a default, and their types."""
+  hints = typing.get_type_hints(builder)
+  return {
+    name: _plain_type(hints.get(name), parameter.default)
+    for name, parameter in inspect.signature(builder).parameters.items()
+    if parameter.default is not parameter.empty
+  }
 
 
 def _plain_type(hint, default) -> type:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ensdistill.logs import events, progress
+from ensdistill.logs import events, progress, sinks
 from ensdistill.storage import safe
 
 
@@ -55,7 +55,26 @@ class Writer(Silent):
   later steps and keeps other stages. Hyper-parameters and final metrics go to tb/final.
   """
 
-  def __init__(self, folder: str | pathlib.Path, *, quiet: bool = False, stream=None):
+  def __init__(
+    self,
+    folder: str | pathlib.Path,
+    *,
+    quiet: bool = False,
+    stream=None,
+    trackers: Mapping[str, Callable] | None = None,
+    name: str = '',
+    settings: Mapping | None = None,
+  ):
+    """Open the writer of a folder.
+
+    Args:
+      folder: the run's folder.
+      quiet: print nothing.
+      stream: where lines are printed; stderr by default.
+      trackers: {name: (run) -> tracker}, as sinks.chosen returns them.
+      name: the run's name in the trackers.
+      settings: the run's nested settings, for the trackers.
+    """
     self.folder = pathlib.Path(folder)
     self._jsonl = self.folder / 'metrics.jsonl'
     self._begun = False
@@ -64,6 +83,10 @@ class Writer(Silent):
     self._progress: progress.Progress | None = None
     self.folder.mkdir(parents=True, exist_ok=True)
     self._keep_lines(_any_line)
+    self._sinks: sinks.Sinks | None = None
+    if trackers:
+      run = sinks.Run(name, str(self.folder), events.flat(settings or {}))
+      self._sinks = sinks.Sinks(trackers, run, self._last_steps(), self.line)
 
   def scalars(self, step: int, values: Mapping, *, stage: str):
     """Write a line of metrics.jsonl (null if not finite) and TensorBoard's 'stage/name'."""
@@ -79,14 +102,21 @@ class Writer(Silent):
     self._begun = True
     curves = [events.scalar(f'{stage}/{name}', value) for name, value in values.items()]
     self._summary(stage, step, curves)
+    if self._sinks:
+      self._sinks.scalars(step, {k: v for k, v in finite.items() if v is not None}, stage)
 
   def image(self, name: str, array, step: int = 0, *, stage: str = 'report'):
     """Write a uint8 picture [H, W, C] with 1, 3 or 4 channels to TensorBoard."""
-    self._summary(stage, step, [events.image(name, np.asarray(fetch(array)))])
+    array = np.asarray(fetch(array))
+    self._summary(stage, step, [events.image(name, array)])
+    if self._sinks:
+      self._sinks.call('image', name, array, int(step))
 
   def text(self, name: str, text: str, step: int = 0, *, stage: str = 'report'):
     """Write a text in Markdown to TensorBoard."""
     self._summary(stage, step, [events.text(name, text)])
+    if self._sinks:
+      self._sinks.call('text', name, text, int(step))
 
   def hparams(self, hparams: Mapping, metrics: Mapping):
     """Write a row of TensorBoard's HPARAMS tab: nested settings and the metrics 'final/<name>'.
@@ -98,6 +128,9 @@ class Writer(Silent):
     folder = self.folder / 'tb' / 'final'
     shutil.rmtree(folder, ignore_errors=True)
     safe.write_atomic(folder / events.file_name(), content)
+    if self._sinks:
+      found = {name: value for name, value in final.items() if np.isfinite(value)}
+      self._sinks.call('hparams', events.flat(hparams), found)
 
   def progress(self, stage: str, total_steps: int, *, start: int = 0, examples_per_step: int):
     """Return the progress display of a stage: a bar on a terminal, plain lines elsewhere."""
@@ -128,6 +161,9 @@ class Writer(Silent):
     for file in self._events.values():
       file.close()
     self._events = {}
+    if self._sinks:
+      self._sinks.close()
+    self._sinks = None
 
   def _summary(self, stage: str, step: int, values: list):
     with safe.writing(self.folder / 'tb' / stage):
@@ -141,6 +177,14 @@ class Writer(Silent):
       file = open(folder / events.file_name(), 'xb', buffering=0)
       self._events[name] = events.Events(file)
     return self._events[name]
+
+  def _last_steps(self) -> dict[str, int]:
+    """Return the last step of each stage in metrics.jsonl."""
+    steps: dict[str, int] = {}
+    if self._jsonl.exists():
+      for line in map(json.loads, self._jsonl.read_text().splitlines()):
+        steps[line['stage']] = max(line['step'], steps.get(line['stage'], -1))
+    return steps
 
   def _keep_lines(self, wanted: Callable[[dict], bool]):
     """Rewrite metrics.jsonl with the wanted lines; skip damaged lines, with a warning.

@@ -3,17 +3,37 @@
 import dataclasses
 import inspect
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 
 from ensdistill import names
-from ensdistill.nets import initial, layers, mlp, resnet, stack, vgg, vit, wide_resnet
+from ensdistill.nets import custom, initial, layers, mlp, resnet, stack, vgg, vit, wide_resnet
 
-__all__ = ['COMMON', 'DTYPES', 'FORMS', 'NETWORKS', 'Backbone', 'build', 'initial', 'with_form']
+__all__ = [
+  'COMMON',
+  'DTYPES',
+  'FORMS',
+  'NETWORKS',
+  'PACKAGE',
+  'Backbone',
+  'build',
+  'initial',
+  'is_tpu',
+  'with_form',
+]
 
-# (shape, **settings) -> stack.Network
-NETWORKS = names.Registry(
+
+class _Networks(names.Registry):
+  """Backbones by name; the fields of a Flax class are its settings."""
+
+  def __setitem__(self, name: str, part) -> None:
+    super().__setitem__(name, custom.builder(part))
+
+
+# (shape, **settings) -> stack.Network; of one's own also a list of stages, or a Flax module
+NETWORKS = _Networks(
   'network',
   {
     'mlp': mlp.mlp,
@@ -24,8 +44,9 @@ NETWORKS = names.Registry(
     'vit': vit.vit,
   },
 )
+PACKAGE = frozenset(NETWORKS)  # a network of one's own is checked by a pass of shapes
 # What all networks have: (**settings) -> a field of stack.Backbone by the same name
-COMMON = {'init': initial.kernels}
+COMMON: dict[str, Callable[..., Any]] = {'init': initial.kernels, 'remat': stack.rematerialised}
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 FORMS = dict.fromkeys(layers.FORMS)
 Backbone = stack.Backbone
@@ -43,6 +64,7 @@ def build(name, *, shape, mean, std, dtype='float32', form='auto', **settings) -
     vit: patch=4, depth=6, channels=192, heads=3
     all: dropout=0
     all: init=None, 'fan_in' or 'fan_out', and init_gain=None; see initial.kernels
+    all: remat=False, see stack.rematerialised
     all but mlp: norm='batch', 'group' or 'layer' (default: 'layer' for vit, 'batch' for the others)
   """
   network_of = names.lookup('network', name, NETWORKS)
@@ -62,11 +84,12 @@ def build(name, *, shape, mean, std, dtype='float32', form='auto', **settings) -
   rate = settings.get('dropout', 0.0)
   if not 0 <= rate < 1:
     raise ValueError(f'dropout must be a rate in [0, 1), not {rate}')
-  network = stack.Network(*network_of(shape, **settings))
+  network = custom.network(name, network_of(shape, **settings), shape)
   names.lookup('norm', network.norm, layers.NORMS)
   dtype = names.lookup('dtype', dtype, DTYPES)
   own = network._asdict()
-  return Backbone(shape=shape, mean=mean, std=std, dtype=dtype, form=form, **own, **common)
+  found = Backbone(shape=shape, mean=mean, std=std, dtype=dtype, form=form, **own, **common)
+  return found if name in PACKAGE else custom.finished(name, found)
 
 
 def _common(settings) -> dict[str, Any]:
@@ -84,3 +107,8 @@ def _settings_of(builder) -> list[str]:
 def with_form(module, form: str):
   """Return a copy of the network whose layers compute in another form (see layers.FORMS)."""
   return module.clone(backbone=dataclasses.replace(module.backbone, form=form))
+
+
+def is_tpu(module) -> bool:
+  """Return whether the network computes in the form for TPUs (see layers.FORMS)."""
+  return layers.is_tpu(module.backbone.form)

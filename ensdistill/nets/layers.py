@@ -1,8 +1,9 @@
 """Layers with any leading axes: [..., H, W, C] for convolutions, [..., C] for dense layers.
 
 Parameters and batch statistics are float32; convolutions and matrix products compute in `dtype`.
-`form` selects the implementation: 'plain' (lax), 'cpu' (see cpu.py; equal up to rounding) or
-'auto', which is 'cpu' if the traced program is known to run on one CPU device.
+`form` selects the implementation: 'plain' (lax), 'cpu' (see cpu.py), 'tpu' (one kernel per member
+of a BatchEnsemble of at most KERNELS) or 'auto': 'cpu' if the traced program is known to run on one
+CPU device, 'tpu' on TPUs, otherwise 'plain'. They are equal up to rounding.
 """
 
 import functools
@@ -17,10 +18,11 @@ from jax import lax
 
 from ensdistill.nets import cpu, initial
 
-FORMS = ('auto', 'plain', 'cpu')
+FORMS = ('auto', 'plain', 'cpu', 'tpu')
 FACTORS = ('r', 's')  # the rank-one factors of a BatchEnsemble layer
 BIASES = ('shared', 'member')
 MEMBER_LEAVES = (*FACTORS, 'b')  # its parameters with a leading member axis
+KERNELS = 8  # more members share one kernel on TPUs: their kernels and gradients need memory
 
 
 def _is_cpu(form: str) -> bool:
@@ -34,6 +36,11 @@ def _on_one_device() -> bool:
   mesh = jax.sharding.get_abstract_mesh()
   split = [axis for axis in mesh.axis_names if mesh.shape[axis] > 1]
   return not mesh.empty and all(axis in mesh.manual_axes for axis in split)
+
+
+def is_tpu(form: str) -> bool:
+  """Return whether a form is that for TPUs."""
+  return form == 'tpu' or (form == 'auto' and jax.default_backend() == 'tpu')
 
 
 def _pair(value):
@@ -141,7 +148,7 @@ def _batch_ensemble(layer, x, own_axes):
   assert layer.bias in BIASES, layer.bias
   r = layer.parameter('r', layer.factor_init, (layer.members, x.shape[-1]))
   s = layer.parameter('s', layer.factor_init, (layer.members, layer.features))
-  if isinstance(layer, Conv) and _is_cpu(layer.form):
+  if isinstance(layer, Conv) and _has_kernels(layer):
     y = _kernels_of_members(layer, x, r, s)
   else:
     y = layer.linear(x.astype(layer.dtype) * per_member(r)) * per_member(s)
@@ -152,6 +159,10 @@ def _batch_ensemble(layer, x, own_axes):
   return y + per_member(layer.param('b', nn.initializers.zeros, (layer.members, layer.features)))
 
 
+def _has_kernels(layer) -> bool:
+  return _is_cpu(layer.form) or (is_tpu(layer.form) and layer.members <= KERNELS)
+
+
 def _kernels_of_members(layer, x, r, s):
   """Return s_m * W(r_m * x_m) as W_m x_m, so factor gradients are sums over kernels, not images.
 
@@ -159,8 +170,18 @@ def _kernels_of_members(layer, x, r, s):
   """
   w = layer.weight(x)[None] * r[:, None, None, :, None] * s[:, None, None, None, :]
   images = x.astype(layer.dtype).reshape((-1, *x.shape[-4:]))
-  y = cpu.member_conv(images, w.astype(layer.dtype), *layer.window(x))
+  convolve = cpu.member_conv if _is_cpu(layer.form) else _member_conv
+  y = convolve(images, w.astype(layer.dtype), *layer.window(x))
   return y.reshape((*x.shape[:-4], *y.shape[1:]))
+
+
+def _member_conv(x, w, strides, padding):
+  """Convolve x [B, M or 1, H, W, C] with a kernel per member, [M, h, w, C, O], as one operation."""
+  if x.shape[1] == 1:  # all members see the same images
+    side_by_side = jnp.moveaxis(w, 0, 3).reshape(*w.shape[1:4], -1)
+    y = cpu.convolve(x[:, 0], side_by_side, strides, padding)
+    return jnp.moveaxis(y.reshape(*y.shape[:3], len(w), -1), 3, 1)
+  return jax.vmap(lambda x, w: cpu.convolve(x, w, strides, padding), (1, 0), 1)(x, w)
 
 
 class BatchNorm(nn.Module):

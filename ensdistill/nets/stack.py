@@ -28,6 +28,11 @@ class Layers(NamedTuple):
   norm: Callable
   dropout: Callable  # layers.dropout(rate)(x); takes no name, for it has no parameters
 
+  @property
+  def train(self) -> bool:
+    """Whether the network trains."""
+    return not self.dropout.keywords['deterministic']  # type: ignore[attr-defined]
+
 
 # A name, and a partial of a stage that lacks its layers: (layers, name=...) -> module.
 NamedStage = tuple[str, Callable[..., nn.Module]]
@@ -46,9 +51,11 @@ class Network(NamedTuple):
   """The part of a backbone that a network's function returns; only the stages are required."""
 
   stages: tuple[NamedStage, ...]
-  pool: Callable = identity  # output of the last stage -> features [..., C] for the dense head
+  # Output of the last stage -> features [..., C] for the dense head. None: images are averaged.
+  pool: Callable | None = identity
   norm: str = 'batch'  # a name in layers.NORMS
   convolutional: bool = True
+  whole: bool = False  # one Flax module, whose layers are its own
 
 
 def max_pool(x, window, stride):
@@ -104,6 +111,8 @@ class Backbone:
   dtype: Any = jnp.float32
   form: str = 'auto'
   init: initial.Distribution | None = None  # of all kernels; None: the layers' own
+  remat: bool = False  # see rematerialised
+  whole: bool = False  # one Flax module, whose layers cannot be replaced
 
   def normalise(self, x):
     if x.shape[1:] != self.shape:
@@ -128,13 +137,28 @@ class Backbone:
       norm=layers.NORMS[self.norm](train, self.dtype, self.form),
       dropout=functools.partial(nn.Dropout, deterministic=not train),
     )
+    call = nn.remat(_call) if self.remat else _call
     for name, stage in stages:
-      x = stage(injected, name=name)(x)
+      x = call(stage(injected, name=name), x)
     if outputs is None:
       return x
     x = self.pool(x.astype(jnp.float32))
     head = dense(outputs, dtype=jnp.float32, kernel_init=initial.lecun_normal, name='head')
     return head(x)
+
+
+def rematerialised(*, remat: bool | None = None) -> bool:
+  """Return whether gradients compute the inside of each stage a second time.
+
+  A training step then keeps the outputs of stages alone instead of every activation, and computes
+  one more forward pass (Chen et al., 2016, 1604.06174). Nothing else changes: running statistics
+  are updated once, and dropout drops the same units.
+  """
+  return bool(remat)
+
+
+def _call(stage, x):
+  return stage(x)
 
 
 def _initialised(layer, init):

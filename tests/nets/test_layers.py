@@ -106,7 +106,9 @@ def test_batch_ensemble_forms_agree_with_their_gradients(
 
     return jax.jit(jax.vmap(jax.value_and_grad(loss, (0, 1))))(params, x)
 
-  assert_close(*[both_ways(form) for form in FORMS])
+  plain = both_ways('plain')
+  for form in ('cpu', 'tpu'):
+    assert_close(both_ways(form), plain)
 
 
 @pytest.mark.parametrize('form', FORMS)

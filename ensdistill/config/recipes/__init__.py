@@ -12,6 +12,7 @@ from ensdistill import names
 from ensdistill.config.recipes.data_sets import DATA, SMALL_NETWORKS, Settings
 from ensdistill.config.recipes.experiments import common
 from ensdistill.config.recipes.methods import METHODS
+from ensdistill.config.recipes.methods import Method as Method
 from ensdistill.config.recipes.pairs import PAIRS
 from ensdistill.config.recipes.papers import PAPERS
 
