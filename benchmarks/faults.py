@@ -40,7 +40,7 @@ def blank(planned: int) -> dict:
   """Return the state of a row of which nothing was run."""
   return {
     'planned': planned, 'done': 0, 'cases': 0, 'wrong': 0, 'outcomes': {}, 'defects': [],
-    'seconds': [],
+    'seconds': [], 'failed': {},
   }  # fmt: skip
 
 
@@ -59,6 +59,8 @@ def add(state: dict, found: list[cases.Case], number: int) -> None:
     outcomes[case.outcome] += 1
     state['cases'] += 1
     state['wrong'] += not case.right
+    if not case.right:
+      state.setdefault('failed', {})[str(number)] = case.outcome
     if not case.right and len(state['defects']) < KEPT:
       state['defects'].append(f'{number}: {case.outcome}: {case.about}'[:600])
     if case.seconds is not None:
@@ -76,6 +78,16 @@ def one(row: cases.Row, small: runs.Small, name: str, number: int, keep=False) -
   if not keep:
     shutil.rmtree(folder, ignore_errors=True)
   return [found] if isinstance(found, cases.Case) else found
+
+
+def forget(state: dict, number: str, outcome: str) -> None:
+  """Take back the outcome of a case."""
+  state['outcomes'][outcome] -= 1
+  state['outcomes'] = {name: count for name, count in state['outcomes'].items() if count}
+  state['cases'] -= 1
+  state['wrong'] -= 1
+  state['defects'] = [text for text in state['defects'] if not text.startswith(f'{number}: ')]
+  del state['failed'][number]
 
 
 def table(state: dict) -> str:
@@ -109,6 +121,7 @@ def parse(arguments=None):
   parser.add_argument('--most', type=int, default=sys.maxsize, help='cases of each row')
   parser.add_argument('--case', type=int, help='run this case alone, and keep its folder')
   parser.add_argument('--again', action='store_true', help='forget what was run of these rows')
+  parser.add_argument('--failed', action='store_true', help='run the cases again that were wrong')
   parser.add_argument('--table', action='store_true', help='print the table')
   options, other = parser.parse_known_args(arguments)
   if unknown := [a for a in other if not a.startswith('--config')]:
@@ -143,7 +156,14 @@ def main(arguments=None) -> None:
       return
     if options.again:
       state = {name: own for name, own in state.items() if name not in chosen}
-    work(chosen, small, state, options, until)
+    if options.failed:
+      for name, row in chosen.items():
+        for number, outcome in list(state.get(name, {}).get('failed', {}).items()):
+          forget(state[name], number, outcome)
+          add(state[name], one(row, small, name, int(number)), int(number))
+      options.state.write_text(json.dumps(state, indent=1) + '\n')
+    else:
+      work(chosen, small, state, options, until)
   print(table(state))
   sys.exit(any(state[name]['wrong'] for name in chosen))
 

@@ -80,8 +80,18 @@ def test_outcomes_are_counted():
   faults.add(state['kill'], found, 7)
   assert state['kill']['outcomes'] == {'identical': 1, 'lost': 1}
   assert state['kill']['wrong'] == 1 and state['kill']['defects'] == ['7: lost: open a']
+  assert state['kill']['failed'] == {'7': 'lost'}
   row = faults.table(state).splitlines()[-1]
   assert '| 2 | 3 | 1 | 1 identical; 1 lost; at most 1.5 s to the end |' in row
+
+
+def test_a_case_that_was_wrong_can_be_run_again():
+  state = faults.blank(3)
+  faults.add(state, [cases.Case('identical', True)], 0)
+  before = json.dumps(state)
+  faults.add(state, [cases.Case('lost', False, 'open a')], 1)
+  faults.forget(state, '1', 'lost')
+  assert json.dumps(state) == before
 
 
 def test_the_document_shows_the_table():
