@@ -14,7 +14,7 @@ from collections.abc import Callable
 from benchmarks.injected.cases import Case, Row
 from benchmarks.injected.runs import Small, forked
 
-SECONDS = 40  # for each reader
+SECONDS = 20  # for each reader
 _LENGTH = 4096
 
 
