@@ -39,6 +39,24 @@ def _evaluate(arguments: Sequence[str]) -> None:
   evaluate.main(arguments, prog='ensdistill evaluate')
 
 
+def _predict(arguments: Sequence[str]) -> None:
+  from ensdistill.commands import predict
+
+  predict.main(arguments, prog='ensdistill predict')
+
+
+def _export(arguments: Sequence[str]) -> None:
+  from ensdistill.commands import export
+
+  export.main(arguments, prog='ensdistill export')
+
+
+def _push(arguments: Sequence[str]) -> None:
+  from ensdistill.commands import push
+
+  push.main(arguments, prog='ensdistill push')
+
+
 def _report(arguments: Sequence[str]) -> None:
   from ensdistill.commands import report
 
@@ -59,6 +77,9 @@ COMMANDS = {
   'data': (_data, 'show what a data set is, and some examples'),
   'sweep': (_sweep, 'run methods over settings, teachers and seeds, and compare them'),
   'evaluate': (_evaluate, 'evaluate a finished student on any data'),
+  'predict': (_predict, 'predict with a finished student on images, arrays and tables'),
+  'export': (_export, 'write a student with smaller weights: export STUDENT --to=int8'),
+  'push': (_push, 'upload a student to the Hugging Face Hub: push STUDENT OWNER/NAME'),
   'report': (_report, 'write one page and table over finished runs'),
 }
 

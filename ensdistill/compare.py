@@ -136,7 +136,8 @@ def _models(predictions: dict[str, dict[tuple, list]]) -> list[Model]:
 def _curve(found: list[dict]) -> list[float] | None:
   """Return the calibrated NLL of ensembles of 1, 2, ... members, where it exists."""
   teachers = rows.of_role(found, rows.MEMBER, rows.ENSEMBLE)
-  return [r['metrics']['cnll'] for r in teachers if 'cnll' in r['metrics']] or None
+  values = [r['metrics']['cnll'] for r in teachers if 'cnll' in r['metrics']]
+  return values if values and np.isfinite(values).all() else None
 
 
 def _measured(
@@ -240,7 +241,8 @@ def _costs(dataset, ensemble: Network, students: list[Network], teacher) -> dict
   Members of stored outputs, and those that are functions of their own, are not timed.
   """
   timed = []
-  if teacher.variables:
+  has_variables = bool(jax.tree.leaves(teacher.variables))
+  if has_variables:
     first = jax.tree.map(lambda leaf: leaf[:1], ensemble.variables)
     timed = [ensemble._replace(role=rows.MEMBER, size=1, variables=first)]
     timed += [ensemble] if ensemble.size > 1 else []
@@ -249,8 +251,9 @@ def _costs(dataset, ensemble: Network, students: list[Network], teacher) -> dict
     network.name: (network.predictor.forward, network.variables, cost.parameters(network.variables))
     for network in timed
   }
-  costs = cost.of_models(models, dataset.train.x.shape[1:], dataset.train.x.dtype)
-  if not teacher.variables:
+  alike = _alike(timed)
+  costs = cost.of_models(models, dataset.train.x.shape[1:], dataset.train.x.dtype, alike)
+  if not has_variables:
     return costs
   member = costs[rows.name(rows.MEMBER, 1)]
   for size in range(2, ensemble.size + 1):
@@ -259,3 +262,23 @@ def _costs(dataset, ensemble: Network, students: list[Network], teacher) -> dict
     name = rows.name(rows.ENSEMBLE, size)
     costs[name] = costs.get(name, {}) | own
   return costs
+
+
+def _alike(timed: list[Network]) -> dict[str, str]:
+  """Return {network: the last one of equal architecture}; those two are timed once.
+
+  Architectures are equal where names and shapes of all variables are, of networks of one member.
+  """
+  last = {_architecture(network): network.name for network in timed if network.size == 1}
+  return {
+    network.name: last[_architecture(network)]
+    for network in timed
+    if network.size == 1 and last[_architecture(network)] != network.name
+  }
+
+
+def _architecture(network: Network) -> tuple:
+  """Return names and shapes of the variables of one network; a member has a leading axis."""
+  skip = 1 if network.role == rows.MEMBER else 0
+  leaves = jax.tree_util.tree_leaves_with_path(network.variables)
+  return tuple((jax.tree_util.keystr(path), np.shape(leaf)[skip:]) for path, leaf in leaves)

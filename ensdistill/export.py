@@ -1,40 +1,27 @@
-"""The student as a product: weights, configuration and a compiled form that need no training code.
-
-student = ensdistill.load('runs/kd_digits/student')
-p = student.predict(x)  # p.probs, p.total, p.data, p.knowledge (numpy)
-"""
+"""The students of a run: stored with what rebuilds them, and loaded without training code."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import itertools
 import pathlib
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import (
-  data,
-  families,
-  mesh,
-  nets,
-  objectives,
-  plugins,
-  runtime,
-  spec,
-  stopping,
-  students,
-)
-from ensdistill.evaluation.inference import Predictor, block_size
+from ensdistill import objectives, plugins, spec, stopping, students
 from ensdistill.members import take
 from ensdistill.storage import safe, seals
 from ensdistill.storage.seals import StudentError
+from ensdistill.student import calibration, card
+from ensdistill.student import folder as folders
+from ensdistill.student import inputs as student_inputs
+from ensdistill.student import weights as stored_weights
+from ensdistill.student.model import Model
 
 FILES = ('config.json', 'weights.safetensors', 'model.stablehlo')  # README.md is not sealed
 
@@ -42,126 +29,67 @@ if TYPE_CHECKING:
   from ensdistill.config.build import Plan
 
 
-class Prediction(NamedTuple):
-  """Predictions for a batch of examples, and their uncertainty."""
-
-  probs: np.ndarray | None  # [B, K]; None for regression
-  mean: np.ndarray | None  # [B, D] in the target's own units; None for classification
-  total: np.ndarray  # [B]
-  data: np.ndarray  # [B]: noise that more training data would not remove
-  knowledge: np.ndarray  # [B]: the disagreement of the ensemble's members
-
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-  """A finished student."""
-
-  spec: dict
-  student: students.Student
-  variables: Any
-
-  @functools.cached_property
-  def family(self):
-    """What the network's outputs mean."""
-    return families.FAMILIES[self.spec['family']]
-
-  @functools.cached_property
-  def objective(self) -> objectives.Objective:
-    """The objective of its training, which owns the predictive distribution."""
-    return objectives.make(self.spec['objective'], **self.spec['objective_settings'])
-
-  def predictor(self, batch: int) -> Predictor:
-    """Return the predictor of this network in blocks of `batch` examples."""
-    predictive = functools.partial(self.objective.predictive, self.family)
-    units = self.spec['target_mean'], self.spec['target_std']
-    return Predictor(predictive, self.student.freeze, units=units, batch=batch)
-
-  @functools.cached_property
-  def _ready(self):
-    """The function from a block size to its predictor, and the variables on its devices."""
-
-    @functools.lru_cache(maxsize=32)
-    def ready(batch):
-      predictor = self.predictor(batch)
-      return predictor, mesh.place(self.variables, predictor.sharding)
-
-    return ready
-
-  @functools.cached_property
-  def _compiled(self) -> set:
-    return set()
-
-  def _run(self, method, x, batch_size: int):
-    """Return method(predictor, variables, x) in padded blocks; a first call uses the cache."""
-    x = np.asarray(x)
-    if x.shape[1:] != tuple(self.spec['shape']):
-      raise ValueError(f'inputs have shape {x.shape[1:]}, the student takes {self.spec["shape"]}')
-    batch = block_size(len(x), batch_size)
-    predictor, variables = self._ready(batch)
-    program = method, batch
-    new = program not in self._compiled
-    with runtime.cached() if new else contextlib.nullcontext():
-      result = method(predictor, variables, x)
-    self._compiled.add(program)
-    return result
-
-  def outputs(self, x, batch_size: int = 500) -> np.ndarray:
-    """Return the network's raw outputs [N, M, O] for inputs as the data set stores them."""
-    return self._run(Predictor.outputs, x, batch_size)
-
-  def predictive(self, x, batch_size: int = 500):
-    """Return the predictive distribution, in the target's units."""
-    return self._run(Predictor.__call__, x, batch_size)
-
-  def predict(self, x, batch_size: int = 500) -> Prediction:
-    """Return probabilities (or means) and uncertainties, as numpy arrays.
-
-    The inputs go through in blocks of `batch_size` examples. Fewer examples are padded to the next
-    power of two, so a few compiled programs serve all sizes.
-    """
-    if self.family.has_classes:
-      found = self._run(Predictor.probabilities, x, batch_size)
-      return Prediction(found.probs, None, found.total, found.data, found.knowledge)
-    from ensdistill.metrics import regression  # imports SciPy, which classifiers do not need
-
-    # In float64: in single precision a large target's mean hides what members differ by.
-    predictive = self.predictive(x, batch_size)
-    kinds = regression.uncertainties(predictive).values()
-    return Prediction(None, regression.host(predictive).mean(), *map(np.asarray, kinds))
-
-
 def model(plan: Plan, distilled) -> Model:
   """Return the student of the first seed: its average, if it was trained for averaging."""
   views = distilled.method.student.views(take(distilled.variables, 0))
   student, variables = views[distilled.method.view]
-  return Model(specification(plan, student), student, variables)
+  found = Model(specification(plan, student), student, variables)
+  return calibrated(plan, found, tested=False)  # arrays have no test part of their own
 
 
-def save_all(plan: Plan, distilled, made_by: dict | None = None) -> None:
-  """Store the students of a run: student/, student-averaged/, student-2/ of the second seed, ..."""
+def calibrated(plan: Plan, model: Model, tested: bool = True) -> Model:
+  """Return a student with the calibration from the validation part, if there is one.
+
+  tested: measure its coverage on the test part.
+  """
+  valid, test, found = plan.dataset.valid, plan.dataset.test, None
+  if not plan.dataset.valid_is_empty:
+    found = calibration.fit(*model.basis(valid.x), valid.y)
+    if tested:
+      basis, total_B = model.basis(test.x)
+      measured = calibration.measured(basis._replace(calibration=found), total_B, test.y)
+      found = dataclasses.replace(found, test=measured)
+  return model.with_calibration(found)
+
+
+def save_all(plan: Plan, distilled, made_by: dict | None = None, rows=()) -> dict[str, str]:
+  """Store the students of a run: student/, student-averaged/, student-2/ of the second seed, ...
+
+  rows: those of results.json, for the students' cards.
+  Return {name: a sentence on the coverage of the first seed's student}, where it was measured.
+  """
+  covered: dict[str, str] = {}
   for seed in range(plan.config.seeds):
     views = distilled.method.student.views(take(distilled.variables, seed))
     for name, (student, variables) in views.items():
       stopping.check()
-      save(_folder(plan, name, seed), plan, student, variables, made_by)
+      results = card.rows(rows, name)
+      folder = _folder(plan, name, seed)
+      found = save(folder, plan, student, variables, made_by, results).calibration
+      if found and found.test and seed == 0:
+        covered[name] = card.sentence(found)
+  return covered
 
 
 def _folder(plan: Plan, name: str, seed: int) -> pathlib.Path:
   return plan.folder / (name if seed == 0 else f'{name}-{seed + 1}')
 
 
-def save(folder: pathlib.Path, plan: Plan, student, variables, made_by: dict | None = None) -> None:
+def save(
+  folder: pathlib.Path,
+  plan: Plan,
+  student,
+  variables,
+  made_by: dict | None = None,
+  results: list[dict] | None = None,
+) -> Model:
   """Store config.json, weights.safetensors and model.stablehlo of one network, sealed."""
-  found = specification(plan, student)
-  content = safe.tensors_content(folder / 'weights.safetensors', safe.flatten(variables))
-  found['sha256'] = hashlib.sha256(content).hexdigest()
-  found[seals.MADE_BY] = made_by or _identity().made_by(plan.config)
-  files: dict[str, bytes | str] = {
-    'weights.safetensors': content,
-    'model.stablehlo': stablehlo(found, student, variables),
-    'config.json': seals.to_json(found),
-  }
-  seals.write(folder, 'student', files, settings=_settings(plan))
+  description = specification(plan, student, made_by)
+  if results:
+    description['results'] = results
+  made = calibrated(plan, Model(description, student, variables))
+  folders.write(folder, made.spec, student, variables, _settings(plan))
+  return made
 
 
 def _identity():
@@ -205,7 +133,7 @@ def stored(plan: Plan):
   return jax.tree.map(lambda *leaves: np.stack(leaves), *found)
 
 
-def specification(plan: Plan, student: students.Student) -> dict:
+def specification(plan: Plan, student: students.Student, made_by: dict | None = None) -> dict:
   """Return everything that rebuilds a network and reads its outputs, as plain JSON types."""
   from ensdistill.config import build, imported, inputs  # loading a student does not need them
   from ensdistill.config.settings import given
@@ -232,24 +160,9 @@ def specification(plan: Plan, student: students.Student) -> dict:
     'student': {'kind': student.kind, 'members': student.size} | own,
     'objective': config.objective.name,
     'objective_settings': given(config.objective, objectives.OBJECTIVES),
+    'inputs': student_inputs.describe(dataset),
+    seals.MADE_BY: made_by or _identity().made_by(config),
   } | ({'imports': imports} if imports else {})
-
-
-def stablehlo(spec: dict, student: students.Student, variables) -> bytes:
-  """Return the forward pass for any batch size, on CPU, CUDA and TPU; weights are its arguments.
-
-  Convolutions are exported in the plain form.
-  """
-  from jax import export
-
-  module = nets.with_form(student.module, 'plain')
-
-  def forward(variables, x):
-    return module.apply(variables, data.as_input(x))
-
-  x = jax.ShapeDtypeStruct((*export.symbolic_shape('b'), *spec['shape']), jnp.dtype(spec['dtype']))
-  exported = export.export(jax.jit(forward), platforms=('cpu', 'cuda', 'tpu'))(variables, x)
-  return bytes(exported.serialize())
 
 
 def load(
@@ -274,13 +187,16 @@ def load(
   with _trouble(config, 'is damaged', folder):
     own = seals.parse(found.files[config.name])
     spec.check(own)
+    calibration.from_json(own.get('calibration'), own)
   try:
     places = [imports] if isinstance(imports, str) else imports
     changed = plugins.recall(own.get('imports', []), places)
   except plugins.Missing as error:
     raise StudentError(folder, error.problem, error.remedy) from None
   with _trouble(weights, 'is damaged', folder):
-    tensors = safe.parse_tensors(found.files[weights.name])
+    tensors = stored_weights.decoded(
+      safe.parse_tensors(found.files[weights.name]), stored_weights.form(own)
+    )
     variables = safe.unflatten(tensors)
     digest = hashlib.sha256(found.files[weights.name]).hexdigest()
     if found.facts is None and own.get('sha256') != digest:

@@ -1,8 +1,9 @@
 """Distillation as a function: arrays and an ensemble in, a student out."""
 
+import dataclasses
 import pathlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from ensdistill import data, distillation, export, given, names, plugins, runtim
 from ensdistill.config import build, checks, imported, recipes, settings
 from ensdistill.families import FAMILIES
 from ensdistill.logs import writers
+from ensdistill.student import reporting, tables
+from ensdistill.student.model import Model
 
 ARRAYS = 'the given arrays'
 
@@ -28,9 +31,11 @@ def distil(
   seed: int = 0,
   valid: float = 0.1,
   changes: Mapping[str, Any] | None = None,
+  columns: Sequence[str] | None = None,
+  classes: Sequence[str] | None = None,
   folder: str | pathlib.Path | None = None,
   quiet: bool = False,
-) -> export.Model:
+) -> Model:
   """Distil an ensemble into one network; return it as `ensdistill.load` does.
 
   student = ensdistill.distil(logits, x, y, method='hydra')
@@ -40,61 +45,95 @@ def distil(
     ensemble: outputs [N, M, O] for the N examples of x; or a function x -> [B, M, O], a list of
       functions x -> [B, O] or of NNX modules, or (apply, variables) with apply(variables, x) ->
       [B, O]. Outputs are logits; for regression means, then log-variances, in the units of y.
-      Methods that perturb inputs need functions.
-    x: images [N, H, W, C], uint8 or floats in [0, 1], or a table [N, D].
-    y: labels [N] from 0, or regression targets [N] or [N, D] as floats. Without y the student
-      learns from the ensemble alone (classification), and its last checkpoint is kept.
+      Methods that perturb inputs need functions. Or a number: so many networks of the same kind
+      are trained first, on x and y.
+    x: images [N, H, W, C], uint8 or floats in [0, 1]; or a table [N, D], an array, a frame of
+      pandas or polars or a list of dicts, whose columns keep their names.
+    y: labels [N] from 0, or names of classes, whose order is sorted; or regression targets [N] or
+      [N, D] as floats. Without y the student learns from the ensemble alone (classification), and
+      its last checkpoint is kept.
     method: a method of the recipes, see `ensdistill list`.
     network: a backbone, see docs/networks.md, or one of your own, 'file.py:function'; None: a
       resnet for images, an mlp for tables.
     network_settings: settings of the backbone, such as {'depth': 20}.
-    steps: training steps of the student.
+    steps: training steps of the student, and of members that are trained first.
     batch_size: examples of a step; at most the number of training examples.
     seed: seed of everything that is drawn.
     valid: share of the examples with which the checkpoint is chosen and temperatures are fitted.
     changes: other settings by name, such as {'perturb.eta': 2.0}; `ensdistill config --all`.
+    columns: names of a table's columns, where x is an array.
+    classes: names of the classes, where y holds numbers.
     folder: a folder for checkpoints and logs, so that the same call continues a killed one; None:
       a temporary folder.
     quiet: print nothing.
   """
   runtime.prepare()
-  dataset = _dataset(ensemble, x, y, valid, seed)
+  dataset = _dataset(ensemble, x, y, valid, seed, columns, classes)
   config = _config(method, network, network_settings, dataset, y is not None)
   config.name, config.seed, config.student.steps = method, seed, steps
-  config.teacher.steps, config.data.valid = 1, len(dataset.valid.y)
-  config.student.batch_size = min(batch_size, len(dataset.train.y))
-  config.teacher.members = 0
-  members = _members(ensemble, dataset)
-  if isinstance(members, given.Outputs):
-    config.teacher.outputs = ARRAYS
-    config.student.targets = 'auto'
-  else:
-    config.teacher.source = ARRAYS
+  config.data.name = dataset.name
+  config.teacher.steps, config.data.valid = steps, len(dataset.valid.y)
+  config.student.batch_size = config.teacher.batch_size = min(batch_size, len(dataset.train.y))
+  members = _members(ensemble, dataset, config)
   settings.apply(config, dict(changes or {}))
   imported.record(config)
   parts = build.parts(config)
   checks.check(config, parts)
-  teacher.adopt(config, members)
+  if members:
+    teacher.adopt(config, members)
   if isinstance(members, given.Functions) and parts.perturbation:
     given.check_gradients(members, dataset, parts.perturbation)
   checks.settle_targets(config, parts, streams=False)
   checks.check_fits(config, parts, dataset.family)
   with tempfile.TemporaryDirectory() as temporary:
     place = pathlib.Path(folder or temporary)
+    if not config.teacher.dir:
+      config.teacher.dir = str(place / 'teachers')
     plan = build.plan(config, parts, dataset, dataset, place, members)
     with writers.Writer(place, quiet=quiet) as writer:
-      distilled = distillation.distil(plan, teacher.obtain(plan, writer), writer)
-  return export.model(plan, distilled)
+      obtained = teacher.obtain(plan, writer)
+      distilled = distillation.distil(plan, obtained, writer)
+  origin = reporting.Origin(plan, obtained, distilled)
+  return dataclasses.replace(export.model(plan, distilled), origin=origin)
 
 
-def _dataset(ensemble, x, y, valid: float, seed: int) -> data.Dataset:
+def _dataset(ensemble, x, y, valid: float, seed: int, columns, classes) -> data.Dataset:
   """Return the data set of the arrays, with a share of them for validation."""
   if not 0 <= valid < 1:
     raise ValueError(f'valid={valid} must be a share of the examples, in [0, 1)')
+  x, names = _inputs(x, columns)
+  settings: dict[str, Any] = {'seed': seed, 'names': classes, 'columns': names}
   if y is None:
-    return data.from_arrays(x, None, seed=seed, classes=_width(ensemble, x))
+    return data.from_arrays(x, None, classes=_width(ensemble, x), **settings)
+  y, found = _labels(y)
+  if found and classes is not None and list(classes) != found:
+    raise ValueError(f'classes={list(classes)}, but y holds {found}: leave classes out')
   count = min(round(valid * len(x)), len(x) - 1)
-  return data.from_arrays(x, y, valid=max(count, 1) if valid else 0, seed=seed)
+  settings |= {'valid': max(count, 1) if valid else 0, 'names': classes or found}
+  return data.from_arrays(x, y, **settings)
+
+
+def _inputs(x, columns) -> tuple[np.ndarray, list[str] | None]:
+  """Return inputs as an array, and the names of a table's columns."""
+  table = tables.named(x)
+  if table is None:
+    return np.asarray(x), list(map(str, columns)) if columns is not None else None
+  order = tables.ordered(table, list(columns or table.names))
+  return tables.array(table, order), [table.names[i] for i in order]
+
+
+def _labels(y) -> tuple[np.ndarray, list[str] | None]:
+  """Return labels as numbers, with the sorted names of classes where they are texts."""
+  y = np.asarray(y)
+  if y.dtype.kind == 'O' and not any(isinstance(value, str) for value in y.ravel()):
+    y = np.asarray(y.tolist())  # such as integers of pandas
+  if y.dtype.kind not in 'OUS':
+    return y, None
+  texts = [value for value in y.ravel().tolist() if isinstance(value, str)]
+  if y.ndim != 1 or len(texts) < len(y):
+    raise ValueError(f'y holds {y.dtype} of shape {y.shape}: give names of classes or numbers [N]')
+  classes, numbers = np.unique(texts, return_inverse=True)
+  return numbers, classes.tolist()
 
 
 def _width(ensemble, x) -> int:
@@ -108,9 +147,18 @@ def _is_array(ensemble) -> bool:
   return hasattr(ensemble, 'shape') and hasattr(ensemble, 'dtype')
 
 
-def _members(ensemble, dataset) -> 'given.Outputs | given.Functions':
+def _members(ensemble, dataset, config) -> 'given.Outputs | given.Functions | None':
+  """Return the given members; None where the configuration then says how many are trained."""
+  if isinstance(ensemble, int | np.integer) and not isinstance(ensemble, bool):
+    if ensemble < 1 or not (dataset.train.y >= 0).any() and FAMILIES[dataset.family].has_classes:
+      raise ValueError(f'ensemble={ensemble}: networks that are trained first need a number and y')
+    config.teacher.members = int(ensemble)
+    return None
+  config.teacher.members, config.teacher.steps = 0, 1
   if _is_array(ensemble):
+    config.teacher.outputs, config.student.targets = ARRAYS, 'auto'
     return given.from_arrays({'train': np.asarray(ensemble)}, dataset, ARRAYS)
+  config.teacher.source = ARRAYS
   return given.from_functions(ensemble, dataset, 'the ensemble')
 
 
@@ -118,7 +166,8 @@ def _config(method: str, network, network_settings, dataset, labelled: bool):
   """Return the configuration of a method for these data."""
   config, classes = settings.default(), FAMILIES[dataset.family].has_classes
   task = 'classification' if classes else 'regression'
-  config.student.optimizer.update(name='adam', rate=1e-3, decay=0.0, clip=1.0)
+  for section in (config.student, config.teacher):
+    section.optimizer.update(name='adam', rate=1e-3, decay=0.0, clip=1.0)
   recipes.apply_method(config, method, task)
   if task not in recipes.METHODS[method].tasks:
     raise ValueError(f'method {method!r} is not for {task}: `ensdistill list` shows those that are')

@@ -134,7 +134,8 @@ def _finished(plan: Plan) -> dict | None:
       if variables is None:
         raise
       _note(f'{error.path} {error.problem}: it is written again')
-      export.save_all(plan, distillation.Distilled(plan.student, variables))
+      found = distillation.Distilled(plan.student, variables)
+      export.save_all(plan, found, results.get(seals.MADE_BY), results['rows'])
     page = plan.folder / 'report.html'
     if not page.exists():
       _note(f'{page} is missing: it is written again')
@@ -180,10 +181,10 @@ def _stages(plan: Plan, writer) -> dict:
     compared = timed('evaluation', compare.compare(plan, ensemble, student, writer))
     fingerprints = {'teacher': ensemble.fingerprint, 'data': plan.dataset.fingerprint}
     made_by = identity.made_by(plan.config, **fingerprints)
-    export.save_all(plan, student, made_by)
+    covered = export.save_all(plan, student, made_by, compared.rows)
     probes = report.collect(plan, ensemble, student, compared.networks)
     own = plan.folder, plan.config, plan.dataset
-    return report.write(*own, compared, probes, timings, writer, made_by)
+    return report.write(*own, compared, probes, timings, writer, made_by, covered)
   except stopping.Stopped as stop:
     finished = f'{" and ".join(list(timings)[:2])} finished' if timings else ''
     raise stopping.Stopped(stop.number, stop.saved or finished) from None

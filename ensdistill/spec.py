@@ -16,6 +16,7 @@ from ensdistill import families, names, nets, objectives, students
 
 FORMAT = 1
 DTYPES = ('uint8', 'float32', 'float64', 'float16', 'int8', 'int16', 'int32', 'int64', 'bool')
+FORMS = ('bfloat16', 'int8')  # of stored weights, where they are not float32
 LARGEST_INPUT = 1 << 26  # values in one example
 
 
@@ -64,6 +65,26 @@ def _data_settings(value) -> bool:
   return _settings(value) and type(value.get('seed')) is int
 
 
+def _inputs(value) -> bool:
+  columns, low, high = (value.get(name) for name in ('columns', 'low', 'high'))
+  named = columns is None or (isinstance(columns, list) and all(map(_text, columns)))
+  return named and _numbers(low) and _numbers(high) and len(low) == len(high)
+
+
+def _made_by(value) -> bool:
+  return all(isinstance(value.get(name), dict) for name in ('config', 'fingerprints'))
+
+
+def _weights(value) -> bool:
+  return value.keys() == {'form'} and value['form'] in FORMS
+
+
+def _results(value) -> bool:
+  return isinstance(value, list) and all(
+    _text(row.get('name')) and all(map(_number, row['metrics'].values())) for row in value
+  )
+
+
 def _named(key: str) -> Callable:
   def check(value) -> bool:
     return _settings(value) and _text(value.get(key))
@@ -104,11 +125,13 @@ ENTRIES: dict[str, tuple[Callable, str]] = {
   'objective': (_text, 'a text'),
   'objective_settings': (_settings, 'an object of plain values'),
 }
-
-
-# Entries that a student need not have.
+# Entries that a student need not have; those of earlier versions lack them.
 OPTIONAL: dict[str, tuple[Callable, str]] = {
   'imports': (_imports, 'a list of names, digests and parts'),
+  'inputs': (_inputs, 'an object with columns, low and high'),
+  'made_by': (_made_by, 'an object with config and fingerprints'),
+  'weights': (_weights, f'an object with a form: {", ".join(FORMS)}'),
+  'results': (_results, 'a list of objects with name and metrics'),
 }
 
 
@@ -124,6 +147,7 @@ def check(spec: Mapping) -> None:
       raise ValueError(f'{name} is missing')
     if not _holds(is_right, spec[name]):
       raise ValueError(f'{name}={_short(spec[name])} must be {wanted}')
+  _check_columns(spec)
   family = names.lookup('family', spec['family'], families.FAMILIES)
   if spec['classes'] is not None and len(spec['classes']) != spec['targets']:
     raise ValueError(f'{len(spec["classes"])} classes are named, but there are {spec["targets"]}')
@@ -134,10 +158,24 @@ def check(spec: Mapping) -> None:
     raise ValueError('every target_std must be positive')
 
 
+def _check_columns(spec: Mapping) -> None:
+  """Raise ValueError unless names and ranges are those of the table's columns."""
+  found, shape = spec.get('inputs'), spec['shape']
+  if not found:
+    return
+  size = shape[0] if len(shape) == 1 else 1
+  if len(found['low']) != size or len(found['columns'] or [''] * size) != size:
+    raise ValueError(f'inputs must have {size} columns')
+  if len({*(found['columns'] or [])}) < len(found['columns'] or []):
+    raise ValueError('inputs.columns names a column twice')
+  if any(low > high for low, high in zip(found['low'], found['high'])):
+    raise ValueError('inputs.low must not be above inputs.high')
+
+
 def _holds(is_right: Callable, value) -> bool:
   try:
     return bool(is_right(value))
-  except (TypeError, KeyError, OverflowError):  # unhashable, or larger than any float
+  except (TypeError, KeyError, OverflowError, AttributeError):  # another type, or too large
     return False
 
 

@@ -23,8 +23,8 @@ def member(x, y, seed: int, steps: int = 100):
 
 def main() -> None:
   parts = data.parts('digits')
-  x, y = (torch.as_tensor(array) for array in parts['train'])
-  models = [member(x[:600], y[:600].long(), seed) for seed in range(4)]  # 200 are for validation
+  x, y = (torch.as_tensor(array[:600]) for array in parts['train'])  # 200 are for validation
+  models = [member(x, y.long(), seed) for seed in range(4)]
   outputs = {part: teachers.from_torch(models, inputs) for part, (inputs, _) in parts.items()}
   teachers.save('torch.npz', **outputs)
 

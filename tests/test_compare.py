@@ -49,6 +49,9 @@ def test_rows_are_all_models_in_order(compared):
   member, *_, whole, student, averaged = (row['metrics'] for row in found.rows)
   assert whole['params'] == 3 * member['params'] and averaged['params'] == member['params']
   assert all(key in averaged for key in ('flops', 'ms_per_example', 'dee'))
+  time = 'ms_per_example'  # of equal architectures it is one measurement
+  assert member[time] == averaged[time] != student[time]
+  assert all(row[f'{time}/spread'] >= 0 for row in (member, student, averaged))
 
 
 def test_a_row_is_the_mean_over_what_was_trained(compared):

@@ -30,6 +30,17 @@ def example(name, folder, monkeypatch):
   runpy.run_path(str(EXAMPLES / name), run_name='__main__')
 
 
+def test_the_guide_shows_code_of_the_examples():
+  """Each block of the guide has fewer than 15 lines, and all of them stand in an example."""
+  guide = (EXAMPLES.parent / 'docs' / 'teachers.md').read_text()
+  blocks = [block.split('```')[0] for block in guide.split('```python\n')[1:]]
+  known = {line.strip() for file in EXAMPLES.glob('*.py') for line in file.read_text().split('\n')}
+  assert len(blocks) == 2
+  for block in blocks:
+    lines = [line.strip() for line in block.strip().split('\n')]
+    assert len(lines) < 15 and not set(lines) - known - {'from ensdistill import data, teachers'}
+
+
 def check(results, folder, members):
   rows = {row['name']: row['metrics'] for row in results['rows']}
   assert {'member', f'ensemble-{members}', 'student'} <= rows.keys()

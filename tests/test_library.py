@@ -97,3 +97,53 @@ def ensdistill_error():
   from ensdistill.data import DataError
 
   return DataError
+
+
+def forest():
+  """The trees of a forest on wine."""
+  from sklearn.datasets import load_wine
+  from sklearn.ensemble import RandomForestClassifier
+
+  from ensdistill import teachers
+
+  x, y = load_wine(return_X_y=True)
+  found = RandomForestClassifier(4, random_state=0).fit(x[::2], y[::2])
+  return teachers.from_sklearn(found, x[::2]), x[::2], y[::2], teachers.from_sklearn(found, x), x, y
+
+
+def modules():
+  """Networks of PyTorch on digits."""
+  torch = pytest.importorskip('torch')
+  from ensdistill import data, teachers
+
+  (x, y), (x_test, y_test) = data.parts('digits').values()
+  found = []
+  for seed in range(3):
+    torch.manual_seed(seed)
+    layers = torch.nn.Flatten(), torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10)
+    network = torch.nn.Sequential(*layers)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(60):
+      optimizer.zero_grad()
+      inputs = torch.as_tensor(x.transpose(0, 3, 1, 2).copy())
+      torch.nn.functional.cross_entropy(network(inputs), torch.as_tensor(y).long()).backward()
+      optimizer.step()
+    found.append(network)
+  return teachers.from_torch(found, x), x, y, teachers.from_torch(found, x_test), x_test, y_test
+
+
+def functions():
+  """Functions in JAX, which a report knows without their outputs."""
+  return (apply, SCALES), X, Y, None, X, Y
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('method', ['hydra', 'end2', 'kd'])
+@pytest.mark.parametrize('ensemble', [forest, modules, functions])
+def test_ensembles_of_every_kind_are_distilled_with_the_report(ensemble, method, tmp_path):
+  teacher, x, y, outputs, x_test, y_test = ensemble()
+  student = ensdistill.distil(teacher, x, y, method=method, **QUICK)
+  results = student.report(x_test, y_test, tmp_path, teacher=outputs)
+  assert [row['role'] for row in results['rows']][-2:] == ['ensemble', 'student']
+  assert results['rows'][-1]['metrics']['acc'] > 0.7
+  assert (tmp_path / 'report.html').exists()

@@ -12,7 +12,6 @@ from scipy import stats
 from ensdistill import (
   data,
   distillation,
-  export,
   families,
   members,
   metrics,
@@ -25,6 +24,7 @@ from ensdistill import (
 from ensdistill.config import build, checks
 from ensdistill.evaluation import sets
 from ensdistill.logs import writers
+from ensdistill.student.model import Model
 from ensdistill.training import step as train
 
 QUIET = writers.Silent()
@@ -193,7 +193,7 @@ def test_an_exported_student_keeps_small_differences_between_members(mean, std):
   spec = {'family': 'gaussian', 'objective': 'mean', 'objective_settings': {}, 'shape': [1]}
   spec |= {'target_mean': (mean,), 'target_std': (std,)}
   student = types.SimpleNamespace(freeze=freeze)
-  model, x = export.Model(spec, student, {'outputs': outputs}), np.zeros((5, 1), np.float32)
+  model, x = Model(spec, student, {'outputs': outputs}), np.zeros((5, 1), np.float32)
   found = model.predict(x)
   mean_BM, log_var_BM = np.float64(outputs[..., 0]), np.float64(outputs[..., 1])
   np.testing.assert_allclose(found.mean[:, 0], mean + std * mean_BM.mean(1), rtol=1e-12)

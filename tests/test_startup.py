@@ -14,6 +14,7 @@ import tiny
 from ensdistill import export, runtime, teacher
 from ensdistill.evaluation.inference import block_size
 from ensdistill.logs import writers
+from ensdistill.student.model import Model
 from ensdistill.training import stage
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -123,7 +124,7 @@ def test_ten_programs_serve_every_size_with_equal_results(folder):
     return forward(*arguments)
 
   object.__setattr__(model.objective, 'predictive', counted)
-  again = export.Model(model.spec, model.student, model.variables)
+  again = Model(model.spec, model.student, model.variables)
   again.__dict__['objective'] = model.objective
   for n in [2, *range(1, 301, 7), *range(300, 0, -11)]:
     found = again.predict(x[:n])

@@ -12,7 +12,15 @@ import time
 from collections.abc import Sequence
 
 from ensdistill import paths
-from ensdistill.commands.usage import Parser, fail, memory_in_one_line, reason, stoppable
+from ensdistill.commands.usage import (
+  Parser,
+  add_imports,
+  fail,
+  memory_in_one_line,
+  reason,
+  stoppable,
+  student_folder,
+)
 from ensdistill.evaluation import rows
 
 # Settings of the training data that another set is read with, too.
@@ -33,14 +41,7 @@ def _parse(arguments, prog: str):
   add('unreadable', 'stop|skip', 'images that cannot be read (default: as in training)')
   add('shift_examples', 'N', 'number of test examples to corrupt', type=int, default=500)
   add('batch_size', 'N', 'examples of one block', type=int, default=500)
-  parser.add_argument(
-    '--import',
-    action='append',
-    default=[],
-    dest='imports',
-    metavar='FILE',
-    help="a file or module with the student's own parts (repeatable)",
-  )
+  add_imports(parser)
   add('out', 'FILE', 'the JSON file to write')
   options = parser.parse_args(arguments)
   for name in ('shift_examples', 'batch_size'):
@@ -61,13 +62,13 @@ def main(
 ) -> None:
   """Run the command with its arguments, those of the process by default."""
   options = _parse(arguments, prog)
-  from ensdistill import runtime
+  from ensdistill import export, runtime
   from ensdistill.data import DataError
   from ensdistill.storage import safe
 
   runtime.prepare()
   try:
-    model = _load(pathlib.Path(options.student), options.imports)
+    model = export.load(student_folder(options.student), options.imports)
   except (ValueError, OSError) as error:
     fail(1, reason(error))
   try:
@@ -82,13 +83,6 @@ def main(
   except (DataError, OSError) as error:
     fail(1, reason(error))
   print(table(results))
-
-
-def _load(folder: pathlib.Path, imports: Sequence[str] = ()):
-  from ensdistill import export
-
-  inner = folder / 'student'
-  return export.load(inner if inner.is_dir() else folder, imports)
 
 
 def dataset_of(model, name: str | None = None, dir: str | None = None, unreadable: str = 'stop'):

@@ -37,6 +37,24 @@ class Parser(argparse.ArgumentParser):
     fail(2, f'{message} (--help lists the flags)')
 
 
+def add_imports(parser: argparse.ArgumentParser) -> None:
+  """Add the flag of a student's own parts."""
+  parser.add_argument(
+    '--import',
+    action='append',
+    default=[],
+    dest='imports',
+    metavar='FILE',
+    help="a file or module with the student's own parts (repeatable)",
+  )
+
+
+def student_folder(path: str) -> pathlib.Path:
+  """Return a student's folder: the one given, or the folder `student` of a run's."""
+  folder = pathlib.Path(path)
+  return folder / 'student' if (folder / 'student').is_dir() else folder
+
+
 def fail(code: int, message: str) -> NoReturn:
   """Print one line on standard error, and exit with the code."""
   with contextlib.suppress(OSError):  # standard error may lie on a disk that is full

@@ -12,11 +12,12 @@ from ensdistill.data.dataset import (
 )
 from ensdistill.data.errors import DataError, InputsOnly, MissingData
 from ensdistill.data.images import stored, windows
-from ensdistill.data.loading import from_arrays, load, load_inputs, load_unlabelled, parts
+from ensdistill.data.loading import ARRAYS, from_arrays, load, load_inputs, load_unlabelled, parts
 from ensdistill.data.sources import CONFIGURED, OOD_DEFAULTS
 from ensdistill.data.stream import Batch, Blocks, Stream, ahead, blocks
 
 __all__ = [
+  'ARRAYS',
   'CONFIGURED',
   'OOD_DEFAULTS',
   'Batch',

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from ensdistill.perturb import Space
 
 STREAM = ('auto', 'on', 'off')
 STREAM_BYTES = 2**31
+ARRAYS = 'arrays'  # the name of a data set of arrays in memory
 
 
 def load(
@@ -181,7 +183,16 @@ def load_inputs(
   return x.astype(dtype)
 
 
-def from_arrays(x, y, *, valid: int = 0, seed: int = 0, classes: int | None = None) -> Dataset:
+def from_arrays(
+  x,
+  y,
+  *,
+  valid: int = 0,
+  seed: int = 0,
+  classes: int | None = None,
+  names: Sequence[str] | None = None,
+  columns: Sequence[str] | None = None,
+) -> Dataset:
   """Return a data set of arrays in memory, checked; it has no test part of its own.
 
   Args:
@@ -190,10 +201,14 @@ def from_arrays(x, y, *, valid: int = 0, seed: int = 0, classes: int | None = No
     valid: number of examples for validation.
     seed: the seed of the choice of validation examples.
     classes: number of classes, where there are no labels.
+    names: names of the classes.
+    columns: names of a table's columns.
   """
   where = 'the arrays'
-  x, labels = checks.checked(Examples(np.asarray(x), y), where, 'train')
-  source = Source('arrays', {}, where, class_count=classes)
+  columns = tuple(columns) if columns else None
+  x, labels = checks.checked(Examples(np.asarray(x), y), where, 'train', columns)
+  named = tuple(names) if names else None
+  source = Source(ARRAYS, {}, where, columns, named, class_count=classes)
   if labels is None:
     split, targets = Split(x, np.full(len(x), -1, np.int32)), classes or 0
   else:

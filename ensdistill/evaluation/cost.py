@@ -4,7 +4,7 @@ import contextlib
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -63,8 +63,15 @@ def compiled(function: Callable, variables: Any, shape, dtype, batch: int) -> Ti
   return Timed(program, (variables, x), batch, flops)
 
 
-def milliseconds(programs: dict[Any, Timed], repeats: int = 15) -> dict[Any, float]:
-  """Return median milliseconds per example; programs take turns, so a slow minute hits all."""
+class Milliseconds(NamedTuple):
+  """Milliseconds per example: the median of repeats, and half their interquartile range."""
+
+  median: float
+  spread: float
+
+
+def milliseconds(programs: dict[Any, Timed], repeats: int = 15) -> dict[Any, Milliseconds]:
+  """Return milliseconds per example; programs take turns, so a slow minute hits all."""
   taken: dict[Any, list[float]] = {name: [] for name in programs}
   for program in programs.values():
     jax.block_until_ready(program.call(*program.arguments))
@@ -73,24 +80,43 @@ def milliseconds(programs: dict[Any, Timed], repeats: int = 15) -> dict[Any, flo
     for name, program in programs.items():
       began = time.perf_counter()
       jax.block_until_ready(program.call(*program.arguments))
-      taken[name].append(time.perf_counter() - began)
-  return {n: 1e3 * statistics.median(t) / programs[n].batch for n, t in taken.items()}
+      taken[name].append(1e3 * (time.perf_counter() - began) / program.batch)
+  found = {}
+  for name, times in taken.items():
+    low, middle, high = statistics.quantiles(times, n=4, method='inclusive')
+    found[name] = Milliseconds(middle, (high - low) / 2)
+  return found
 
 
-def of_models(models: dict[str, tuple[Callable, Any, int]], shape, dtype) -> dict[str, dict]:
-  """Return the costs of {name: (forward, variables, parameters)} at batch 1 and 128."""
+def of_models(
+  models: dict[str, tuple[Callable, Any, int]],
+  shape,
+  dtype,
+  alike: Mapping[str, str] | None = None,
+) -> dict[str, dict]:
+  """Return the costs of {name: (forward, variables, parameters)} at batch 1 and 128.
+
+  alike: {name: the model of equal architecture whose time is also its own}.
+  """
   programs = {
     (name, batch): compiled(forward, variables, shape, np.dtype(dtype), batch)
     for name, (forward, variables, _) in models.items()
     for batch in (1, 128)
   }
-  took = milliseconds(programs)
+  same = alike or {}
+  took = milliseconds({key: program for key, program in programs.items() if key[0] not in same})
+
+  def timed(name: str, batch: int) -> Milliseconds:
+    return took[same.get(name, name), batch]
+
   return {
     name: {
       'params': count,
       'flops': programs[name, 1].flops,
-      'ms_per_example': took[name, 128],
-      'ms_per_example/batch_1': took[name, 1],
+      'ms_per_example': timed(name, 128).median,
+      'ms_per_example/spread': timed(name, 128).spread,
+      'ms_per_example/batch_1': timed(name, 1).median,
+      'ms_per_example/batch_1/spread': timed(name, 1).spread,
     }
     for name, (_, _, count) in models.items()
   }

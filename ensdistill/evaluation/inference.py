@@ -26,6 +26,7 @@ class Probabilities(NamedTuple):
   total: Any  # [N]
   data: Any  # [N]
   knowledge: Any  # [N]
+  log_probs: Any  # [N, K]
 
 
 def block_size(examples: int, largest: int) -> int:
@@ -106,7 +107,8 @@ class Predictor:
 
   def _probabilities_of(self, variables, x):
     p = self._predictive_of(variables, x)
-    return Probabilities(jnp.exp(p.log_probs()), p.total(), p.data(), p.knowledge())
+    log_probs = p.log_probs()
+    return Probabilities(jnp.exp(log_probs), p.total(), p.data(), p.knowledge(), log_probs)
 
   def _outputs_of(self, variables, x):
     return self._freeze(variables).outputs(x)

@@ -2,7 +2,7 @@
 
 from ensdistill.given.functions import Functions, check_gradients, from_functions
 from ensdistill.given.load import load
-from ensdistill.given.outputs import Outputs, Recorded, from_arrays
+from ensdistill.given.outputs import Outputs, Recorded, from_arrays, of_test
 
 __all__ = [
   'Functions',
@@ -12,4 +12,5 @@ __all__ = [
   'from_arrays',
   'from_functions',
   'load',
+  'of_test',
 ]

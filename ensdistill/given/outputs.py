@@ -31,7 +31,7 @@ class Outputs:
   @property
   def size(self) -> int:
     """The number of members."""
-    return self.tables['train'].shape[1]
+    return next((table.shape[1] for table in self.tables.values()), 0)
 
   def missing(self, names) -> list[str]:
     """Return the sets of an evaluation that the outputs do not cover."""
@@ -86,7 +86,7 @@ class RecordedNetwork(NamedTuple):
     """The name of its row in results.json."""
     return rows.name(self.role, self.size)
 
-  def predict(self, x, name: str | None, start: int = 0):
+  def predict(self, x, name: str | None = None, start: int = 0):
     """Return the predictive distribution of a set or a block of it; None where it is unknown."""
     table = self.tables.get(name or '')
     if table is None:
@@ -137,6 +137,23 @@ def from_arrays(
       agreement |= {name: found} if found else {}
     tables[name] = np.asarray(family.standardise_outputs(own, *units))
   return Outputs(tables, where, _digest(arrays), agreement)
+
+
+def of_test(array: np.ndarray, dataset: Dataset, where: str) -> Outputs:
+  """Return the outputs [N, M, O] of an ensemble on the test part alone, checked."""
+  _check(array, 'test', array.shape[1:2], dataset, where)
+  size = len(dataset.test.y)
+  if len(array) != size:
+    raise DataError(
+      f'{where}: {len(array)} rows of outputs for {size} examples: store one for each'
+    )
+  family = families.FAMILIES[dataset.family]
+  own = np.asarray(array, np.float32)
+  found = _agreement(own, dataset.test.y, family, 'test', where)
+  agreement = {'test': found} if found else {}
+  units = dataset.target_mean, dataset.target_std
+  tables = {'test': np.asarray(family.standardise_outputs(own, *units))}
+  return Outputs(tables, where, _digest({'test': array}), agreement)
 
 
 def _check(array: np.ndarray, name: str, members, dataset: Dataset, where: str) -> None:

@@ -103,6 +103,25 @@ def conformal_sets(log_probs_BK, labels_B, threshold, kind='lac', *, seed=None, 
   return in_blocks(per_example, log_probs_BK, labels_B, uniforms(len(labels_B), seed, 'test'))
 
 
+def members(log_probs_BK, threshold, kind='lac'):
+  """Return which classes enter each prediction set, bool [B, K]; sets are not randomised."""
+  _check(kind)
+
+  def per_example(x):
+    log_p_BK = normalized(x)
+    if kind == 'lac':
+      return -log_p_BK <= threshold
+    first_B, ones_B = np.zeros(len(x), np.int64), np.ones(len(x))
+    score_BK = scores(log_p_BK, first_B, ones_B)[kind][0]
+    # From the last rank to the first: rising probability, and falling index where equal.
+    rank_BK = len(log_p_BK[0]) - 1 - np.argsort(np.exp(log_p_BK)[:, ::-1], -1, kind='stable')
+    found_BK = np.empty(score_BK.shape, bool)
+    np.put_along_axis(found_BK, rank_BK, score_BK <= threshold, -1)
+    return found_BK
+
+  return in_blocks(per_example, check(log_probs_BK))
+
+
 def conformal(
   log_probs_BK, labels_B, valid_log_probs_BK, valid_labels_B, coverage=0.9, kind='lac', **settings
 ):

@@ -8,6 +8,7 @@ import pathlib
 import shlex
 from collections.abc import Iterable
 
+from ensdistill import data
 from ensdistill.report.runs import Run
 
 
@@ -74,21 +75,29 @@ def _versions(runs: list[Run]) -> str:
 
 
 def _commands(runs: list[Run]) -> str:
-  """Return the commands that repeat the runs and their reports."""
+  """Return the commands that repeat the runs and their reports.
+
+  Students of arrays come from `ensdistill.distil`: no command trains them again.
+  """
   folders = [shlex.quote(str(run.folder)) for run in runs]
-  lines = ['# train and evaluate again (in an empty folder)']
-  lines += [run.results['command'] for run in runs if run.results.get('command')]
-  if len(lines) == 1:
-    lines[0] = '# the settings above: ensdistill.run.run(ensdistill.run.prepare(config))'
+  trained = [run for run in runs if not run.config['data']['name'].startswith(data.ARRAYS)]
+  lines = []
+  if trained:
+    commands = [run.results['command'] for run in trained if run.results.get('command')]
+    lines = ['# train and evaluate again (in an empty folder)', *commands]
+    if not commands:
+      lines = ['# the settings above: ensdistill.run.run(ensdistill.run.prepare(config))']
   lines += ['# write this page and its tables again, from the finished runs']
   lines += [f'python -m ensdistill.report {" ".join(folders)}']
   lines += ['# evaluate the students alone, also on other data (--data, --ood)']
   lines += [
     f'python -m ensdistill.evaluate --student={shlex.quote(str(run.folder / "student"))}'
+    + ('' if run in trained else ' --data=NAME')
     for run in runs
   ]
-  logs = folders[0] if len(folders) == 1 else shlex.quote(str(_common(runs)))
-  lines += ['# show curves, pictures and hyper-parameters', f'tensorboard --logdir {logs}']
+  if trained:
+    logs = folders[0] if len(folders) == 1 else shlex.quote(str(_common(runs)))
+    lines += ['# show curves, pictures and hyper-parameters', f'tensorboard --logdir {logs}']
   return f'<h2>Commands to repeat this</h2><pre>{text(chr(10).join(lines))}</pre>'
 
 

@@ -41,6 +41,8 @@ def _one(run: Run) -> str:
   for i, row in enumerate(run.students):
     label = 'The student' if row['role'] == STUDENT else 'The averaged student'
     part = f'<p class="verdict">{text(verdict.sentence(label, run.rows, row))}</p>'
+    covered = run.results.get('coverage', {}).get(row['name'])
+    part += f'<p class="note">{text(covered)}</p>' if covered else ''
     part += _bars(label, run.rows, row)
     parts.append(_folded(f'{label} (the run was not trained for this view)', part) if i else part)
   return ''.join(parts) + _table([run])

@@ -29,8 +29,12 @@ def write(
   timings: dict[str, float],
   writer: writers.Silent,
   made_by: dict | None = None,
+  coverage: dict[str, str] | None = None,
 ) -> dict:
-  """Write the report of a finished run into its folder; return the content of results.json."""
+  """Write the report of a finished run into its folder; return the content of results.json.
+
+  coverage: {row: a sentence on the coverage of its prediction sets or intervals}.
+  """
   began, folder = time.monotonic(), pathlib.Path(folder)
   pictured, seen = shown(config, compared, probes)
   results = strict(
@@ -39,6 +43,7 @@ def write(
       'family': dataset.family,
       'rows': compared.rows,
       'not_run': compared.not_run,
+      'coverage': coverage or {},
       'timings': timings,
       'config_fingerprint': identity.fingerprint(identity.decisive(config)),
       'pictures': draw(folder, dataset, pictured, seen, writer),

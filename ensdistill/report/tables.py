@@ -36,7 +36,8 @@ def table(results: dict) -> str:
     '  '.join(_align(c, w, i) for i, (c, w) in enumerate(zip(line, widths))) for line in lines
   ]
   text.insert(1, '-' * len(text[0]))
-  return '\n'.join([*text, _note(results)])
+  covered = [f'{name}: {line}' for name, line in results.get('coverage', {}).items()]
+  return '\n'.join([*text, *covered, _note(results)])
 
 
 def some_ensembles(rows: list[dict]) -> list[dict]:
@@ -53,13 +54,14 @@ def _align(text: str, width: int, column: int) -> str:
 
 
 def cell(row: dict, column: Column) -> str:
-  """Return a metric of a row as text, with its standard error if there is one; '-' if missing."""
+  """Return a metric of a row as text, with its standard error or spread; '-' if missing."""
   value = row['metrics'].get(column.key)
   if value is None:
     return '-'
-  error = row['se'].get(column.key)
+  error = row['se'].get(column.key) if row['seeds'] > 1 else None
+  error = error or row['metrics'].get(f'{column.key}/spread')  # of repeated timings
   form = column.error or column.form
-  return column.form(value) + (f' ± {form(error)}' if error and row['seeds'] > 1 else '')
+  return column.form(value) + (f' ± {form(error)}' if error else '')
 
 
 def _note(results: dict) -> str:

@@ -17,6 +17,7 @@ from ensdistill.commands import evaluate as evaluate_command
 from ensdistill.evaluation import inference
 from ensdistill.logs import writers
 from ensdistill.predictive import GaussianMixture
+from ensdistill.student.folder import stablehlo
 
 
 def applying(function, batch=8) -> inference.Predictor:
@@ -123,9 +124,9 @@ def test_what_is_exported_has_the_forms_of_no_machine():
   student = tiny.plan(config, dataset).student.student
   variables = tiny.moved(student.module, jnp.zeros((1, 8, 8, 1)))
   spec = {'shape': [8, 8, 1], 'dtype': 'float32'}
-  exported = jax.export.deserialize(bytearray(export.stablehlo(spec, student, variables)))
+  exported = jax.export.deserialize(bytearray(stablehlo(spec, student, variables)))
   plain = dataclasses.replace(student, module=nets.with_form(student.module, 'plain'))
-  expected = export.stablehlo(spec, plain, variables)
+  expected = stablehlo(spec, plain, variables)
   convolutions = lambda exported: exported.mlir_module().count('stablehlo.convolution')
   assert convolutions(exported) == convolutions(jax.export.deserialize(bytearray(expected))) > 5
   x = np.random.default_rng(0).random((2, 8, 8, 1), np.float32)
@@ -146,8 +147,8 @@ def test_the_command_repeats_the_students_row(run, tmp_path, capsys):
   alone = {k for k in theirs if not k.rsplit('/', 1)[-1].startswith(with_others)}
   alone = {k for k in alone if not k.startswith(with_others)}
   assert set(ours['metrics']) == alone
-  times = {'ms_per_example', 'ms_per_example/batch_1'}
-  assert times < alone and all(ours['metrics'][key] > 0 for key in times)
+  times = {key for key in alone if key.startswith('ms_per_example')}
+  assert len(times) == 4 and all(ours['metrics'][key] >= 0 for key in times)
   assert {'params', 'flops'} < alone and found['versions']['processor']
   for key in alone - times:
     number = theirs[key] if theirs[key] == theirs[key] else None  # NaN is null

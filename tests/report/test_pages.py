@@ -8,6 +8,7 @@ from reports import Page
 from ensdistill.report import columns
 from ensdistill.report.pages import write_pages
 from ensdistill.report.runs import read_runs
+from ensdistill.storage import seals
 
 
 def second_run(finished, tmp_path):
@@ -18,7 +19,7 @@ def second_run(finished, tmp_path):
   (other / 'config.json').write_text((folder / 'config.json').read_text())
   changed = json.loads(json.dumps(written))
   changed['rows'][-1]['metrics'] |= {'nll': 9.0, 'gap_closed/nll': -50.0}
-  (other / 'results.json').write_text(json.dumps(changed))
+  seals.write_json(other / 'results.json', changed)
   return other
 
 

@@ -134,3 +134,15 @@ def test_training_inputs_have_a_table_of_their_own():
   assert f'<h2>{tables.TRAINING}</h2>' in page and '0.0123' in page
   without = [run_of('run', [member])]
   assert tables.TRAINING not in html._table(without) + tables.markdown(without)
+
+
+def test_times_have_their_spread_and_coverage_its_sentence(monkeypatch):
+  times = {'ms_per_example': 0.5, 'ms_per_example/spread': 0.0625}
+  found = row('student', acc=0.9, **times)
+  assert tables.cell(found, columns.TIME) == '0.500 ± 0.062'
+  said = 'Sets of 90 % hold 91.0 ± 0.9 % of 997 test examples'
+  run = run_of('a', [row('member', acc=0.9), row('ensemble-2', acc=0.9), found])
+  run.results.update(coverage={'student': said}, timings={})
+  assert f'student: {said}' in tables.table(run.results)
+  monkeypatch.setattr(html, '_about', lambda run: '')
+  assert said in html._one(run)

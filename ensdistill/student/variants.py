@@ -1,0 +1,87 @@
+"""Variants of a student with smaller weights, and what they lose."""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ensdistill import families, metrics, names, spec
+from ensdistill.evaluation import cost
+from ensdistill.storage import safe
+from ensdistill.student import calibration, weights
+from ensdistill.student.model import Model
+
+ORIGINAL = 'float32'
+
+
+class Loss(NamedTuple):
+  """Measured on the same test examples, and timed in turns: {metric: (original, variant)}."""
+
+  examples: int
+  metrics: dict[str, tuple[float, float]]
+  largest: float  # difference of a probability, or of a mean in deviations of the target
+
+
+def make(model: Model, form: str) -> Model:
+  """Return a student with weights of another form; its calibration and results are left out."""
+  names.lookup('form of weights', form, dict.fromkeys(spec.FORMS))
+  if weights.form(model.spec):
+    raise ValueError(f'the student has {weights.form(model.spec)} weights: give the original one')
+  rounded = weights.decoded(weights.encoded(safe.flatten(model.variables), form), form)
+  own = {k: v for k, v in model.spec.items() if k not in ('calibration', 'results')}
+  own |= {'weights': {'form': form}, 'name': f'{model.spec["name"]}-{form}'}
+  return Model(own, model.student, safe.unflatten(rounded))
+
+
+def calibrated(model: Model, dataset) -> Model:
+  """Return a variant with its own calibration, from the validation part of a data set."""
+  if dataset.valid_is_empty:
+    return model.with_calibration(None)
+  found = calibration.fit(*model.basis(dataset.valid.x), dataset.valid.y)
+  basis, total_B = model.basis(dataset.test.x)
+  basis = basis._replace(calibration=found)
+  found = dataclasses.replace(found, test=calibration.measured(basis, total_B, dataset.test.y))
+  return model.with_calibration(found)
+
+
+def loss(model: Model, variant: Model, dataset, batch: int = 500) -> Loss:
+  """Return what a variant loses on the test part of a data set."""
+  x, y = dataset.test
+  predictors = [one.predictor(min(batch, len(y))) for one in (model, variant)]
+  every = (model.variables, variant.variables)
+  found = [p(variables, x) for p, variables in zip(predictors, every)]
+  family = metrics.of(dataset.family)
+  values = [family.from_sums(family.sums(p, y), len(y)) for p in found]
+  models = {
+    name: (predictor.forward, variables, cost.parameters(variables))
+    for name, predictor, variables in zip((ORIGINAL, 'variant'), predictors, every)
+  }
+  costs = cost.of_models(models, model.spec['shape'], model.spec['dtype'])
+  pairs = {key: (values[0][key], values[1][key]) for key in values[0]}
+  pairs |= {key: (costs[ORIGINAL][key], costs['variant'][key]) for key in costs[ORIGINAL]}
+  return Loss(len(y), pairs, _difference(found[0], found[1], model.spec))
+
+
+def _difference(p, q, own) -> float:
+  """Return the largest difference of two predictions."""
+  if not families.FAMILIES[own['family']].has_classes:
+    deviation = np.asarray(own['target_std'])
+    return float(np.abs((np.asarray(p.mean()) - np.asarray(q.mean())) / deviation).max())
+  first, second = (np.exp(np.asarray(one.log_probs())) for one in (p, q))
+  return float(np.abs(first - second).max())
+
+
+def results(found: Loss, form: str) -> list[dict[str, Any]]:
+  """Return the rows of a variant's card: the original, and the variant."""
+  return [
+    {'name': name, 'metrics': {key: pair[place] for key, pair in found.metrics.items()
+                               if pair[place] is not None and np.isfinite(pair[place])}}
+    for place, name in enumerate((f'student ({ORIGINAL})', f'student ({form})'))
+  ]  # fmt: skip
+
+
+def size(folder) -> int:
+  """Return the bytes of a student's weights."""
+  return os.path.getsize(pathlib.Path(folder) / 'weights.safetensors')
