@@ -51,7 +51,9 @@ def states(small: Small) -> list[pathlib.Path]:
   order = place / 'order.json'
   if not order.exists():
     place.mkdir()
-    folder, names, known = small.fresh('copied'), [], {}
+    folder = small.fresh('copied')
+    names: list[int] = []
+    known: dict[str, int] = {}
 
     def copy(event, path):
       name = known.setdefault(_content(folder / 'runs'), len(names))
