@@ -94,7 +94,7 @@ def test_what_does_not_fit_into_memory_is_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('kind', ['pipe', 'device', 'folder', 'socket'])
-def test_only_regular_files_are_opened(tmp_path, kind):
+def test_only_regular_files_are_opened(tmp_path, monkeypatch, kind):
   path = tmp_path / 'a'
   if kind == 'pipe':
     os.mkfifo(path)
@@ -106,7 +106,7 @@ def test_only_regular_files_are_opened(tmp_path, kind):
     import socket
 
     with socket.socket(socket.AF_UNIX) as server:
-      os.chdir(tmp_path)
+      monkeypatch.chdir(tmp_path)
       server.bind('a')
   began = time.monotonic()
   with pytest.raises(files.NotRegular, match=f'{path} is a {kind}, not a regular file'):
