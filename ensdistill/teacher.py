@@ -75,6 +75,7 @@ class Teacher(NamedTuple):
       writer.line(f'teacher {self.fingerprint}: waiting for {who}, which uses {self.folder}')
 
     with safe.lock(self.folder / 'lock', waiting=say):
+      safe.sweep_parts(self.folder)
       stored = _load(self.folder, name, writer, facts)
       if stored is not None:
         writer.line(f'teacher {self.fingerprint}: outputs on the training inputs found')
