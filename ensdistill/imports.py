@@ -28,8 +28,19 @@ def module(place: str, setting: str):
     sys.modules[spec.name] = found  # dataclasses in the file look themselves up
     spec.loader.exec_module(found)
     return found
-  except Exception as error:
-    raise ValueError(f'{setting} cannot be imported: {described(error)}') from error
+  except (Exception, SystemExit) as error:
+    text = f'{setting} cannot be imported: {described(error)}{_hint(place, error)}'
+    raise ValueError(text) from error
+
+
+def _hint(place: str, error: BaseException) -> str:
+  """Return what to write where a module that is not installed lies in the working folder."""
+  path = pathlib.Path(*place.split('.'))
+  if isinstance(error, ModuleNotFoundError) and error.name in (place, place.split('.')[0]):
+    for file in (path.with_suffix('.py'), path / '__init__.py'):
+      if file.is_file():
+        return f'. It lies in the working folder: name its file, {file}, or install it'
+  return ''
 
 
 def attribute(name: str, setting: str) -> Any:
@@ -67,7 +78,7 @@ def digest(found) -> str:
   return source.hexdigest()
 
 
-def described(error: Exception) -> str:
+def described(error: BaseException) -> str:
   """Return the type and the first line of an error."""
   first = next(iter(str(error).splitlines()), '')
   return f'{type(error).__name__}: {first}' if first else type(error).__name__

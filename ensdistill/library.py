@@ -16,6 +16,19 @@ from ensdistill.student import reporting, tables
 from ensdistill.student.model import Model
 
 ARRAYS = 'the given arrays'
+# Settings that an argument decides: what to use instead.
+_DECIDED = {
+  'data.name': 'pass x and y',
+  'data.valid': 'pass valid=',
+  'seed': 'pass seed=',
+  'teacher.outputs': 'pass the outputs as the ensemble',
+  'teacher.source': 'pass the functions as the ensemble',
+}
+# Settings of a run that a call lacks.
+_RUN = (
+  'workdir', 'seeds', 'sinks', 'cache', 'profile', 'imports',
+  'imports_content', 'teacher.content', 'network.content', 'student.network.content',
+)  # fmt: skip
 
 
 def distil(
@@ -45,7 +58,7 @@ def distil(
     ensemble: outputs [N, M, O] for the N examples of x; or a function x -> [B, M, O], a list of
       functions x -> [B, O] or of NNX modules, or (apply, variables) with apply(variables, x) ->
       [B, O]. Outputs are logits; for regression means, then log-variances, in the units of y.
-      Methods that perturb inputs need functions. Or a number: so many networks of the same kind
+      Methods that perturb inputs need functions. Or a number: that many networks of the same kind
       are trained first, on x and y.
     x: images [N, H, W, C], uint8 or floats in [0, 1]; or a table [N, D], an array, a frame of
       pandas or polars or a list of dicts, whose columns keep their names.
@@ -75,6 +88,7 @@ def distil(
   config.teacher.steps, config.data.valid = steps, len(dataset.valid.y)
   config.student.batch_size = config.teacher.batch_size = min(batch_size, len(dataset.train.y))
   members = _members(ensemble, dataset, config)
+  _check_changes(changes or {})
   settings.apply(config, dict(changes or {}))
   imported.record(config)
   parts = build.parts(config)
@@ -95,6 +109,16 @@ def distil(
       distilled = distillation.distil(plan, obtained, writer)
   origin = reporting.Origin(plan, obtained, distilled)
   return dataclasses.replace(export.model(plan, distilled), origin=origin)
+
+
+def _check_changes(changes: Mapping[str, Any]) -> None:
+  """Refuse settings that have no effect here, and those that arguments of `distil` decide."""
+  for path in changes:
+    remedy = _DECIDED.get(path)
+    if not remedy and (path.split('.')[0] in ('data', 'evaluate') or path in _RUN):
+      remedy = 'it has no effect on arrays that are given: leave it out'
+    if remedy:
+      raise ValueError(f'changes={{{path!r}: ...}}: {remedy}')
 
 
 def _dataset(ensemble, x, y, valid: float, seed: int, columns, classes) -> data.Dataset:

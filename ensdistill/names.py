@@ -1,6 +1,7 @@
 """Look up names that users choose; errors suggest the nearest known name."""
 
 import difflib
+import functools
 import inspect
 import pathlib
 from collections.abc import Iterable
@@ -28,7 +29,7 @@ class Registry(dict[str, Any]):
   def __setitem__(self, name: str, part) -> None:
     """Add a part; the same part of a module that is imported again replaces itself."""
     known = self.get(name)
-    if known is not None and _origin(known) != _origin(part):
+    if known is not None and known is not part and not _is_same(known, part):
       raise ValueError(
         f'{self.kind} {name!r} is defined twice, {_place(known)} and {_place(part)}: '
         'rename one of them'
@@ -41,20 +42,32 @@ class Registry(dict[str, Any]):
       self[name] = part
 
 
+def _is_same(known, part) -> bool:
+  """Return whether two parts have one origin; parts of unknown origin are different."""
+  return _origin(part) is not None and _origin(known) == _origin(part)
+
+
 def _place(part) -> str:
   text = _origin(part)
+  if text is None:
+    return f'as {repr(part)[:57]}'
   return f'in {text}' if callable(part) else f'as {text[:57]}...'
 
 
-def _origin(part) -> str:
-  """Return where a part is defined: its file, or its module; of what is no code, its content."""
+def _origin(part) -> str | None:
+  """Return where a part is defined: its file, or its module; None where that is unknown.
+
+  The origin of a part that is not code is its content, that of a functools.partial its function's.
+  """
   if not callable(part):
     return repr(part)
   part = inspect.unwrap(part)
+  while isinstance(part, functools.partial):
+    part = inspect.unwrap(part.func)
   code = getattr(part, '__code__', None)
   if code:
     return str(pathlib.Path(code.co_filename).resolve())
-  return getattr(part, '__module__', repr(part))
+  return getattr(part, '__module__', None)
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:

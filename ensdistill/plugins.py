@@ -1,4 +1,4 @@
-"""Parts of one's own: imported by the name that the user gives, recorded by their source's digest.
+"""Custom parts: imported by the name that the user gives, recorded by their source's digest.
 
 A file or module registers parts in STUDENTS, OBJECTIVES, PERTURBATIONS or NETWORKS. A network may
 also be named directly, 'my_network.py:make'. A run records which imports its parts come from.
@@ -43,7 +43,7 @@ class Plugin(NamedTuple):
 
 
 def _split(place: str) -> tuple[str, str]:
-  """Return file or module, and function, of 'file.py:function'; '' is no function."""
+  """Return file or module, and function, of 'file.py:function'; '' where there is none."""
   found, _, function = place.rpartition(':')
   return (found, function) if found else (place, '')
 

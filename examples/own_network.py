@@ -1,4 +1,4 @@
-"""Networks of one's own: a Flax module without its last layer, and a list of stages.
+"""Custom networks: a Flax module without its last layer, and a list of stages.
 
   ensdistill train kd_digits:small --config.network.name=examples/own_network.py:CNN
   ensdistill train hydra_digits:small --config.network.name=examples/own_network.py:pyramid \

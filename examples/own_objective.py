@@ -1,4 +1,4 @@
-"""A method of one's own: an objective, and a recipe with it.
+"""A custom method: an objective, and a recipe with it.
 
 ensdistill train reverse_digits:small --import=examples/own_objective.py
 ensdistill evaluate --student=runs/reverse_digits_small --import=examples/own_objective.py

@@ -1,4 +1,4 @@
-"""A perturbation of one's own: student and teacher see mirrored images.
+"""A custom perturbation: student and teacher see mirrored images.
 
 ensdistill train kd_digits:small --import=examples/own_perturbation.py \
   --config.perturb.name=mirror --config.perturb.rate=0.5

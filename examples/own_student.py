@@ -1,4 +1,4 @@
-"""A student of one's own: a single network that returns its outputs divided by a learned scale.
+"""A custom student: a single network that returns its outputs divided by a learned scale.
 
 ensdistill train kd_digits:small --import=examples/own_student.py --config.student.kind=scaled
 """

@@ -5,7 +5,8 @@
 
 An experiment is a folder with results/, which `ensdistill sweep --out=FOLDER` fills. Its tables
 stand in its README.md between the marks <!-- NAME: measured --> and <!-- NAME: end -->, where NAME
-is the folder's name. A folder with a collector of its own is listed in COLLECTORS.
+is the folder's name. A folder with a collector of its own is listed in COLLECTORS; without results
+it is an error, unless it stands in WITHOUT_RESULTS.
 """
 
 import argparse
@@ -21,10 +22,19 @@ from experiments.hydra import uci
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # {folder: (root, its results/) -> {file: new content, or {mark: text}}}
 COLLECTORS: dict[str, Callable] = {'digits': digits.files, 'hydra': uci.files}
+# Experiments of COLLECTORS whose table is older than the results' format, and stays as it is.
+WITHOUT_RESULTS = ('hydra',)
 
 
 def stale(root: pathlib.Path = ROOT) -> dict[pathlib.Path, str]:
-  """Return {file: its new content} of every file that does not show the results."""
+  """Return {file: its new content} of every file that does not show the results.
+
+  Raise ValueError where a listed experiment has no results, or a file lacks its marks.
+  """
+  for name in COLLECTORS:
+    folder = root / 'experiments' / name
+    if folder.is_dir() and name not in WITHOUT_RESULTS and not any(folder.glob('results/*.json')):
+      raise ValueError(f'{folder} has no results/*.json: run its sweep, or restore them')
   contents: dict[pathlib.Path, str] = {}
   for results in sorted((root / 'experiments').glob('*/results')):
     if any(results.glob('*.json')):
@@ -59,7 +69,10 @@ def main(arguments: list[str] | None = None) -> None:
   )
   parser.add_argument('--check', action='store_true', help='change nothing')
   check = parser.parse_args(arguments).check
-  found = stale()
+  try:
+    found = stale()
+  except ValueError as error:
+    sys.exit(str(error))
   for path, content in found.items():
     print(f'{"out of date" if check else "written"}: {path.relative_to(ROOT)}')
     if not check:

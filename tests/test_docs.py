@@ -1,7 +1,9 @@
-"""The guide to the library: its examples are short, and they run from top to bottom."""
+"""The examples of the guides to the library and to teachers are short, and they run."""
 
+import json
 import pathlib
 import re
+import runpy
 import warnings
 
 import jax
@@ -12,14 +14,76 @@ import tiny
 from ensdistill import cli, data, export
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAGE = pathlib.Path(__file__).parent.parent / 'docs' / 'library.md'
-BLOCKS = re.findall(r'```python\n(.*?)```', PAGE.read_text(), re.DOTALL)
+PAGE = ROOT / 'docs' / 'library.md'
 
 
-@pytest.mark.parametrize('block', BLOCKS)
+def blocks(text, kind='python'):
+  return re.findall(f'```{kind}\n(.*?)```', text, re.DOTALL)
+
+
+BLOCKS = blocks(PAGE.read_text())
+TEACHERS = (ROOT / 'docs' / 'teachers.md').read_text()
+FOREST, TORCH, FUNCTION = blocks(TEACHERS)
+
+
+@pytest.mark.parametrize('block', [*BLOCKS, FOREST, TORCH, FUNCTION])
 def test_examples_are_short_and_parse(block):
   compile(block, str(PAGE), 'exec')
   assert len(block.strip().splitlines()) < 15
+
+
+def executed(block):
+  """Run a block; return its names."""
+  names: dict = {}
+  with warnings.catch_warnings(), jax.numpy_rank_promotion('allow'):
+    exec(compile(block, 'a guide', 'exec'), names)
+  return names
+
+
+def trained(number):
+  """Run the command of the guide to teachers, with fewer steps and a small network."""
+  program, command, recipe, *flags = blocks(TEACHERS, 'bash')[number].split()
+  assert (program, command) == ('ensdistill', 'train')
+  quick = ['student.steps=20', 'student.batch_size=32', 'network.name=mlp', 'evaluate.shift=none']
+  quick += ['scores=2', 'logs=2']
+  flags += [f'--config.{setting}' for setting in quick]
+  with jax.numpy_rank_promotion('allow'):
+    assert cli.main([command, f'{recipe}:small', *flags, '--workdir=run']) == 0
+  rows = json.loads(pathlib.Path('run/results.json').read_text())['rows']
+  assert {'member', 'ensemble', 'student'} <= {row['role'] for row in rows}
+
+
+@pytest.mark.slow
+def test_the_forest_of_the_guide_to_teachers(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  names = executed(FOREST)
+  predicted = names['student'].predict(names['x_test']).probs.argmax(1)
+  assert (predicted == names['y_test']).mean() > 0.8
+  assert (tmp_path / 'forest' / 'report.html').exists()
+
+
+@pytest.mark.slow
+def test_the_modules_of_torch_of_the_guide_to_teachers(tmp_path, monkeypatch):
+  pytest.importorskip('torch')
+  monkeypatch.chdir(tmp_path)
+  executed(TORCH)
+  trained(0)
+
+
+@pytest.mark.slow
+def test_the_function_of_the_guide_to_teachers(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  runpy.run_path(str(ROOT / 'examples' / 'jax_digits.py'), run_name='__main__')
+  pathlib.Path('my_ensemble.py').write_text(FUNCTION)
+  trained(1)
+
+
+@pytest.mark.slow
+def test_the_ensemble_of_the_readme():
+  section = (ROOT / 'README.md').read_text().partition('## Your own ensemble')[2]
+  names = executed(blocks(section)[0])
+  found = names['student'].predict(names['x']).probs.argmax(1)
+  assert (found == names['y']).mean() > 0.8
 
 
 @pytest.mark.slow

@@ -35,6 +35,17 @@ def test_tables_are_written_between_their_marks(tmp_path):
     collect.stale(tmp_path)
 
 
+def test_a_listed_experiment_without_results_is_an_error(tmp_path, monkeypatch):
+  (tmp_path / 'experiments' / 'hydra').mkdir(parents=True)
+  assert not collect.stale(tmp_path)  # declared
+  (tmp_path / 'experiments' / 'digits').mkdir()
+  with pytest.raises(ValueError, match='digits has no results'):
+    collect.stale(tmp_path)
+  monkeypatch.setattr(collect, 'WITHOUT_RESULTS', ())
+  with pytest.raises(ValueError, match='has no results'):
+    collect.stale(tmp_path)
+
+
 def test_digits(tmp_path):
   folder = tmp_path / 'experiments' / 'digits'
   stored(folder)

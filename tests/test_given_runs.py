@@ -30,17 +30,6 @@ def example(name, folder, monkeypatch):
   runpy.run_path(str(EXAMPLES / name), run_name='__main__')
 
 
-def test_the_guide_shows_code_of_the_examples():
-  """Each block of the guide has fewer than 15 lines, and all of them stand in an example."""
-  guide = (EXAMPLES.parent / 'docs' / 'teachers.md').read_text()
-  blocks = [block.split('```')[0] for block in guide.split('```python\n')[1:]]
-  known = {line.strip() for file in EXAMPLES.glob('*.py') for line in file.read_text().split('\n')}
-  assert len(blocks) == 2
-  for block in blocks:
-    lines = [line.strip() for line in block.strip().split('\n')]
-    assert len(lines) < 15 and not set(lines) - known - {'from ensdistill import data, teachers'}
-
-
 def check(results, folder, members):
   rows = {row['name']: row['metrics'] for row in results['rows']}
   assert {'member', f'ensemble-{members}', 'student'} <= rows.keys()
@@ -74,8 +63,18 @@ def test_modules_of_torch(method, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+def test_models_of_keras(tmp_path, monkeypatch):
+  monkeypatch.setenv('KERAS_BACKEND', 'jax')
+  pytest.importorskip('keras')
+  with jax.numpy_rank_promotion('allow'):
+    example('keras_digits.py', tmp_path, monkeypatch)
+  check(run('hydra', tmp_path / 'run', 'teacher.outputs=keras.npz'), tmp_path / 'run', members=4)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('method', [*METHODS, 'be_confods', 'latentbe_tdiv_sdiv'])
-def test_a_function_in_jax(method, tmp_path):
+def test_a_function_in_jax(method, tmp_path, monkeypatch):
+  example('jax_digits.py', tmp_path, monkeypatch)
   with jax.numpy_rank_promotion('allow'):
     results = run(
       method, tmp_path / 'run', f'teacher.source={EXAMPLES / "jax_digits.py"}:ensemble',

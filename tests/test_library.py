@@ -85,6 +85,12 @@ def test_the_same_call_gives_the_same_student_and_continues(tmp_path):
     (dict(network_settings={'widht': 3}), "unknown setting of a network 'widht'"),
     (dict(changes={'objective.temperatur': 3}), "unknown setting 'objective.temperatur'"),
     (dict(steps=0), 'steps'),
+    (dict(changes={'seed': 3}), "changes={'seed': ...}: pass seed="),
+    (dict(changes={'data.valid': 9}), 'pass valid='),
+    (dict(changes={'data.limit': 9}), 'no effect on arrays'),
+    (dict(changes={'evaluate.ood': 'none'}), 'no effect on arrays'),
+    (dict(changes={'sinks': 'wandb'}), 'no effect on arrays'),
+    (dict(changes={'teacher.outputs': 'a.npz'}), 'pass the outputs as the ensemble'),
   ],
 )
 def test_mistakes_are_named(call, words):

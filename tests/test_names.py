@@ -1,5 +1,7 @@
 """Names that users choose: errors suggest the nearest known name."""
 
+import functools
+
 import pytest
 
 from ensdistill import data, names
@@ -48,3 +50,18 @@ def test_a_taken_name_is_refused_unless_it_is_the_same_part():
     ValueError, match="objective 'mean' is defined twice, in builtins and in .*py"
   ):
     parts['mean'] = part
+
+
+def test_partials_are_parts_of_their_functions():
+  parts = names.Registry('objective', {})
+  parts['own'] = functools.partial(data.load, name='digits')
+  parts['own'] = functools.partial(data.load, name='spirals')  # of the same file
+  with pytest.raises(ValueError, match="'own' is defined twice, in .*py and in .*names.py"):
+    parts['own'] = functools.partial(names.nearest, cutoff=0.1)
+
+
+def test_parts_of_unknown_origin_are_different():
+  parts = names.Registry('objective', {'own': str.upper})
+  parts['own'] = str.upper
+  with pytest.raises(ValueError, match="'own' is defined twice, as <method 'upper'"):
+    parts['own'] = str.lower

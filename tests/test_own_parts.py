@@ -1,4 +1,4 @@
-"""The examples of parts of one's own, from training to the comparison."""
+"""The examples of custom parts, from training to the comparison."""
 
 import json
 import pathlib

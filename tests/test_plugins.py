@@ -1,4 +1,4 @@
-"""Parts of one's own by name: what is imported, recorded, refused."""
+"""Custom parts by name: what is imported, recorded, refused."""
 
 import pathlib
 

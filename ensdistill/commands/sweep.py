@@ -134,6 +134,7 @@ def _sweep(options: argparse.Namespace, flags: list[str]) -> int:
         raise ValueError(
           f'--teachers={options.teachers}: {given} is one ensemble, use --teachers=1'
         )
+    plan.identify(kinds)
     folder = options.out or pathlib.Path('runs', f'sweep_{options.data.replace(":", "_")}')
     every = sweep_jobs.every(kinds, options.teachers, options.seeds)
     sweep = plan.Sweep(folder, every, flags)

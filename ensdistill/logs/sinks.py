@@ -57,7 +57,7 @@ PACKAGES = tuple(SINKS)  # packages, and extras of this one
 def chosen(text: str | None) -> dict[str, Callable[[Run], Sink]]:
   """Return the trackers of a setting such as 'wandb,my_sink.py:Sink'.
 
-  Raise ValueError for unknown ones, for missing packages, and for classes that are no trackers.
+  Raise ValueError for unknown ones, for missing packages, and for classes that are not trackers.
   """
   found: dict[str, Callable[[Run], Sink]] = {}
   for name in (part.strip() for part in (text or '').split(',')):

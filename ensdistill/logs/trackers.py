@@ -73,6 +73,7 @@ class Mlflow:
 
     self._entities, self._client = entities, mlflow.MlflowClient()
     self._params: set[str] = set()
+    self._finished = False
     if run.id:
       self.id = run.id
       self._params |= set(self._client.get_run(run.id).data.params)
@@ -96,9 +97,11 @@ class Mlflow:
   def hparams(self, settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
     self._settings(settings)
     self._metrics({f'final/{name}': value for name, value in metrics.items()}, 0)
+    self._finished = True
 
   def close(self) -> None:
-    self._client.set_terminated(self.id)
+    """End the run, as failed where its final metrics are missing; continued, it runs again."""
+    self._client.set_terminated(self.id, 'FINISHED' if self._finished else 'FAILED')
 
   def _metrics(self, values: Mapping[str, float], step: int) -> None:
     import time

@@ -32,7 +32,7 @@ class _Networks(names.Registry):
     super().__setitem__(name, custom.builder(part))
 
 
-# (shape, **settings) -> stack.Network; of one's own also a list of stages, or a Flax module
+# (shape, **settings) -> stack.Network; custom ones also return a list of stages, or a Flax module
 NETWORKS = _Networks(
   'network',
   {
@@ -44,7 +44,7 @@ NETWORKS = _Networks(
     'vit': vit.vit,
   },
 )
-PACKAGE = frozenset(NETWORKS)  # a network of one's own is checked by a pass of shapes
+PACKAGE = frozenset(NETWORKS)  # a custom network is checked by a pass of shapes
 # What all networks have: (**settings) -> a field of stack.Backbone by the same name
 COMMON: dict[str, Callable[..., Any]] = {'init': initial.kernels, 'remat': stack.rematerialised}
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}

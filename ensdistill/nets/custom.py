@@ -1,4 +1,4 @@
-"""Networks of one's own: a function that returns a list of stages, or a Flax module.
+"""Custom networks: a function that returns a list of stages, or a Flax module.
 
 The module returns features: [B, C], or images [B, H, W, C], which are averaged. The student adds
 the last dense layer, so a module ends before its own.

@@ -294,8 +294,9 @@ class Model:
       x: inputs, as in `predict`.
       y: labels, as numbers or names of classes; or regression targets.
       folder: the folder of the report.
-      teacher: outputs [N, M, O] of the ensemble for x. Without them the rows of the ensemble are
-        there if the student comes from `distil` with functions.
+      teacher: outputs [N, M, O] of the ensemble for x, or its members as functions, as in
+        `distil`. Without it the rows of the ensemble are there if the student comes from `distil`
+        with functions.
     """
     from ensdistill.student import reporting  # imports the training code
 

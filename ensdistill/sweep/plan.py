@@ -1,12 +1,13 @@
 """A sweep: its jobs, their checks before anything trains, its state, and its runs."""
 
+import contextlib
 import json
 import pathlib
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 
-from ensdistill import run
+from ensdistill import given, run
 from ensdistill.config import identity, inputs
 from ensdistill.data import DataError
 from ensdistill.sweep import estimate, records, slots, tables
@@ -35,10 +36,15 @@ class Sweep:
     return list({job.kind: None for job in self.jobs})
 
   def check(self) -> None:
-    """Raise ValueError if a kind of job cannot run; kinds that are finished are not checked."""
+    """Raise ValueError if a kind of job cannot run, or a finished one was made with other data."""
     load, left = _Loading(), [job for job in self.jobs if not self.queue.is_done(job)]
     for kind in {job.kind: None for job in left}:
       self._plan(kind, load)
+    first = {job.kind: job for job in reversed(self.jobs) if self.queue.is_done(job)}
+    for job in first.values():
+      with contextlib.suppress(DataError, OSError):  # finished jobs do not need their data
+        _, training = load(job.config, inputs.augmentation(job.config).crop_area)
+        records.check_data(self.queue.result(job), job, training.fingerprint)
 
   def _plan(self, kind: Kind, load: Callable = inputs.load_data):
     config = kind.config.copy_and_resolve_references()
@@ -218,6 +224,24 @@ class _Loading:
     if key != self.key:
       self.found, self.key = inputs.load_data(config, crop_area), key
     return self.found
+
+
+def identify(kinds: Sequence[Kind]) -> None:
+  """Write the digests of ensembles that were trained elsewhere into the kinds' configurations.
+
+  Raise ValueError if one cannot be read.
+  """
+  load = _Loading()
+  for kind in kinds:
+    config = kind.config
+    if config.teacher.outputs or config.teacher.source:
+      try:
+        dataset, _ = load(config, inputs.augmentation(config).crop_area)
+        ensemble = given.load(config, dataset)
+      except (DataError, OSError, ValueError) as error:
+        raise ValueError(f'{kind.label} on {kind.data}: {error}') from error
+      assert ensemble
+      config.teacher.content = ensemble.content
 
 
 _STATES = (DONE, RUNNING, FAILED, LEFT)

@@ -38,6 +38,7 @@ def make(job: Job, folder: pathlib.Path, seconds: float) -> dict[str, Any]:
       'view': config['student']['view'],
       'members': config['teacher']['members'],
       'ensemble': job.kind.ensemble,
+      'data_content': config['data']['content'],
       'family': results.get('family'),
       'seconds': round(seconds, 1),
       'timings': {name: round(value, 2) for name, value in results['timings'].items()},
@@ -109,6 +110,16 @@ def check(path: pathlib.Path, job: Job) -> None:
     raise ValueError(
       f'{path} was made with other settings ({"; ".join(changed)}): choose another --out, or '
       f'remove it and {path.parent.parent / "runs" / job.name}'
+    )
+
+
+def check_data(path: pathlib.Path, job: Job, content: str) -> None:
+  """Raise ValueError if a record was made with data of another digest; old records have none."""
+  stored = read(path).get('data_content')
+  if stored and stored != content:
+    raise ValueError(
+      f'{path} was made with other data of the name {job.kind.config.data.name}: choose another '
+      f'--out, or remove it and {path.parent.parent / "runs" / job.name}'
     )
 
 

@@ -60,6 +60,7 @@ def chosen(group: Group, shown: Sequence[Column], baseline: str | None) -> Table
   rows = [group.row(model) for model in group.models if model.primary]
   own = [*models.RUNS, *columns.present([r.row for r in rows], shown)]
   notes = [spread_note(group), f'Bold: {_reference(baseline)}.']
+  notes += missing(group, [m for m in group.models if m.primary], own)
   marked = _better(group, [m for m in group.models if m.primary], baseline)
   return Table(group.title, rows, own, notes, marked)
 
@@ -84,6 +85,7 @@ def of_group(group: Group, baseline: str | None) -> list[Table]:
     if not found:  # the first table explains the others
       own = [*models.RUNS, *own, *columns.present([row.row for row in rows], [columns.GAP])]
       notes = [spread_note(group), f'Bold: {_reference(baseline)}.']
+    notes += missing(group, shown, own)
     found.append(Table(f'{group.title}: {topic}', rows, own, notes, marked))
   training = columns.training([row.row for row in rows])
   if training:
@@ -122,6 +124,21 @@ def spread_note(group: Group) -> str:
     'One teacher: mean ± standard error over the seeds of students, and over members. It says '
     'nothing about other teachers.'
   )
+
+
+def missing(group: Group, shown: Sequence[Model], own: Sequence[Column]) -> list[str]:
+  """Return a note for each mean that is not over all runs of its row."""
+  notes = []
+  for model in shown:
+    for column in own:
+      if column in models.RUNS or column.key.startswith('gap_closed/'):
+        continue
+      found = group.estimate(model, column.key)
+      count, of = found.runs if found else 0, len(model.metrics)
+      if 0 < count < of:
+        over = f'the mean is over the {count} of {of} runs with a finite value'
+        notes.append(f'{model.label}, {column.title}: {over}.')
+  return notes
 
 
 def _better(group: Group, shown: list[Model], baseline: str | None) -> tables.Marked:

@@ -46,11 +46,13 @@ def about(group: Group) -> str:
   seeds = len({record['seed'] for record in group.records})
   hours = sum(record['seconds'] for record in group.records) / 3600
   machines = {record['versions']['processor'] for record in group.records}
+  methods = {record['method'] for record in group.records}
+  longer = [f', `{name}`' for name in ('end_aux', 'end2_aux') if name in methods]
   return (
-    f"All methods on scikit-learn's digits: {teachers} teachers of four ResNet-8 (150 steps), "
-    f'{seeds} students of each, 600 training and 997 test images; {hours:.1f} hours on '
-    f'{", ".join(sorted(machines))}. Single and multi-head students train for 250 steps, '
-    'BatchEnsemble students, `end_aux` and `end2_aux` for 500. *Shifted*: mean over the '
+    f"{len(methods)} methods on scikit-learn's digits: {teachers} teachers of four ResNet-8 "
+    f'(150 steps), {seeds} students of each, 600 training and 997 test images; {hours:.1f} hours '
+    f'on {", ".join(sorted(machines))}. Single and multi-head students train for 250 steps, '
+    f'BatchEnsemble students{"".join(longer)} for 500. *Shifted*: mean over the '
     'corruptions at severity 3. *OOD*: inverted digits; a single network has no knowledge '
     'uncertainty, so its AUROC is 50. *Gap closed*: 0 % is one member, 100 % the ensemble.'
   )

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from ensdistill.logs import sinks, writers
+from ensdistill.logs import sinks, trackers, writers
 
 STEPS = range(1, 5)
 
@@ -212,3 +212,27 @@ def test_trackio(tmp_path, monkeypatch, capsys):
   curve = {row['student/step']: row['student/loss'] for row in rows if 'student/loss' in row}
   assert curve == {step: 1 / step for step in STEPS}
   assert [row['final/acc'] for row in rows if 'final/acc' in row] == [90]
+
+
+class Client:
+  """Notes how a run of MLflow ends."""
+
+  status = None
+
+  def set_terminated(self, id, status=None):
+    self.status = status
+
+  def log_batch(self, id, **values):
+    pass
+
+
+@pytest.mark.parametrize('finished, status', [(True, 'FINISHED'), (False, 'FAILED')])
+def test_mlflow_calls_a_run_without_final_metrics_failed(finished, status, monkeypatch):
+  client = Client()
+  run = object.__new__(trackers.Mlflow)
+  run.id, run._client, run._params, run._finished = 'one', client, set(), False
+  monkeypatch.setattr(run, '_settings', lambda settings: None)
+  if finished:
+    run.hparams({}, {})
+  run.close()
+  assert client.status == status

@@ -1,4 +1,4 @@
-"""Networks of one's own: stages, and Flax modules with layers of their own."""
+"""Custom networks: stages, and Flax modules with layers of their own."""
 
 import functools
 

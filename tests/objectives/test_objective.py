@@ -219,7 +219,7 @@ STUDENTS_OF_ONE = {
 
 @pytest.mark.parametrize('name', STUDENTS_OF_ONE)
 def test_outputs_without_a_member_axis_are_one_network(name):
-  """Loops of one's own have students [B, O]; also a teacher of one network."""
+  """Custom loops have students [B, O]; also a teacher of one network."""
   objective, random = STUDENTS_OF_ONE[name], np.random.default_rng(0)
   student = random.normal(size=(5, 3)).astype(np.float32)
   teacher = random.normal(size=(5, 4, 3)).astype(np.float32)

@@ -48,6 +48,14 @@ def test_one_run_has_the_errors_of_its_members_alone():
   assert 'nothing about other teachers' in tables.markdown([record('kd', 0, 0, 0.9)], None)
 
 
+def test_a_mean_over_fewer_runs_says_so():
+  made = sweep()
+  made[0]['rows'][-1]['metrics']['nll'] = None  # was infinite
+  text = tables.markdown(made, 'kd')
+  assert text.count('kd, NLL: the mean is over the 5 of 6 runs with a finite value.') == 1
+  assert 'with a finite value' not in tables.markdown(sweep(), 'kd')
+
+
 def test_the_view_that_was_trained_for_is_the_row():
   made = [record('latentbe', t, 0, 0.9 + t, view='averaged') for t in (0, 1)]
   (group,) = models.by_data(made)
