@@ -13,6 +13,7 @@ from ensdistill import teacher as chapter
 from ensdistill.config import build, checks, imported, recipes, settings
 from ensdistill.families import FAMILIES
 from ensdistill.logs import writers
+from ensdistill.storage import safe
 from ensdistill.student import reporting, tables
 from ensdistill.student.model import Model
 
@@ -92,7 +93,7 @@ def distil(
     if not config.teacher.dir:
       config.teacher.dir = str(place / 'teachers')
     plan = build.plan(config, parts, dataset, dataset, place, members)
-    with writers.Writer(place, quiet=quiet) as writer:
+    with safe.alone(place, quiet), writers.Writer(place, quiet=quiet) as writer:
       obtained = chapter.obtain(plan, writer)
       distilled = distillation.distil(plan, obtained, writer)
   origin = reporting.Origin(plan, obtained, distilled)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import ensdistill
+from ensdistill.storage import safe
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(240, 2)).astype(np.float32)
@@ -102,6 +103,19 @@ def test_a_folder_of_other_functions_gives_no_old_student(form, tmp_path):
     np.testing.assert_array_equal(ensdistill.distil(made(1.0), X, **call).predict(X).probs, one)
     other = ensdistill.distil(made(-1.0), X, **call).predict(X).probs
   assert (other.argmax(-1) != one.argmax(-1)).mean() > 0.8
+
+
+def test_a_folder_is_held_by_one_call(tmp_path):
+  held = []
+
+  def watched(s, x):
+    held.append(safe.is_locked(tmp_path / 'lock'))
+    return apply(s, x)
+
+  short = QUICK | {'steps': 2}
+  with jax.numpy_rank_promotion('allow'):
+    ensdistill.distil((watched, SCALES), X, method='kd', folder=tmp_path, **short)
+  assert held[-1] and not safe.is_locked(tmp_path / 'lock')
 
 
 def test_modules_of_the_library_are_found_at_first_use():

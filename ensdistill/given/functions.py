@@ -105,8 +105,9 @@ def width(given, x, where: str) -> int:
     outputs, last = _called(given, x, where, 'the function'), 3
   else:
     apply, stacked, functions = _parts(given, where)
-    call = functools.partial(apply, members.take(stacked, 0)) if apply else functions[0]
-    outputs, last = _called(call, x, where, 'member 0'), 2
+    first: Callable
+    first = functools.partial(apply, members.take(stacked, 0)) if apply else functions[0]
+    outputs, last = _called(first, x, where, 'member 0'), 2
   if getattr(outputs, 'ndim', 0) != last:
     form = '(examples, members, outputs)' if last == 3 else '(examples, outputs)'
     raise ValueError(f'{where}: {_shape(outputs)} for {len(x)} inputs, not {form}')
@@ -123,8 +124,11 @@ def _called(function: Callable, x, where: str, who: str):
   try:
     outputs = function(x)
   except Exception as error:
+    remedy = ''
+    if isinstance(error, jax.errors.JAXTypeError):  # such as NumPy on traced arrays
+      remedy = ': write it in JAX, or give its outputs [N, M, O], by teachers.from_keras and others'
     raise ValueError(
-      f'{where}: {who} failed on inputs {x.shape} ({imports.described(error)})'
+      f'{where}: {who} failed on inputs {x.shape} ({imports.described(error)}){remedy}'
     ) from error
   if hasattr(outputs, 'dtype') and not bool(jnp.isfinite(outputs).all()):
     raise ValueError(f'{where}: {who} returned NaN or infinity on training examples')
