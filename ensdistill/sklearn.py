@@ -204,5 +204,9 @@ class EnsembleDistillerRegressor(MultiOutputMixin, RegressorMixin, _Distiller):
 def _is_fitted_ensemble(teacher) -> bool:
   """Return whether a teacher is made of estimators of scikit-learn."""
   if isinstance(teacher, list | tuple):
-    return bool(teacher) and all(isinstance(one, BaseEstimator) for one in teacher)
-  return isinstance(teacher, BaseEstimator)
+    return bool(teacher) and all(map(_is_estimator, teacher))
+  return _is_estimator(teacher)
+
+
+def _is_estimator(one) -> bool:
+  return hasattr(one, 'predict') and hasattr(one, 'get_params')

@@ -156,12 +156,17 @@ def _estimators(models) -> tuple[list, list, Any]:
   members = list(models.estimators_)
   columns = getattr(models, 'estimators_features_', [everything] * len(members))
   # Members were fitted on the positions of the classes, whatever the labels are.
-  encoded = np.arange(len(models.classes_)) if hasattr(models, 'classes_') else None
-  return members, list(columns), encoded
+  classes = getattr(models, 'classes_', None)
+  if classes is not None:
+    encoded = np.arange(len(classes))
+    if all(np.isin(member.classes_, encoded).all() for member in members):
+      classes = encoded
+  return members, list(columns), classes
 
 
 def check_fitted(member) -> None:
-  """Refuse what is no fitted estimator of scikit-learn."""
+  """Refuse what is no fitted estimator of scikit-learn, and classifiers of several targets."""
+  from sklearn.base import BaseEstimator
   from sklearn.exceptions import NotFittedError
   from sklearn.utils.validation import check_is_fitted
 
@@ -171,7 +176,10 @@ def check_fitted(member) -> None:
   except TypeError as error:
     raise ValueError(f'{name} is no estimator of scikit-learn: give fitted estimators') from error
   except NotFittedError as error:
-    raise ValueError(f'{name} is not fitted: call its fit first') from error
+    if isinstance(member, BaseEstimator):  # others may not follow the names of attributes
+      raise ValueError(f'{name} is not fitted: call its fit first') from error
+  if isinstance(getattr(member, 'classes_', None), list):
+    raise ValueError(f'{name} has several targets of classes: fit an ensemble for each target')
 
 
 def _classified(member, x, classes, smallest: float) -> np.ndarray:

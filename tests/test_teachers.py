@@ -167,6 +167,26 @@ def test_estimators_must_be_fitted():
       teachers.from_sklearn(models, X)
 
 
+def test_classifiers_of_several_targets_are_refused():
+  from sklearn.ensemble import RandomForestClassifier
+
+  forest = RandomForestClassifier(2).fit(X, np.stack([Y, Y], 1))
+  for models in (forest, list(forest.estimators_)):
+    with pytest.raises(ValueError, match='has several targets of classes'):
+      teachers.from_sklearn(models, X)
+
+
+def test_members_may_hold_labels_instead_of_positions():
+  from sklearn.ensemble import RandomForestClassifier
+  from sklearn.tree import DecisionTreeClassifier
+
+  forest = RandomForestClassifier(2, random_state=0).fit(X, 10 * Y)
+  forest.estimators_ = [DecisionTreeClassifier(max_depth=2).fit(X, 10 * Y) for _ in range(2)]
+  outputs = teachers.from_sklearn(forest, X)
+  own = forest.estimators_[0].predict_proba(X)
+  np.testing.assert_allclose(np.exp(outputs[:, 0]), own, atol=1e-5)
+
+
 def test_probabilities_are_checked():
   torch = pytest.importorskip('torch')
   with pytest.raises(ValueError, match='leave probabilities out for logits'):

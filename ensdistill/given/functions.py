@@ -105,8 +105,10 @@ def width(given, x, where: str) -> int:
     outputs, last = _called(given, x, where, 'the function'), 3
   else:
     apply, stacked, functions = _parts(given, where)
-    first: Callable
-    first = functools.partial(apply, members.take(stacked, 0)) if apply else functions[0]
+
+    def first(x):
+      return apply(members.take(stacked, 0), x) if apply else functions[0](x)
+
     outputs, last = _called(first, x, where, 'member 0'), 2
   if getattr(outputs, 'ndim', 0) != last:
     form = '(examples, members, outputs)' if last == 3 else '(examples, outputs)'
