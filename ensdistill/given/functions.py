@@ -233,8 +233,10 @@ def check_outputs(apply, stacked, functions, family, dataset, where: str) -> lis
   """Return each member's outputs [B, O]; refuse members that fail, other shapes and NaN."""
   x = _inputs(dataset)
   width = family.width(dataset.targets)
+  calls: list[Callable]
   if apply:
-    compiled = jax.jit(apply)  # once: variables are arguments
+    # Compiled once, because variables are arguments; a partial, as apply may have no hash.
+    compiled = jax.jit(functools.partial(apply))
     sizes = range(jax.tree.leaves(stacked)[0].shape[0])
     calls = [functools.partial(compiled, members.take(stacked, m)) for m in sizes]
   else:
