@@ -61,8 +61,36 @@ def _plain(value) -> bool:
   return value is None or isinstance(value, bool | str) or _number(value)
 
 
+def _count(value) -> bool:
+  return type(value) is int and value >= 0
+
+
 def _data_settings(value) -> bool:
-  return _settings(value) and type(value.get('seed')) is int
+  return (
+    _settings(value)
+    and type(value.get('seed')) is int
+    and _OF_PLACE.isdisjoint(value)
+    and all(is_right(value[name]) for name, is_right in _OF_DATA.items() if name in value)
+  )
+
+
+def _valid(value) -> bool:
+  return value is None or _count(value)
+
+
+def _central(value) -> bool:
+  return _number(value) and 0 < value <= 1
+
+
+_OF_PLACE = {'name', 'dir', 'stream', 'stream_bytes', 'crops'}  # of a machine, never of a student
+# Settings of data that every source may have; others are checked by the source that reads them.
+_OF_DATA: dict[str, Callable] = {
+  'valid': _valid,
+  'limit': _count,
+  'split': _count,
+  'unreadable': _text,
+  'central': _central,
+}
 
 
 def _inputs(value) -> bool:

@@ -65,6 +65,18 @@ def crafted(found: dict, values):
     section.update(before)
 
 
+@pytest.mark.parametrize(
+  'settings',
+  [{'central': 'x'}, {'central': 0}, {'central': [1]}, {'valid': 'x'}, {'limit': [1]},
+   {'split': None}, {'unreadable': ['skip']}, {'dir': 3}, {'stream': 'on'}],
+)  # fmt: skip
+def test_settings_of_data_are_checked(folder, written, settings):
+  found = good(folder)
+  found['data_settings'] |= settings
+  with pytest.raises(ensdistill.StudentError, match='data_settings'):
+    export.load(written(found), note=print)
+
+
 @pytest.mark.parametrize('values', [VALUES[::6], pytest.param(VALUES, marks=pytest.mark.slow)])
 def test_crafted_specs_are_refused_or_right(folder, written, values):
   """Nothing else is raised, and memory stays small."""

@@ -91,6 +91,7 @@ def dataset_of(model, name: str | None = None, dir: str | None = None, unreadabl
   Another set is read with the same settings, where it has them.
   """
   from ensdistill import data
+  from ensdistill.student.tables import listed
 
   spec = model.spec
   settings = spec['data_settings'] | {'unreadable': unreadable}
@@ -110,6 +111,12 @@ def dataset_of(model, name: str | None = None, dir: str | None = None, unreadabl
     raise ValueError(
       f'{dataset.name} has class {ours!r} where the student was trained on {theirs!r}: its classes '
       'must have the same names in the same order'
+    )
+  columns = (spec.get('inputs') or {}).get('columns')
+  if columns and dataset.columns and list(dataset.columns) != columns:
+    raise ValueError(
+      f'{dataset.name} has the columns {listed(dataset.columns)}, the student was trained on '
+      f'{listed(columns)}: they must have the same names in the same order'
     )
   shape = tuple(spec['shape'])
   if dataset.shape != shape and not len(dataset.shape) == len(shape) == 3:

@@ -56,9 +56,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = 'ensdistill export'
   try:
     if target.exists() and target.resolve() == source.resolve():
       raise ValueError(f'--out={target} is the student itself: choose another folder')
+    if target.is_dir() and any(target.iterdir()) and not (target / 'student.seal').exists():
+      raise ValueError(f'{target} holds other files: give a new folder with --out')
     variant = variants.make(model, options.to)
-  except ValueError as error:
-    fail(2, str(error))
+  except (ValueError, OSError) as error:
+    fail(2, reason(error))
   lines = []
   try:
     unreadable = model.spec['data_settings'].get('unreadable', 'stop')

@@ -47,7 +47,7 @@ def _parse(arguments, prog: str):
   parser.add_argument(
     '--calibrated', action='store_true', help='scale probabilities by temperature'
   )
-  add('scale', 'S', 'number that images are multiplied by, such as 1/255', type=_scale)
+  add('scale', 'S', 'number that arrays of images are multiplied by, such as 1/255', type=_scale)
   add('batch_size', 'N', 'examples of one block', type=int, default=500)
   add_imports(parser)
   options = parser.parse_args(arguments)
@@ -66,7 +66,13 @@ def _share(text: str) -> float:
 
 
 def _scale(text: str) -> float:
-  return float(fractions.Fraction(text.replace(' ', '')))
+  try:
+    value = float(fractions.Fraction(text.replace(' ', '')))
+  except ArithmeticError:  # a zero below the line, or more than a float holds
+    raise ValueError from None
+  if value <= 0:
+    raise ValueError
+  return value
 
 
 @stoppable
@@ -125,6 +131,8 @@ def wanted_of(model, options) -> 'Wanted':
     coverage = COVERAGE if known else None
     if not known:
       print(f'no quantiles: {model.why_uncalibrated}', file=sys.stderr)
+  if options.scale is not None and len(model.spec['shape']) == 1:
+    raise ValueError('--scale is for images: give tables in the units of the training data')
   if options.calibrated and classes is None:
     raise ValueError('--calibrated is for classifiers: quantiles of regression always are')
   needed = options.coverage is not None or options.abstain is not None or options.calibrated
@@ -171,13 +179,15 @@ def predict(model, options, wanted: 'Wanted') -> Summary:
   central = model.spec['data_settings'].get('central') or 1.0
   takes = sources.Takes(tuple(model.spec['shape']), model.columns, float(central))
   settings: dict[str, Any] = {'on_invalid': 'flag', 'batch_size': options.batch_size}
-  settings |= {'calibrated': options.calibrated, 'scale': options.scale}
+  settings['calibrated'] = options.calibrated
   images = takes.images and wanted.classes
   summary = Summary(wanted.classes if images else None)
 
   def of(block: 'Block') -> 'Columns':
-    p = None if block.x is None else _predicted(model, block.x, settings)
-    return results.of_block(block, p, wanted)
+    if block.x is None:
+      return results.of_block(block, None, wanted)
+    scale = None if block.decoded else options.scale
+    return results.of_block(block, model.predict(block.x, scale=scale, **settings), wanted)
 
   total = None if '-' in options.input else sources.count(options.input, takes)
   stdin = sys.stdin.buffer if '-' in options.input else None
@@ -188,18 +198,13 @@ def predict(model, options, wanted: 'Wanted') -> Summary:
         later(columns)
         update(summary.rows)
         stopping.check()
+      if not summary.rows:  # an empty array or table: a file with the columns alone
+        later(of(sources.Block([], None, {})))
   if summary.labelled:
     share = 100 * summary.right / summary.labelled
     print(f'accuracy {share:.2f} % of {summary.labelled:,} images in folders named after classes',
           file=sys.stderr)  # fmt: skip
   return summary
-
-
-def _predicted(model, x, settings):
-  """Return predictions; scale is for floats alone, as uint8 images have one."""
-  if getattr(x, 'dtype', None) == 'uint8' or len(model.spec['shape']) == 1:
-    settings = {**settings, 'scale': None}
-  return model.predict(x, **settings)
 
 
 def _columns(groups, of: Callable) -> Iterator['Columns']:
@@ -222,7 +227,7 @@ def _columns(groups, of: Callable) -> Iterator['Columns']:
           try:
             columns = of(block)
           except (ValueError, DataError) as error:
-            problem = one_line(error)
+            problem = f'from {block.names[0]} on: {one_line(error)}'
         if problem:
           yield of(Block([group.name], None, {0: problem}))
         if problem or block is None:

@@ -1,7 +1,7 @@
 """Upload a student's folder, with its card, to the Hugging Face Hub.
 
 The repository is made if it does not exist, as a private one unless --public is given. It takes
-`huggingface-cli login`, or a token in HF_TOKEN.
+`hf auth login`, or a token in HF_TOKEN.
 """
 
 import pathlib

@@ -28,7 +28,7 @@ STDIN = '-'
 BLOCK_ROWS = 8000  # a multiple of the default batch, so that no block is padded
 BLOCK_BYTES = 2**26
 _LONGEST_PATH = 2**16
-_SIGNATURES = b'\x89PNG', b'\xff\xd8\xff', b'GIF8', b'BM', b'II*\0', b'MM\0*', b'RIFF', b'P5', b'P6'
+_SIGNATURES = b'\x89PNG', b'\xff\xd8\xff', b'GIF8', b'II*\0', b'MM\0*', b'RIFF'
 
 
 class Takes(NamedTuple):
@@ -54,6 +54,7 @@ class Block(NamedTuple):
   names: list[str]
   x: Any  # an array [N, ...], or a list of dicts; None if every row has an error
   errors: dict[int, str]
+  decoded: bool = False  # images of files, uint8, which need no scale
 
 
 class Group(NamedTuple):
@@ -99,34 +100,41 @@ def paths(inputs: Iterable[str], takes: Takes) -> Iterator[tuple[str, str]]:
       yield from _or_reason(_below(given, IMAGES if takes.images else ARRAYS + TABLES), given)
     elif not os.path.lexists(given) and glob.has_magic(given):
       matches = (path for path in sorted(glob.iglob(given, recursive=True)))
-      yield from _or_reason((path for path in matches if not os.path.isdir(path)), given)
+      yield from _or_reason(((path, '') for path in matches if not os.path.isdir(path)), given)
     else:  # missing, a broken link, a pipe or a device: reading it says which
       yield given, ''
 
 
-def _or_reason(found: Iterator[str], given: str) -> Iterator[tuple[str, str]]:
+def _or_reason(found: Iterator[tuple[str, str]], given: str) -> Iterator[tuple[str, str]]:
   empty = True
-  for path in found:
+  for one in found:
     empty = False
-    yield path, ''
+    yield one
   if empty:
     yield given, 'no file was found there that the student takes'
 
 
-def _below(folder: str, suffixes, above: tuple[str, ...] = ()) -> Iterator[str]:
-  """Yield the files of a folder and of the folders in it, in order; hidden ones are left out."""
+def _below(folder: str, suffixes, above: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+  """Yield the files of a folder and of the folders in it, in order; hidden ones are left out.
+
+  A folder that cannot be read is yielded with the reason.
+  """
   real = os.path.realpath(folder)
   if real in above:  # a link to a folder that contains it
     return
-  with os.scandir(folder) as entries:
-    found = sorted(entries, key=lambda entry: entry.name)
+  try:
+    with os.scandir(folder) as entries:
+      found = sorted(entries, key=lambda entry: entry.name)
+  except OSError as error:
+    yield folder, error.strerror or 'the folder cannot be read'
+    return
   for entry in found:
     if entry.name.startswith('.'):
       continue
-    if entry.is_dir():
+    if os.path.isdir(entry.path):  # false for a link to itself, where entry.is_dir() raises
       yield from _below(entry.path, suffixes, (*above, real))
     elif entry.name.lower().endswith(suffixes):
-      yield entry.path
+      yield entry.path, ''
 
 
 def _failed(path: str, problem: str) -> Iterator[Block]:
@@ -189,7 +197,7 @@ def _images(paths: Iterator[str], takes: Takes) -> Iterator[Block]:
         errors[row] = found
       else:
         x[row] = found
-    yield Block([shown(path) for path in chunk], x, errors)
+    yield Block([shown(path) for path in chunk], x, errors, decoded=True)
 
 
 def _archive(path: str, takes: Takes) -> Iterator[Block]:
@@ -279,6 +287,13 @@ class _Prefixed(io.RawIOBase):
     return len(part)
 
 
+def _begins_image(head: bytes) -> bool:
+  """Return whether 8 bytes begin an image; a path may begin with BM or P5, too."""
+  bitmap = head.startswith(b'BM') and head.endswith(b'\0\0')  # reserved bytes of the header
+  netpbm = head[:2] in (b'P5', b'P6') and head[2:3].isspace()
+  return head.startswith(_SIGNATURES) or bitmap or netpbm
+
+
 def _stream(stdin, takes: Takes) -> Iterator[Block]:
   """Yield the rows of standard input: an array, one image, paths of images, or a csv table."""
   head = stdin.read(8)
@@ -288,13 +303,13 @@ def _stream(stdin, takes: Takes) -> Iterator[Block]:
   elif not takes.images:
     found = tables.csv_blocks(stream, takes.columns, takes.shape[0], takes.rows())
     yield from _named(found, STDIN)
-  elif head.startswith(_SIGNATURES):
+  elif _begins_image(head):
     content = stream.read(decode.LARGEST_FILE)
 
     def window(size):
       return windows.central_window(size, takes.shape, takes.central)
 
-    yield Block([STDIN], decode.image(content, takes.shape, window)[None], {})
+    yield Block([STDIN], decode.image(content, takes.shape, window)[None], {}, decoded=True)
   else:
     found = iter(functools.partial(stream.readline, _LONGEST_PATH), b'')
     lines = (os.fsdecode(line.rstrip(b'\r\n')) for line in found)

@@ -141,7 +141,8 @@ def _column(batch, name: str) -> np.ndarray:
     raise DataError(f'column {name!r} holds {column.type}, not numbers')
   if kind.is_boolean(column.type):
     column = column.cast(pyarrow.int8())
-  return column.cast(pyarrow.float64()).to_numpy(zero_copy_only=False)
+  # An integer that float64 rounds is rounded, as in every other kind of file.
+  return column.cast(pyarrow.float64(), safe=False).to_numpy(zero_copy_only=False)
 
 
 def arrow():

@@ -23,9 +23,14 @@ ENDINGS = '.csv', '.jsonl', '.ndjson', '.parquet', '.pq'
 
 
 def check(path: str) -> None:
-  """Raise ValueError for a file of a kind that is not written."""
+  """Raise ValueError for a file that cannot be written, before anything is predicted."""
   if not path.lower().endswith(ENDINGS):
     raise ValueError(f'--out={path} must end in one of {", ".join(ENDINGS)}')
+  if os.path.isdir(path):
+    raise ValueError(f'--out={path} is a folder: give the name of a file')
+  folder = os.path.dirname(path) or '.'
+  if not os.path.isdir(folder):
+    raise ValueError(f'--out={path}: the folder {folder} does not exist, make it first')
   if path.lower().endswith(('.parquet', '.pq')):
     tables.arrow()
 

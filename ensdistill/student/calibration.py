@@ -72,14 +72,24 @@ def fit(basis: Basis, total_B, y) -> Calibration:
     distribution, y = type(basis.distribution)(*(a[rows] for a in basis.distribution)), y[rows]
     total_B, found = np.asarray(total_B)[rows], {'offsets': _offsets(distribution, y)}
   else:
-    from ensdistill.metrics import calibration
-
     scores = prediction_sets.label_scores(basis.log_probs, y)
     found = {
-      'temperature': float(calibration.fit_temperature(basis.log_probs, y)),
+      'temperature': _temperature(basis.log_probs, y),
       'sets': {kind: _at_levels(scores[kind]) for kind in KINDS},
     }
   return Calibration(len(y), _at_levels(np.asarray(total_B)), **found)
+
+
+def _temperature(log_probs_BK, y) -> float:
+  """Return the temperature with the least NLL; 1 if the NLL only falls as T approaches zero.
+
+  This happens if all examples are classified right, and says nothing about new examples: the least
+  temperature would make all of them certain.
+  """
+  from ensdistill.metrics import calibration
+
+  found = float(calibration.fit_temperature(log_probs_BK, y))
+  return 1.0 if found <= calibration.TEMPERATURES[0] else found
 
 
 def _at_levels(score_B) -> tuple[float, ...]:
@@ -204,7 +214,8 @@ def measured(basis: Basis, total_B, y) -> dict[str, float]:
   """Return the coverage on labelled examples with its binomial error, and what it costs.
 
   'size' is the mean number of classes of a set; 'width' the mean width of an interval. The error of
-  a share c of n values is sqrt(c (1 - c) / n).
+  a share c of n examples is sqrt(c (1 - c) / n). Targets of one example are not independent, so
+  several count as one.
   """
   y = np.asarray(y)
   if basis.log_probs is not None:
@@ -220,7 +231,7 @@ def measured(basis: Basis, total_B, y) -> dict[str, float]:
   return {
     'examples': len(y),
     'coverage': float(held_N.mean()),
-    'coverage_error': binomial_error(float(held_N.mean()), len(held_N)),
+    'coverage_error': binomial_error(float(held_N.mean()), len(y)),
     **cost,
     'abstained': float(abstain(basis, total_B, ABSTAIN).mean()),
   }

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ensdistill import families
+from ensdistill.evaluation.rows import STUDENTS
 from ensdistill.storage import seals
 from ensdistill.student import calibration
 
@@ -82,7 +83,7 @@ def text(spec: Mapping, parameters: int) -> str:
     'front': _front(spec, classes),
     'name': _safe(spec['name']),
     'kind': f'One network ({spec["network"]["name"]}, {parameters:,} parameters)',
-    'members': members,
+    'members': _safe(members),
     'method': _safe(f'{spec["student"]["kind"]} / {spec["objective"]}'),
     'outputs': 'probabilities of classes' if classes else 'the distribution of the target',
     'folder': 'student',
@@ -178,7 +179,9 @@ def _gap(results, key: str) -> str:
 def _calibration(spec: Mapping, classes: bool) -> str:
   found = calibration.from_json(spec.get('calibration'), spec)
   if found is None:
-    return 'None: there were no validation examples. `student.calibrate(x, y)` makes one.'
+    known = 'calibration' in spec
+    why = 'there were no validation examples' if known else 'the student was stored without one'
+    return f'None: {why}. `student.calibrate(x, y)` makes one.'
   lines = [f'From {found.examples:,} validation examples:', '']
   if classes:
     lines.append(f'- temperature {found.temperature:.4g}, for `predict(x, calibrated=True)`')
@@ -231,8 +234,14 @@ def rows(results, name: str) -> list[dict] | None:
   ensembles = [row for row in results if row['role'] == 'ensemble']
   own[1:1] = ensembles[-1:]
   keys = [*METRICS, *(f'gap_closed/{key}' for key in METRICS)]
-  found = [{'name': row['name'], 'metrics': _finite(row['metrics'], keys)} for row in own]
+  found = [{'name': _title(row), 'metrics': _finite(row['metrics'], keys)} for row in own]
   return found or None
+
+
+def _title(row: Mapping) -> str:
+  """Return the name of a row; metrics of several seeds are their means."""
+  seeds = row.get('seeds', 1) if row['role'] in STUDENTS else 1
+  return f'{row["name"]} (mean of {seeds} seeds)' if seeds > 1 else row['name']
 
 
 def _finite(metrics: Mapping, keys) -> dict[str, float]:

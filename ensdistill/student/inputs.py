@@ -149,7 +149,8 @@ def _images(x: np.ndarray, scale) -> np.ndarray:
       f'images[{row}] holds {value:g}{after}, the range is [{low:g}, {high:g}], the student takes '
       f'uint8 or floats in [0, 1]: {advice}'
     )
-  return np.clip(x, 0, 1).astype(np.float32)  # NaN stays
+  x = np.where(inside, np.clip(x, 0, 1), x)  # NaN and infinity stay, _finite looks for them
+  return x.astype(np.float32)
 
 
 def _checked_scale(scale) -> float:

@@ -4,7 +4,8 @@
 - int8: a kernel w becomes round(w / s) with one scale s = max|w| / 127 for each output channel (of
   each member), as in weight-only quantisation. The error of a weight is at most s / 2.
 
-Only kernels, which are nearly all of the weights, change; biases, norms and statistics stay.
+Only kernels, which are nearly all of the weights, change. Biases, norms, statistics and the factors
+of a BatchEnsemble stay, also where they have an axis of members.
 """
 
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ def encoded(tensors: Mapping[str, np.ndarray], form: str | None) -> dict[str, np
     return dict(tensors)
   found = {}
   for name, tensor in tensors.items():
-    if not _is_kernel(tensor):
+    if not _is_kernel(name, tensor):
       found[name] = tensor
     elif form == 'bfloat16':
       found[name + BITS] = _bits(tensor)
@@ -53,7 +54,7 @@ def decoded(tensors: Mapping[str, np.ndarray], form: str | None) -> dict[str, np
       found[name] = tensor * _scale(tensors, name)
     else:
       found[name] = tensor
-  kernels = {name for name, tensor in found.items() if _is_kernel(tensor)}
+  kernels = {name for name, tensor in found.items() if _is_kernel(name, tensor)}
   stored = {name.removesuffix(BITS).removesuffix(SCALE) for name in tensors if ':' in name}
   if stored != kernels:
     odd = sorted(stored ^ kernels)[0]
@@ -61,8 +62,9 @@ def decoded(tensors: Mapping[str, np.ndarray], form: str | None) -> dict[str, np
   return found
 
 
-def _is_kernel(tensor: np.ndarray) -> bool:
-  return tensor.ndim >= 2 and tensor.dtype == np.float32
+def _is_kernel(name: str, tensor: np.ndarray) -> bool:
+  own = name.rpartition('/')[2]
+  return own == 'kernel' and tensor.ndim >= 2 and tensor.dtype == np.float32
 
 
 def _inputs(dimensions: int) -> tuple[int, ...]:

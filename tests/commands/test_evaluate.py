@@ -208,6 +208,12 @@ def test_another_table_has_the_same_target(tmp_path):
   student = trained_on('csv:a.csv', first, **settings)
   other = evaluate_command.dataset_of(student, 'csv:b.csv', str(tmp_path))
   assert other.columns == first.columns == ('u', 'w') and other.fingerprint != first.fingerprint
+  student.spec['inputs'] = {'columns': ['u', 'w']}
+  other = evaluate_command.dataset_of(student, 'csv:b.csv', str(tmp_path))
+  rows = (tmp_path / 'b.csv').read_text().partition('\n')[2]
+  (tmp_path / 'c.csv').write_text(f'w,v,u\n{rows}')
+  with pytest.raises(ValueError, match="has the columns 'w', 'u', the student was trained on 'u'"):
+    evaluate_command.dataset_of(student, 'csv:c.csv', str(tmp_path))
 
 
 def test_another_folder_is_read_alike_and_has_the_same_classes(tmp_path):

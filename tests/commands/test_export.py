@@ -51,6 +51,13 @@ def test_without_its_data_a_variant_is_not_measured(run, tmp_path, capsys):
     export.load(tmp_path / 'student-bfloat16').predict_set(np.zeros((1, 8, 8, 1), np.float32))
 
 
+def test_no_other_folder_is_written_into(run, tmp_path, capsys):
+  (tmp_path / 'README.md').write_text('mine')
+  code, _, err = call('export', run, '--to=int8', f'--out={tmp_path}', capsys=capsys)
+  assert code == 2 and 'holds other files' in err
+  assert (tmp_path / 'README.md').read_text() == 'mine' and len(list(tmp_path.iterdir())) == 1
+
+
 def test_wrong_usage(run, capsys):
   assert call('export', run, '--to=int4', capsys=capsys)[0] == 2
   assert call('export', run, capsys=capsys)[0] == 2

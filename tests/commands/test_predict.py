@@ -104,6 +104,49 @@ def test_ranges_are_checked_and_scale_is_used(images, tmp_path, capsys):
   np.testing.assert_allclose([float(r['confidence']) for r in found], probs.max(1), atol=1e-6)
 
 
+def test_scale_is_used_on_every_array_and_on_no_image_file(images, tmp_path, capsys):
+  x = np.random.default_rng(0).integers(0, 2, (2, 8, 8, 1)).astype(np.uint8)
+  np.save(tmp_path / 'x.npy', x)
+  PIL.Image.fromarray(x[0, ..., 0]).save(tmp_path / 'x.png')
+  inputs = [tmp_path / 'x.npy', tmp_path / 'x.png']
+  code, out, _ = run(images, *inputs, '--scale=1', capsys=capsys)
+  model = export.load(images / 'student')
+  expected = np.append(model.predict(x, scale=1.0).probs, model.predict(x[0]).probs, 0).max(1)
+  found = [float(row['confidence']) for row in csv.DictReader(io.StringIO(out))]
+  assert code == 0
+  np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_block_that_is_refused_is_found_in_its_file(images, tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(sources, 'BLOCK_ROWS', 4)
+  x = np.full((6, 8, 8, 1), 0.5, np.float32)
+  x[5, 0] = 7
+  np.save(tmp_path / 'x.npy', x)
+  code, out, _ = run(images, tmp_path / 'x.npy', capsys=capsys)
+  found = list(csv.DictReader(io.StringIO(out)))
+  assert code == 1 and len(found) == 5
+  assert 'x.npy[4] on: images[1] holds 7' in found[-1]['error']
+
+
+@pytest.mark.parametrize('ending', ['csv', 'jsonl', 'parquet'])
+def test_an_empty_input_gives_an_empty_result(images, table, ending, tmp_path, capsys):
+  if ending == 'parquet':
+    pytest.importorskip('pyarrow')
+  np.save(tmp_path / 'x.npy', np.zeros((0, 8, 8, 1), np.uint8))
+  (tmp_path / 'x.csv').write_text('a,b\n')
+  out = tmp_path / f'out.{ending}'
+  for folder, name in ((images, 'x.npy'), (table, 'x.csv')):
+    code, _, err = run(folder, tmp_path / name, f'--out={out}', '--abstain=.1', capsys=capsys)
+    assert code == 0 and not err and out.exists()
+  if ending == 'csv':
+    assert out.read_text().startswith('input,mean,q05,')
+  elif ending == 'parquet':
+    import pyarrow.parquet
+
+    found = pyarrow.parquet.read_table(out)
+    assert found.num_rows == 0 and str(found.schema.field('mean').type) == 'double'
+
+
 def test_nothing_is_lost_beside_a_bad_file(images, tmp_path, capsys):
   x = np.zeros((2, 8, 8, 1), np.uint8)
   np.save(tmp_path / 'a.npy', x)
@@ -133,6 +176,8 @@ def test_standard_input(images, tmp_path, capsys, monkeypatch):
     (['--out=x.xlsx'], 'must end in one of'),
     (['--coverage=1.5'], 'coverage'),
     (['--scale=a'], 'scale'),
+    (['--scale=1/0'], 'scale'),
+    (['--scale=-1'], 'scale'),
     (['--batch_size=0'], 'at least 1'),
     (['--coverag=.9'], "did you mean '--coverage'"),
     (['-', '-'], '- can be given once'),
@@ -146,6 +191,7 @@ def test_wrong_usage(images, arguments, why, capsys):
 def test_what_the_student_lacks(images, table, tmp_path, capsys):
   x = tmp_path / 'x.npy'
   np.save(x, np.zeros((2, 8, 8, 1), np.uint8))
+  assert '--scale is for images' in run(table, x, '--scale=1', capsys=capsys)[2]
   assert '--calibrated is for classifiers' in run(table, x, '--calibrated', capsys=capsys)[2]
   code, _, err = run(images, x, f'--out={tmp_path / "x.npy"}', capsys=capsys)
   assert code == 2 and 'must end' in err

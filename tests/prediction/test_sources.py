@@ -84,6 +84,23 @@ def test_images_in_folders_patterns_and_names_that_are_not_text(tmp_path):
   }
 
 
+def test_a_folder_that_cannot_be_read_is_a_row(tmp_path, monkeypatch):
+  (tmp_path / 'a').mkdir()
+  picture(tmp_path / 'b.png', 3)
+  (tmp_path / 'loop').symlink_to('loop')
+  scandir = os.scandir
+
+  def refused(path):
+    if str(path).endswith('a'):
+      raise PermissionError(13, 'Permission denied', path)
+    return scandir(path)
+
+  monkeypatch.setattr(os, 'scandir', refused)
+  names, found, errors = read([tmp_path], GREY)
+  assert names == [str(tmp_path / 'a'), str(tmp_path / 'b.png')]
+  assert errors == {0: 'Permission denied'} and int(found[0][0, 0, 0]) == 3
+
+
 def test_a_pipe_is_not_waited_for(tmp_path):
   os.mkfifo(tmp_path / 'pipe.png')
   _, _, errors = read([tmp_path / 'pipe.png', tmp_path / 'missing.png'], GREY)
@@ -140,6 +157,12 @@ def test_standard_input_is_an_array_an_image_paths_or_a_table(tmp_path):
   assert read(['-'], GREY, io.BytesIO(path.read_bytes()))[0] == ['-']
   names, found, _ = read(['-'], GREY, io.BytesIO(f'{path}\r\n\n{path}'.encode()))
   assert names == [str(path)] * 2 and found[1].max() == 5
+  bitmap = tmp_path / 'x.bmp'
+  picture(bitmap, 5)
+  assert read(['-'], GREY, io.BytesIO(bitmap.read_bytes()))[1][0].max() == 5
+  for start in ('BMW_side', 'P5_north', 'P6'):
+    names, _, errors = read(['-'], GREY, io.BytesIO(f'{start}.png\n{path}'.encode()))
+    assert names == [f'{start}.png', str(path)] and 'No such file' in errors[0]
   names, found, _ = read(['-'], TABLE, io.BytesIO(b'c,b,a\n3,2,1\n'))
   np.testing.assert_array_equal(found, [[1, 2, 3]])
   assert sources.count(['-'], TABLE) is None

@@ -69,3 +69,6 @@ def test_parquet(tmp_path):
   assert blocks[1].errors == {0: "column 'b' holds no finite number"}
   with pytest.raises(DataError, match='holds string, not numbers'):
     list(tables.parquet_blocks(path, ['id', 'b'], 2, 2))
+  parquet.write_table(arrow.table({'a': [2**53 + 1, 2], 'b': [1, 2]}), path)
+  (block,) = tables.parquet_blocks(path, COLUMNS, 2, 2)
+  assert block.x[0, COLUMNS.index('a')] == 2.0**53 and not block.errors

@@ -100,6 +100,16 @@ def test_standard_output_and_kinds():
     writers.check('x.xlsx')
 
 
+def test_places_that_cannot_be_written_are_refused_before(tmp_path):
+  (tmp_path / 'x.csv').mkdir()
+  with pytest.raises(ValueError, match='is a folder'):
+    writers.check(str(tmp_path / 'x.csv'))
+  with pytest.raises(ValueError, match='nowhere does not exist'):
+    writers.check(str(tmp_path / 'nowhere' / 'x.csv'))
+  writers.check(str(tmp_path / 'y.csv'))
+  writers.check('y.csv')
+
+
 def test_nothing_is_left_of_a_failed_run(tmp_path):
   (tmp_path / 'x.csv').write_text('before')
   with pytest.raises(KeyError), writers.opened(str(tmp_path / 'x.csv'), io.StringIO()) as write:

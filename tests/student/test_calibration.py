@@ -153,6 +153,23 @@ def test_what_is_measured_has_its_binomial_error():
   assert result['coverage_error'] == pytest.approx(math.sqrt(share * (1 - share) / 400))
 
 
+def test_several_targets_of_one_example_count_once():
+  distribution, y = regressor(300)
+  basis = basis_of(distribution=distribution)
+  found = calibration.fit(basis, np.ones(300), y)
+  result = calibration.measured(basis._replace(calibration=found), np.ones(300), y)
+  share = result['coverage']
+  assert result['coverage_error'] == pytest.approx(math.sqrt(share * (1 - share) / 300))
+
+
+def test_examples_that_are_all_right_do_not_make_a_student_certain():
+  log_probs, _ = classifier(50)
+  found, _ = fitted(log_probs, log_probs.argmax(1))
+  assert found.temperature == 1
+  probs = calibration.apply_temperature(basis_of(found, log_probs=log_probs))
+  np.testing.assert_allclose(probs, np.exp(log_probs), atol=1e-6)
+
+
 @pytest.mark.parametrize('task', ['classes', 'targets'])
 def test_json_keeps_everything(task):
   if task == 'classes':

@@ -56,6 +56,15 @@ def test_the_card_is_the_readme_of_the_folder(folder):
   assert 'ensemble-2' not in student.card
 
 
+def test_means_over_seeds_are_named():
+  rows = [{**row, 'seeds': 3} for row in ROWS]
+  names = [row['name'] for row in card.rows(rows, 'student')]
+  assert names == ['member', 'ensemble-4', 'student (mean of 3 seeds)']
+  assert card.rows(ROWS, 'student')[-1]['name'] == 'student'
+  rows[-1] |= {'name': 'student-averaged', 'role': 'averaged'}
+  assert card.rows(rows, 'student-averaged')[-1]['name'] == 'student-averaged (mean of 3 seeds)'
+
+
 def test_a_table_of_regression_has_its_columns(tmp_path):
   x = np.random.default_rng(0).normal(size=(40, 2))
   dataset = data.from_arrays(x, x.sum(1), valid=20, columns=['a|b', '<b>'])
@@ -83,5 +92,6 @@ def test_a_student_without_results_or_calibration(folder):
   student = export.load(folder)
   spec = {k: v for k, v in student.spec.items() if k not in ('results', 'calibration', 'made_by')}
   found = card.text(spec, 10)
-  assert 'Not measured' in found and 'None: there were no validation' in found
+  assert 'Not measured' in found and 'None: the student was stored without one' in found
+  assert 'None: there were no validation' in card.text({**spec, 'calibration': None}, 10)
   assert 'model-index' not in front(found)

@@ -117,6 +117,17 @@ def test_rows_that_are_not_finite_are_named_or_flagged(table, unnamed, value):
     table.predict(x, on_invalid='drop')
 
 
+@pytest.mark.parametrize('value', [np.inf, -np.inf])
+@pytest.mark.parametrize('scale', [None, 0.5])
+def test_images_with_infinity_are_named_or_flagged(image, value, scale):
+  x = np.full((4, 8, 8, 1), 0.5, np.float32)
+  x[2, 3, 4, 0] = value
+  with pytest.raises(ValueError, match=r'row 2, position \[3, 4, 0\], holds infinity'):
+    image.predict(x, scale=scale)
+  p = image.predict(x, scale=scale, on_invalid='flag')
+  assert p.invalid.tolist() == [False, False, True, False] and np.isnan(p.probs[2]).all()
+
+
 def test_images_with_nan_are_named_or_flagged(image):
   x = PIXELS / 255
   x[2, 3, 4, 0] = np.nan

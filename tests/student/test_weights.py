@@ -14,12 +14,21 @@ from ensdistill.storage import safe, seals
 from ensdistill.student import variants, weights
 
 RANDOM = np.random.default_rng(0)
-SHAPES = {'dense': (5, 3), 'heads': (2, 5, 3), 'conv': (3, 3, 5, 4), 'deep': (2, 3, 3, 5, 4)}
+SHAPES = {
+  'dense/kernel': (5, 3),
+  'heads/kernel': (2, 5, 3),
+  'conv/kernel': (3, 3, 5, 4),
+  'deep/kernel': (2, 3, 3, 5, 4),
+}
+# Of members, whose variances differ by orders of magnitude.
+MEMBERS = {'heads/bias': (2, 3), 'norm/var': (2, 3), 'layer/r': (2, 3), 'layer/b': (2, 3)}
 
 
 def tensors():
   found = {name: RANDOM.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
-  found['zeros'] = np.zeros((4, 2), np.float32)
+  found['zeros/kernel'] = np.zeros((4, 2), np.float32)
+  for name, shape in MEMBERS.items():
+    found[name] = (RANDOM.random(shape) * [[1e-3], [1]]).astype(np.float32)
   return found | {'bias': np.ones(3, np.float32), 'count': np.ones((2, 2), np.int32)}
 
 
@@ -34,7 +43,7 @@ def test_int8_errs_by_half_a_step_of_each_output_channel():
     assert scale.size == members * shape[-1] and stored[name].dtype == np.int8
     assert (np.abs(before[name] - after[name]) <= scale / 2 * (1 + 1e-5)).all()
     assert np.abs(stored[name]).max() == 127
-  for name in ('zeros', 'bias', 'count'):
+  for name in ('zeros/kernel', 'bias', 'count', *MEMBERS):
     np.testing.assert_array_equal(after[name], before[name])
   again = weights.encoded(after, 'int8')
   assert all(np.array_equal(again[name], stored[name]) for name in SHAPES)
@@ -46,7 +55,8 @@ def test_bfloat16_rounds_as_jax_does():
   for name in SHAPES:
     expected = jnp.asarray(before[name]).astype(jnp.bfloat16).astype(jnp.float32)
     np.testing.assert_array_equal(after[name], expected)
-  np.testing.assert_array_equal(after['bias'], before['bias'])
+  for name in ('bias', *MEMBERS):
+    np.testing.assert_array_equal(after[name], before[name])
 
 
 @pytest.fixture(scope='module')
