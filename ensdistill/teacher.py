@@ -227,7 +227,8 @@ def _recorded(plan: Plan) -> str:
     f'teacher: outputs of {ensemble.size} members from {ensemble.where}, '
     f'student.targets={plan.config.student.targets}'
   )
-  return f'{text}; {measure} of each member: {"; ".join(parts)}' if parts else text
+  text = f'{text}; {measure} of each member: {"; ".join(parts)}' if parts else text
+  return '\n'.join([text, *(f'teacher: {name} is not evaluated' for name in ensemble.unused)])
 
 
 def _each(values) -> str:

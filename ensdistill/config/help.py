@@ -60,7 +60,7 @@ HELP = {
   'augment.mixup': 'mix pairs of examples, with shares from Beta(mixup, mixup)',
   'augment.crop_area': 'smallest share of an image in a file that a random crop shows',
   'network.name': one_of(nets.NETWORKS),
-  'network.content': "digest of the source of a custom network, filled in by the run",
+  'network.content': 'digest of the source of a custom network, filled in by the run',
   'network.dtype': f'{one_of(nets.DTYPES)}, of activations',
   'network.depth': 'number of layers; of a vit: of blocks',
   'network.width': 'factor on the channels of a wide_resnet',
