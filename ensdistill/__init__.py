@@ -1,6 +1,11 @@
 """ensdistill: a deep ensemble distilled into one cheap network that keeps what made it good."""
 
+import importlib
+
 __version__ = '0.1.0'
+
+
+MODULES = ('data', 'metrics', 'objectives', 'predictive', 'teachers')  # imported at first use
 
 
 def __getattr__(name):
@@ -17,4 +22,6 @@ def __getattr__(name):
     from ensdistill.storage import seals
 
     return getattr(seals, name)
+  if name in MODULES:
+    return importlib.import_module(f'{__name__}.{name}')
   raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ensdistill import data, distillation, export, given, names, plugins, runtime, teacher
+from ensdistill import data, distillation, export, given, names, plugins, runtime
+from ensdistill import teacher as chapter
 from ensdistill.config import build, checks, imported, recipes, settings
 from ensdistill.families import FAMILIES
 from ensdistill.logs import writers
+from ensdistill.storage import safe
 from ensdistill.student import reporting, tables
 from ensdistill.student.model import Model
 
@@ -21,18 +23,19 @@ _DECIDED = {
   'data.name': 'pass x and y',
   'data.valid': 'pass valid=',
   'seed': 'pass seed=',
-  'teacher.outputs': 'pass the outputs as the ensemble',
-  'teacher.source': 'pass the functions as the ensemble',
+  'teacher.outputs': 'pass the outputs as the teacher',
+  'teacher.source': 'pass the functions as the teacher',
 }
 # Settings of a run that a call lacks.
 _RUN = (
   'workdir', 'seeds', 'sinks', 'cache', 'profile', 'imports',
   'imports_content', 'teacher.content', 'network.content', 'student.network.content',
 )  # fmt: skip
+WHERE = 'teacher'
 
 
 def distil(
-  ensemble,
+  teacher,
   x,
   y=None,
   *,
@@ -55,7 +58,7 @@ def distil(
   student.predict(x_new).probs
 
   Args:
-    ensemble: outputs [N, M, O] for the N examples of x; or a function x -> [B, M, O], a list of
+    teacher: outputs [N, M, O] for the N examples of x; or a function x -> [B, M, O], a list of
       functions x -> [B, O] or of NNX modules, or (apply, variables) with apply(variables, x) ->
       [B, O]. Outputs are logits; for regression means, then log-variances, in the units of y.
       Methods that perturb inputs need functions. Or a number: that many networks of the same kind
@@ -81,20 +84,20 @@ def distil(
     quiet: print nothing.
   """
   runtime.prepare()
-  dataset = _dataset(ensemble, x, y, valid, seed, columns, classes)
+  dataset = _dataset(teacher, x, y, valid, seed, columns, classes)
   config = _config(method, network, network_settings, dataset, y is not None)
   config.name, config.seed, config.student.steps = method, seed, steps
   config.data.name = dataset.name
   config.teacher.steps, config.data.valid = steps, len(dataset.valid.y)
   config.student.batch_size = config.teacher.batch_size = min(batch_size, len(dataset.train.y))
-  members = _members(ensemble, dataset, config)
+  members = _members(teacher, dataset, config)
   _check_changes(changes or {})
   settings.apply(config, dict(changes or {}))
   imported.record(config)
   parts = build.parts(config)
   checks.check(config, parts)
   if members:
-    teacher.adopt(config, members)
+    chapter.adopt(config, members)
   if isinstance(members, given.Functions) and parts.perturbation:
     given.check_gradients(members, dataset, parts.perturbation)
   checks.settle_targets(config, parts, streams=False)
@@ -104,8 +107,8 @@ def distil(
     if not config.teacher.dir:
       config.teacher.dir = str(place / 'teachers')
     plan = build.plan(config, parts, dataset, dataset, place, members)
-    with writers.Writer(place, quiet=quiet) as writer:
-      obtained = teacher.obtain(plan, writer)
+    with safe.alone(place, quiet), writers.Writer(place, quiet=quiet) as writer:
+      obtained = chapter.obtain(plan, writer)
       distilled = distillation.distil(plan, obtained, writer)
   origin = reporting.Origin(plan, obtained, distilled)
   return dataclasses.replace(export.model(plan, distilled), origin=origin)
@@ -121,14 +124,14 @@ def _check_changes(changes: Mapping[str, Any]) -> None:
       raise ValueError(f'changes={{{path!r}: ...}}: {remedy}')
 
 
-def _dataset(ensemble, x, y, valid: float, seed: int, columns, classes) -> data.Dataset:
+def _dataset(teacher, x, y, valid: float, seed: int, columns, classes) -> data.Dataset:
   """Return the data set of the arrays, with a share of them for validation."""
   if not 0 <= valid < 1:
     raise ValueError(f'valid={valid} must be a share of the examples, in [0, 1)')
   x, names = _inputs(x, columns)
   settings: dict[str, Any] = {'seed': seed, 'names': classes, 'columns': names}
   if y is None:
-    return data.from_arrays(x, None, classes=_width(ensemble, x), **settings)
+    return data.from_arrays(x, None, classes=_width(teacher, x), **settings)
   y, found = _labels(y)
   if found and classes is not None and list(classes) != found:
     raise ValueError(f'classes={list(classes)}, but y holds {found}: leave classes out')
@@ -160,30 +163,36 @@ def _labels(y) -> tuple[np.ndarray, list[str] | None]:
   return numbers, classes.tolist()
 
 
-def _width(ensemble, x) -> int:
+def _width(teacher, x) -> int:
   """Return the number of outputs of an ensemble, which is the number of classes."""
-  if _is_array(ensemble):
-    return np.shape(ensemble)[-1]
-  raise ValueError('y is None: give the outputs [N, M, O] of the ensemble as an array, or pass y')
+  if _is_array(teacher):
+    return np.shape(teacher)[-1]
+  if _is_number(teacher):
+    raise ValueError(f'teacher={teacher}: networks that are trained first need y')
+  return given.width(teacher, data.as_input(np.asarray(x[:2])), WHERE)
 
 
-def _is_array(ensemble) -> bool:
-  return hasattr(ensemble, 'shape') and hasattr(ensemble, 'dtype')
+def _is_array(teacher) -> bool:
+  return hasattr(teacher, 'shape') and hasattr(teacher, 'dtype')
 
 
-def _members(ensemble, dataset, config) -> 'given.Outputs | given.Functions | None':
+def _is_number(teacher) -> bool:
+  return isinstance(teacher, int | np.integer) and not isinstance(teacher, bool)
+
+
+def _members(teacher, dataset, config) -> 'given.Outputs | given.Functions | None':
   """Return the given members; None where the configuration then says how many are trained."""
-  if isinstance(ensemble, int | np.integer) and not isinstance(ensemble, bool):
-    if ensemble < 1 or not (dataset.train.y >= 0).any() and FAMILIES[dataset.family].has_classes:
-      raise ValueError(f'ensemble={ensemble}: networks that are trained first need a number and y')
-    config.teacher.members = int(ensemble)
+  if _is_number(teacher):
+    if teacher < 1 or not (dataset.train.y >= 0).any() and FAMILIES[dataset.family].has_classes:
+      raise ValueError(f'teacher={teacher}: networks that are trained first need a number and y')
+    config.teacher.members = int(teacher)
     return None
   config.teacher.members, config.teacher.steps = 0, 1
-  if _is_array(ensemble):
+  if _is_array(teacher):
     config.teacher.outputs, config.student.targets = ARRAYS, 'auto'
-    return given.from_arrays({'train': np.asarray(ensemble)}, dataset, ARRAYS)
+    return given.from_arrays({'train': np.asarray(teacher)}, dataset, ARRAYS)
   config.teacher.source = ARRAYS
-  return given.from_functions(ensemble, dataset, 'the ensemble')
+  return given.from_functions(teacher, dataset, WHERE)
 
 
 def _config(method: str, network, network_settings, dataset, labelled: bool):

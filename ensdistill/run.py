@@ -59,7 +59,7 @@ def prepare(config, workdir: str | None = None, overwrite: bool = False) -> Plan
     safe.make_folder(folder)
     if overwrite:
       claims.check_overwrite(folder)
-    with _alone(folder):
+    with safe.alone(folder):
       if overwrite:
         claims.clear(folder)
       _claim(folder, config)  # last: a refused configuration leaves nothing behind
@@ -97,7 +97,7 @@ def checked(config, folder: pathlib.Path, load: Callable = inputs.load_data) -> 
 
 def run(plan: Plan) -> dict:
   """Run teacher, student, evaluation and report, each once; return the results."""
-  with _alone(plan.folder):
+  with safe.alone(plan.folder):
     _claim(plan.folder, plan.config)  # another process may have had the folder meanwhile
     safe.sweep_parts(plan.folder)
     (plan.folder / claims.BAD_STEP).unlink(missing_ok=True)  # written again if it still applies
@@ -197,16 +197,6 @@ def _student(plan: Plan, ensemble, writer) -> distillation.Distilled:
     writer.line(f'student: found in {plan.folder}')
     return distillation.Distilled(plan.student, variables)
   return distillation.distil(plan, ensemble, writer)
-
-
-def _alone(folder: pathlib.Path):
-  """Hold the run's folder for this process, with a message where it has to wait."""
-
-  def say():
-    who = safe.holder(folder / 'lock')
-    print(f'{folder}: waiting for another process that runs this ({who})', flush=True)
-
-  return safe.lock(folder / 'lock', waiting=say)
 
 
 def _claim(folder: pathlib.Path, config) -> None:

@@ -155,6 +155,10 @@ class EnsembleDistiller(ClassifierMixin, _Distiller):
     if not _is_fitted_ensemble(self.teacher):
       return
     every = self.teacher if isinstance(self.teacher, list | tuple) else [self.teacher]
+    for one in every:
+      teachers.check_fitted(one)
+      if not hasattr(one, 'classes_'):
+        raise ValueError(f'the teacher holds a {type(one).__name__}, which has no classes_')
     known = np.unique(np.concatenate([np.asarray(one.classes_) for one in every]))
     if known.tolist() != self.classes_.tolist():
       raise ValueError(
@@ -200,5 +204,9 @@ class EnsembleDistillerRegressor(MultiOutputMixin, RegressorMixin, _Distiller):
 def _is_fitted_ensemble(teacher) -> bool:
   """Return whether a teacher is made of estimators of scikit-learn."""
   if isinstance(teacher, list | tuple):
-    return bool(teacher) and all(hasattr(one, 'predict') for one in teacher)
-  return hasattr(teacher, 'estimators_')
+    return bool(teacher) and all(map(_is_estimator, teacher))
+  return _is_estimator(teacher)
+
+
+def _is_estimator(one) -> bool:
+  return hasattr(one, 'predict') and hasattr(one, 'get_params')

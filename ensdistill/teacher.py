@@ -75,6 +75,7 @@ class Teacher(NamedTuple):
       writer.line(f'teacher {self.fingerprint}: waiting for {who}, which uses {self.folder}')
 
     with safe.lock(self.folder / 'lock', waiting=say):
+      safe.sweep_parts(self.folder)
       stored = _load(self.folder, name, writer, facts)
       if stored is not None:
         writer.line(f'teacher {self.fingerprint}: outputs on the training inputs found')
@@ -226,7 +227,8 @@ def _recorded(plan: Plan) -> str:
     f'teacher: outputs of {ensemble.size} members from {ensemble.where}, '
     f'student.targets={plan.config.student.targets}'
   )
-  return f'{text}; {measure} of each member: {"; ".join(parts)}' if parts else text
+  text = f'{text}; {measure} of each member: {"; ".join(parts)}' if parts else text
+  return '\n'.join([text, *(f'teacher: {name} is not evaluated' for name in ensemble.unused)])
 
 
 def _each(values) -> str:

@@ -32,7 +32,7 @@ def from_torch(
     models: modules that map a batch to logits [B, K]; for regression to means and log-variances
       [B, 2 D], or to a pair (mean, variance) as torch.nn.GaussianNLLLoss takes it. They run in
       evaluation mode, on their own devices.
-    x: inputs as a data set stores them; images [N, H, W, C].
+    x: inputs as a data set stores them; images [N, H, W, C], of which uint8 become [0, 1].
     preprocess: float32 array [B, ...] -> tensor of a model's inputs; by default images in [0, 1]
       become [B, C, H, W].
     batch: examples of one call.
@@ -46,14 +46,21 @@ def from_torch(
     return torch.as_tensor(np.moveaxis(block, -1, 1).copy() if block.ndim == 4 else block)
 
   def outputs_of(model):
-    device = next((p.device for p in model.parameters()), torch.device('cpu'))
-    training = model.training
+    first = next(model.parameters(), torch.zeros(0))
+    kind = first.dtype if first.is_floating_point() else torch.float32
+    modes = [(module, module.training) for module in model.modules()]
+
+    def placed(block):
+      tensor = prepared(block)
+      return tensor.to(first.device, kind if tensor.is_floating_point() else None)
+
     model.eval()
     try:
       with torch.no_grad():
-        return [_torch_outputs(model(prepared(b).to(device))) for b in _blocks(x, batch)]
+        return [_torch_outputs(model(placed(block))) for block in _blocks(x, batch)]
     finally:
-      model.train(training)
+      for module, training in modes:  # some may be frozen in evaluation mode
+        module.training = training
 
   return _stacked([_logits(np.concatenate(outputs_of(m)), probabilities) for m in models])
 
@@ -78,7 +85,7 @@ def from_keras(
   Args:
     models: Keras models; for the other arguments see from_torch. A model whose last layer is a
       softmax needs probabilities=True.
-    x: inputs as a data set stores them.
+    x: inputs as a data set stores them; images of uint8 become [0, 1].
     preprocess: float32 array [B, ...] -> inputs of a model; by default unchanged.
     batch: examples of one call.
     probabilities: whether the models end in a softmax.
@@ -106,13 +113,14 @@ def from_sklearn(
   Classifiers give the logarithms of predict_proba, regressors their predictions and a variance.
 
   Args:
-    models: a list of estimators, or a fitted forest or bagging ensemble, whose members are taken.
-    x: inputs as a data set stores them; images are flattened.
+    models: a list of fitted estimators, or a fitted forest, bagging or voting ensemble, whose
+      members are taken. The members of other ensembles, such as boosting, predict no targets.
+    x: inputs as the members were fitted on them, unscaled; images are flattened.
     smallest: the probability that replaces smaller ones.
     variance: of a regressor's errors, one number or one for each target; estimate it on examples
       that were not trained on. Estimators whose predict takes return_std need none.
   """
-  x = np.concatenate([block.reshape(len(block), -1) for block in _blocks(x, 4096)])
+  x = np.concatenate([np.asarray(b).reshape(len(b), -1) for b in blocks(x, 4096)])
   members, columns, classes = _estimators(models)
   if classes is None:
     return _stacked([_regressed(m, x[:, c], variance) for m, c in zip(members, columns)])
@@ -121,19 +129,57 @@ def from_sklearn(
 
 def _estimators(models) -> tuple[list, list, Any]:
   """Return the members, the columns that each sees, and all classes (None for regression)."""
+  from sklearn import ensemble
+
   everything = slice(None)
-  if hasattr(models, 'estimators_'):
-    members = list(np.ravel(models.estimators_))
-    columns = getattr(models, 'estimators_features_', [everything] * len(members))
-    encoded = np.arange(len(models.classes_)) if hasattr(models, 'classes_') else None
-    return members, list(columns), encoded
-  members = list(models)
-  if not members:
-    raise ValueError('models is empty: give one estimator or more')
-  if not any(hasattr(member, 'classes_') for member in members):
-    return members, [everything] * len(members), None
-  classes = np.unique(np.concatenate([member.classes_ for member in members]))
-  return members, [everything] * len(members), classes
+  if isinstance(models, list | tuple):
+    members, classes = list(models), None
+    if not members:
+      raise ValueError('models is empty: give one estimator or more')
+    for member in members:
+      check_fitted(member)
+    labels = [member.classes_ for member in members if hasattr(member, 'classes_')]
+    if labels:
+      classes = np.unique(np.concatenate(labels))
+    return members, [everything] * len(members), classes
+  name = type(models).__name__
+  forests = ensemble._forest.BaseForest, ensemble.BaggingClassifier, ensemble.BaggingRegressor
+  votes = ensemble.VotingClassifier, ensemble.VotingRegressor
+  check_fitted(models)
+  if not isinstance(models, (*forests, *votes)) or isinstance(
+    models, ensemble.RandomTreesEmbedding
+  ):
+    raise ValueError(
+      f'{name} is no forest, bagging or voting ensemble, so its parts are not predictions of the '
+      'targets: pass a list of fitted estimators, each of which predicts them'
+    )
+  members = list(models.estimators_)
+  columns = getattr(models, 'estimators_features_', [everything] * len(members))
+  # Members were fitted on the positions of the classes, whatever the labels are.
+  classes = getattr(models, 'classes_', None)
+  if classes is not None:
+    encoded = np.arange(len(classes))
+    if all(np.isin(member.classes_, encoded).all() for member in members):
+      classes = encoded
+  return members, list(columns), classes
+
+
+def check_fitted(member) -> None:
+  """Refuse what is no fitted estimator of scikit-learn, and classifiers of several targets."""
+  from sklearn.base import BaseEstimator
+  from sklearn.exceptions import NotFittedError
+  from sklearn.utils.validation import check_is_fitted
+
+  name = type(member).__name__
+  try:
+    check_is_fitted(member)
+  except TypeError as error:
+    raise ValueError(f'{name} is no estimator of scikit-learn: give fitted estimators') from error
+  except NotFittedError as error:
+    if isinstance(member, BaseEstimator):  # others may not follow the names of attributes
+      raise ValueError(f'{name} is not fitted: call its fit first') from error
+  if isinstance(getattr(member, 'classes_', None), list):
+    raise ValueError(f'{name} has several targets of classes: fit an ensemble for each target')
 
 
 def _classified(member, x, classes, smallest: float) -> np.ndarray:
@@ -141,7 +187,13 @@ def _classified(member, x, classes, smallest: float) -> np.ndarray:
   if not hasattr(member, 'predict_proba'):
     raise ValueError(f'{type(member).__name__} has no predict_proba: choose a classifier that has')
   found = np.full((len(x), len(classes)), smallest)
-  found[:, np.searchsorted(classes, member.classes_)] = member.predict_proba(x)
+  columns = np.searchsorted(classes, member.classes_)
+  if not np.array_equal(classes[columns.clip(max=len(classes) - 1)], member.classes_):
+    raise ValueError(
+      f'{type(member).__name__} was fitted on classes {member.classes_.tolist()}, not on positions '
+      'of classes: pass a list of fitted estimators'
+    )
+  found[:, columns] = member.predict_proba(x)
   return np.log(found.clip(smallest)).astype(np.float32)
 
 
@@ -168,12 +220,22 @@ def _gaussian(mean, variance) -> np.ndarray:
   return np.concatenate([mean, np.log(variance)], 1).astype(np.float32)
 
 
-def save(file, *, ood: Mapping[str, np.ndarray] | None = None, **parts: np.ndarray) -> None:
+def save(
+  file,
+  *,
+  ood: Mapping[str, np.ndarray] | None = None,
+  seed: int = 0,
+  split: int = 0,
+  **parts: np.ndarray,
+) -> None:
   """Write the file that teacher.outputs names.
 
   Args:
     file: path of an .npz file.
     ood: {name of a data set: outputs on its test part}.
+    seed: the seed of ensdistill.data.parts; a run of another seed is refused where the examples
+      are drawn by the seed, as those of spirals.
+    split: the split of ensdistill.data.parts; a run of another data.split is refused.
     **parts: train, and optionally valid and test: [N, M, O], a row for each example of that part
       of the data set, in the order of ensdistill.data.parts.
   """
@@ -191,6 +253,7 @@ def save(file, *, ood: Mapping[str, np.ndarray] | None = None, **parts: np.ndarr
       )
     if not np.isfinite(array).all():
       raise ValueError(f'{name} holds NaN or infinity: store finite numbers')
+  arrays |= {name: np.asarray(n) for name, n in (('seed', seed), ('split', split)) if n}
   content = io.BytesIO()
   np.savez(content, **arrays)  # type: ignore[arg-type]  # names of arrays, not flags
   safe.write_atomic(file, content.getvalue())
@@ -199,13 +262,20 @@ def save(file, *, ood: Mapping[str, np.ndarray] | None = None, **parts: np.ndarr
 def _blocks(x, batch: int) -> Iterable[np.ndarray]:
   """Yield blocks of inputs as networks see them: float32, images in [0, 1]."""
   for block in blocks(x, batch):
-    yield sizes.as_dtype(np.asarray(block), np.float32)
+    block = np.asarray(block)
+    yield sizes.as_dtype(block, np.float32) if block.ndim == 4 else block.astype(np.float32)
 
 
 def _logits(outputs: np.ndarray, probabilities: bool) -> np.ndarray:
+  sums = outputs.sum(-1)
   if probabilities:
+    if (outputs < 0).any() or not np.allclose(sums, 1, atol=1e-3):
+      raise ValueError(
+        f'probabilities=True, but outputs from {outputs.min():.3g} to {outputs.max():.3g} hold '
+        'negative values or rows that do not sum to 1: leave probabilities out for logits'
+      )
     return np.log(outputs.clip(SMALLEST))
-  if outputs.shape[-1] > 1 and (outputs >= 0).all() and np.allclose(outputs.sum(-1), 1, atol=1e-3):
+  if outputs.shape[-1] > 1 and (outputs >= 0).all() and np.allclose(sums, 1, atol=1e-3):
     raise ValueError(
       'every row of outputs sums to 1, so the models end in a softmax: pass probabilities=True'
     )
@@ -214,6 +284,8 @@ def _logits(outputs: np.ndarray, probabilities: bool) -> np.ndarray:
 
 def _stacked(outputs: list[np.ndarray]) -> np.ndarray:
   shapes = {one.shape for one in outputs}
+  if not outputs:
+    raise ValueError('models is empty: give one model or more')
   if len(shapes) != 1:
     raise ValueError(f'members have outputs of shapes {sorted(shapes)}: they must be equal')
   return np.stack(outputs, 1)

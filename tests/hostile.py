@@ -142,11 +142,23 @@ def npz(draw) -> bytes:
 
 
 @st.composite
+def edited_csv(draw) -> bytes:
+  """Return a table that is good but for a few cells, or for a few bytes."""
+  table = [[f'{i % 5}', f'{i / 2}', f'{i % 2}'] for i in range(40)]
+  for _ in range(draw(st.integers(0, 3))):
+    table[draw(st.integers(0, 39))][draw(st.integers(0, 2))] = draw(NUMBERS)
+  text = '\n'.join(','.join(row) for row in [['a', 'b', 'y'], *table]).encode()
+  return draw(damaged(text)) if draw(st.booleans()) else text
+
+
+@st.composite
 def csv(draw) -> bytes:
   """Return a table as text: odd values, rows of odd lengths, odd encodings, or noise."""
-  kind = draw(st.sampled_from(['values', 'damaged', 'noise']))
+  kind = draw(st.sampled_from(['values', 'damaged', 'noise', 'edited', 'edited']))
   if kind == 'noise':
     return draw(st.binary(max_size=300))
+  if kind == 'edited':
+    return draw(edited_csv())
   columns = draw(st.integers(1, 4))
   header = draw(
     st.sampled_from([['a', 'b', 'c', 'y'][-columns:], ['y'] * columns, ['1'] * columns, ['']])

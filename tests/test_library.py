@@ -1,11 +1,16 @@
 """`ensdistill.distil`: arrays and functions in, a student out."""
 
+import functools
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import ensdistill
+from ensdistill.storage import safe
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(240, 2)).astype(np.float32)
@@ -65,6 +70,64 @@ def test_labels_are_not_needed():
     ensdistill.distil(LOGITS, X, method='be_confods', **QUICK)
 
 
+@pytest.mark.parametrize(
+  'teacher',
+  [
+    (apply, SCALES),
+    [functools.partial(apply, s) for s in SCALES],
+    lambda x: jnp.stack([apply(s, x) for s in SCALES], 1),
+  ],
+)
+def test_functions_tell_their_classes_without_labels(teacher):
+  with jax.numpy_rank_promotion('allow'):
+    student = ensdistill.distil(teacher, X, method='kd', **QUICK)
+  assert student.predict(X).probs.shape == (240, 2)
+  assert (student.predict(X).probs.argmax(-1) == Y).mean() > 0.8
+
+
+@pytest.mark.parametrize('form', ['list', 'joint', 'variables'])
+def test_a_folder_of_other_functions_gives_no_old_student(form, tmp_path):
+  """All that differs is what the functions compute: there is no source file and no weight."""
+
+  def made(sign):
+    functions = [functools.partial(apply, sign * s) for s in SCALES]
+    return {
+      'list': functions,
+      'joint': lambda x: jnp.stack([f(x) for f in functions], 1),
+      'variables': (lambda scale, x: apply(sign * scale, x), SCALES),
+    }[form]
+
+  call = dict(method='kd', folder=tmp_path, **QUICK)
+  with jax.numpy_rank_promotion('allow'):
+    one = ensdistill.distil(made(1.0), X, **call).predict(X).probs
+    np.testing.assert_array_equal(ensdistill.distil(made(1.0), X, **call).predict(X).probs, one)
+    other = ensdistill.distil(made(-1.0), X, **call).predict(X).probs
+  assert (other.argmax(-1) != one.argmax(-1)).mean() > 0.8
+
+
+def test_a_folder_is_held_by_one_call(tmp_path):
+  held = []
+
+  def watched(s, x):
+    held.append(safe.is_locked(tmp_path / 'lock'))
+    return apply(s, x)
+
+  short = QUICK | {'steps': 2}
+  with jax.numpy_rank_promotion('allow'):
+    ensdistill.distil((watched, SCALES), X, method='kd', folder=tmp_path, **short)
+  assert held[-1] and not safe.is_locked(tmp_path / 'lock')
+
+
+def test_modules_of_the_library_are_found_at_first_use():
+  script = """
+import ensdistill, sys
+assert 'jax' not in sys.modules
+for name in ('teachers', 'data', 'objectives', 'metrics', 'predictive'):
+  assert getattr(ensdistill, name).__name__ == f'ensdistill.{name}'
+"""
+  subprocess.run([sys.executable, '-c', script], check=True)
+
+
 def test_the_same_call_gives_the_same_student_and_continues(tmp_path):
   one = ensdistill.distil(LOGITS, X, Y, method='kd', **QUICK)
   ensdistill.distil(LOGITS, X, Y, method='kd', folder=tmp_path, **QUICK)
@@ -79,8 +142,8 @@ def test_the_same_call_gives_the_same_student_and_continues(tmp_path):
     (dict(valid=1.5), 'valid=1.5 must be a share'),
     (dict(x=X[:-1], y=Y[:-1]), 'train has 240 rows, but arrays has 239'),
     (dict(y=Y[:-1]), 'x_train has 240 examples, y_train has 239'),
-    (dict(ensemble=LOGITS[:, 0]), r'store floats \[N, M, 2\]'),
-    (dict(ensemble=lambda x: x), r'returned shape \(2, 2\) for 2 inputs'),
+    (dict(teacher=LOGITS[:, 0]), r'store floats \[N, M, 2\]'),
+    (dict(teacher=lambda x: x), r'returned shape \(8, 2\) for 8 inputs'),
     (dict(method='be_confods'), 'give the ensemble as functions'),
     (dict(network_settings={'widht': 3}), "unknown setting of a network 'widht'"),
     (dict(changes={'objective.temperatur': 3}), "unknown setting 'objective.temperatur'"),
@@ -90,13 +153,16 @@ def test_the_same_call_gives_the_same_student_and_continues(tmp_path):
     (dict(changes={'data.limit': 9}), 'no effect on arrays'),
     (dict(changes={'evaluate.ood': 'none'}), 'no effect on arrays'),
     (dict(changes={'sinks': 'wandb'}), 'no effect on arrays'),
-    (dict(changes={'teacher.outputs': 'a.npz'}), 'pass the outputs as the ensemble'),
+    (dict(changes={'teacher.outputs': 'a.npz'}), 'pass the outputs as the teacher'),
+    (dict(teacher=[LOGITS[:, 0], LOGITS[:, 1]]), r'list of 2 arrays: stack them to \[N, M, O\]'),
+    (dict(teacher=LOGITS, y=Y.astype(float)), 'y holds classes as floats'),
+    (dict(teacher=(apply, [])), 'there are no variables'),
   ],
 )
 def test_mistakes_are_named(call, words):
-  given = {'ensemble': LOGITS, 'x': X, 'y': Y, 'method': 'kd', **QUICK, **call}
+  given = {'teacher': LOGITS, 'x': X, 'y': Y, 'method': 'kd', **QUICK, **call}
   with pytest.raises((ValueError, KeyError, ensdistill_error()), match=words):
-    ensdistill.distil(given.pop('ensemble'), given.pop('x'), given.pop('y'), **given)
+    ensdistill.distil(**given)
 
 
 def ensdistill_error():

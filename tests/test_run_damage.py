@@ -1,22 +1,19 @@
 """Damage to a finished run: every file is named, nothing is silently wrong; it is made again."""
 
-import contextlib
 import json
 import os
 import random
 import shutil
 
-import jax
-import numpy as np
 import pytest
 import tiny
 
 import ensdistill
+from benchmarks.injected import damaged
+from benchmarks.injected.damaged import Lines, damages, sealed_files
 from ensdistill import export, run
 from ensdistill import teacher as teacher_lib
 from ensdistill.config import identity
-from ensdistill.logs import writers
-from ensdistill.report import runs
 from ensdistill.storage import seals
 
 CONFIG = tiny.config(teacher__members=2, student__targets='stored')
@@ -42,71 +39,8 @@ def copy(finished, tmp_path):
   return tmp_path / 'copy'
 
 
-def sealed_files(root) -> list:
-  """Return the files that are read back, relative to the root."""
-  found = [p for p in root.rglob('*') if p.is_file() and 'tb' not in p.parts]
-  kinds = ('.json', '.seal', '.safetensors', '.stablehlo')
-  return sorted(p.relative_to(root) for p in found if p.suffix in kinds)
-
-
-class Lines(writers.Silent):
-  """A writer that keeps its lines."""
-
-  def __init__(self):
-    self.lines = []
-
-  def line(self, text):
-    self.lines.append(text)
-
-
 def read_all(root):
-  """Return (everything that is read back from a run, messages about damage)."""
-  found, said = {}, []
-
-  @contextlib.contextmanager
-  def part():
-    try:
-      yield
-    except ensdistill.Damaged as error:
-      assert error.remedy and '\n' not in str(error)
-      said.append(str(error))
-
-  folder = root / 'run'
-  with part():
-    found['config'] = seals.read_json(folder / 'config.json', remedy='remedy', note=said.append)
-  with part():
-    (one,) = runs.read_runs([folder], note=said.append)
-    found['results'] = one.results
-  with part():
-    student = export.load(folder / 'student', note=said.append)
-    found['student'] = student.spec, jax.tree.map(np.asarray, student.variables)
-  (teacher,) = (root / 'teachers').iterdir()
-  writer = Lines()
-  names = {p.name.partition('.')[0] for p in teacher.glob('[mo]*_*')}
-  for name in sorted(names):
-    variables = teacher_lib._load(teacher, name, writer)
-    if variables is not None:
-      found[name] = jax.tree.map(np.asarray, variables)
-  with part():
-    found['teacher.json'] = seals.read_json(teacher / 'teacher.json', remedy='remedy')
-  return found, said + writer.lines
-
-
-def same(a, b) -> bool:
-  if jax.tree.structure(a) != jax.tree.structure(b):
-    return False
-  return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
-
-
-def damages(content: bytes, rng, flips: int, cuts: int):
-  """Yield damaged contents; None is a removal."""
-  for _ in range(flips):
-    flipped = bytearray(content)
-    flipped[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
-    yield bytes(flipped)
-  for _ in range(cuts):
-    yield content[: rng.randrange(len(content))]
-  yield None
+  return damaged.read_all(root / 'run', root / 'teachers')
 
 
 def assert_named(root, flips, cuts):
@@ -115,13 +49,10 @@ def assert_named(root, flips, cuts):
   assert not said, said
   for name in sealed_files(root):
     path, content = root / name, (root / name).read_bytes()
-    for damaged in damages(content, rng, flips, cuts):
-      path.unlink() if damaged is None else path.write_bytes(damaged)
-      found, said = read_all(root)
-      label = f'{name}, {"removed" if damaged is None else len(damaged)}'
-      wrong = [key for key, value in found.items() if not same(value, good[key])]
-      assert not wrong, f'{label}: {wrong} silently wrong'
-      assert said and all(name.name in line or 'no seal' in line for line in said), (label, said)
+    for changed in damages(content, rng, flips, cuts):
+      path.unlink() if changed is None else path.write_bytes(changed)
+      wrong = damaged.judged(root / 'run', root / 'teachers', good, name)
+      assert not wrong, f'{name}, {"removed" if changed is None else len(changed)}: {wrong}'
       path.write_bytes(content)
 
 

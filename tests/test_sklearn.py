@@ -83,6 +83,31 @@ def test_a_forest_of_regression_is_distilled():
     student.set_params(teacher_variance=None).fit(X, TARGETS)
 
 
+class Callable:
+  """As a model of Keras: it predicts, and is no estimator of scikit-learn."""
+
+  def predict(self, x):
+    return x
+
+  def __call__(self, x):
+    return np.asarray(x)[:, :2]
+
+
+@pytest.mark.parametrize(
+  ('teacher', 'words'),
+  [
+    ([LogisticRegression()], 'LogisticRegression is not fitted: call its fit first'),
+    (RandomForestClassifier(), 'RandomForestClassifier is not fitted: call its fit first'),
+    (LogisticRegression().fit(X, NAMES), r'LogisticRegression is no forest.*pass a list of fitted'),
+    ([Callable()], r'write it in JAX, or give its outputs \[N, M, O\]'),
+    ([RandomForestRegressor(2).fit(X, TARGETS)], 'RandomForestRegressor, which has no classes_'),
+  ],
+)
+def test_wrong_teachers_are_named(teacher, words):
+  with pytest.raises(ValueError, match=words):
+    EnsembleDistiller(teacher=teacher, **QUICK).fit(X, NAMES)
+
+
 @pytest.mark.parametrize(
   ('settings', 'words'),
   [

@@ -11,15 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from attempts import VALUES
 
 import ensdistill
 from ensdistill import export, spec
 from ensdistill.storage import safe, seals
-
-VALUES = (
-  None, True, -1, 0, 3, 10**9, 10**40, 1.5, -1e308, float('inf'), float('nan'), '', 'x', '../x',
-  [], [0], [1] * 2000, [10**6] * 3, ['x'], [[1]], {}, {'name': 'mlp'}, {'a': {'b': 1}},
-)  # fmt: skip
 
 
 @pytest.fixture(scope='module')

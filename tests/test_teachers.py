@@ -98,3 +98,108 @@ def test_the_file_is_checked_before_it_is_written(tmp_path):
   teachers.save(file, train=outputs, ood={'photographs': outputs})
   with np.load(file) as stored:
     assert set(stored) == {'train', 'ood/photographs'} and stored['train'].dtype == np.float32
+
+
+def test_a_table_of_small_integers_is_not_scaled():
+  from sklearn.tree import DecisionTreeClassifier
+
+  x = np.random.default_rng(0).integers(0, 256, (60, 3)).astype(np.uint8)
+  members = [DecisionTreeClassifier(max_depth=2).fit(x, x[:, 0] > 99 + m) for m in range(2)]
+  outputs = teachers.from_sklearn(members, x)
+  np.testing.assert_allclose(np.exp(outputs[:, 1]), members[1].predict_proba(x), atol=1e-5)
+
+
+def test_a_table_of_small_integers_reaches_modules_unscaled():
+  torch = pytest.importorskip('torch')
+  x = np.random.default_rng(0).integers(0, 256, (20, 3)).astype(np.uint8)
+  outputs = teachers.from_torch([torch.nn.Identity()], x)
+  np.testing.assert_array_equal(outputs[:, 0], x)
+
+
+def test_a_vote_of_classifiers_gives_its_members():
+  from sklearn.ensemble import VotingClassifier
+  from sklearn.linear_model import LogisticRegression
+  from sklearn.naive_bayes import GaussianNB
+
+  members = [('one', GaussianNB()), ('two', LogisticRegression())]
+  vote = VotingClassifier(members, voting='soft').fit(X, np.array(['c', 'a', 'b'])[Y])
+  mean = np.exp(teachers.from_sklearn(vote, X)).mean(1)
+  np.testing.assert_allclose(mean, vote.predict_proba(X), atol=1e-5)
+
+
+def boosted():
+  from sklearn.ensemble import GradientBoostingClassifier
+
+  return GradientBoostingClassifier(n_estimators=2).fit(X, Y)
+
+
+def one_against_the_rest():
+  from sklearn.linear_model import LogisticRegression
+  from sklearn.multiclass import OneVsRestClassifier
+
+  return OneVsRestClassifier(LogisticRegression()).fit(X, Y)
+
+
+def adaptive():
+  from sklearn.ensemble import AdaBoostClassifier
+
+  return AdaBoostClassifier(n_estimators=2).fit(X, Y)
+
+
+def single():
+  from sklearn.linear_model import LogisticRegression
+
+  return LogisticRegression().fit(X, Y)
+
+
+@pytest.mark.parametrize('made', [boosted, one_against_the_rest, adaptive, single])
+def test_parts_that_predict_no_targets_are_refused(made):
+  with pytest.raises(ValueError, match='pass a list of fitted estimators'):
+    teachers.from_sklearn(made(), X)
+
+
+def test_estimators_must_be_fitted():
+  from sklearn.ensemble import RandomForestClassifier
+  from sklearn.linear_model import LogisticRegression
+
+  for models in ([LogisticRegression()], RandomForestClassifier()):
+    with pytest.raises(ValueError, match='is not fitted: call its fit first'):
+      teachers.from_sklearn(models, X)
+
+
+def test_classifiers_of_several_targets_are_refused():
+  from sklearn.ensemble import RandomForestClassifier
+
+  forest = RandomForestClassifier(2).fit(X, np.stack([Y, Y], 1))
+  for models in (forest, list(forest.estimators_)):
+    with pytest.raises(ValueError, match='has several targets of classes'):
+      teachers.from_sklearn(models, X)
+
+
+def test_members_may_hold_labels_instead_of_positions():
+  from sklearn.ensemble import RandomForestClassifier
+  from sklearn.tree import DecisionTreeClassifier
+
+  forest = RandomForestClassifier(2, random_state=0).fit(X, 10 * Y)
+  forest.estimators_ = [DecisionTreeClassifier(max_depth=2).fit(X, 10 * Y) for _ in range(2)]
+  outputs = teachers.from_sklearn(forest, X)
+  own = forest.estimators_[0].predict_proba(X)
+  np.testing.assert_allclose(np.exp(outputs[:, 0]), own, atol=1e-5)
+
+
+def test_probabilities_are_checked():
+  torch = pytest.importorskip('torch')
+  with pytest.raises(ValueError, match='leave probabilities out for logits'):
+    teachers.from_torch([torch.nn.Linear(4, 3)], X, probabilities=True)
+
+
+def test_modules_keep_their_modes_and_their_precision():
+  torch = pytest.importorskip('torch')
+  layers = torch.nn.BatchNorm1d(4), torch.nn.Dropout(), torch.nn.Linear(4, 3)
+  network = torch.nn.Sequential(*layers).double().train()
+  layers[0].eval()
+  outputs = teachers.from_torch([network], X)
+  assert outputs.dtype == np.float32 and outputs.shape == (40, 1, 3)
+  assert [module.training for module in (network, *layers)] == [True, False, True, True]
+  with pytest.raises(ValueError, match='models is empty'):
+    teachers.from_torch([], X)

@@ -1,7 +1,6 @@
 """The folder of a run: which configuration it belongs to, and starting it afresh."""
 
 import contextlib
-import json
 import pathlib
 import re
 import shutil
@@ -78,13 +77,15 @@ def check_overwrite(folder: pathlib.Path) -> None:
 
 
 def _is_run(folder: pathlib.Path) -> bool:
-  """Return whether a folder holds the settings of a run, or, damaged, what else a run leaves."""
-  try:
-    content = json.loads((folder / 'config.json').read_text())
-    return {'teacher', 'student', 'objective'} <= content.keys()
-  except FileNotFoundError:
+  """Return whether a folder holds the settings of a run, sealed or beside what a run leaves."""
+  path = folder / 'config.json'
+  if path.with_name(f'{path.name}.seal').exists():
+    return True
+  if not path.exists():
     return False
-  except (ValueError, AttributeError):
+  try:
+    return {'teacher', 'student', 'objective'} <= seals.parse(seals.content(path)).keys()
+  except ValueError:
     return (folder / 'metrics.jsonl').exists() or (folder / 'tb').is_dir()
 
 

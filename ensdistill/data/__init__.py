@@ -13,12 +13,13 @@ from ensdistill.data.dataset import (
 from ensdistill.data.errors import DataError, InputsOnly, MissingData
 from ensdistill.data.images import stored, windows
 from ensdistill.data.loading import ARRAYS, from_arrays, load, load_inputs, load_unlabelled, parts
-from ensdistill.data.sources import CONFIGURED, OOD_DEFAULTS
+from ensdistill.data.sources import CONFIGURED, DRAWN, OOD_DEFAULTS
 from ensdistill.data.stream import Batch, Blocks, Stream, ahead, blocks
 
 __all__ = [
   'ARRAYS',
   'CONFIGURED',
+  'DRAWN',
   'OOD_DEFAULTS',
   'Batch',
   'Blocks',

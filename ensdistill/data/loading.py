@@ -221,14 +221,16 @@ def from_arrays(
   return dataclasses.replace(_with_constants(source, own, targets, ()), rows=rows)
 
 
-def parts(name: str, *, dir: str | None = None, seed: int = 0, **settings) -> dict[str, Examples]:
+def parts(
+  name: str, *, dir: str | None = None, seed: int = 0, split: int = 0, **settings
+) -> dict[str, Examples]:
   """Return the parts of a set as its source has them: {'train': (x, y), 'test': ...}.
 
   All examples are there, in the order of the source, before validation is cut out of the training
   part. Outputs of an ensemble that is trained elsewhere are stored in this order. For the arguments
-  see `load`; y is None where a part has no labels.
+  see `load`; y is None where a part has no labels. Sets in sources.DRAWN depend on the seed.
   """
-  source = sources.source_of(sources.Request(name, dir or None, seed), settings)
+  source = sources.source_of(sources.Request(name, dir or None, seed, split), settings)
   return {part: _read(source, part) for part in source.parts}
 
 

@@ -1,6 +1,6 @@
 """Ensembles that were trained elsewhere: stored outputs, or a function that computes them."""
 
-from ensdistill.given.functions import Functions, check_gradients, from_functions
+from ensdistill.given.functions import Functions, check_gradients, from_functions, width
 from ensdistill.given.load import load
 from ensdistill.given.outputs import Outputs, Recorded, from_arrays, of_test
 
@@ -13,4 +13,5 @@ __all__ = [
   'from_functions',
   'load',
   'of_test',
+  'width',
 ]

@@ -1,6 +1,7 @@
 """An ensemble that is given as functions in JAX: one for all members, or one for each."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 from ensdistill import data, families, imports, members
 from ensdistill.members import Members
 
+PROBES = 8  # training examples on which members are called before anything else
+
 
 @dataclasses.dataclass(frozen=True)
 class Functions:
@@ -20,7 +23,7 @@ class Functions:
   variables: Any  # leaves [M, ...], or () where every member is a function of its own
   freeze: Callable[[Any], Members]
   where: str
-  content: str  # digest of source and variables
+  content: str  # digest of source and variables; of outputs where one of them is not known
 
   @property
   def size(self) -> int:
@@ -67,9 +70,9 @@ def from_functions(given, dataset, where: str, source: bytes = b'', strategy: st
       del variables
       return _frozen([lambda x, f=f: standardised(f(x)) for f in functions])
 
-  found = Functions(stacked, freeze, where, _digest(source, stacked))
-  check_outputs(apply, stacked, functions, family, dataset, where)
-  return found
+  rows = check_outputs(apply, stacked, functions, family, dataset, where)
+  probes = () if apply and source else rows
+  return Functions(stacked, freeze, where, _digest(source, stacked, probes))
 
 
 def _joint(function: Callable, dataset, where: str, source: bytes) -> Functions:
@@ -77,7 +80,7 @@ def _joint(function: Callable, dataset, where: str, source: bytes) -> Functions:
   family = families.FAMILIES[dataset.family]
   units = dataset.target_mean, dataset.target_std
   width = family.width(dataset.targets)
-  x = data.as_input(np.asarray(dataset.train.x[:2]))
+  x = _inputs(dataset)
   outputs = _called(jax.jit(function), x, where, 'the function')
   if getattr(outputs, 'ndim', 0) != 3 or (len(outputs), outputs.shape[2]) != (len(x), width):
     raise ValueError(
@@ -93,7 +96,29 @@ def _joint(function: Callable, dataset, where: str, source: bytes) -> Functions:
     del variables
     return Members(outputs.shape[1], every)
 
-  return Functions((), freeze, where, _digest(source, ()))
+  return Functions((), freeze, where, _digest(source, (), [outputs]))
+
+
+def width(given, x, where: str) -> int:
+  """Return the number of a member's outputs, by a call on a few inputs; see from_functions."""
+  if callable(given):
+    outputs, last = _called(given, x, where, 'the function'), 3
+  else:
+    apply, stacked, functions = _parts(given, where)
+
+    def first(x):
+      return apply(members.take(stacked, 0), x) if apply else functions[0](x)
+
+    outputs, last = _called(first, x, where, 'member 0'), 2
+  if getattr(outputs, 'ndim', 0) != last:
+    form = '(examples, members, outputs)' if last == 3 else '(examples, outputs)'
+    raise ValueError(f'{where}: {_shape(outputs)} for {len(x)} inputs, not {form}')
+  return outputs.shape[-1]
+
+
+def _inputs(dataset):
+  """Return the training examples on which members are checked."""
+  return data.as_input(np.asarray(dataset.train.x[:PROBES]))
 
 
 def _called(function: Callable, x, where: str, who: str):
@@ -101,8 +126,11 @@ def _called(function: Callable, x, where: str, who: str):
   try:
     outputs = function(x)
   except Exception as error:
+    remedy = ''
+    if isinstance(error, jax.errors.JAXTypeError):  # such as NumPy on traced arrays
+      remedy = ': write it in JAX, or give its outputs [N, M, O], by teachers.from_keras and others'
     raise ValueError(
-      f'{where}: {who} failed on inputs {x.shape} ({imports.described(error)})'
+      f'{where}: {who} failed on inputs {x.shape} ({imports.described(error)}){remedy}'
     ) from error
   if hasattr(outputs, 'dtype') and not bool(jnp.isfinite(outputs).all()):
     raise ValueError(f'{where}: {who} returned NaN or infinity on training examples')
@@ -124,6 +152,16 @@ def _parts(given, where: str) -> tuple[Callable | None, Any, list[Callable]]:
   if isinstance(given, list | tuple) and given and all(callable(one) for one in given):
     split = _nnx(given)
     return (split[0], split[1], []) if split else (None, (), list(given))
+  several = list(given) if isinstance(given, list | tuple) else [given]
+  if several and all(hasattr(one, 'predict') for one in several):
+    raise ValueError(
+      f'{where} holds a {type(several[0]).__name__}, which JAX cannot call: give its outputs '
+      '[N, M, O], by teachers.from_sklearn([...], x), from_keras or from_torch'
+    )
+  if several and isinstance(given, list | tuple) and all(hasattr(one, 'shape') for one in several):
+    raise ValueError(
+      f'{where} is a list of {len(several)} arrays: stack them to [N, M, O], numpy.stack(arrays, 1)'
+    )
   raise ValueError(
     f'{where} returned a {type(given).__name__}: return (apply, variables), or a list of '
     'functions of x'
@@ -132,7 +170,9 @@ def _parts(given, where: str) -> tuple[Callable | None, Any, list[Callable]]:
 
 def _stacked(variables, where: str):
   """Return the members' variables as one tree with a leading member axis."""
-  if isinstance(variables, list | tuple):
+  if isinstance(variables, list | tuple) and not hasattr(variables, '_fields'):
+    if not variables:
+      raise ValueError(f'{where}: there are no variables: return those of one member or more')
     trees = {str(jax.tree.structure(one)) for one in variables}
     if len(trees) != 1:
       raise ValueError(f'{where}: members have variables of different structure: return functions')
@@ -160,9 +200,11 @@ def _nnx(modules) -> tuple[Callable, Any] | None:
 
   if not all(isinstance(module, nnx.Module) for module in modules):
     return None
-  for module in modules:
-    module.eval()
-  graphs, states = zip(*(nnx.split(module) for module in modules))
+  copies = [nnx.clone(module) for module in modules]  # the user's own keep their mode
+  for copy in copies:
+    copy.eval()
+  # States of random numbers are no weights: nothing is drawn in evaluation mode.
+  graphs, random, states = zip(*(nnx.split(copy, nnx.RngState, ...) for copy in copies))
   if any(graph != graphs[0] for graph in graphs):
     return None
   pure = [nnx.to_pure_dict(state) for state in states]
@@ -170,7 +212,7 @@ def _nnx(modules) -> tuple[Callable, Any] | None:
   def apply(variables, x):
     state = jax.tree.map(lambda leaf: leaf, states[0])
     nnx.replace_by_pure_dict(state, variables)
-    return nnx.merge(graphs[0], state)(x)
+    return nnx.merge(graphs[0], random[0], state)(x)
 
   return apply, _stacked(pure, 'NNX modules')
 
@@ -187,52 +229,70 @@ def _frozen(functions: list[Callable]) -> Members:
   return Members(len(functions), outputs)
 
 
-def check_outputs(apply, stacked, functions, family, dataset, where: str) -> None:
-  """Refuse functions that fail, or whose outputs are not [B, O] of finite numbers."""
-  x = data.as_input(np.asarray(dataset.train.x[:2]))
+def check_outputs(apply, stacked, functions, family, dataset, where: str) -> list:
+  """Return each member's outputs [B, O]; refuse members that fail, other shapes and NaN."""
+  x = _inputs(dataset)
   width = family.width(dataset.targets)
+  calls: list[Callable]
   if apply:
+    # Compiled once, because variables are arguments; a partial, as apply may have no hash.
+    compiled = jax.jit(functools.partial(apply))
     sizes = range(jax.tree.leaves(stacked)[0].shape[0])
-    functions = [lambda x, m=m: apply(members.take(stacked, m), x) for m in sizes]
-  for number, function in enumerate(functions):
-    outputs = _called(jax.jit(function), x, where, f'member {number}')
+    calls = [functools.partial(compiled, members.take(stacked, m)) for m in sizes]
+  else:
+    calls = [jax.jit(function) for function in functions]
+  found = []
+  for number, call in enumerate(calls):
+    outputs = _called(call, x, where, f'member {number}')
     if getattr(outputs, 'shape', None) != (len(x), width):
       raise ValueError(
         f'{where}: member {number} returned {_shape(outputs)} for {len(x)} inputs, not '
         f'{(len(x), width)}: '
         f'{"return logits" if family.has_classes else "return means, then log-variances"}'
       )
+    found.append(outputs)
+  return found
 
 
 def check_gradients(given: Functions, dataset, perturbation) -> None:
   """Refuse members whose outputs have no gradient by x, if a perturbation needs it."""
   if not perturbation.gradient:
     return
-  x = data.as_input(np.asarray(dataset.train.x[:8]))
+  x = _inputs(dataset)
   frozen = given.freeze(jax.tree.map(jnp.asarray, given.variables))
 
-  def total(x):
-    outputs = frozen.outputs(x, jnp.zeros(1, jnp.int32))
+  def total(x, index):
+    outputs = frozen.outputs(x, index[None])
     weights_11O = jnp.cos(jnp.arange(outputs.shape[-1]))[None, None]
     return (outputs * weights_11O).sum()
 
+  gradient_of = jax.jit(jax.grad(total))
   remedy = "perturb.name='gaussian' or 'none' needs no gradient"
-  try:
-    gradient = jax.jit(jax.grad(total))(x)
-  except Exception as error:
-    raise ValueError(
-      f'{given.where} cannot be differentiated by x ({imports.described(error)}): {remedy}'
-    ) from error
-  if not bool(jnp.any(gradient != 0)):
-    raise ValueError(
-      f'{given.where} has a gradient of zero by x on the first training examples: {remedy}'
-    )
+  for number in range(frozen.size):
+    try:
+      gradient = np.asarray(gradient_of(x, jnp.int32(number)))
+    except Exception as error:
+      raise ValueError(
+        f'{given.where} cannot be differentiated by x ({imports.described(error)}): {remedy}'
+      ) from error
+    if not np.isfinite(gradient).all() or not gradient.any():
+      what = 'zero' if np.isfinite(gradient).all() else 'NaN or infinity'
+      raise ValueError(
+        f'{given.where}: member {number} has a gradient of {what} by x on the first training '
+        f'examples: {remedy}'
+      )
 
 
-def _digest(source: bytes, variables) -> str:
+def _digest(source: bytes, variables, probes=()) -> str:
+  """Return the digest of source and variables, and of outputs, rounded, where these are not all."""
   digest = hashlib.sha256(source)
   for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
     array = np.asarray(leaf)
     digest.update(f'{jax.tree_util.keystr(path)}{array.dtype}{array.shape}'.encode())
     digest.update(np.ascontiguousarray(array).data)
+  for outputs in probes:
+    array = np.asarray(outputs, np.float64)
+    scale = 2.0 ** np.floor(np.log2(np.abs(array).max() or 1.0))
+    digest.update((np.round(array / scale, 3) + 0.0).tobytes())  # -0 becomes 0
+    digest.update(f'{scale}'.encode())
   return digest.hexdigest()

@@ -1,6 +1,11 @@
 """Read the ensemble that a configuration names: teacher.outputs or teacher.source."""
 
 import contextlib
+import inspect
+import pathlib
+import sys
+
+import numpy as np
 
 from ensdistill import data, imports
 from ensdistill.config import inputs
@@ -28,22 +33,54 @@ def load(config, dataset) -> 'outputs.Outputs | functions.Functions | None':
       made = function()
     except Exception as error:
       raise ValueError(f'{setting} failed: {imports.described(error)}') from error
-    text = imports.text(function)
-    return functions.from_functions(made, dataset, setting, text, section.strategy)
+    source = _text(section.source, function)
+    return functions.from_functions(made, dataset, setting, source, section.strategy)
   return None
+
+
+def _text(name: str, function) -> bytes:
+  """Return the source of the module that teacher.source names, and of a function from elsewhere."""
+  place = name.rpartition(':')[0]
+  if place.endswith('.py'):
+    text = pathlib.Path(place).expanduser().read_bytes()
+  else:
+    text = imports.text(sys.modules[place])
+  own = imports.text(inspect.unwrap(function))  # empty for objects
+  return text if own == text else text + own
 
 
 def _outputs(config, dataset) -> outputs.Outputs:
   """Return the outputs that a file stores, for the examples of a data set."""
   file = npz.find_file(config.teacher.outputs, None)
   arrays = {name: npz.read_array(file, name) for name in sorted(npz.array_names(file))}
+  _check_seed(config, arrays, file)
   rows = {}
   for name in sets.ood_names(dataset, config.evaluate.ood):
     if f'{outputs.OOD}{name}' not in arrays or name == sets.OUTSIDE:
       continue
-    with contextlib.suppress(data.DataError):  # the evaluation will write this to `not_run`
+    with contextlib.suppress(
+      data.DataError, ValueError
+    ):  # the evaluation will write this to `not_run`
       reading = inputs.reading(config.data)
       size = len(data.load_inputs(name, shape=dataset.shape, seed=config.seed, **reading))
       chosen = cuts.subset(None, size, len(dataset.test.x), config.seed)  # as sets.inputs does
       rows[name] = data.Rows('test', chosen, size)
   return outputs.from_arrays(arrays, dataset, file, rows)
+
+
+def _check_seed(config, arrays, file) -> None:
+  """Refuse outputs for other examples: of another seed or another split; take both numbers out."""
+  drawn = [config.data.name, *(name.removeprefix(outputs.OOD) for name in arrays)]
+  own = {'seed': config.seed, 'split': config.data.split}
+  if not set(drawn) & data.DRAWN:
+    arrays.pop('seed', None)
+    own.pop('seed')
+  for name, wanted in own.items():
+    stored = arrays.pop(name, np.zeros((), int))
+    if stored.shape != () or stored != wanted:
+      setting = 'seed' if name == 'seed' else 'data.split'
+      raise data.DataError(
+        f'{file} holds outputs for {name} {stored}, and {setting}={wanted} has other examples: '
+        f'set {setting}={stored}, or store outputs on data.parts({config.data.name!r}, '
+        f'{name}={wanted}) by teachers.save(..., {name}={wanted})'
+      )

@@ -17,6 +17,7 @@ PARTS = ('train', 'valid', 'test')
 OOD = 'ood/'  # the prefix of out-of-distribution sets
 FEWEST = 50  # examples below which agreement with the labels proves nothing
 ERRORS = 3.0  # standard errors above chance that outputs must reach
+SCALE = 10.0  # targets that move this many times as far as the means are in other units
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Outputs:
   where: str  # file, for messages
   content: str  # digest of the arrays
   agreement: Mapping[str, list[float]]  # {part: accuracy or correlation of each member}
+  unused: tuple[str, ...] = ()  # arrays of out-of-distribution sets that are not evaluated
 
   @property
   def size(self) -> int:
@@ -120,6 +122,7 @@ def from_arrays(
   family = families.FAMILIES[dataset.family]
   units = dataset.target_mean, dataset.target_std
   origins = dict(dataset.rows) | {f'{OOD}{name}': r for name, r in (ood_rows or {}).items()}
+  _check_used(arrays, dataset, where)
   tables: dict[str, np.ndarray] = {}
   agreement: dict[str, list[float]] = {}
   for name, origin in origins.items():
@@ -133,10 +136,24 @@ def from_arrays(
       )
     own = np.asarray(arrays[source][origin.rows], np.float32)
     if name in PARTS:
-      found = _agreement(own, getattr(dataset, name).y, family, name, where)
+      # Validation rows that were cut out of the training rows have been judged there.
+      judged = name != 'valid' or source == 'valid'
+      found = _agreement(own, getattr(dataset, name).y, family, name, where, judged)
       agreement |= {name: found} if found else {}
     tables[name] = np.asarray(family.standardise_outputs(own, *units))
-  return Outputs(tables, where, _digest(arrays), agreement)
+  unused = tuple(name for name in arrays if name.startswith(OOD) and name not in tables)
+  return Outputs(tables, where, _digest(arrays), agreement, unused)
+
+
+def _check_used(arrays, dataset: Dataset, where: str) -> None:
+  """Refuse arrays of parts that the source does not have."""
+  known = {origin.part for origin in dataset.rows.values()}
+  unused = [name for name in arrays if name in PARTS and name not in known]
+  if unused and not dataset.unused:
+    raise DataError(
+      f'{where}: array {unused[0]!r}, but {dataset.name} has no {unused[0]} part: store '
+      f'{", ".join(sorted(known))}'
+    )
 
 
 def of_test(array: np.ndarray, dataset: Dataset, where: str) -> Outputs:
@@ -164,7 +181,7 @@ def _check(array: np.ndarray, name: str, members, dataset: Dataset, where: str) 
   if array.dtype.kind != 'f' or array.ndim != 3 or array.shape[2] != width:
     raise DataError(
       f'{where}: {name} is {array.dtype} of shape {array.shape}: store floats [N, M, {width}], '
-      f'{meaning}, for {dataset.name}'
+      f'{meaning}, for {dataset.name}{_hint(dataset, array.shape[-1] if array.ndim else 0)}'
     )
   if array.shape[1:2] != members or not array.shape[1]:
     raise DataError(
@@ -183,31 +200,51 @@ def _check(array: np.ndarray, name: str, members, dataset: Dataset, where: str) 
       )
 
 
-def _agreement(outputs_NMO, y, family, name: str, where: str) -> list[float]:
+def _hint(dataset: Dataset, width: int) -> str:
+  """Return a remedy for labels that are stored as floats."""
+  y = dataset.train.y
+  if y.dtype.kind != 'f' or y.shape[-1:] != (1,) or width < 2 or (y != np.round(y)).any():
+    return ''
+  return '; y holds floats that are whole numbers: pass integers if they are classes'
+
+
+def _agreement(outputs_NMO, y, family, name: str, where: str, judged: bool = True) -> list[float]:
   """Return each member's accuracy, or correlation with the targets; refuse outputs at chance.
 
   Rows in another order than the examples give members at chance. Chance is what a member's
-  predictions reach on shuffled labels: sum_k P(prediction k) P(label k), or no correlation.
+  predictions reach on shuffled labels. Members whose predictions cannot tell are not judged:
+  constant ones, or few of a rare class.
   """
   if family.has_classes:
     known = y >= 0
-    if not known.any():
+    size = int(known.sum())
+    if not size:
       return []
     found = [
       _accuracy(outputs_NMO[known, m].argmax(-1), y[known]) for m in range(_size(outputs_NMO))
     ]
     unit = 'accuracy'
   else:
+    size = int(np.isfinite(y).any(-1).sum())
     means = outputs_NMO[..., : y.shape[-1]]
     found = [_correlation(means[:, m], y) for m in range(_size(outputs_NMO))]
     unit = 'correlation with the targets'
   values = [value for value, _ in found]
-  if len(y) >= FEWEST and all(value <= limit for value, limit in found):
+  telling = [(value, limit) for value, limit in found if limit is not None]
+  if not judged or size < FEWEST:
+    return values
+  if telling and all(value <= limit for value, limit in telling):
     shown = ', '.join(f'{value:.3f}' for value in values[:4])
+    whole = (
+      '' if family.has_classes or (y != np.round(y)).any() else ' (or y holds classes as floats)'
+    )
     raise DataError(
       f'{where}: every member is at chance on {name} ({unit} {shown}): the rows are in another '
-      "order than the data set's; `ensdistill data NAME` and docs/teachers.md tell its order"
+      f"order than the data set's{whole}; `ensdistill data NAME` and docs/teachers.md tell its "
+      'order'
     )
+  if not family.has_classes:
+    _check_units(means, y, name, where)
   return values
 
 
@@ -215,25 +252,59 @@ def _size(outputs_NMO) -> int:
   return outputs_NMO.shape[1]
 
 
-def _accuracy(predicted_N, y_N) -> tuple[float, float]:
-  """Return the accuracy, and what chance may reach."""
-  size = max(len(y_N), 1)
+def _accuracy(predicted_N, y_N) -> tuple[float, float | None]:
+  """Return the accuracy, and what chance may reach; None where the predictions cannot tell.
+
+  Of n shuffled labels sum_k a_k b_k / n agree on average, for a_k predictions and b_k labels of
+  class k. The variance is that of a linear permutation statistic (Hoeffding, 1951).
+  """
+  size = len(y_N)
   classes = int(max(predicted_N.max(initial=0), y_N.max(initial=0))) + 1
-  shares = [np.bincount(values, minlength=classes) / size for values in (predicted_N, y_N)]
-  chance = float(shares[0] @ shares[1])
-  return float((predicted_N == y_N).mean()), chance + ERRORS * (chance * (1 - chance) / size) ** 0.5
+  a_K, b_K = (np.bincount(n, minlength=classes).astype(float) for n in (predicted_N, y_N))
+  both_K = a_K * b_K
+  total = both_K.sum()
+  spread = total - (both_K * (a_K + b_K)).sum() / size + (total / size) ** 2
+  variance = spread / max(size - 1, 1)
+  accuracy = float((predicted_N == y_N).mean())
+  if variance < 1:
+    return accuracy, None
+  return accuracy, float(total / size + ERRORS * variance**0.5) / size
 
 
-def _correlation(mean_ND, y_ND) -> tuple[float, float]:
+def _correlation(mean_ND, y_ND) -> tuple[float, float | None]:
   """Return the largest correlation over the targets, and what chance may reach."""
-  best = -1.0
+  found = [_moments(mean_ND[:, d], y_ND[:, d]) for d in range(y_ND.shape[-1])]
+  varying = [(correlation, size) for correlation, _, _, size in found if correlation is not None]
+  if not varying:
+    return 0.0, None
+  best, size = max(varying)
+  return best, ERRORS / max(size, 1) ** 0.5
+
+
+def _moments(mean_N, y_N) -> tuple[float | None, float, float, int]:
+  """Return correlation, R^2, the slope of y over the means, and the number of known targets."""
+  known = np.isfinite(y_N)
+  a, b = mean_N[known].astype(np.float64), y_N[known].astype(np.float64)
+  size = len(b)
+  if not size or not a.std() or not b.std():
+    return None, 0.0, 1.0, size
+  correlation = float(((a - a.mean()) * (b - b.mean())).mean() / (a.std() * b.std()))
+  r2 = 1 - float(np.square(a - b).mean() / b.var())
+  return correlation, r2, correlation * float(b.std() / a.std()), size
+
+
+def _check_units(mean_NMD, y_ND, name: str, where: str) -> None:
+  """Refuse means that follow a target, but at another scale or offset, in every member."""
   for d in range(y_ND.shape[-1]):
-    known = np.isfinite(y_ND[:, d])
-    a, b = mean_ND[known, d].astype(np.float64), y_ND[known, d].astype(np.float64)
-    spread = a.std() * b.std()
-    if spread > 0:
-      best = max(best, float(((a - a.mean()) * (b - b.mean())).mean() / spread))
-  return best, ERRORS / max(len(y_ND), 1) ** 0.5
+    found = [_moments(mean_NMD[:, m, d], y_ND[:, d]) for m in range(_size(mean_NMD))]
+    follows = all(c is not None and c > 0.5 for c, *_ in found)
+    if follows and all(r2 < 0 or slope > SCALE for _, r2, slope, _ in found):
+      own, theirs = mean_NMD[..., d], y_ND[np.isfinite(y_ND[:, d]), d]
+      raise DataError(
+        f"{where}: {name} is not in the target's units: means {own.mean():.4g} ± {own.std():.4g}, "
+        f'targets {theirs.mean():.4g} ± {theirs.std():.4g}: store means and log-variances of the '
+        'targets as the data set holds them'
+      )
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:

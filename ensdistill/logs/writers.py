@@ -1,5 +1,6 @@
 """Writers of a run's numbers and pictures: to metrics.jsonl, TensorBoard files and the terminal."""
 
+import errno
 import json
 import pathlib
 import shutil
@@ -192,6 +193,9 @@ class Writer(Silent):
     """
     if not self._jsonl.exists():
       return
+    if not self._jsonl.is_file():  # to open a pipe would wait for ever
+      cause = 'cannot be written: it is not a regular file'
+      raise OSError(errno.EINVAL, cause, str(self._jsonl))
     before = self._jsonl.read_bytes()
     kept, damaged = [], []
     for number, line in enumerate(before.split(b'\n')[:-1], 1):

@@ -107,6 +107,11 @@ def prior_network(logits_BMK, labels_B, beta=100.0, aux_weight=1.0):
   at +-60.
   """
   logits_BMK, _ = with_members(logits_BMK, logits_BMK)
+  if jnp.shape(labels_B) != logits_BMK.shape[:1]:
+    raise ValueError(
+      f'labels have shape {jnp.shape(labels_B)}, logits {logits_BMK.shape}: give one label for '
+      f'each example, {logits_BMK.shape[:1]}'
+    )
   return prior_network_loss(None, logits_BMK, labels_B, beta, aux_weight).mean()
 
 

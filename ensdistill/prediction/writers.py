@@ -16,6 +16,7 @@ import numpy as np
 from ensdistill.data import DataError
 from ensdistill.prediction import tables
 from ensdistill.prediction.results import Columns
+from ensdistill.storage import safe
 
 Write = Callable[[Columns], None]
 _FLOAT = '%.7g'  # what float32 holds
@@ -45,18 +46,31 @@ def opened(path: str | None, stdout: TextIO) -> Iterator[Write]:
   target = pathlib.Path(path)
   part = target.with_name(f'.{target.name}.{os.getpid()}.part')
   try:
-    if path.lower().endswith(('.parquet', '.pq')):
-      with _parquet(part) as write:
-        yield write
-    else:
-      with open(part, 'w', encoding='utf-8', newline='') as file:
-        if path.lower().endswith('.csv'):
-          yield _text(file, _csv_line, header=_csv_header)
+    with contextlib.ExitStack() as closing:
+      with safe.writing(target):
+        if path.lower().endswith(('.parquet', '.pq')):
+          write = closing.enter_context(_parquet(part))
         else:
-          yield _text(file, _json_line)
-    os.replace(part, target)
+          file = closing.enter_context(open(part, 'w', encoding='utf-8', newline=''))
+          csv = path.lower().endswith('.csv')
+          write = _text(file, _csv_line, header=_csv_header) if csv else _text(file, _json_line)
+      yield _naming(write, target)
+      with safe.writing(target):
+        closing.close()  # the last part of the file may not fit
+    with safe.writing(target):
+      os.replace(part, target)
   finally:
     part.unlink(missing_ok=True)
+
+
+def _naming(write: Write, target: pathlib.Path) -> Write:
+  """Return a writer whose errors name the file and the cause."""
+
+  def named(columns: Columns) -> None:
+    with safe.writing(target):
+      write(columns)
+
+  return named
 
 
 def _quoted(text: str) -> str:

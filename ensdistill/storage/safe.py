@@ -112,6 +112,17 @@ def lock(path, waiting: Callable[[], None] | None = None):
     yield
 
 
+def alone(folder: pathlib.Path, quiet: bool = False):
+  """Hold a run's folder for this process, with a message where it has to wait."""
+
+  def say():
+    if not quiet:
+      who = holder(folder / 'lock')
+      print(f'{folder}: waiting for another process that runs this ({who})', flush=True)
+
+  return lock(folder / 'lock', waiting=say)
+
+
 def _locked(file) -> bool:
   """Return whether a lock on a file was free, and is now held."""
   try:

@@ -1,5 +1,7 @@
 """A run's folder: claimed by its settings, cleared, refused."""
 
+import os
+
 import pytest
 import tiny
 
@@ -66,3 +68,18 @@ def test_overwrite_refuses_other_folders_and_running_runs(tmp_path):
   folder.check_overwrite(run)
   with safe.lock(run / 'lock'), pytest.raises(ValueError, match=r'process \d+ on .*: stop it'):
     folder.check_overwrite(run)
+
+
+def test_overwrite_takes_a_damaged_run(tmp_path):
+  claimed(tmp_path)
+  (tmp_path / 'metrics.jsonl').write_text('')
+  config = tmp_path / 'config.json'
+  for damage in ('{"teachex": 1}', '{', None):
+    config.unlink() if damage is None else config.write_text(damage)
+    folder.check_overwrite(tmp_path)
+  config.with_name('config.json.seal').unlink()
+  os.mkfifo(config)
+  folder.check_overwrite(tmp_path)
+  config.unlink()
+  with pytest.raises(ValueError, match='is not the folder of a run'):
+    folder.check_overwrite(tmp_path)

@@ -1,5 +1,7 @@
 """Functions as an ensemble: stacked, listed, or one per member give the same members."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,9 +63,81 @@ def test_modules_of_nnx_are_members():
 
   modules = [Network(nnx.Rngs(m)) for m in range(3)]
   found = given.from_functions(modules, DATA, 'make')
+  assert not any(module.norm.use_running_average for module in modules)
+  for module in modules:
+    module.eval()
   assert found.size == 3 and jax.tree.leaves(found.variables)[0].shape[0] == 3
   theirs = np.stack([np.asarray(module(X)) for module in modules], 1)  # in evaluation mode
   np.testing.assert_allclose(outputs(modules), theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_modules_of_nnx_may_hold_dropout():
+  from flax import nnx
+
+  class Network(nnx.Module):
+    def __init__(self, rngs):
+      self.dropout = nnx.Dropout(0.5, rngs=rngs)
+      self.dense = nnx.Linear(64, 3, rngs=rngs)
+
+    def __call__(self, x):
+      return self.dense(self.dropout(x.reshape(len(x), -1)))
+
+  modules = [Network(nnx.Rngs(m)) for m in range(3)]
+  found = outputs(modules)
+  assert not any(module.dropout.deterministic for module in modules)
+  theirs = np.stack([np.asarray(m.dense(X.reshape(len(X), -1))) for m in modules], 1)
+  np.testing.assert_allclose(found, theirs, rtol=1e-5, atol=1e-6)
+
+
+class Weights(NamedTuple):
+  w: np.ndarray
+  b: np.ndarray
+
+
+def test_stacked_variables_may_be_a_named_tuple():
+  def named(variables, x):
+    return apply(variables._asdict(), x)
+
+  np.testing.assert_allclose(
+    outputs((named, Weights(**stacked()))), expected(), rtol=1e-5, atol=1e-6
+  )
+
+
+def test_the_program_of_stacked_members_is_compiled_once():
+  traces = []
+
+  def traced(variables, x):
+    traces.append(1)
+    return apply(variables, x)
+
+  given.from_functions((traced, variables()), DATA, 'make')
+  assert len(traces) == 1
+
+
+@pytest.mark.parametrize('name', ['cached', 'plain', 'wrapped'])
+def test_the_digest_covers_the_named_file(name, tmp_path):
+  """A function behind an object has no source of its own."""
+  file = tmp_path / 'own.py'
+  source = """
+import functools
+import jax.numpy as jnp
+
+def plain():
+  return apply, [{'w': jnp.full((64, 3), m)} for m in (1., 2.)]
+
+def apply(variables, x):
+  return x.reshape(len(x), -1) @ variables['w'] * (1 if jnp.size(x) > 0 else 0)
+
+cached = functools.lru_cache(plain)
+wrapped = functools.partial(plain)
+"""
+  config = settings.default()
+  settings.apply(config, {'teacher.source': f'{file}:{name}'})
+  file.write_text(source)
+  one = given.load(config, DATA).content
+  assert given.load(config, DATA).content == one
+  file.write_text(source.replace('else 0', 'else 1'))
+  assert given.load(config, DATA).content != one
 
 
 def test_the_digest_is_that_of_source_and_variables():
@@ -80,15 +154,23 @@ def fails(x):
   raise RuntimeError('no weights\nhere')
 
 
+class Estimator:
+  def predict(self, x):
+    return x
+
+
 @pytest.mark.parametrize(
   ('made', 'words'),
   [
     (7, r'make returned a int: return \(apply, variables\), or a list of functions'),
-    ([lambda x: x.reshape(len(x), -1)], r'member 0 returned shape \(2, 64\) for 2 inputs'),
+    ([lambda x: x.reshape(len(x), -1)], r'member 0 returned shape \(8, 64\) for 8 inputs'),
     ([lambda x: [x]], 'member 0 returned list'),
-    ([fails], r'member 0 failed on inputs \(2, 8, 8, 1\) \(RuntimeError: no weights\)'),
+    ([fails], r'member 0 failed on inputs \(8, 8, 8, 1\) \(RuntimeError: no weights\)'),
     ([lambda x: jnp.full((len(x), 3), jnp.nan)], 'member 0 returned NaN or infinity'),
     ((apply, [{'w': 1}, {'v': 1}]), 'different structure'),
+    ((apply, []), 'there are no variables'),
+    ([np.zeros((2, 3)), np.zeros((2, 3))], r'list of 2 arrays: stack them to \[N, M, O\]'),
+    (Estimator(), 'make holds a Estimator, which JAX cannot call: give its outputs'),
     ((apply, {'w': np.zeros((3, 2)), 'b': np.zeros(2)}), 'one leading member axis'),
     ((apply, [{'w': np.zeros((64, 3))}, {'w': np.zeros((64, 4))}]), r'shape \(64, 4\) where'),
   ],
@@ -109,10 +191,17 @@ def test_a_perturbation_by_gradient_needs_a_gradient():
 
   called = given.from_functions([host], DATA, 'm')
   ods = perturb.make('ods')
-  with pytest.raises(ValueError, match='m has a gradient of zero by x'):
+  with pytest.raises(ValueError, match='m: member 0 has a gradient of zero by x'):
     given.check_gradients(stopped, DATA, ods)
   with pytest.raises(ValueError, match='m cannot be differentiated by x'):
     given.check_gradients(called, DATA, ods)
+  for broken, words in (
+    (lambda x: jax.lax.stop_gradient(apply(variables()[0], x)), 'member 1 has a gradient of zero'),
+    (lambda x: jnp.sqrt(0 * x.reshape(len(x), -1)[:, :3]), 'member 1 has a gradient of NaN'),
+  ):
+    mixed = [lambda x: apply(variables()[0], x), broken]
+    with pytest.raises(ValueError, match=words):
+      given.check_gradients(given.from_functions(mixed, DATA, 'm'), DATA, ods)
   given.check_gradients(stopped, DATA, perturb.make('gaussian'))
   given.check_gradients(given.from_functions((apply, variables()), DATA, 'm'), DATA, ods)
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ensdistill import data, families, given
+from ensdistill import data, families, given, teachers
+from ensdistill.config import settings
 from ensdistill.data.errors import DataError
+from ensdistill.given import outputs
 
 
 @pytest.fixture(scope='module')
@@ -136,3 +138,111 @@ def test_the_digest_is_that_of_the_numbers(digits):
   other['test'][0, 0, 0] += 1
   assert one.content == two.content != load(other, digits).content
   assert dataclasses.replace(one, where='elsewhere').content == one.content
+
+
+def binary(positives, rows=400):
+  """A data set of two classes, of which few examples are positive."""
+  y = np.zeros(rows, np.int64)
+  y[np.linspace(0, rows - 1, positives).astype(int)] = 1
+  x = np.random.default_rng(0).normal(size=(rows, 2)).astype(np.float32)
+  return data.from_arrays(x, y, valid=0, classes=2), y
+
+
+@pytest.mark.parametrize('positives', [4, 12, 200])
+def test_perfect_members_are_accepted_however_rare_a_class_is(positives):
+  dataset, y = binary(positives)
+  perfect = np.eye(2, dtype=np.float32)[y][:, None].repeat(2, 1) * 4
+  assert load({'train': perfect}, dataset).agreement['train'] == [1.0, 1.0]
+
+
+def test_members_that_find_few_of_a_rare_class_are_accepted():
+  dataset, y = binary(40)
+  found = np.where(np.cumsum(y) <= 8, y, 0)
+  members = np.eye(2, dtype=np.float32)[found][:, None] * 4
+  np.testing.assert_allclose(load({'train': members}, dataset).agreement['train'], [0.92])
+
+
+def test_members_that_predict_the_majority_are_not_judged():
+  dataset, _ = binary(100)
+  members = np.tile(np.float32([2, 1]), (400, 3, 1))
+  assert load({'train': members}, dataset).agreement['train'] == [0.75] * 3
+
+
+def test_chance_is_that_of_shuffled_labels():
+  """The limit is the mean of accuracies on permuted labels and three deviations."""
+  random = np.random.default_rng(0)
+  y, predicted = random.choice(4, 300, p=[0.7, 0.2, 0.05, 0.05]), random.choice(4, 300)
+  drawn = [(random.permutation(y) == predicted).mean() for _ in range(4000)]
+  _, limit = outputs._accuracy(predicted, y)
+  np.testing.assert_allclose(limit, np.mean(drawn) + 3 * np.std(drawn), rtol=0.02)
+
+
+def regression(noise, rows=50):
+  random = np.random.default_rng(1)
+  x = random.normal(size=(rows + 450, 2)).astype(np.float32)
+  y = 1000 + 50 * x[:, :1]
+  means = y + 50 * noise * random.normal(size=y.shape)
+  return data.from_arrays(x, y, valid=rows), np.stack([means, np.ones_like(y)], 2).reshape(-1, 1, 2)
+
+
+def test_a_small_validation_part_is_not_judged_alone():
+  dataset, found = regression(5.0)
+  own = load({'train': found.astype(np.float32)}, dataset)
+  assert own.agreement['valid'][0] < 0.42 and own.agreement['train'][0] > 0.1
+
+
+@pytest.mark.parametrize(
+  'change', [lambda m: (m - 1000) / 50, lambda m: m - 1000, lambda m: m / 1000, lambda m: 60 * m]
+)
+def test_outputs_in_other_units_are_refused(change):
+  dataset, found = regression(0.1)
+  found[..., 0] = change(found[..., 0])
+  with pytest.raises(DataError, match="train is not in the target's units"):
+    load({'train': found.astype(np.float32)}, dataset)
+
+
+def test_arrays_that_nothing_reads_are_named(digits):
+  with pytest.raises(DataError, match="array 'valid', but digits has no valid part"):
+    load(table() | {'valid': logits('train')}, digits)
+  assert load(table() | {'ood/elsewhere': logits('test')}, digits).unused == ('ood/elsewhere',)
+
+
+def configured(file, **changes):
+  config = settings.default()
+  settings.apply(config, {'teacher.outputs': str(file), 'evaluate.ood': 'none', **changes})
+  return config
+
+
+def of_spirals(seed):
+  y = data.parts('spirals', seed=seed)['train'].y
+  return np.eye(3, dtype=np.float32)[y][:, None] * 4
+
+
+def test_outputs_for_points_of_another_seed_are_refused(tmp_path):
+  file = tmp_path / 'teacher.npz'
+  teachers.save(file, train=of_spirals(3), seed=3)
+  dataset = data.load('spirals', seed=3)
+  assert given.load(configured(file, seed=3, **{'data.name': 'spirals'}), dataset).size == 1
+  with pytest.raises(DataError, match='outputs for seed 3, and seed=0 has other examples'):
+    given.load(configured(file, **{'data.name': 'spirals'}), data.load('spirals'))
+
+
+def test_outputs_of_another_split_are_refused(tmp_path):
+  file = tmp_path / 'teacher.npz'
+  y = data.parts('diabetes', split=2)['train'].y
+  found = np.stack([y, np.zeros_like(y)], 2).reshape(-1, 1, 2).astype(np.float32)
+  teachers.save(file, train=found, split=2)
+  changes = {'data.name': 'diabetes', 'seed': 5}  # its examples do not depend on the seed
+  own = data.load('diabetes', split=2, seed=5)
+  assert given.load(configured(file, **changes, **{'data.split': 2}), own).size == 1
+  with pytest.raises(DataError, match='outputs for split 2, and data.split=0'):
+    given.load(configured(file, **changes), own)
+
+
+def test_a_set_of_another_shape_stops_no_run(tmp_path):
+  file = tmp_path / 'teacher.npz'
+  teachers.save(file, **table(), ood={'spirals_ood': logits('test')})
+  changes = {'data.name': 'digits', 'evaluate.ood': 'spirals_ood'}
+  assert (
+    'ood/spirals_ood' not in given.load(configured(file, **changes), data.load('digits')).tables
+  )

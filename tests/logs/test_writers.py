@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import os
 import subprocess
 import sys
 
@@ -122,6 +123,12 @@ def test_a_line_that_a_kill_cut_off_is_dropped_without_a_warning(tmp_path):
   (tmp_path / 'metrics.jsonl').write_text('{"sta')
   writers.Writer(tmp_path, stream=stream).close()
   assert (tmp_path / 'metrics.jsonl').read_text() == '' == stream.getvalue()
+
+
+def test_a_pipe_in_place_of_the_metrics_is_refused(tmp_path):
+  os.mkfifo(tmp_path / 'metrics.jsonl')
+  with pytest.raises(OSError, match='not a regular file'):
+    writers.Writer(tmp_path, quiet=True)
 
 
 def test_the_silent_writer_has_the_same_methods(tmp_path, capfd, monkeypatch):

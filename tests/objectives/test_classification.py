@@ -193,3 +193,8 @@ def test_prior_network_is_finite_for_extreme_logits():
   for z in (100.0, -100.0, 100 * np.sign(logits(10, members=1))):
     value, gradient = step(jnp.full((B, 1, 10), z, jnp.float32), labels)
     assert jnp.isfinite(value) and jnp.isfinite(gradient).all()
+
+
+def test_a_prior_network_needs_a_label_for_each_example():
+  with pytest.raises(ValueError, match=r'labels have shape \(4, 3\), logits \(4, 1, 3\)'):
+    objectives.prior_network(jnp.zeros((4, 3)), jnp.zeros((4, 3), jnp.int32))

@@ -3,10 +3,12 @@
 import csv
 import io
 import json
+import resource
 
 import numpy as np
 import pytest
 
+from ensdistill.commands import usage
 from ensdistill.prediction import results, writers
 from ensdistill.prediction.results import Wanted
 from ensdistill.prediction.sources import Block
@@ -123,3 +125,25 @@ def test_sets_by_name():
   classes = [str(k) for k in range(12)]
   expected = ['|'.join(c for c, m in zip(classes, row) if m) for row in member]
   assert results.joined(member, classes) == expected
+
+
+@pytest.mark.parametrize('ending', ['csv', 'jsonl'])
+def test_a_disk_that_fills_names_the_file_and_leaves_nothing(tmp_path, ending):
+  before = resource.getrlimit(resource.RLIMIT_FSIZE)
+  path = tmp_path / f'out.{ending}'
+  path.write_text('old')
+  resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))
+  try:
+    with pytest.raises(OSError) as error:
+      rows(path)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+  assert usage.reason(error.value) == f'{path} cannot be written: File too large'
+  assert path.read_text() == 'old' and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_of_reading_is_not_one_of_the_file(tmp_path):
+  with pytest.raises(OSError, match='^input$'):
+    with writers.opened(str(tmp_path / 'a.csv'), io.StringIO()):
+      raise OSError('input')
+  assert not list(tmp_path.iterdir())

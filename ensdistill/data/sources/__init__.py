@@ -35,6 +35,9 @@ BUILT_IN: dict[str, Callable[..., Source]] = {
   'diabetes': toys.diabetes,
 }
 
+# Those whose examples are drawn by the seed.
+DRAWN = frozenset({'photographs', 'spirals', 'spirals_ood', 'toy1d', 'toy1d_ood'})
+
 # Sets named KIND:PLACE, by kind: (request, place, **settings) -> Source.
 KINDS: dict[str, Callable[..., Source]] = {
   'csv': table.csv_table,
