@@ -1,5 +1,6 @@
 """Rows of hostile inputs, drawn by hypothesis with the strategies of the tests."""
 
+import importlib.util
 import sys
 
 from benchmarks.injected import damaged
@@ -12,11 +13,19 @@ STUDENT = ('config.json', 'weights.safetensors', 'model.stablehlo')
 
 
 def attempts_of_tests():
-  sys.path.insert(0, str(ROOT / 'tests'))
-  import attempts
-  import hostile
+  """Return the modules `attempts` and `hostile` of the tests, in the order of their imports."""
+  hostile = _of_tests('hostile')
+  return _of_tests('attempts'), hostile
 
-  return attempts, hostile
+
+def _of_tests(name: str):
+  """Return a module of the tests, under the name by which they import it."""
+  if name not in sys.modules:
+    spec = importlib.util.spec_from_file_location(name, ROOT / 'tests' / f'{name}.py')
+    assert spec and spec.loader
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
+  return sys.modules[name]
 
 
 def _npz(small: Small):
