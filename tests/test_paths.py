@@ -54,7 +54,8 @@ def test_images_in_files_may_have_any_name(tmp_path):
     for i in range(5):
       path = os.fsencode(tmp_path / name / f'{i}') + b'\xff.png'
       (tmp_path / name).mkdir(exist_ok=True)
-      Image.new('RGB', (4, 4), (i, 0, 0)).save(open(path, 'wb'), 'PNG')
+      with open(path, 'wb') as file:
+        Image.new('RGB', (4, 4), (i, 0, 0)).save(file, 'PNG')
   dataset = data.load(f'folder:{tmp_path}', valid=2)
   assert len(dataset.test.x) == 2 and dataset.fingerprint
 
@@ -66,6 +67,7 @@ def test_a_class_of_images_needs_a_name_in_utf_8(tmp_path):
     folder = os.path.join(os.fsencode(tmp_path), name)
     os.mkdir(folder)
     for i in range(5):
-      Image.new('RGB', (4, 4)).save(open(os.path.join(folder, b'%d.png' % i), 'wb'), 'PNG')
+      with open(os.path.join(folder, b'%d.png' % i), 'wb') as file:
+        Image.new('RGB', (4, 4)).save(file, 'PNG')
   with pytest.raises(ValueError, match='is not valid UTF-8'):
     data.load(f'folder:{tmp_path}', valid=2)
