@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +15,11 @@ from test_resume import SMALL, data_set
 from ensdistill import stopping
 
 ROOT = pathlib.Path(__file__).parent.parent
+# Commands start with the default handler of Ctrl-C, which needs a fork.
+pytestmark = [
+  pytest.mark.filterwarnings('ignore:os.fork:RuntimeWarning'),
+  pytest.mark.filterwarnings('ignore:.*fork.*:DeprecationWarning'),
+]
 LONG = ('--config.teacher.steps=200000', '--config.checkpoint_seconds=1000')
 WITHIN = 10  # seconds from a signal to the end, compilation aside
 PATIENCE = 200
@@ -139,7 +145,8 @@ def test_a_run_is_saved_and_names_the_command_that_continues(folder):
   code, seconds, line = running.stop_when(said(running, 'steps/s'), signal.SIGTERM)
   assert code == 143 and seconds < WITHIN, (code, seconds)
   assert 'ensdistill: stopped by SIGTERM: teacher is saved at step ' in line
-  assert f'-m ensdistill.main --config={ROOT}/configs/kd_digits.py' in line
+  config = shlex.quote(f'--config={ROOT}/configs/kd_digits.py')  # a path may hold a space
+  assert f'-m ensdistill.main {config}' in line
   (step,) = (int(path.stem) for path in folder.glob('runs/teachers/*/checkpoints/*/*.json'))
   assert f'step {step} of 200000' in line
   again = train(folder, *LONG)

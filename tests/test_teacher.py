@@ -141,7 +141,7 @@ def test_killed_while_members_are_stored_ends_bit_identical(four, tmp_path, monk
   resumed, writer = obtain(tmp_path, teacher__members=4)
   assert writer.said('teacher: already finished') and not writer.stages
   assert files(resumed.folder) == files(four.folder)
-  assert not list((resumed.folder / 'checkpoints').iterdir())
+  assert not (resumed.folder / 'checkpoints').exists()
 
 
 def test_what_another_run_stored_meanwhile_is_left_alone(tmp_path, monkeypatch):
@@ -153,7 +153,7 @@ def test_what_another_run_stored_meanwhile_is_left_alone(tmp_path, monkeypatch):
   before = files(two.folder)
   more, _ = obtain(tmp_path, teacher__members=4)
   assert before.items() <= files(more.folder).items() and more.size == 4
-  assert not list((more.folder / 'checkpoints').iterdir())
+  assert not (more.folder / 'checkpoints').exists()
 
 
 def test_a_group_whose_members_are_all_stored_loses_its_checkpoints(four, copy):
