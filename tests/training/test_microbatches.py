@@ -67,7 +67,11 @@ POINTS = [
 ]
 
 
-@pytest.mark.parametrize('kind,objective,moved,norm,settings', POINTS)
+QUICK = POINTS[1:4]  # a point compiles for seconds
+SLOW = [pytest.param(*point, marks=pytest.mark.slow) for point in POINTS if point not in QUICK]
+
+
+@pytest.mark.parametrize('kind,objective,moved,norm,settings', QUICK + SLOW)
 def test_microbatches_equal_a_loop_over_them(kind, objective, moved, norm, settings):
   m = method(kind, objective, moved, norm, **settings)
   state, batch, teacher = problem(m)
