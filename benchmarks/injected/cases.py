@@ -1,4 +1,4 @@
-"""One injected fault and what came of it."""
+"""One injected fault and its outcome."""
 
 import pathlib
 import re
