@@ -1,6 +1,6 @@
 """The row of inputs that libFuzzer finds by their coverage, by means of atheris.
 
-The row needs atheris (`pip install atheris`), which the tests do not; without it, the row is left out.
+The row needs atheris (`pip install atheris`). Without it, the row is left out.
 """
 
 import contextlib
