@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ensdistill import given, metrics, stopping
+from ensdistill import given, metrics, processes, stopping
 from ensdistill.config import inputs
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import cost, measure, networks, rows, sets
@@ -67,11 +67,11 @@ def compare(plan: Plan, teacher, distilled, writer) -> Comparison:
     training = measure.training(dataset, predict, batch)
   for name, reason in not_run.items():
     writer.line(f'not run: {name}: {reason}')
-  costs = _costs(dataset, ensemble, students, teacher)
+  costs = processes.by_first(lambda: _costs(dataset, ensemble, students, teacher)) or {}
   found: list[dict] = []
   influences = {}
   for model in models:
-    stopping.check()
+    stopping.check_together()
     measured = _measured(dataset, model, shifted, training, whole, _curve(found))
     found.append(
       row(model.name, measured, costs.get(model.name, {}), role=model.role, size=model.size)

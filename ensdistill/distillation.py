@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ensdistill import mesh
 from ensdistill.config import identity
 from ensdistill.config.build import Phase, Plan
 from ensdistill.config.settings import KEPT
@@ -32,7 +33,7 @@ def distil(plan: Plan, teacher: 'Teacher | Recorded', writer) -> Distilled:
     frozen = None
   for number, phase in enumerate(plan.phases):
     variables = _train(plan, phase, number, variables, arrays, frozen, writer)
-  return Distilled(plan.student, jax.device_get(variables))
+  return Distilled(plan.student, mesh.fetch(variables))
 
 
 def student_keys(seed: int, phase: int, seeds: int, first: int = 0):
@@ -54,7 +55,7 @@ def _train(plan: Plan, phase: Phase, number: int, before, arrays, frozen: Frozen
     f'{loop.note(section.batch_size)}'
   )
   if before is not None and phase.start:
-    before = jax.vmap(phase.start)(before)
+    before = jax.vmap(phase.start)(mesh.fetch(before))
   keys, orders = student_keys(config.seed, number, config.seeds, section.seed or 0)
   states = start(keys, orders, method, jnp.zeros((1, *plan.training.shape)), before)
   variables, _ = stage.train(

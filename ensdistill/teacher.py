@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import pathlib
+import socket
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import data, given, members, runtime
+from ensdistill import data, given, members, mesh, processes, runtime
 from ensdistill.config import build, identity
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import inference, networks, rows
@@ -74,17 +75,18 @@ class Teacher(NamedTuple):
       who = safe.holder(self.folder / 'lock')
       writer.line(f'teacher {self.fingerprint}: waiting for {who}, which uses {self.folder}')
 
-    with safe.lock(self.folder / 'lock', waiting=say):
-      safe.sweep_parts(self.folder)
-      stored = _load(self.folder, name, writer, facts)
-      if stored is not None:
+    with processes.locked(safe.lock(self.folder / 'lock', waiting=say)):
+      processes.by_first(lambda: safe.sweep_parts(self.folder))
+      stored = _load(self.folder, name, writer, facts) if processes.first() else None
+      if processes.agreed(lambda: stored is not None, 'outputs'):
         writer.line(f'teacher {self.fingerprint}: outputs on the training inputs found')
-        return stored['outputs']
+        return (stored or _loaded(self.folder, name))['outputs']
       predictor = inference.predictor(
         self.method, self.freeze, dataset, batch=section.batch_size, precision=section.precision
       )
       outputs = predictor.outputs(self.variables, dataset.train.x)
-      _save(self.folder, name, {'outputs': outputs}, facts | {seals.MADE_BY: made_by})
+      facts |= {seals.MADE_BY: made_by}
+      _save_once(self.folder, name, {'outputs': outputs}, facts)
     return outputs
 
   @property
@@ -150,7 +152,7 @@ def obtain(plan: Plan, writer) -> 'Teacher | given.Recorded':
   decisive = settings(config, plan.dataset)
   fingerprint = identity.fingerprint(decisive)
   folder = plan.teacher_root / fingerprint
-  folder.mkdir(parents=True, exist_ok=True)
+  processes.by_first(lambda: folder.mkdir(parents=True, exist_ok=True))
   wanted = range(config.teacher.members)
 
   def say():
@@ -161,10 +163,11 @@ def obtain(plan: Plan, writer) -> 'Teacher | given.Recorded':
 
   # Without the lock another run may be writing, so what is missing here is not yet reported.
   stored = _stored(folder, wanted, writers.Silent())
-  if len(stored) < len(wanted) or not _described(folder, decisive):
-    with safe.lock(folder / 'lock', waiting=say):
-      safe.sweep_parts(folder)
-      _describe(plan, folder, decisive, writer)
+  complete = len(stored) == len(wanted) and _described(folder, decisive)
+  if not processes.agreed(lambda: complete, 'teacher'):
+    with processes.locked(safe.lock(folder / 'lock', waiting=say)):
+      processes.by_first(lambda: safe.sweep_parts(folder))
+      processes.by_first(lambda: _describe(plan, folder, decisive, writer))
       stored = _stored(folder, wanted, writer)  # another run may have stored some meanwhile
       missing = [m for m in wanted if m not in stored]
       _say_found(stored, wanted, folder, writer)
@@ -244,9 +247,8 @@ def _functions(plan: Plan, writer) -> Teacher:
   ensemble = plan.given
   fingerprint = ensemble.content[:16]
   folder = plan.teacher_root / fingerprint
-  folder.mkdir(parents=True, exist_ok=True)
   facts = {'source': plan.config.teacher.source, 'content': ensemble.content}
-  _describe(plan, folder, facts, writer)
+  processes.by_first(lambda: _describe(plan, folder, facts, writer))
   writer.line(f'teacher {fingerprint}: {ensemble.size} members from {ensemble.where}')
   strategy = plan.config.teacher.strategy
   parts = plan.teacher, ensemble.variables, fingerprint, folder, strategy
@@ -254,9 +256,24 @@ def _functions(plan: Plan, writer) -> Teacher:
 
 
 def _stored(folder, wanted, writer) -> dict[int, Any]:
-  """Return the members that are stored: {number: variables}."""
-  found = {m: _load(folder, _name(m), writer) for m in wanted}
-  return {m: member for m, member in found.items() if member is not None}
+  """Return the members that are stored: {number: variables}; the first process says which."""
+  found = {}
+  if processes.first():
+    found = {m: _load(folder, _name(m), writer) for m in wanted}
+  there = processes.agreed(lambda: [m for m in wanted if found[m] is not None], 'stored')
+  return {m: found[m] if found else _loaded(folder, _name(m)) for m in there}
+
+
+def _loaded(folder, name):
+  """Return the tensors of a file that the first process has found whole."""
+  tensors = _load(folder, name, writers.Silent())
+  if tensors is None:
+    raise seals.Damaged(
+      folder / f'{name}.safetensors',
+      f'is not what process 0 reads on {socket.gethostname()}',
+      'use a folder that is the same on all hosts',
+    )
+  return tensors
 
 
 def _say_found(stored, wanted, folder, writer) -> None:
@@ -272,7 +289,12 @@ def _groups(folder, missing, stored, together: int) -> list[list[int]]:
   stored its members continues from its last checkpoint, so no number depends on the moment.
   """
   groups = []
-  for path in sorted((folder / 'checkpoints').glob('members_*')):
+
+  def left() -> list[str]:
+    return sorted(path.name for path in (folder / 'checkpoints').glob('members_*'))
+
+  for name in processes.agreed(left, 'groups'):
+    path = folder / 'checkpoints' / name
     bits = int(path.name.removeprefix('members_'), 16)
     numbers = [m for m in range(bits.bit_length()) if bits >> m & 1]
     if stored.keys() >= set(numbers):
@@ -311,17 +333,22 @@ def _train(plan: Plan, numbers, missing, folder, writer) -> dict[int, Any]:
     loop=loop,
     folder=checkpoints,
   )
-  variables = jax.device_get(variables)
+  variables = mesh.fetch(variables)
   trained = {m: members.take(variables, i) for i, m in enumerate(numbers)}
   seconds = (time.monotonic() - began) / len(numbers)
   for i, m in enumerate(numbers):
     if m in missing:
       facts: dict[str, Any] = {name: float(values[i]) for name, values in kept.items()}
       facts |= {'seconds': seconds, seals.MADE_BY: made_by}
-      _save(folder, _name(m), trained[m], facts)
+      _save_once(folder, _name(m), trained[m], facts)
   checkpoint.remove(checkpoints)
   checkpoint.remove_empty(checkpoints.parent)
   return trained
+
+
+def _save_once(*file) -> None:
+  """Store a file; of several processes that share the run, the first does."""
+  processes.by_first(lambda: _save(*file))
 
 
 def _name(number: int) -> str:

@@ -43,6 +43,7 @@ def default() -> ml_collections.ConfigDict:
     perturb=_with(dict(name='none'), perturb.PERTURBATIONS, 'perturb'),
     evaluate=_evaluate(),
     checkpoint_seconds=30.0,
+    watchdog_minutes=config_dict.placeholder(float),
     steps_per_call=0,
     onednn=config_dict.placeholder(str),
     logs=100,
