@@ -96,6 +96,29 @@ def by_row(mesh: Mesh, axis: int = 0) -> NamedSharding:
   return NamedSharding(mesh, P(*[None] * axis, ('member', 'data')))
 
 
+def by_parameter(mesh: Mesh, tree):
+  """Return the shardings of stacked variables [M, ...] whose parts lie on the devices of a batch.
+
+  Of every array, the largest axis that the devices divide is split, but not that of the members; so
+  one member at a time can be put together (`whole`).
+  """
+  parts = mesh.shape['data']
+
+  def sharding(leaf):
+    sizes = [(size, axis) for axis, size in enumerate(leaf.shape) if axis and size % parts == 0]
+    if not sizes:
+      return replicated(mesh)
+    axis = max(sizes)[1]
+    return NamedSharding(mesh, P(*[None] * axis, 'data'))
+
+  return jax.tree.map(sharding, tree)
+
+
+def whole(mesh: Mesh, tree):
+  """Return the tree, inside a program, with every array whole on every device of a batch."""
+  return jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, P()))
+
+
 def place(tree, sharding):
   """Return host or device arrays placed by a sharding, or a tree of them.
 

@@ -51,14 +51,23 @@ class Teacher(NamedTuple):
     predictor = inference.predictor(self.method, self.freeze, dataset, **settings)
     return networks.Network(rows.ENSEMBLE, self.size, predictor, self.variables)
 
-  def frozen(self) -> Frozen:
-    """Return the ensemble as a training step sees it."""
+  def frozen(self, over=None) -> Frozen:
+    """Return the ensemble as a training step sees it.
+
+    over: a mesh whose devices share the variables, where each of them having all needs too much
+    memory. A step then puts one member after the other together.
+    """
+    if over is None or self.given:
+      return Frozen(self.variables, lambda variables, state: self.freeze(variables))
+
+    def apply(variables, x):
+      return self.method.student.module.apply(mesh.whole(over, variables), x)
 
     def freeze(variables, state):
       del state
-      return self.freeze(variables)
+      return members.frozen(apply, variables, 'loop')
 
-    return Frozen(self.variables, freeze)
+    return Frozen(self.variables, freeze, mesh.by_parameter(over, self.variables))
 
   def outputs_on(self, dataset, section, writer) -> np.ndarray:
     """Return outputs [N, M, O] on the clean training inputs, computed once and stored.
@@ -100,7 +109,7 @@ class Teacher(NamedTuple):
 def settings(config, dataset) -> dict:
   """Return what decides a member's numbers, and so its fingerprint: not M, devices or folders."""
   section = identity.to_json(config)
-  elsewhere = ('dir', 'members', 'strategy', 'together')
+  elsewhere = ('dir', 'members', 'strategy', 'together', 'sharded')
   recipe = {k: v for k, v in section['teacher'].items() if k not in elsewhere}
   chooses = recipe['keep'] == 'best'
   validate = section['validate'] if chooses else None

@@ -90,6 +90,7 @@ HELP = {
   'teacher.content': 'digest of teacher.outputs or teacher.source, filled in by the run',
   'teacher.members': 'number of ensemble members; 0: those of teacher.outputs or teacher.source',
   'teacher.order': 'own, shared or each: order of examples of the members; each: own, always',
+  'teacher.sharded': 'devices share the variables of the teacher; default: if it is large',
   'teacher.together': 'number of members that train together; 0: all',
   'teacher.loss': one_of(TEACHER_LOSSES),
   'student.kind': one_of(students.STUDENTS),

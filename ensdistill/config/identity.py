@@ -26,6 +26,7 @@ NOT_FINGERPRINTED = (
   'teacher.source',
   'teacher.strategy',
   'teacher.together',
+  'teacher.sharded',
   'student.strategy',
   'network.remat',
   'student.network.remat',

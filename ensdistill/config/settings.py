@@ -85,6 +85,7 @@ def _teacher() -> dict:
     members=4,
     order='own',
     together=0,
+    sharded=config_dict.placeholder(bool),
     loss=config_dict.placeholder(str),
     **optional({'single': students.STUDENTS['single']}),
     optimizer=_optimizer(),

@@ -63,6 +63,7 @@ def fit(
   feed: Feed,
   shared: tuple = (),
   *,
+  sharding: tuple | None = None,
   steps: int,
   loop: Loop,
   checkpointer,
@@ -80,6 +81,7 @@ def fit(
     states: the networks.
     feed: what each call sees.
     shared: further arguments of the step, the same for all calls.
+    sharding: of these arguments; None: every device has them.
     steps: where the stage ends.
     loop: how it runs.
     checkpointer: where states are saved.
@@ -90,7 +92,7 @@ def fit(
   step = jax.jit(step)  # traced once, for its logs, for every member and for every number of steps
   skips = loop.on_nan == 'skip'
   by_member, replicated = mesh.by_member(loop.mesh), mesh.replicated(loop.mesh)
-  shared = mesh.place(shared, replicated)
+  shared = mesh.place(shared, sharding or replicated)
   words = mesh.fetch(jax.random.key_data(states.order))
   impl = jax.random.key_impl(states.order)
   states = mesh.place(states, by_member)
