@@ -20,7 +20,7 @@ class Place(NamedTuple):
   """The place of this process in a group; None is left to the cluster."""
 
   coordinator: str | None = None  # HOST:PORT of the first process
-  count: int | None = None
+  size: int | None = None
   number: int | None = None
 
 
@@ -47,7 +47,7 @@ def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
     with watching.quiet_deaths():
       jax.distributed.initialize(
         place.coordinator,
-        place.count,
+        place.size,
         place.number,
         cluster_detection_method=None if cluster else 'deactivate',
         initialization_timeout=int(patience),
@@ -56,7 +56,7 @@ def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
       )
   except Exception as error:
     raise ValueError(
-      f'process {place.number} of {place.count} cannot join the others at {place.coordinator} '
+      f'process {place.number} of {place.size} cannot join the others at {place.coordinator} '
       f'({" ".join(str(error).split())[:200]}): start all of them, within {patience:g} seconds, '
       'with a HOST:PORT of process 0 that every host reaches'
     ) from error
@@ -70,8 +70,8 @@ def _meet(place: Place, heartbeat: float) -> None:
   import jax
   from jax._src import distributed
 
-  assert place.count is not None and place.number is not None
-  group = processes.Group(distributed.global_state.client, place.number, place.count, heartbeat)
+  assert place.size is not None and place.number is not None
+  group = processes.Group(distributed.global_state.client, place.number, place.size, heartbeat)
   processes.State.group = group
   hello: dict[str, Any] = {'host': socket.gethostname(), 'pid': os.getpid()}
   group.hellos = processes.each(hello, 'hello')
@@ -124,7 +124,7 @@ def find(given: Place) -> tuple[Place | None, Any]:
   if os.environ.get(LONE) == '1' and given == UNKNOWN:
     return None, None
   coordinator = given.coordinator or os.environ.get(_COORDINATOR)
-  count, number, cluster = given.count, given.number, None
+  count, number, cluster = given.size, given.number, None
   if count is None or number is None or coordinator is None:
     try:
       cluster = _cluster()

@@ -210,7 +210,7 @@ def _locked(lock: contextlib.AbstractContextManager) -> Iterator[None]:
 def _as_json(error: BaseException) -> dict:
   """Return an error as JSON: its class by name, and what it was made of."""
   kind = type(error)
-  found = {'module': kind.__module__, 'name': kind.__qualname__, 'text': str(error)}
+  found: dict[str, Any] = {'module': kind.__module__, 'name': kind.__qualname__, 'text': str(error)}
   arguments = list(error.args)
   if isinstance(error, OSError) and error.filename is not None:
     arguments = [error.errno, error.strerror, os.fspath(error.filename)]

@@ -1,7 +1,8 @@
 """Print what runs on TPU slices cost, on paper: python experiments/launch/costs.py.
 
-Everything is reckoned from operations and bytes; nothing here was measured on a TPU. The figures in
-capitals are assumptions: change them to those of your machines. docs/clusters.md has the arithmetic.
+Everything is reckoned from operations and bytes; nothing here was measured on a TPU. Figures in
+capitals, and the share of the peak that is used, are assumptions: change them to those of your
+machines. docs/clusters.md has the arithmetic.
 """
 
 import math
