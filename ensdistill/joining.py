@@ -16,6 +16,16 @@ _GPUS = pathlib.Path('/proc/driver/nvidia/gpus')
 _PATIENCE = 300  # seconds for all processes to start
 
 
+# Variables that show a cluster.
+_SIGNS = (
+  _COORDINATOR,
+  'SLURM_STEP_NODELIST',
+  'OMPI_COMM_WORLD_SIZE',
+  'TPU_WORKER_HOSTNAMES',
+  'JOB_COMPLETION_INDEX',
+)
+
+
 class Place(NamedTuple):
   """The place of this process in a group; None is left to the cluster."""
 
@@ -25,6 +35,15 @@ class Place(NamedTuple):
 
 
 UNKNOWN = Place()
+
+
+def hush(given: Place) -> None:
+  """Hide what XLA logs about processes that die, which is said in one line; before JAX is imported.
+
+  A process that seems to be alone goes on as it is.
+  """
+  if given != UNKNOWN or any(name in os.environ for name in _SIGNS):
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
 
 def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
@@ -40,7 +59,6 @@ def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
   import jax
 
   jax.config.update('jax_enable_preemption_service', False)  # signals are those of `stopping`
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')  # what it would log is said in one line
   heartbeat = float(os.environ.get(_HEARTBEAT, 10))
   processes.State.joining = True
   try:

@@ -4,7 +4,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from ensdistill import processes, stopping
+from ensdistill import joining, processes, stopping
 from ensdistill.commands.usage import OVERWRITE, again, fail, memory_in_one_line, reason
 
 HELP = """Train and distil: {usage} [--workdir=DIR].
@@ -82,6 +82,7 @@ def _run(arguments: list[str]) -> None:
   overwrite = OVERWRITE in arguments
   try:
     arguments, own = place([a for a in arguments if a != OVERWRITE])
+    joining.hush(own)
     config, workdir = configuration(arguments)
   except ValueError as error:
     fail(2, str(error))

@@ -35,7 +35,6 @@ class Group:
   alone: bool = False  # the first process works alone, and the others wait for its answer
   ending: bool = False  # silence is no longer death
   stop: int = 0  # the signal that another process was sent
-  fatal: threading.Event = dataclasses.field(default_factory=threading.Event)
   last_words: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
   def name(self, number: int) -> str:
@@ -267,12 +266,14 @@ def end(group: Group, number: int, code: int, line: str) -> NoReturn:
   follow(group, record)
 
 
-def follow(group: Group, record: dict) -> NoReturn:
-  """End this process as the record says."""
+def follow(group: Group, record: dict, tell: bool = True) -> NoReturn:
+  """End this process as the record says; `tell` the first process, so that it can end, too."""
   group.last_words.acquire()  # and never released: one thread has them
   with contextlib.suppress(OSError, ValueError):
     sys.stdout.flush()
     print(f'ensdistill: {record["line"]}', file=sys.stderr, flush=True)
+  if not tell:
+    os._exit(record['code'] or 1)
   with contextlib.suppress(Exception):
     group.set(f'seen/{group.number}', '')
     until = time.monotonic() + _ACKNOWLEDGED

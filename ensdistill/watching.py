@@ -15,6 +15,7 @@ from ensdistill import processes
 from ensdistill.processes import ROOT, Group
 
 _AGAIN = 'the same command continues from the last checkpoint'
+_GRACE = 2.0  # seconds
 _KEPT: list = []  # C++ calls these handlers at any time
 
 
@@ -30,10 +31,10 @@ def _watch(group: Group) -> None:
   Its own death is noticed by all: the service is gone. Silence is counted in looks, not in seconds,
   so that a pause of this process does not condemn the others.
   """
-  looks, pause, unheard = 10, group.heartbeat / 10, 0
+  looks, unheard = 10, 0
   signs: dict[int, tuple[str, int]] = {}  # {number: (its last sign, looks since then)}
   for tick in range(sys.maxsize):
-    gone = group.fatal.wait(pause)
+    time.sleep(group.heartbeat / looks)
     if group.ending:
       return
     try:
@@ -45,10 +46,8 @@ def _watch(group: Group) -> None:
       unheard = 0
     except Exception:  # the service does not answer
       unheard += 1
-      if group.ending:
-        return
-      if (gone or unheard >= looks) and group.number:
-        _died(group, 0)
+      if unheard >= looks and group.number and not group.ending:
+        _first_died(group)
       continue
     if ended:
       processes.follow(group, json.loads(ended))
@@ -63,23 +62,19 @@ def _find_dead(group: Group, signs: dict, looks: int) -> None:
     sign = now.get(number, '')
     signs[number] = (sign, 0 if sign != before else since + 1)
     if signs[number][1] >= looks:
-      _died(group, number)
+      silence = f'no sign of life for {group.heartbeat:g} seconds'
+      processes.end(group, number, 1, f'{group.name(number)} died: {silence}; {_AGAIN}')
 
 
-def _died(group: Group, number: int) -> None:
-  line = f'{group.name(number)} died: {_silence(group, number)}; {_AGAIN}'
-  processes.end(group, number, 1, line)
-
-
-def _silence(group: Group, number: int) -> str:
-  if number == 0:
-    return 'its coordination service is gone'
-  return f'no sign of life for {group.heartbeat:g} seconds'
+def _first_died(group: Group) -> None:
+  """End this process; a call of the service that is gone would wait."""
+  line = f'{group.name(0)} died: its coordination service is gone; {_AGAIN}'
+  processes.follow(group, {'number': 0, 'code': 1, 'line': line}, tell=False)
 
 
 @contextlib.contextmanager
 def quiet_deaths() -> Iterator[None]:
-  """Make clients that are made inside leave the end of the process to `watch`.
+  """Make clients that are made inside end the process as this module does.
 
   By default XLA aborts the process, with a stack trace, as soon as another one is lost. It has a
   callback for this, but cannot call Python functions as it: this raises a C++ exception that ends
@@ -99,16 +94,17 @@ def quiet_deaths() -> Iterator[None]:
 
 
 def _handle_terminate() -> bool:
-  """Let std::terminate wait for `watch`; return whether this system can."""
+  """Let std::terminate say who died; return whether this system can."""
   handler_type = ctypes.CFUNCTYPE(None)
 
   @handler_type
   def terminated():
     group = processes.State.group
-    if group:
-      group.fatal.set()
-      if not group.ending:
-        time.sleep(3 * group.heartbeat)  # `watch` ends the process meanwhile
+    if group and not group.ending:
+      time.sleep(_GRACE)  # if the service lives, `watch` ends the process meanwhile
+      if group.number:
+        _first_died(group)
+      time.sleep(2 * group.heartbeat)
     os._exit(1)
 
   try:
