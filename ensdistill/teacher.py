@@ -1,7 +1,6 @@
 """The deep ensemble: members are trained together, stored one by one, and found by later runs."""
 
 import dataclasses
-import hashlib
 import pathlib
 import socket
 import time
@@ -18,7 +17,7 @@ from ensdistill.config.build import Plan
 from ensdistill.evaluation import inference, networks, rows
 from ensdistill.logs import writers
 from ensdistill.method import Method
-from ensdistill.storage import checkpoint, safe, seals
+from ensdistill.storage import checkpoint, safe, sealed_arrays, seals
 from ensdistill.training import stage
 from ensdistill.training.stage import Frozen
 from ensdistill.training.step import network_keys, start
@@ -60,8 +59,10 @@ class Teacher(NamedTuple):
     if over is None or self.given:
       return Frozen(self.variables, lambda variables, state: self.freeze(variables))
 
+    forward = self.method.student.module.apply
+
     def apply(variables, x):
-      return self.method.student.module.apply(mesh.whole(over, variables), x)
+      return forward(mesh.whole(over, variables), x)
 
     def freeze(variables, state):
       del state
@@ -86,7 +87,9 @@ class Teacher(NamedTuple):
 
     with processes.locked(safe.lock(self.folder / 'lock', waiting=say)):
       processes.by_first(lambda: safe.sweep_parts(self.folder))
-      stored = _load(self.folder, name, writer, facts) if processes.first() else None
+      stored = (
+        sealed_arrays.load(self.folder, name, writer.line, facts) if processes.first() else None
+      )
       if processes.agreed(lambda: stored is not None, 'outputs'):
         writer.line(f'teacher {self.fingerprint}: outputs on the training inputs found')
         return (stored or _loaded(self.folder, name))['outputs']
@@ -103,7 +106,7 @@ class Teacher(NamedTuple):
     """The checksums of the stored members; of others, that of their source and variables."""
     if self.given:
       return [self.fingerprint]
-    return [_facts(self.folder, _name(m))['sha256'] for m in range(self.size)]
+    return [sealed_arrays.facts_of(self.folder, _name(m))['sha256'] for m in range(self.size)]
 
 
 def settings(config, dataset) -> dict:
@@ -268,14 +271,14 @@ def _stored(folder, wanted, writer) -> dict[int, Any]:
   """Return the members that are stored: {number: variables}; the first process says which."""
   found = {}
   if processes.first():
-    found = {m: _load(folder, _name(m), writer) for m in wanted}
+    found = {m: sealed_arrays.load(folder, _name(m), writer.line) for m in wanted}
   there = processes.agreed(lambda: [m for m in wanted if found[m] is not None], 'stored')
   return {m: found[m] if found else _loaded(folder, _name(m)) for m in there}
 
 
 def _loaded(folder, name):
   """Return the tensors of a file that the first process has found whole."""
-  tensors = _load(folder, name, writers.Silent())
+  tensors = sealed_arrays.load(folder, name, writers.Silent().line)
   if tensors is None:
     raise seals.Damaged(
       folder / f'{name}.safetensors',
@@ -357,63 +360,8 @@ def _train(plan: Plan, numbers, missing, folder, writer) -> dict[int, Any]:
 
 def _save_once(*file) -> None:
   """Store a file; of several processes that share the run, the first does."""
-  processes.by_first(lambda: _save(*file))
+  processes.by_first(lambda: sealed_arrays.save(*file))
 
 
 def _name(number: int) -> str:
   return f'member_{number:03d}'
-
-
-def _save(folder, name, variables, facts) -> None:
-  weights = f'{name}.safetensors'
-  content = safe.tensors_content(folder / weights, safe.flatten(variables))
-  text = seals.to_json({'sha256': hashlib.sha256(content).hexdigest(), **facts})
-  seals.write(folder, name, {weights: content, f'{name}.json': text})
-
-
-def _read(folder, name) -> tuple[dict, bytes] | None:
-  """Return the facts and the tensors of a stored file; None if there is none."""
-  weights, facts = f'{name}.safetensors', f'{name}.json'
-  remedy = f'remove {folder / name}.* and run the same command again'
-  found = seals.read(folder, name, [weights, facts], remedy=remedy)
-  if found is None:
-    return None
-  try:
-    description = seals.parse(found.files[facts])
-  except ValueError as error:
-    raise seals.Damaged(folder / facts, f'is damaged ({error})', remedy) from None
-  digest = hashlib.sha256(found.files[weights]).hexdigest()
-  if description.get('sha256') != digest:
-    raise seals.Damaged(folder / weights, f'is damaged (its SHA-256 is {digest})', remedy)
-  return description, found.files[weights]
-
-
-def _facts(folder, name) -> dict:
-  """Return the facts of a stored file."""
-  found = _read(folder, name)
-  if found is None:
-    remedy = 'run the same command again'
-    raise seals.Damaged(folder / f'{name}.safetensors', 'is missing', remedy)
-  return found[0]
-
-
-def _load(folder, name, writer, wanted=None):
-  """Return a stored file's tensors; None if it is missing, or damaged (with a warning).
-
-  `wanted` are facts that must match; otherwise the file is stale.
-  """
-  path = folder / f'{name}.safetensors'
-  try:
-    found = _read(folder, name)
-    if found is None:
-      return None
-    facts, content = found
-    if any(facts.get(key) != value for key, value in (wanted or {}).items()):
-      raise ValueError('stale: made from other members or settings')
-    return {'batch_stats': {}, **safe.unflatten(safe.parse_tensors(content))}
-  except seals.Damaged as error:
-    problem = f'{error.path} {error.problem}'
-  except ValueError as error:
-    problem = f'{path} cannot be used ({error})'
-  writer.line(f'warning: {problem}; it is computed again')
-  return None
