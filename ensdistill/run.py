@@ -60,9 +60,9 @@ def prepare(
     folder = folder.expanduser()
     stopping.check_together()
     plan = checked(config, folder, overwrite=overwrite)
+    shared.check(plan)
     if overwrite or not (folder / 'results.json').exists():  # a finished run trains no more
       estimate.check(plan)
-    shared.check(plan)
     processes.agreed(lambda: _make_folder(folder, overwrite), 'folder')
     with processes.locked(safe.alone(folder)):
       # The claim is last: a refused configuration leaves nothing behind.

@@ -28,8 +28,8 @@ class Slot(NamedTuple):
 def make(parallel: int | None, environment: Mapping[str, str] = os.environ) -> list[Slot]:
   """Return the places of `parallel` runs; by default one on each GPU, or one in all.
 
-  Several runs on a TPU host have a chip each; several on a CPU have different cores. A single run has all devices, as in
-  `ensdistill train`.
+  Several runs on a TPU host have a chip each; several on a CPU have different cores. A single run
+  has all devices, as in `ensdistill train`.
   """
   gpus = _gpus(environment)
   count = parallel or max(1, len(gpus))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import mesh
+from ensdistill import mesh, processes
 from ensdistill.storage import safe
 from ensdistill.training.clock import SKIPS, Logs, NonFinite
 from ensdistill.training.feed import Feed
@@ -72,7 +72,8 @@ def describe(error: NonFinite, feed: Feed, orders, back, folder: str) -> None:
     'batch_indices': feed.indices(orders[error.network], error.step),
   }
   try:
-    safe.write_atomic(path, json.dumps(content, indent=2) + '\n')
+    if processes.first():
+      safe.write_atomic(path, json.dumps(content, indent=2) + '\n')
   except OSError:  # the loss is the news, not a full disk
     return
   error.args = (f'{error}. {path} has the batch and the terms',)
