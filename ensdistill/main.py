@@ -1,7 +1,6 @@
 """Train and distil: python -m ensdistill.main --config=NAME[:VARIANT]."""
 
 import sys
-import traceback
 from collections.abc import Sequence
 
 from ensdistill import joining, processes, stopping
@@ -59,10 +58,7 @@ def _tell_all(error: Exception) -> None:
   from ensdistill import memory
 
   if memory.exhausted(error) is None:
-    if isinstance(error, RuntimeError):  # of a collective: another process may have died
-      processes.await_verdict()
-    traceback.print_exc()
-    fail(1, f'{type(error).__name__}: {error}')
+    processes.leave(1, f'{type(error).__name__}: {" ".join(str(error).split())}', error)
 
 
 def _parted() -> bool:

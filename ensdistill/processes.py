@@ -9,15 +9,20 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 ROOT = 'ensdistill'  # of all keys
 _WAIT = 10_000  # milliseconds of one attempt to read a key
 _BLOCK = 512  # agreements after which the keys of the last ones are removed
+_OF_A_COLLECTIVE = re.compile(
+  r'Gloo|NCCL|\b(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED): '
+)
 _DAY = 86_400_000  # milliseconds
 _ACKNOWLEDGED = 5.0  # most seconds that the first process waits for the others to read its line
 
@@ -246,13 +251,18 @@ def told_stop() -> int:
   return State.group.stop if State.group else 0
 
 
-def leave(code: int, line: str) -> None:
+def leave(code: int, line: str, error: BaseException | None = None) -> None:
   """End all processes of the run at once, with one line that names this one.
 
-  A lone process does nothing here.
+  An error of a collective is most often the death of another process, which ends this one as soon
+  as it is known. A lone process does nothing here.
   """
   group = State.group
   if group:
+    if _OF_A_COLLECTIVE.search(line):
+      await_verdict()
+    if error:  # that nobody expected
+      traceback.print_exception(error)
     end(group, group.number, code, f'{group.name(group.number)}: {line}')
 
 
@@ -287,10 +297,7 @@ def follow(group: Group, record: dict, tell: bool = True) -> NoReturn:
 
 
 def await_verdict() -> None:
-  """Wait until it is known which process died, if one did; this process ends then.
-
-  An error of a collective is most often the death of another process.
-  """
+  """Wait until it is known which process died, if one did; this process ends then."""
   group = State.group
   if group:
     time.sleep(2 * group.heartbeat + 2)

@@ -48,8 +48,8 @@ def prepare(
   try:
     places = {'--workdir': workdir, 'workdir': config.workdir, 'cache': config.cache}
     places |= {'data.dir': config.data.dir, 'teacher.dir': config.teacher.dir}
-    for name, place in places.items():
-      paths.check(name, place)
+    for name, path in places.items():
+      paths.check(name, path)
   except ValueError as error:
     raise UsageError(str(error)) from error
   runtime.prepare(config.cache)

@@ -70,8 +70,10 @@ class Run:
         )
 
   def text(self, number: int | None = None) -> str:
-    """Return what one process printed, or all of them."""
-    return '\n'.join(log.read_text() for log in self.logs[slice(number, number and number + 1)])
+    """Return what one process printed, or all of them, but for what Gloo prints."""
+    logs = self.logs if number is None else [self.logs[number]]
+    lines = [line for log in logs for line in log.read_text().splitlines()]
+    return '\n'.join(line for line in lines if not line.startswith('[Gloo]'))
 
   def codes(self, seconds: float = PATIENCE) -> list[int]:
     """Wait for the end of all; return their exit codes."""
