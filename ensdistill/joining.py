@@ -59,7 +59,9 @@ def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
   import jax
 
   jax.config.update('jax_enable_preemption_service', False)  # signals are those of `stopping`
-  heartbeat = float(os.environ.get(_HEARTBEAT, 10))
+  heartbeat = _heartbeat()
+  if place.number == 0:
+    _check_port(place.coordinator)
   processes.State.joining = True
   try:
     with watching.quiet_deaths():
@@ -73,14 +75,50 @@ def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
         shutdown_timeout_seconds=60,
       )
   except Exception as error:
+    _forget_client()
+    cause = ' '.join(str(error).split())[:200]
+    cause = 'no answer' if 'bad_cast' in cause else cause  # see watching.quiet_deaths
     raise ValueError(
       f'process {place.number} of {place.size} cannot join the others at {place.coordinator} '
-      f'({" ".join(str(error).split())[:200]}): start all of them, within {patience:g} seconds, '
-      'with a HOST:PORT of process 0 that every host reaches'
+      f'({cause}): start all of them, within {patience:g} seconds, with a HOST:PORT of process 0 '
+      'that every host reaches'
     ) from error
   finally:
     processes.State.joining = False
   _meet(place, heartbeat)
+
+
+def _heartbeat() -> float:
+  """Return the seconds of silence after which a process is dead."""
+  text = os.environ.get(_HEARTBEAT, '10')
+  try:
+    seconds = float(text)
+  except ValueError:
+    seconds = 0.0
+  if not 1 <= seconds <= 3600:
+    raise ValueError(f'{_HEARTBEAT}={text} must be a number of seconds from 1 to 3600')
+  return seconds
+
+
+def _check_port(coordinator: str | None) -> None:
+  """Refuse a port that another process listens on, at which XLA crashes."""
+  port = int(str(coordinator).rpartition(':')[2])
+  with socket.socket() as server:
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+      server.bind(('', port))
+    except OSError as error:
+      raise ValueError(
+        f'--coordinator={coordinator}: process 0 cannot listen on port {port} of this host '
+        f'({error.strerror}): choose another port'
+      ) from None
+
+
+def _forget_client() -> None:
+  """Drop a client that did not connect, which would complain at the end of the process."""
+  from jax._src import distributed
+
+  distributed.global_state.client = distributed.global_state.service = None
 
 
 def _meet(place: Place, heartbeat: float) -> None:
