@@ -1,0 +1,36 @@
+"""The tables of small CIFAR-10, from results/*.json."""
+
+import pathlib
+
+from ensdistill.report import columns
+from ensdistill.report.columns import Column
+from experiments import sections
+from experiments.cifar_small.run import PLAN
+
+COLUMNS = (
+  *sections.QUALITY,
+  Column('pairwise_kl', 'div. KL', columns.fixed(3)),
+  Column('train/pairwise_kl', 'div. KL (training)', columns.fixed(4)),
+  Column('train/acc', 'ACC % (training)', columns.percent(1)),
+  Column('shift/mean/3/nll', 'shifted NLL', columns.fixed(3), 'lower'),
+  Column('shift/mean/3/knowledge', 'shifted MI', columns.fixed(3)),
+  Column('knowledge', 'MI', columns.fixed(3)),
+  Column('ood/cifar100_small/knowledge', 'OOD MI', columns.fixed(3)),
+  Column('ood/cifar100_small/auroc_total', 'OOD AUROC % (total)', columns.percent(1), 'higher'),
+  Column(
+    'ood/cifar100_small/auroc_knowledge', 'OOD AUROC % (knowledge)', columns.percent(1), 'higher'
+  ),
+  *sections.COSTS,
+)
+ABOUT = (
+  'Test set: 10,000 images. *Div. KL*: mean pairwise KL of the members. *MI*: knowledge '
+  'uncertainty. *Shifted*: mean over the corruptions at severity 3. *OOD*: CIFAR-100.'
+)
+
+
+def files(root: pathlib.Path, results: pathlib.Path) -> dict[pathlib.Path, dict[str, str]]:
+  """Return {README.md: {mark: text}}."""
+  del root
+  found = sections.read(results)
+  text = sections.of_plan(PLAN, found, COLUMNS, ABOUT)
+  return {results.parent / 'README.md': {'cifar_small': text}}
