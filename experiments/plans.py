@@ -53,11 +53,15 @@ class Plan(NamedTuple):
     ]
 
 
-def run(plan: Plan, options: Sequence[str], out: pathlib.Path | None = None) -> None:
-  """Run or continue a sweep; `options` are further ones of the command, the last one counts."""
+def run(plan: Plan, options: Sequence[str], out: pathlib.Path | None = None) -> int:
+  """Run or continue a sweep and return its exit code; of an option given twice the last counts."""
   from ensdistill.commands import sweep
 
-  sweep.main([*plan.arguments(out), *options], prog=f'python -m experiments.{plan.folder}.run')
+  try:
+    sweep.main([*plan.arguments(out), *options], prog=f'python -m experiments.{plan.folder}.run')
+  except SystemExit as end:
+    return end.code if isinstance(end.code, int) else 1
+  return 0
 
 
 def missing(plan: Plan, records: Sequence[dict]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from ensdistill.report import columns
 from ensdistill.report.columns import Column
 from ensdistill.sweep import models, records, tables
+from ensdistill.sweep.jobs import labelled
 from ensdistill.sweep.models import Group, Model
 from ensdistill.sweep.statistics import Estimate
 from experiments import plans
@@ -55,8 +56,9 @@ def signed(found: Estimate, digits: int = 4) -> str:
 
 
 def model_named(group: Group, label: str) -> Model | None:
-  """Return a student by its label in tables, in the view that it was trained for."""
-  return next((m for m in group.students() if m.label == label), None)
+  """Return a student by its method and settings, in the view that it was trained for."""
+  own = (m for m in group.students() if labelled(m.method, m.settings) == label)
+  return next(own, None)
 
 
 QUALITY = (

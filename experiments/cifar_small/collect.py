@@ -1,5 +1,6 @@
 """The tables of small CIFAR-10, from results/*.json."""
 
+import json
 import pathlib
 
 from ensdistill.report import columns
@@ -33,4 +34,25 @@ def files(root: pathlib.Path, results: pathlib.Path) -> dict[pathlib.Path, dict[
   del root
   found = sections.read(results)
   text = sections.of_plan(PLAN, found, COLUMNS, ABOUT)
-  return {results.parent / 'README.md': {'cifar_small': text}}
+  return {results.parent / 'README.md': {'cifar_small': text, 'moved': moved(results.parent)}}
+
+
+def moved(folder: pathlib.Path) -> str:
+  """Return the table of how far perturbations move the teachers apart, from moved.json."""
+  path = folder / 'moved.json'
+  if not path.exists():
+    return sections.NOT_RUN
+  found = json.loads(path.read_text())
+  head = (
+    f'Teacher 0 (ACC {100 * found["train_acc"]:.1f} % on its training images, '
+    f'{100 * found["test_acc"]:.1f} % on test images), {found["images"]} images of each.'
+  )
+  lines = [
+    '| perturbation | T | η | step | KL, T = 1, training | KL, T = 4 | KL, T = 1, test | KL, T = 4 |',
+    '| --- ' + '| ---: ' * 7 + '|',
+  ]
+  for row in found['rows']:
+    numbers = [row['step'], *(row[part][t] for part in ('train', 'test') for t in ('1', '4'))]
+    own = row['name'], row['temperature'] or '-', row['eta'] or '-'
+    lines.append(f'| {" | ".join([*map(str, own), *(f"{v:.4f}" for v in numbers)])} |')
+  return '\n'.join([head, '', *lines])

@@ -52,7 +52,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
 def write(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
   """Write a file whole or not at all."""
   part = path.with_name(f'{path.stem}.part.npz')
-  np.savez(part, **arrays)
+  np.savez(part, **arrays)  # type: ignore[arg-type]
   part.replace(path)
 
 

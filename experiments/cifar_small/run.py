@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
     data.make(given.cifar10, given.cifar100, folder)
   if not (folder / 'cifar_small.npz').exists():
     sys.exit('give --cifar10=FILE.npz: the data are made from it')
-  plans.run(FIRST if given.first else PLAN, [f'--config.data.dir={folder}', *options])
+  sys.exit(plans.run(FIRST if given.first else PLAN, [f'--config.data.dir={folder}', *options]))
 
 
 if __name__ == '__main__':

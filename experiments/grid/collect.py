@@ -1,0 +1,61 @@
+"""The grid as a table of closed gaps: students with objectives against perturbations."""
+
+import pathlib
+
+from ensdistill.sweep import models
+from experiments import plans, sections
+from experiments.grid.run import PAIRS, PLAN, SEVERAL, SINGLE
+
+TITLES = {
+  'kd': 'single, mean',
+  'end2': 'single, dirichlet',
+  'end2_proxy': 'single, proxy_dirichlet',
+  'hydra': 'multi_head',
+  'be_kd': 'batch_ensemble',
+  'latentbe': 'batch_ensemble, averaged',
+}
+PUBLISHED = {
+  ('kd', '', 'none'), ('kd', '', 'gaussian'), ('end2', '', 'none'), ('end2_proxy', '', 'none'),
+  ('hydra', 'members', 'none'), ('latentbe', 'members', 'none'),
+  ('latentbe', 'members', 'tdiv_sdiv'),
+  *(('be_kd', 'members', move) for move in ('none', 'gaussian', 'ods', 'conf_ods')),
+}  # fmt: skip
+
+
+def files(root: pathlib.Path, results: pathlib.Path) -> dict[pathlib.Path, dict[str, str]]:
+  """Return {README.md: {mark: text}}."""
+  del root
+  found = sections.read(results)
+  return {results.parent / 'README.md': {'grid': table(found)}}
+
+
+def table(records: list[dict]) -> str:
+  """Return the table, the best points, and what is missing."""
+  missing = plans.missing(PLAN, records)
+  if not records:
+    return f'{sections.NOT_RUN} Planned: {missing.removeprefix("Not run: ")}'
+  (group,) = models.by_data(records)
+  cells: dict[tuple[str, str], dict[str, str]] = {}
+  points = []
+  for model in group.students():
+    objective, move = model.settings.get('objective.name', ''), model.settings['perturb.name']
+    found = group.estimate(model, 'gap_closed/nll')
+    if found:
+      error = '' if found.error is None else f' ± {100 * found.error:.0f}'
+      own = (model.method, objective, move)
+      points.append((found.mean, f'{model.label}: {100 * found.mean:.0f}{error} %', own))
+      mark = '' if own in PUBLISHED else '*'
+      cells.setdefault((model.method, objective), {})[move] = f'{100 * found.mean:.0f}{error}{mark}'
+  lines = [f'| student, objective | {" | ".join(PAIRS)} |', '| --- ' + '| ---: ' * len(PAIRS) + '|']
+  for method in (*SINGLE, *SEVERAL):
+    for objective in ('members', 'mean') if method in SEVERAL else ('',):
+      row = cells.get((method, objective), {})
+      title = ', '.join(filter(None, [TITLES[method], objective]))
+      lines.append(f'| {title} | {" | ".join(row.get(move, "-") for move in PAIRS)} |')
+  best = [text for _, text, own in sorted(points, reverse=True) if own not in PUBLISHED][:2]
+  head = (
+    'Share of the gap in test NLL that a student closes, %. \\*: no paper tried it. '
+    f'{len(records)} runs, {plans.hours(records):.1f} hours on {plans.machines(records)}.'
+  )
+  chosen = f'Best unpublished points: {"; ".join(best) or "none"}.'
+  return '\n\n'.join(filter(None, [head, '\n'.join(lines), chosen, missing]))
