@@ -48,7 +48,7 @@ def moved(folder: pathlib.Path) -> str:
     f'{100 * found["test_acc"]:.1f} % on test images), {found["images"]} images of each.'
   )
   lines = [
-    '| perturbation | T | η | step | KL, T = 1, training | KL, T = 4 | KL, T = 1, test | KL, T = 4 |',
+    '| perturbation | T | η | step | training: KL, T = 1 | T = 4 | test: KL, T = 1 | T = 4 |',
     '| --- ' + '| ---: ' * 7 + '|',
   ]
   for row in found['rows']:

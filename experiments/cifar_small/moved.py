@@ -11,6 +11,7 @@ import argparse
 import json
 import pathlib
 import sys
+from typing import Any
 
 import jax
 import numpy as np
@@ -43,16 +44,19 @@ def measure(folder: pathlib.Path, images: int) -> dict:
   config = configuration(folder / 'config.json')
   plan = run.checked(config, folder)
   found = teacher.obtain(plan, writers.Silent())
+  assert isinstance(found, teacher.Teacher), 'these ensembles are trained here'
   frozen = found.freeze(jax.device_put(found.variables))
   parts = {'train': plan.dataset.train, 'test': plan.dataset.test}
   x = {name: as_input(np.asarray(split.x[:images])) for name, split in parts.items()}
   outputs = jax.jit(frozen.outputs)
-  rows = [{'name': 'none', 'temperature': None, 'eta': None, 'step': 0.0}]
+  rows: list[dict[str, Any]] = [{'name': 'none', 'temperature': None, 'eta': None, 'step': 0.0}]
   rows[0] |= {name: divergences(outputs, inputs) for name, inputs in x.items()}
   for name, temperature in MOVES:
     for eta in ETAS:
       own = {} if temperature is None else {'temperature': temperature}
-      move = moving(perturb.make(name, eta=eta, **own), frozen, plan.dataset.space)
+      perturbation = perturb.make(name, eta=eta, **own)
+      assert perturbation
+      move = moving(perturbation, frozen, plan.dataset.space)
       moved = {part: move(inputs) for part, inputs in x.items()}
       step = np.sqrt(np.mean((moved['train'] - np.asarray(x['train'])) ** 2)) * 255
       row = {'name': name, 'temperature': temperature, 'eta': eta, 'step': float(step)}

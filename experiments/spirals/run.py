@@ -13,12 +13,14 @@ import sys
 from ensdistill.storage import safe
 from experiments import plans
 from experiments.plans import Plan
+from experiments.spirals import posterior
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 PLAN = Plan(
   folder='spirals',
   data='spirals',
   methods=('kd', 'single', 'end', 'end_aux', 'end2', 'end2_aux', 'pn'),
+  fixed={'data.noise': posterior.NOISE},
 )
 CURVE = (
   'acc',
@@ -34,8 +36,6 @@ def main(options: list[str]) -> int:
   code = plans.run(PLAN, options)
   if {'--dry-run', '--status', '--smoke'} & {*options}:
     return code
-  from experiments.spirals import posterior
-
   for result in sorted((FOLDER / 'results').glob('*.json')):
     posterior.compare(FOLDER, result.stem)
   curve = sizes(FOLDER)
