@@ -10,6 +10,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from ensdistill.evaluation.rows import STUDENT
 from ensdistill.sweep import models
 from ensdistill.sweep.models import Group, Model
@@ -23,7 +25,7 @@ PROTOCOLS = {
   'digits': 'digits, 600 images of 8 × 8, four ResNet-8',
   'full': 'CIFAR-10, one protocol, four WRN-28-1',
   'grid': 'CIFAR-10, 6,000 images of 16 × 16, 20 epochs',
-  'hydra': 'six UCI sets, 20 MLPs',
+  'hydra': 'UCI regression, 20 MLPs',
   'mnist': 'MNIST, 50 MLPs',
   'spirals': 'three spirals, 100 MLPs',
 }
@@ -88,6 +90,7 @@ CLAIMS = [
   *_on((*SMALL, 'mnist'), P1, "keeps the ensemble's detection of foreign inputs by knowledge "
     'uncertainty (AUROC, to .01)', _named({'mnist': 'hydra (teacher.members=50)'}, 'hydra'),
     ENSEMBLE, OOD, better='higher', margin=0.01),
+  Claim(P1, 'regression: better than plain distillation (NLL)', 'hydra', 'hydra', 'kd', 'nll'),
   *_on(('spirals', 'digits', 'cifar_small'), P2, 'better than a single network (NLL)',
     'end2', MEMBER, 'nll'),
   *_on(('spirals',), P2, 'detects errors better than EnD (AUROC, total uncertainty)',
@@ -122,6 +125,8 @@ CLAIMS = [
 
 def outcome(claim: Claim, records: Sequence[dict]) -> Outcome:
   """Return the outcome of a claim from the records of its experiment."""
+  if claim.experiment == 'hydra':
+    return of_uci(records)
   if claim.source:
     records = [r for r in records if (r['data'], r['variant']) == claim.source]
   groups = models.by_data(records)
@@ -136,6 +141,26 @@ def outcome(claim: Claim, records: Sequence[dict]) -> Outcome:
     return Outcome(NOT_TESTED)
   own = [r for r in records if models.kind_label(r) in (claim.label, claim.other)]
   return Outcome(judged(claim, found), _number(found), sum(r['seconds'] for r in own) / 3600)
+
+
+def of_uci(records: Sequence[dict]) -> Outcome:
+  """Return whether Hydra's NLL is lower than that of plain distillation on UCI regression.
+
+  Paired over the splits of each set: held if it is lower by two standard errors on more sets than
+  not, and higher on none.
+  """
+  signs = []
+  own = [record for record in records if record['variant'] == '']
+  for record in own:
+    apart = np.subtract(record['nll']['hydra'], record['nll']['kd'])
+    error = apart.std(ddof=1) / len(apart) ** 0.5
+    signs.append(int(np.sign(apart.mean())) if abs(apart.mean()) > 2 * error else 0)
+  if not signs:
+    return Outcome(NOT_TESTED)
+  lower, higher = signs.count(-1), signs.count(1)
+  verdict = HELD if 2 * lower > len(signs) and not higher else NOT_HELD
+  number = f'lower on {lower}, higher on {higher} of {len(signs)} sets'
+  return Outcome(verdict, number, sum(record['wall'] for record in own) / 3600)
 
 
 def _other(group: Group, claim: Claim) -> Model | None:
