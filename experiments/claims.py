@@ -13,10 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ensdistill.evaluation.rows import STUDENT
-from ensdistill.sweep import models
+from ensdistill.sweep import models, statistics
 from ensdistill.sweep.models import Group, Model
 from ensdistill.sweep.statistics import Estimate
 from experiments import sections
+from experiments.cifar_small import collect as levels
 
 HELD, NOT_HELD, NOISE, NOT_TESTED = 'held', 'not held', 'not held: within noise', 'not tested'
 MEMBER, ENSEMBLE, MEMBERS = 'one member', 'the ensemble', 'its members'
@@ -84,7 +85,17 @@ def _named(labels: dict, plain: str) -> dict:
 KD, BE = _named(_KD, 'kd'), _named(_BE, 'be_kd')
 CONFODS, SDIV = _named(_ODS, 'be_confods'), _named(_SDIV, 'latentbe_tdiv_sdiv')
 SMALL = ('cifar_small', 'digits')
+LEVELS = Claim(
+  P3,
+  'more is transferred where the training error is larger (share of the pairwise KL kept)',
+  'cifar_small',
+  'be_kd (teacher.epochs=5)',
+  'be_kd (teacher.epochs=40)',
+  'pairwise_kl',
+  better='higher',
+)
 CLAIMS = [
+  LEVELS,
   *_on((*SMALL, 'mnist'), P1, 'better than plain distillation (NLL)', _named(
     {'mnist': 'hydra (teacher.members=50)'}, 'hydra'), KD, 'nll'),
   *_on((*SMALL, 'mnist'), P1, "keeps the ensemble's detection of foreign inputs by knowledge "
@@ -127,6 +138,8 @@ def outcome(claim: Claim, records: Sequence[dict]) -> Outcome:
   """Return the outcome of a claim from the records of its experiment."""
   if claim.experiment == 'hydra':
     return of_uci(records)
+  if claim == LEVELS:
+    return of_levels(records)
   if claim.source:
     records = [r for r in records if (r['data'], r['variant']) == claim.source]
   groups = models.by_data(records)
@@ -141,6 +154,21 @@ def outcome(claim: Claim, records: Sequence[dict]) -> Outcome:
     return Outcome(NOT_TESTED)
   own = [r for r in records if models.kind_label(r) in (claim.label, claim.other)]
   return Outcome(judged(claim, found), _number(found), sum(r['seconds'] for r in own) / 3600)
+
+
+def of_levels(records: Sequence[dict]) -> Outcome:
+  """Return whether more of the diversity is kept where teachers have a larger training error.
+
+  The share that be_kd keeps on test inputs, from teachers of 5 epochs less that of 40 epochs.
+  """
+  labels = [f'be_kd (teacher.epochs={epochs})' for epochs in (5, 40)]
+  early, late = (levels.share(list(records), label, 'pairwise_kl') for label in labels)
+  found = statistics.paired(early, late)
+  if found is None:
+    return Outcome(NOT_TESTED)
+  own = [record for record in records if models.kind_label(record) in labels]
+  seconds = sum(record['seconds'] for record in own)
+  return Outcome(judged(LEVELS, found), _number(found), seconds / 3600)
 
 
 def of_uci(records: Sequence[dict]) -> Outcome:

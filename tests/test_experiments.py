@@ -10,6 +10,7 @@ from ensdistill import data as datasets
 from ensdistill.sweep import models
 from ensdistill.sweep.statistics import Estimate
 from experiments import claims, plans, sections
+from experiments.cifar_small import collect as small_tables
 from experiments.cifar_small import data as small
 from experiments.cifar_small import run as cifar_small
 from experiments.full import collect as full_tables
@@ -123,6 +124,23 @@ def test_claims_from_records():
   averaged[0]['rows'][-1]['metrics']['nll'] += 0.01
   found = claims.outcome(claim(label='latentbe', other=claims.MEMBERS), averaged)
   assert found.verdict == claims.NOT_HELD and found.number.startswith('+0.0533')
+
+
+def test_the_share_of_the_diversity_that_is_kept():
+  records = []
+  for t in range(3):
+    for epochs, kept in ((5, 0.5 + 0.01 * t), (40, 0.1)):
+      settings = {'teacher.epochs': epochs}
+      made = sweeps.record('be_kd', t, 0, 0.6, settings=settings, ensemble=f'e{epochs}')
+      for row, value in zip(made['rows'], (0.0, 1.0 + t, kept * (1 + t))):
+        row['metrics'] |= {'pairwise_kl': value, 'train/pairwise_kl': value, 'train/acc': 0.99}
+      records.append(made)
+  text = small_tables.levels(records)
+  assert '| 40 epochs | 99.0 | 10.0 % ± 0.0 | 10.0 % ± 0.0 |' in text
+  assert '| 5 epochs | 99.0 | 51.0 % ± 0.6 | 51.0 % ± 0.6 |' in text
+  found = claims.outcome(claims.LEVELS, records)
+  assert found.verdict == claims.HELD and found.number == '+0.4100 ± 0.0058 (3 × 1)'
+  assert claims.outcome(claims.LEVELS, records[:1]).verdict == claims.NOT_TESTED
 
 
 def test_the_grid():

@@ -5,6 +5,7 @@ import pathlib
 
 from ensdistill.report import columns
 from ensdistill.report.columns import Column
+from ensdistill.sweep import models, statistics
 from experiments import sections
 from experiments.cifar_small.run import PLAN
 
@@ -23,6 +24,7 @@ COLUMNS = (
   ),
   *sections.COSTS,
 )
+LEVELS = (40, 15, 5)  # epochs of the teacher
 ABOUT = (
   'Test set: 10,000 images. *Div. KL*: mean pairwise KL of the members. *MI*: knowledge '
   'uncertainty. *Shifted*: mean over the corruptions at severity 3. *OOD*: CIFAR-100.'
@@ -34,7 +36,48 @@ def files(root: pathlib.Path, results: pathlib.Path) -> dict[pathlib.Path, dict[
   del root
   found = sections.read(results)
   text = sections.of_plan(PLAN, found, COLUMNS, ABOUT)
+  text = '\n\n'.join(filter(None, [text, levels(found)]))
   return {results.parent / 'README.md': {'cifar_small': text, 'moved': moved(results.parent)}}
+
+
+def levels(records: list[dict]) -> str:
+  """Return the table of transferred diversity by the teachers' training error."""
+  head = '| teacher | training ACC % | diversity kept, training inputs | test inputs |'
+  lines = [head, '| --- ' + '| ---: ' * 3 + '|']
+  for epochs in LEVELS:
+    label = f'be_kd (teacher.epochs={epochs})'
+    parts = ('train/pairwise_kl', 'pairwise_kl')
+    kept = [statistics.nested(share(records, label, metric)) for metric in parts]
+    own = [record for record in records if models.kind_label(record) == label]
+    groups = models.by_data(own)
+    member = groups[0].estimate(groups[0].models[0], 'train/acc') if groups else None
+    if None in kept or member is None:
+      continue
+    cells = [f'{100 * member.mean:.1f}', *(_percent(found) for found in kept)]
+    lines.append(f'| {epochs} epochs | {" | ".join(cells)} |')
+  title = "Share of the ensemble's diversity (pairwise KL) that `be_kd` keeps:"
+  return '\n'.join([title, '', *lines]) if len(lines) > 2 else ''
+
+
+def share(records: list[dict], label: str, metric: str) -> dict[tuple[int, int], float]:
+  """Return {(teacher, seed): a student's value over its ensemble's}."""
+  groups = models.by_data([r for r in records if models.kind_label(r) == label])
+  found = {}
+  for group in groups:
+    for student in group.students():
+      _, ensemble = group.teachers_of(student)
+      theirs = ensemble.values(metric) if ensemble else {}
+      for key, value in student.values(metric).items():
+        if theirs.get((key[0], 0)):
+          found[key] = value / theirs[key[0], 0]
+  return found
+
+
+def _percent(found: statistics.Estimate | None) -> str:
+  assert found
+  return f'{100 * found.mean:.1f} %' + (
+    '' if found.error is None else f' ± {100 * found.error:.1f}'
+  )
 
 
 def moved(folder: pathlib.Path) -> str:

@@ -5,8 +5,9 @@
 FOLDER holds SET.npz with x, y and test_mask (see ensdistill/data/sources/npz.py). All splits of a
 set are trained in one program: 20 below 2,000 rows, the first 5 above. The published protocol is
 trained as a control: 50 homoscedastic teachers by least squares, ten splits, students of one hidden
-layer of 50 (fewer splits where a set has fewer). Each set and protocol is a job of a sweep's queue: the same command continues, and
-`python -m experiments.collect` writes the table of README.md from results/*.json.
+layer of 50. A set with fewer splits has all of them. Each set and protocol is a job of a sweep's
+queue: the same command continues, and `python -m experiments.collect` writes the table of README.md
+from results/*.json.
 """
 
 import argparse
