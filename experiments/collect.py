@@ -62,13 +62,18 @@ def stale(root: pathlib.Path = ROOT) -> dict[pathlib.Path, str]:
     every, tested = claims.tables(root / 'experiments')
     _add(contents, {root / 'experiments' / 'README.md': {'claims': every}})
     _add(contents, {root / 'README.md': {'claims': tested}})
-  return {path: new for path, new in contents.items() if path.read_text() != new}
+  return {path: new for path, new in contents.items() if _read(path) != new}
+
+
+def _read(path: pathlib.Path) -> str:
+  """Return the content of a file; '' where there is none yet."""
+  return path.read_text() if path.exists() else ''
 
 
 def _add(contents: dict[pathlib.Path, str], found: dict) -> None:
   """Add the new contents of files, or texts between their marks, to those of other collectors."""
   for path, new in found.items():
-    old = contents.get(path) or path.read_text()
+    old = contents.get(path) or _read(path)
     contents[path] = new if isinstance(new, str) else _marked(path, old, new)
 
 

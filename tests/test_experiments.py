@@ -1,6 +1,7 @@
 """The experiments' plans, data, tables and claims."""
 
 import json
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import sweeps
 from ensdistill import data as datasets
 from ensdistill.sweep import models
 from ensdistill.sweep.statistics import Estimate
-from experiments import claims, plans, sections
+from experiments import claims, pictures, plans, sections
 from experiments.cifar_small import collect as small_tables
 from experiments.cifar_small import data as small
 from experiments.cifar_small import run as cifar_small
@@ -154,6 +155,25 @@ def test_the_grid():
   text = grid.table(records)
   assert '| single, mean | 60 ± 0 | - | - | - | 80 ± 0* | - |' in text
   assert 'Best unpublished points: kd (perturb.name=tdiv): 80 ± 0 %' in text
+
+
+def test_pictures_show_every_value(tmp_path):
+  found = [
+    pictures.Point(f'a<{i}', Estimate(i, 0.1, 3, 6), Estimate(-i, None, 1, 1)) for i in (1, 2)
+  ]
+  drawn = {
+    'points': pictures.points(found, 'x', 'y'),
+    'lines': pictures.lines(
+      {'one': [(1, 0.5), (10, 0.6)], 'two': [(1, 0.4), (100, 0.4)]}, 'x', 'y'
+    ),
+    'heat': pictures.heat({'row': {'a': Estimate(0.5, 0.1, 3, 6)}}, ['a', 'b']),
+  }
+  for name, text in drawn.items():
+    root = ElementTree.fromstring(text)
+    assert root.tag.endswith('svg'), name
+    assert 'nan' not in text and 'inf' not in text
+  assert drawn['points'].count('<circle') == 2 and 'a&lt;1' in drawn['points']
+  assert drawn['lines'].count('<polyline') == 2 and '50 ± 10' in drawn['heat']
 
 
 def of_full(acc):

@@ -6,7 +6,7 @@ import pathlib
 from ensdistill.report import columns
 from ensdistill.report.columns import Column
 from ensdistill.sweep import models, statistics
-from experiments import sections
+from experiments import pictures, sections
 from experiments.cifar_small.run import PLAN
 
 COLUMNS = (
@@ -31,13 +31,28 @@ ABOUT = (
 )
 
 
-def files(root: pathlib.Path, results: pathlib.Path) -> dict[pathlib.Path, dict[str, str]]:
-  """Return {README.md: {mark: text}}."""
+def files(root: pathlib.Path, results: pathlib.Path) -> dict[pathlib.Path, str | dict[str, str]]:
+  """Return {README.md: {mark: text}, picture: content}."""
   del root
   found = sections.read(results)
   text = sections.of_plan(PLAN, found, COLUMNS, ABOUT)
   text = '\n\n'.join(filter(None, [text, levels(found)]))
-  return {results.parent / 'README.md': {'cifar_small': text, 'moved': moved(results.parent)}}
+  folder, drawn = results.parent, picture(found)
+  if drawn:
+    text = f'![diversity and NLL of the students](diversity.svg)\n\n{text}'
+  texts = {'cifar_small': text, 'moved': moved(folder)}
+  return {folder / 'README.md': texts, **({folder / 'diversity.svg': drawn} if drawn else {})}
+
+
+def picture(records: list[dict]) -> str:
+  """Return diversity and NLL of members, ensembles and students; '' without records."""
+  found = []
+  for group in models.by_data(records):
+    for model in group.models:
+      x, y = (group.estimate(model, metric) for metric in ('pairwise_kl', 'nll'))
+      if model.primary and x and y:
+        found.append(pictures.Point(model.label, x, y))
+  return pictures.points(found, 'pairwise KL of the members, test', 'NLL, test') if found else ''
 
 
 def levels(records: list[dict]) -> str:

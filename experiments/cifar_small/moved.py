@@ -1,8 +1,8 @@
 """How far apart do perturbations move the members of an ensemble? Writes moved.json.
 
-  python -m experiments.cifar_small.moved [--images=1000] [--job=JOB]
+  python -m experiments.cifar_small.moved [--images=1000] [--job=JOB] [--out=DIR]
 
-The ensemble is that of a run of this folder's sweep (by default of the first one that is there).
+The ensemble is that of a run of the sweep in DIR (by default of the first one that is there).
 For the step of 1/255 that the papers use and for longer ones, and for ODS at the temperatures 1 and
 4, it measures the mean pairwise KL of the members on training and test images.
 """
@@ -108,13 +108,14 @@ def main(arguments: list[str] | None = None) -> None:
   )
   parser.add_argument('--images', type=int, default=1000)
   parser.add_argument('--job')
+  parser.add_argument('--out', type=pathlib.Path, default=FOLDER, metavar='DIR')
   given = parser.parse_args(arguments)
-  runs = sorted((FOLDER / 'runs').glob(f'{given.job or "*__t0_s0"}/config.json'))
+  runs = sorted((given.out / 'runs').glob(f'{given.job or "*__t0_s0"}/config.json'))
   if not runs:
     sys.exit('no run is there: start python -m experiments.cifar_small.run first')
   runtime.prepare()
   content = measure(runs[0].parent, given.images)
-  safe.write_atomic(FOLDER / 'moved.json', json.dumps(content, indent=1) + '\n')
+  safe.write_atomic(given.out / 'moved.json', json.dumps(content, indent=1) + '\n')
 
 
 if __name__ == '__main__':

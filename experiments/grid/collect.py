@@ -3,7 +3,8 @@
 import pathlib
 
 from ensdistill.sweep import models
-from experiments import plans, sections
+from ensdistill.sweep.statistics import Estimate
+from experiments import pictures, plans, sections
 from experiments.grid.run import PAIRS, PLAN, SEVERAL, SINGLE
 
 TITLES = {
@@ -22,11 +23,28 @@ PUBLISHED = {
 }  # fmt: skip
 
 
-def files(root: pathlib.Path, results: pathlib.Path) -> dict[pathlib.Path, dict[str, str]]:
-  """Return {README.md: {mark: text}}."""
+def files(root: pathlib.Path, results: pathlib.Path) -> dict[pathlib.Path, str | dict[str, str]]:
+  """Return {README.md: {mark: text}, picture: content}."""
   del root
   found = sections.read(results)
-  return {results.parent / 'README.md': {'grid': table(found)}}
+  text, drawn = table(found), {}
+  if found:
+    text = f'![gap closed](heat.svg)\n\n{text}'
+    drawn = {results.parent / 'heat.svg': picture(found)}
+  return {results.parent / 'README.md': {'grid': text}, **drawn}
+
+
+def picture(records: list[dict]) -> str:
+  """Return the grid as a heat map of closed gaps, with their errors."""
+  (group,) = models.by_data(records)
+  cells: dict[str, dict[str, Estimate]] = {}
+  for model in group.students():
+    found = group.estimate(model, 'gap_closed/nll')
+    if found:
+      own = TITLES[model.method], model.settings.get('objective.name', '')
+      row = cells.setdefault(', '.join(filter(None, own)), {})
+      row[model.settings['perturb.name']] = found
+  return pictures.heat(cells, PAIRS)
 
 
 def table(records: list[dict]) -> str:

@@ -6,7 +6,7 @@ import pathlib
 from ensdistill.report import columns
 from ensdistill.report.columns import Column
 from ensdistill.sweep import statistics
-from experiments import sections
+from experiments import pictures, sections
 from experiments.spirals.run import PLAN
 
 COLUMNS = (
@@ -29,13 +29,29 @@ ABOUT = (
 SHOWN = (1, 2, 3, 5, 10, 20, 30, 50, 100)
 
 
-def files(root: pathlib.Path, results: pathlib.Path) -> dict[pathlib.Path, dict[str, str]]:
-  """Return {README.md: {mark: text}}."""
+def files(root: pathlib.Path, results: pathlib.Path) -> dict[pathlib.Path, str | dict[str, str]]:
+  """Return {README.md: {mark: text}, picture: content}."""
   del root
   folder, found = results.parent, sections.read(results)
   parts = [sections.of_plan(PLAN, found, COLUMNS, ABOUT)]
   parts += [text for text in (of_posterior(folder, found), of_sizes(folder)) if text]
-  return {folder / 'README.md': {'spirals': '\n\n'.join(parts)}}
+  contents: dict[pathlib.Path, str | dict[str, str]] = {}
+  if (folder / 'sizes.json').exists():
+    parts.append('![AUROC by the number of members](sizes.svg)')
+    contents[folder / 'sizes.svg'] = picture(json.loads((folder / 'sizes.json').read_text()))
+  contents[folder / 'README.md'] = {'spirals': '\n\n'.join(parts)}
+  return contents
+
+
+def picture(rows: list[dict]) -> str:
+  """Return accuracy and detection of foreign points by the number of members."""
+  metrics = {
+    'accuracy': 'acc',
+    'OOD AUROC (total)': 'ood/spirals_ood/auroc_total',
+    'OOD AUROC (knowledge)': 'ood/spirals_ood/auroc_knowledge',
+  }
+  curves = {name: [(row['size'], row[key]) for row in rows] for name, key in metrics.items()}
+  return pictures.lines(curves, 'members', 'share')
 
 
 def of_posterior(folder: pathlib.Path, records: list[dict]) -> str:
@@ -61,8 +77,8 @@ def of_posterior(folder: pathlib.Path, records: list[dict]) -> str:
     '| model | runs | KL from the true posterior | rank of entropies |',
     '| --- | ---: | ---: | ---: |',
   ]
-  first = ('member', 'ensemble-100')
-  for label in [*(n for n in first if n in values), *(n for n in values if n not in first)]:
+  first = [name for name in values if name.startswith(('member', 'ensemble'))]
+  for label in [*first, *(name for name in values if name not in first)]:
     cells = [cell(values[label][metric]) for metric in ('kl', 'entropy_rank')]
     lines.append(f'| {label} | {len(values[label]["kl"])} | {" | ".join(cells)} |')
   reference = f'accuracy {cell(best["acc"])}, NLL {cell(best["nll"])}'

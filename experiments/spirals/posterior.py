@@ -10,6 +10,7 @@ from ensdistill.storage import safe
 
 LONGEST = 6 * np.pi  # n at the outer end of an arm
 NOISE = 0.25  # the paper has 0.1 and 0.25; with 0.1 the arms hardly overlap
+PER_CLASS = 1000
 
 
 def log_posterior(x_ND: np.ndarray, noise: float = NOISE, points: int = 8000) -> np.ndarray:
@@ -51,7 +52,7 @@ def compare(folder: pathlib.Path, job: str) -> None:
   if out.exists() or not (run / 'student').is_dir():
     return
   config = json.loads((run / 'config.json').read_text())
-  test = data.load('spirals', seed=config['seed'], noise=NOISE).test
+  test = data.load('spirals', seed=config['seed'], noise=NOISE, per_class=PER_CLASS).test
   log_p = log_posterior(test.x)
   labels = folder / 'data' / f'posterior_seed_{config["seed"]}.npy'
   labels.parent.mkdir(exist_ok=True)

@@ -6,6 +6,7 @@ After the sweep, every finished run is compared with the true posterior of the g
 (posterior/JOB.json), and sizes.json gets the ensembles of 1 to 100 members of the first teacher.
 """
 
+import argparse
 import json
 import pathlib
 import sys
@@ -20,7 +21,7 @@ PLAN = Plan(
   folder='spirals',
   data='spirals',
   methods=('kd', 'single', 'end', 'end_aux', 'end2', 'end2_aux', 'pn'),
-  fixed={'data.noise': posterior.NOISE},
+  fixed={'data.noise': posterior.NOISE, 'data.per_class': posterior.PER_CLASS},
 )
 CURVE = (
   'acc',
@@ -31,16 +32,22 @@ CURVE = (
 )
 
 
-def main(options: list[str]) -> int:
+def main(arguments: list[str] | None = None) -> int:
   """Run the sweep and what follows it; return the exit code."""
-  code = plans.run(PLAN, options)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('--out', type=pathlib.Path, default=FOLDER, metavar='DIR')
+  given, options = parser.parse_known_args(arguments)
+  folder = given.out
+  code = plans.run(PLAN, options, folder)
   if {'--dry-run', '--status', '--smoke'} & {*options}:
     return code
-  for result in sorted((FOLDER / 'results').glob('*.json')):
-    posterior.compare(FOLDER, result.stem)
-  curve = sizes(FOLDER)
+  for result in sorted((folder / 'results').glob('*.json')):
+    posterior.compare(folder, result.stem)
+  curve = sizes(folder)
   if curve:
-    safe.write_atomic(FOLDER / 'sizes.json', json.dumps(curve, indent=1) + '\n')
+    safe.write_atomic(folder / 'sizes.json', json.dumps(curve, indent=1) + '\n')
   return code
 
 
@@ -54,4 +61,4 @@ def sizes(folder: pathlib.Path) -> list[dict]:
 
 
 if __name__ == '__main__':
-  sys.exit(main(sys.argv[1:]))
+  sys.exit(main())
