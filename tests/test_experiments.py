@@ -18,6 +18,7 @@ from experiments.full import collect as full_tables
 from experiments.full import gate
 from experiments.full import run as full
 from experiments.grid import collect as grid
+from experiments.grid import run as grid_run
 from experiments.mnist import data as mnist
 from experiments.spirals import posterior
 
@@ -31,6 +32,7 @@ def test_images_are_box_averaged_to_half_their_size(tmp_path):
   assert (found[0, 0, 0] == np.floor(x[0, :2, :2].astype(int).mean((0, 1)) + 0.5)).all()
   arrays = {'x_train': np.resize(x, (9000, 32, 32, 3)), 'y_train': np.arange(9000) % 10}
   arrays |= {'x_test': x, 'y_test': np.arange(3)}
+  arrays['x_train'][8000:] = 7
   np.savez(tmp_path / 'cifar10.npz', **arrays)
   small.main([f'--cifar10={tmp_path / "cifar10.npz"}', f'--out={tmp_path / "data"}'])
   made = np.load(tmp_path / 'data' / 'cifar_small.npz')
@@ -38,6 +40,9 @@ def test_images_are_box_averaged_to_half_their_size(tmp_path):
     'x_train': 6000, 'y_train': 6000, 'x_valid': 2000, 'y_valid': 2000, 'x_test': 3, 'y_test': 3
   }  # fmt: skip
   assert (made['y_valid'] == np.arange(6000, 8000) % 10).all()
+  grid_set = np.load(tmp_path / 'data' / 'cifar_grid.npz')
+  assert (grid_set['x_test'] == 7).all() and len(grid_set['x_test']) == 1000
+  assert (grid_set['x_train'] == made['x_train']).all()
   dataset = datasets.load('cifar_small', dir=str(tmp_path / 'data'), valid=2000)
   assert len(dataset.valid.y) == 2000 and dataset.shape == (16, 16, 3)
 
@@ -66,7 +71,7 @@ def test_the_posterior_is_that_of_the_generating_process():
   assert posterior.reference(log_p, test.y)['acc'] == (p.argmax(1) == test.y).mean()
 
 
-@pytest.mark.parametrize('plan', [cifar_small.PLAN, cifar_small.FIRST, grid.PLAN])
+@pytest.mark.parametrize('plan', [cifar_small.PLAN, cifar_small.FIRST, grid_run.PLAN])
 def test_the_labels_of_a_plan_are_those_of_its_records(plan, tmp_path, monkeypatch):
   """The jobs of the command have the labels by which the collectors find what has run."""
   from ensdistill.commands import sweep
@@ -155,6 +160,30 @@ def test_the_grid():
   text = grid.table(records)
   assert '| single, mean | 60 ± 0 | - | - | - | 80 ± 0* | - |' in text
   assert 'Best unpublished points: kd (perturb.name=tdiv): 80 ± 0 %' in text
+
+
+def test_the_best_points_are_run_again_against_the_published_ones():
+  nll = {
+    ('kd', '', 'none'): 0.8, ('kd', '', 'tdiv'): 0.6, ('end2', '', 'none'): 0.9,
+    ('hydra', 'members', 'none'): 0.7, ('hydra', 'members', 'ods'): 0.55,
+    ('be_kd', 'members', 'ods'): 0.75, ('be_kd', 'members', 'conf_ods'): 0.72,
+    ('latentbe', 'members', 'none'): 0.85, ('latentbe', 'mean', 'tdiv'): 0.65,
+  }  # fmt: skip
+  records = []
+  for (method, objective, move), value in nll.items():
+    settings = {'perturb.name': move} | ({'objective.name': objective} if objective else {})
+    records += [sweeps.record(method, t, 0, value + t, settings=settings) for t in range(2)]
+  plan = grid_run.final(records)
+  assert {*plan.labels()} >= {
+    'hydra (perturb.name=ods, objective.name=members)',
+    'kd (perturb.name=tdiv)',
+    'kd (perturb.name=none)',
+    'end2 (perturb.name=none)',
+    'be_kd (perturb.name=conf_ods, objective.name=members)',
+    'latentbe (perturb.name=none, objective.name=members)',
+  }
+  assert (plan.folder, plan.teachers, plan.seeds) == ('cifar_small', 3, 3)
+  assert not any('mean' in label for label in plan.labels())
 
 
 def test_pictures_show_every_value(tmp_path):

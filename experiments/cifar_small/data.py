@@ -4,6 +4,8 @@
 
 The files hold x_train, y_train, x_test and y_test, uint8 [N, 32, 32, 3]. FOLDER/cifar_small.npz
 gets the first 6,000 training images, the next 2,000 for validation, and all test images.
+FOLDER/cifar_grid.npz has the same training and validation images, and 10,000 further training
+images in place of the test images: what is chosen with it has not seen the test images.
 FOLDER/cifar100_small.npz gets 2,000 test images of CIFAR-100, as foreign inputs.
 """
 
@@ -13,6 +15,7 @@ import pathlib
 import numpy as np
 
 TRAIN, VALID, FOREIGN = 6000, 2000, 2000
+CHOOSING = TRAIN + VALID, TRAIN + VALID + 10_000
 
 
 def box(x: np.ndarray) -> np.ndarray:
@@ -25,16 +28,16 @@ def box(x: np.ndarray) -> np.ndarray:
 def make(cifar10: pathlib.Path, cifar100: pathlib.Path | None, out: pathlib.Path) -> None:
   """Write the files that do not exist."""
   out.mkdir(parents=True, exist_ok=True)
-  if not (out / 'cifar_small.npz').exists():
+  tests = {'cifar_small': ('test', slice(None)), 'cifar_grid': ('train', slice(*CHOOSING))}
+  if not all((out / f'{name}.npz').exists() for name in tests):
     found = read(cifar10)
-    rows = slice(TRAIN, TRAIN + VALID)
-    parts = {'train': slice(TRAIN), 'valid': rows, 'test': slice(None)}
-    arrays = {}
-    for name, rows in parts.items():
-      source = 'test' if name == 'test' else 'train'
-      arrays[f'x_{name}'] = box(found[f'x_{source}'][rows])
-      arrays[f'y_{name}'] = found[f'y_{source}'][rows].astype(np.int32)
-    write(out / 'cifar_small.npz', arrays)
+    for name, test in tests.items():
+      parts = {'train': ('train', slice(TRAIN)), 'valid': ('train', slice(TRAIN, TRAIN + VALID))}
+      arrays = {}
+      for part, (source, rows) in (parts | {'test': test}).items():
+        arrays[f'x_{part}'] = box(found[f'x_{source}'][rows])
+        arrays[f'y_{part}'] = found[f'y_{source}'][rows].astype(np.int32)
+      write(out / f'{name}.npz', arrays)
   if cifar100 and not (out / 'cifar100_small.npz').exists():
     write(out / 'cifar100_small.npz', {'x_test': box(read(cifar100)['x_test'][:FOREIGN])})
 
