@@ -24,7 +24,7 @@ def of_plan(plan: Plan, found: Sequence[dict], shown: Sequence[Column], about: s
   """Return what was run, its table against one member, the paired differences, what is missing."""
   missing = plans.missing(plan, found)
   if not found:
-    return f'{NOT_RUN} {missing.removeprefix("Not run: ").join(["Planned: ", ""])}'
+    return f'{NOT_RUN} Planned: {missing.removeprefix("Not run: ")}'
   (group,) = models.by_data(found)
   teachers = len({record['teacher'] for record in found})
   took = f'{len(found)} runs, {teachers} teacher(s), {plans.hours(found):.1f} hours'
