@@ -36,4 +36,5 @@ def test_from_the_command_to_the_tables(tmp_path, monkeypatch):
   assert 'The true posterior itself has accuracy' in text and '| ensemble-3 | 1 |' in text
   record = json.loads((tmp_path / 'results' / 'end2_spirals__t0_s0.json').read_text())
   shown = columns.present(record['rows'], collect.COLUMNS)
-  assert [c.key for c in shown] == [c.key for c in collect.COLUMNS]
+  missing = {c.key for c in collect.COLUMNS} - {c.key for c in shown}
+  assert missing <= {'gap_closed/nll'}  # so short a training may leave no gap
