@@ -36,6 +36,7 @@ PLAN = Plan(
     'teacher.epochs': 20,
     'student.epochs': 20,
     'student.targets': 'online',
+    'student.phases': 1,  # TDiv-SDiv needs all heads from the start
     'evaluate.shift': 'none',
     'evaluate.train': 'false',
   },
@@ -80,7 +81,7 @@ def final(records: list[dict]) -> Plan:
     data=PLAN.data,
     methods=tuple(dict.fromkeys(own[0] for own in chosen)),
     varied=tuple(varied),
-    fixed=cifar_small.FIXED | {'student.targets': 'online'},
+    fixed=cifar_small.FIXED | {'student.targets': 'online', 'student.phases': 1},
     seeds=3,
   )
 
