@@ -291,7 +291,7 @@ def _loaded(folder, name):
 def stored(folder: pathlib.Path) -> list[dict[str, np.ndarray]]:
   """Return the tensors of the members in a folder, from the first on; raise Damaged."""
   found: list[dict[str, np.ndarray]] = []
-  while read := _read(folder, _name(len(found))):
+  while read := sealed_arrays.read(folder, _name(len(found))):
     found.append(safe.parse_tensors(read[1]))
   return found
 
