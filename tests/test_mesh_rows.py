@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 import tiny
 from test_mesh import run
 
@@ -72,6 +73,7 @@ def test_rows_lie_once_on_all_devices():
   assert run(ROWS, 4) == 'fine\n'
 
 
+@pytest.mark.slow
 def test_a_teacher_that_devices_share_teaches_the_same(tmp_path):
   assert run(SHARDED, 4, str(tmp_path / 'run')) == 'fine\n'
 

@@ -171,13 +171,14 @@ def test_processes_with_other_settings_are_refused(start, tmp_path):
     'import os\n\n'
     'def get_config():\n'
     "  config = recipes.make('kd', 'digits')\n"
-    "  config.seed = int(os.environ['SLURM_PROCID'])\n"
+    "  config.student.optimizer.rate = 0.5 + int(os.environ['SLURM_PROCID'])\n"
     '  return config\n'
   )
   port = {'JAX_COORDINATOR_PORT': str(several.free_port())}
   run = start('two', recipe=str(path), variables=[slurm(i, 2) | port for i in range(2)])
   assert run.codes(60) == [2, 2], run.text()
-  assert 'process 1 has other settings than process 0 (seed: 0 -> 1)' in run.text(0)
+  said = 'process 1 has other settings than process 0 (student.optimizer.rate: 0.5 -> 1.5)'
+  assert said in run.text(0) and said in run.text(1)
 
 
 def slurm(number: int, count: int) -> dict[str, str]:
