@@ -1,6 +1,5 @@
 """Form the group of processes that share a run, found by flags or by the variables of a cluster."""
 
-import importlib.metadata
 import os
 import pathlib
 import socket
@@ -123,6 +122,8 @@ def _forget_client() -> None:
 
 def _meet(place: Place, heartbeat: float) -> None:
   """Exchange what the processes are, and refuse groups that cannot work."""
+  from importlib import metadata  # a lone process does not need it
+
   import jax
   from jax._src import distributed
 
@@ -136,7 +137,7 @@ def _meet(place: Place, heartbeat: float) -> None:
   hello = {
     'devices': len(devices),
     'visible': visible_gpus() if devices[0].platform == 'gpu' else len(devices),
-    'versions': {name: importlib.metadata.version(name) for name in ('jax', 'jaxlib', 'numpy')},
+    'versions': {name: metadata.version(name) for name in ('jax', 'jaxlib', 'numpy')},
   }
   group.hellos = [a | b for a, b in zip(group.hellos, processes.each(hello, 'devices'))]
   check(group.hellos)

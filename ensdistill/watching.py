@@ -1,7 +1,6 @@
 """Watch the processes of a run: a dead one is named and ends all, and so does one that is stuck."""
 
 import contextlib
-import ctypes
 import faulthandler
 import functools
 import json
@@ -95,6 +94,8 @@ def quiet_deaths() -> Iterator[None]:
 
 def _handle_terminate() -> bool:
   """Let std::terminate say who died; return whether this system can."""
+  import ctypes
+
   handler_type = ctypes.CFUNCTYPE(None)
 
   @handler_type
