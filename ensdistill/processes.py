@@ -6,14 +6,12 @@ trivial. `joining.py` forms the group, `watching.py` notices when one of its pro
 """
 
 import contextlib
-import dataclasses
 import json
 import os
 import re
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -27,20 +25,23 @@ _DAY = 86_400_000  # milliseconds
 _ACKNOWLEDGED = 5.0  # most seconds that the first process waits for the others to read its line
 
 
-@dataclasses.dataclass
 class Group:
-  """The processes of a run, as one of them sees them."""
+  """The processes of a run, as one of them sees them.
 
-  client: Any  # of the coordination service
-  number: int  # of this process
-  count: int
-  heartbeat: float  # seconds without a sign of life after which a process is dead
-  hellos: list[dict] = dataclasses.field(default_factory=list)  # host and pid of every process
-  agreements: int = 0
-  alone: bool = False  # the first process works alone, and the others wait for its answer
-  ending: bool = False  # silence is no longer death
-  stop: int = 0  # the signal that another process was sent
-  last_words: threading.Lock = dataclasses.field(default_factory=threading.Lock)
+  client: of the coordination service.
+  number: of this process.
+  count: of all of them.
+  heartbeat: seconds without a sign of life after which a process is dead.
+  """
+
+  def __init__(self, client: Any, number: int, count: int, heartbeat: float):
+    self.client, self.number, self.count, self.heartbeat = client, number, count, heartbeat
+    self.hellos: list[dict] = []  # host, pid and devices of every process
+    self.agreements = 0
+    self.alone = False  # the first process works alone, and the others wait for its answer
+    self.ending = False  # silence is no longer death
+    self.stop = 0  # the signal that another process was sent
+    self.last_words = threading.Lock()
 
   def name(self, number: int) -> str:
     """Return a process in words."""
@@ -262,6 +263,8 @@ def leave(code: int, line: str, error: BaseException | None = None) -> None:
     if _OF_A_COLLECTIVE.search(line):
       await_verdict()
     if error:  # that nobody expected
+      import traceback
+
       traceback.print_exception(error)
     end(group, group.number, code, f'{group.name(group.number)}: {line}')
 
