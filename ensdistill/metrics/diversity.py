@@ -65,8 +65,8 @@ def dee(ensemble_cnll, cnll):
   """Return the deep-ensemble equivalent (Ashukha et al. 2020).
 
   It is the number of members with the same calibrated NLL. ensemble_cnll[i] is the calibrated NLL
-  of i + 1 members, an average over subsets of that size. The result is linear between members and clamped to [1, M]. If the
-  curve is not monotone, the smallest number is returned.
+  of i + 1 members, an average over subsets of that size. The result is linear between members and
+  clamped to [1, M]. If the curve is not monotone, the smallest number is returned.
   """
   curve = np.asarray(ensemble_cnll, np.float64)
   if curve.ndim != 1 or not len(curve) or np.isnan(curve).any():

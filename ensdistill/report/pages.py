@@ -2,7 +2,7 @@
 
 import pathlib
 
-from ensdistill.report import html, latex, tables
+from ensdistill.report import appendix, html, latex, tables
 from ensdistill.report.runs import Run, by_data
 from ensdistill.storage import safe
 
@@ -17,7 +17,20 @@ def write_pages(runs: list[Run], out: pathlib.Path) -> str:
     (f'## {name}\n\n' if len(groups) > 1 else '') + tables.markdown(group)
     for name, group in groups.items()
   )
-  safe.write_atomic(out, html.page(runs))
+  joint = {name: _joint(group) for name, group in groups.items() if len(group) > 1}
+  safe.write_atomic(out, html.page(runs, joint))
   safe.write_atomic(out.with_suffix('.md'), markdown)
   safe.write_atomic(out.with_suffix('.tex'), '\n'.join(map(latex.booktabs, groups.values())))
   return markdown
+
+
+def _joint(group: list[Run]) -> list[dict]:
+  """Return the pictures of several runs on the same data."""
+  from ensdistill.report import figures  # imports matplotlib
+
+  rows, found = tables.joined(group), []
+  for function, title in figures.JOINT.values():
+    drawn = [figures.draw_joint(function, rows, narrow) for narrow in (False, True)]
+    if all(drawn):
+      found.append(appendix.drawn(title, figures.caption_of(function), *drawn))
+  return found

@@ -87,7 +87,10 @@ def shown(config, compared, probes):
 
 
 def draw(folder: pathlib.Path, dataset, compared, probes, writer: writers.Silent) -> dict[str, str]:
-  """Write every picture that applies as figures/NAME.png and .svg; return {name: caption}."""
+  """Write every picture that applies as figures/NAME.png and .svg; return {name: caption}.
+
+  NAME-narrow.svg is for phones.
+  """
   from ensdistill.report import figures  # imports matplotlib
   from ensdistill.report.figures import style
 
@@ -105,6 +108,8 @@ def draw(folder: pathlib.Path, dataset, compared, probes, writer: writers.Silent
     png = style.png(figure)
     safe.write_atomic(folder / 'figures' / f'{name}.png', png)
     safe.write_atomic(folder / 'figures' / f'{name}.svg', style.svg(figure))
+    phone = figures.draw(name, context, narrow=True)
+    safe.write_atomic(folder / 'figures' / f'{name}-narrow.svg', style.svg(phone))
     writer.image(f'report/{name}', style.pixels(png))
     drawn[name] = figures.caption(name)
   return drawn

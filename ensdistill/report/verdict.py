@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 from ensdistill.evaluation.rows import MEMBER, largest_ensemble, of_role
-from ensdistill.report import columns
+from ensdistill.report import columns, noise
 
 
 class Gap(NamedTuple):
@@ -13,7 +13,7 @@ class Gap(NamedTuple):
   metric: str
   title: str
   closed: float
-  error: float | None  # over the student's seeds
+  error: float | None  # over the student's seeds and the test examples
 
 
 class Gaps(NamedTuple):
@@ -43,16 +43,19 @@ def gaps(rows: list[dict], student: dict) -> Gaps:
     elif (after > before) != columns.higher_is_better(metric):
       found.worse.append(title)
     else:
-      error = student['se'].get(f'gap_closed/{metric}') if student['seeds'] > 1 else None
-      found.closed.append(Gap(metric, title, closed, error))
+      of_seeds = student['se'].get(f'gap_closed/{metric}') if student['seeds'] > 1 else None
+      errors = [e for e in (of_seeds, noise.of_gap(member, ensemble, student, metric)) if e]
+      found.closed.append(Gap(metric, title, closed, math.hypot(*errors) if errors else None))
   return found
 
 
 def _behind(metric: str, member: dict, student: dict) -> bool:
   """Return whether the student is worse than one member by more than two standard errors."""
   lead = student['metrics'][metric] - member['metrics'][metric]
-  errors = [row['se'].get(metric) or 0.0 for row in (member, student)]
-  return (lead if columns.higher_is_better(metric) else -lead) < -2 * math.hypot(*errors)
+  error = noise.of_difference(student, member, metric, same_run=True, same_teacher=True)
+  if error is None:  # of results without errors of the test examples
+    error = math.hypot(*(row['se'].get(metric) or 0.0 for row in (member, student)))
+  return (lead if columns.higher_is_better(metric) else -lead) < -noise.TOLD * error
 
 
 def merit(gap: Gap) -> float:

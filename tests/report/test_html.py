@@ -18,7 +18,7 @@ def test_the_page_is_whole_and_asks_for_nothing(finished):
   folder, written = finished
   text = (folder / 'report.html').read_text()
   page = Page(text)
-  assert page.sources and all(s.startswith('data:') for s in page.sources)
+  assert page.sources and all(s.startswith(('data:', '#')) for s in page.sources)
   assert not re.search(r'url\(|@import|<script|<iframe', text) and 'prefers-color-scheme' in text
   assert any(t == 'meta' and a.get('name') == 'viewport' for t, a in page.tags)
   assert verdict.sentence('The student', written['rows'], written['rows'][-1]) in page.text
@@ -36,7 +36,7 @@ def test_the_page_is_whole_and_asks_for_nothing(finished):
   assert f'jax {written["versions"]["jax"]}' in page.text
   assert f'python -m ensdistill.report {folder}' in page.text
   assert 'ood/lost: the folder is not there' in page.text
-  assert page.text.count('ensemble-3') == 1  # its row
+  assert page.text.count('ensemble-3') == 2  # its row, and that of the folded columns
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'chrome'))), None)
@@ -83,17 +83,16 @@ def test_a_browser_shows_the_page_without_complaint_or_request(finished, tmp_pat
 
 def test_bars_stand_where_their_values_are():
   rows = gap_rows()
-  text = html._bars('The student', rows, rows[-1])
-  zero, one = html._at(0), html._at(1)
-  styles = re.findall(r'class="fill( below)?" style="left:([\d.]+)%;width:([\d.]+)%"', text)
-  assert [float(s[1]) for s in styles] == pytest.approx([zero, zero], abs=0.06)
-  assert [float(s[2]) for s in styles] == pytest.approx(
-    [0.9 * (one - zero), 0.5 * (one - zero)], abs=0.06
-  )
-  assert text.count('class="error"') == 1  # one has several seeds
+  found = html.bars('The student', rows, rows[-1])['bars']
+  zero, one = (100 * html._share(v) for v in (0, 1))
+  assert [float(bar['left']) for bar in found] == pytest.approx([zero, zero], abs=0.06)
+  widths = [0.9 * (one - zero), 0.5 * (one - zero)]
+  assert [float(bar['width']) for bar in found] == pytest.approx(widths, abs=0.06)
+  assert [bar['error'] is not None for bar in found] == [True, False]  # one has several seeds
   rows[-1]['metrics']['gap_closed/nll'] = -3.0
-  below = html._bars('The student', rows, rows[-1])
-  assert 'fill below" style="left:0.0%' in below and '◂ -300 %' in below
+  below = html.bars('The student', rows, rows[-1])['bars'][1]
+  assert below['below'] and below['left'] == '0.0'
+  assert below['beyond'] + below['value'] == '◂ -300 %'
 
 
 def test_names_cannot_break_the_page(finished):
