@@ -26,8 +26,8 @@ def _json(config: dict) -> str:
   return json.dumps(config, indent=2, sort_keys=True)
 
 
-def pictures(run: Run, narrow: bool = True) -> list[dict]:
-  """Return the pictures of a run; narrow: with those for a phone, where the run has them."""
+def pictures(run: Run) -> list[dict]:
+  """Return the pictures of a run, with those for a phone where the run has them."""
   found = []
   for name, caption in run.results.get('pictures', {}).items():
     path = run.folder / 'figures' / name
@@ -37,7 +37,7 @@ def pictures(run: Run, narrow: bool = True) -> list[dict]:
       found.append({'missing': str(path.with_suffix('.svg'))})
       continue
     for_phones = path.with_name(f'{name}-narrow.svg')
-    small = for_phones.read_bytes() if narrow and for_phones.exists() else None
+    small = for_phones.read_bytes() if for_phones.exists() else None
     found.append(drawn(name, caption, content, small))
   return found
 

@@ -86,7 +86,7 @@ def _single(run: Run, pictures: bool = True) -> dict:
     'label': run.label,
     'about': _about(run),
     'students': [_student(run, row) for row in run.students],
-    'pictures': appendix.pictures(run, narrow=False) if pictures else [],
+    'pictures': appendix.pictures(run) if pictures else [],
   }
 
 

@@ -3,15 +3,29 @@
 import base64
 import json
 import re
-import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
 
+import browser
+import numpy as np
 import pytest
+from PIL import Image
 from reports import Page, gap_rows
 
 from ensdistill.report import html, runs, verdict
+from ensdistill.report.pages import write_pages
+
+
+@pytest.fixture(scope='module')
+def pages(finished, tmp_path_factory):
+  """Return the page of one run, and one that compares three."""
+  folder, _ = finished
+  (run,) = runs.read_runs([folder])
+  several = [run._replace(label=f'{name}_with_a_long_name') for name in ('hydra', 'kd', 'be')]
+  out = tmp_path_factory.mktemp('pages') / 'comparison.html'
+  write_pages(several, out)
+  return folder / 'report.html', out
 
 
 def test_the_page_is_whole_and_asks_for_nothing(finished):
@@ -39,46 +53,94 @@ def test_the_page_is_whole_and_asks_for_nothing(finished):
   assert page.text.count('ensemble-3') == 2  # its row, and that of the folded columns
 
 
-CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'chrome'))), None)
+needs_a_browser = pytest.mark.skipif(not browser.CHROMIUM, reason='no chromium is installed')
 
 
-# How the browser's log marks what a page asks for, other than the browser itself.
-BY_PAGES = '"traffic_annotation":101845102,"url":"'
+@pytest.fixture(scope='module')
+def chromium():
+  with browser.started() as page:
+    yield page
 
 
-def opened(page, folder):
-  """Return a page's document, the lines of its console, and its requests, from a browser."""
-  log = folder / 'net.json'
-  flags = [
-    '--headless',
-    '--no-sandbox',
-    '--disable-gpu',
-    '--no-first-run',
-    '--enable-logging=stderr',
-  ]
-  flags += ['--host-resolver-rules=MAP * ~NOTFOUND', '--disable-background-networking']
-  flags += [f'--user-data-dir={folder / "profile"}', f'--log-net-log={log}', '--dump-dom']
-  found = subprocess.run(
-    [CHROMIUM, *flags, page.absolute().as_uri()], capture_output=True, text=True, timeout=240
-  )
-  console = [line for line in found.stderr.splitlines() if ':CONSOLE' in line]
-  asked = re.findall(f'{BY_PAGES}(http[^"]*)"', log.read_text(errors='replace'))
-  return Page(found.stdout), console, set(asked)
+@needs_a_browser
+@pytest.mark.parametrize('dark', [False, True])
+@pytest.mark.parametrize('width', [360, 1000])
+def test_a_browser_shows_pages_without_complaint_or_request(finished, pages, chromium, width, dark):
+  """For one run and for several: no request, no error, no scrolling sideways, enough contrast."""
+  _, written = finished
+  for path in pages:
+    chromium.console.clear()
+    chromium.requests.clear()
+    chromium.emulate(width=width, dark=dark)
+    url = path.absolute().as_uri()
+    chromium.open(url)
+    assert chromium.evaluate(browser.TOO_WIDE) <= 0
+    chromium.evaluate('for (const d of document.querySelectorAll("details")) d.open = true')
+    assert chromium.evaluate(browser.TOO_WIDE) <= 0
+    assert not chromium.evaluate(browser.LOW_CONTRAST)
+    assert f'{100 * written["rows"][-1]["metrics"]["acc"]:.2f}' in chromium.evaluate(
+      'document.body.innerText'
+    )
+    pictures = chromium.evaluate(
+      '[...document.images].map(i => [i.naturalWidth, i.width <= i.closest(".card").clientWidth])'
+    )
+    assert pictures and all(width and fits for width, fits in pictures)
+    assert not chromium.console and set(chromium.requests) == {url}
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason='no chromium is installed')
-def test_a_browser_shows_the_page_without_complaint_or_request(finished, tmp_path):
+@needs_a_browser
+def test_the_first_column_stays_and_the_glossary_is_one_click_away(finished, chromium):
+  folder, _ = finished
+  chromium.emulate(width=360)
+  chromium.open((folder / 'report.html').absolute().as_uri())
+  moved = chromium.evaluate("""(() => {
+    const box = document.querySelector('.scroll'), stub = box.querySelector('tbody .stub');
+    const before = stub.getBoundingClientRect().left;
+    box.scrollLeft = 150;
+    return [box.scrollLeft, stub.getBoundingClientRect().left - before];
+  })()""")
+  assert moved[0] == 150 and abs(moved[1]) < 1
+  places = chromium.evaluate("""[...document.querySelectorAll('th a')].map(
+    a => !!document.getElementById(a.getAttribute('href').slice(1)))""")
+  assert len(places) > 5 and all(places)
+
+
+@needs_a_browser
+def test_pictures_follow_the_preference_for_dark(finished, chromium):
+  """The corner of a picture's axis is light on a dark page, and dark on a light one."""
   folder, written = finished
-  page, console, asked = opened(folder / 'report.html', tmp_path)
-  assert verdict.sentence('The student', written['rows'], written['rows'][-1]) in page.text
-  assert f'{100 * written["rows"][-1]["metrics"]["acc"]:.2f}' in page.text
-  assert not console and not asked
-  bad = tmp_path / 'bad.html'
-  bad.write_text('<p>text<script>console.error("oops")</script><img src="http://elsewhere.test/x">')
-  page, console, asked = opened(bad, tmp_path)
-  assert (
-    page.text.startswith('text') and 'oops' in console[0] and asked == {'http://elsewhere.test/x'}
+  name = next(iter(written['pictures']))
+  page = folder / 'one.html'
+  page.write_text(
+    '<style>:root{color-scheme:light dark}body{margin:0}</style>'
+    f'<img src="figures/{name}.svg" width=600>'
   )
+  found = {}
+  for dark in (False, True):
+    chromium.emulate(width=700, dark=dark)
+    chromium.open(page.absolute().as_uri())
+    chromium.screenshot(folder / 'one.png', whole=False)
+    pixels = np.asarray(Image.open(folder / 'one.png').convert('L'), float)[:400, :600]
+    found[dark] = np.median(pixels), pixels.min(), pixels.max()
+  assert found[False][0] > 240 and found[False][1] < 60
+  assert found[True][0] < 40 and found[True][2] > 200
+
+
+@needs_a_browser
+def test_what_is_wrong_is_noticed(chromium, tmp_path):
+  bad = tmp_path / 'bad.html'
+  bad.write_text(
+    '<body style="margin:0;background:#fff"><p style="color:#bbb;width:900px">text<script>'
+    'console.error("oops")</script><img src="http://127.0.0.1:9/x">'
+  )
+  chromium.console.clear()
+  chromium.requests.clear()
+  chromium.emulate(width=360)
+  chromium.open(bad.as_uri())
+  assert any('oops' in line for line in chromium.console)
+  assert 'http://127.0.0.1:9/x' in chromium.requests
+  assert chromium.evaluate(browser.TOO_WIDE) > 400
+  assert chromium.evaluate(browser.LOW_CONTRAST) == ['text: 1.92']
 
 
 def test_bars_stand_where_their_values_are():

@@ -45,6 +45,9 @@ def settle(ax, log: bool = True):
   """Set scale, grid and margins of a plane of costs."""
   if log:
     ax.set_xscale('log')
+    low, high = ax.dataLim.intervalx
+    if low > 0 and high < 1.5 * low:  # all at one place: there are no limits to find
+      ax.set_xlim(low / 3, high * 3)
     ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5), numticks=8))
     ax.xaxis.set_major_formatter(_short)
     ax.xaxis.set_minor_locator(ticker.NullLocator())

@@ -196,7 +196,18 @@ def svg(figure) -> bytes:
     figure.set_facecolor('none')
     FigureCanvasSVG(figure).print_svg(file, metadata={'Date': None})
     figure.set_facecolor(background)
-  return _with_dark(file.getvalue()).encode()
+  return _with_dark(_short(file.getvalue())).encode()
+
+
+def _short(text: str) -> str:
+  """Return SVG without metadata and comments, and with paths in hundredths of a point."""
+  text = re.sub(r'<metadata>.*?</metadata>|<!--.*?-->', '', text, flags=re.DOTALL)
+
+  def rounded(found):
+    return re.sub(r'(\.\d\d)\d+', r'\1', found[0]).replace('\n', ' ')
+
+  text = re.sub(r' d="[^"]*"', rounded, text)
+  return re.sub(r'>\s+<', '><', text)
 
 
 def _with_dark(text: str) -> str:

@@ -1,6 +1,7 @@
 """Uncertainty in and out of distribution."""
 
 import numpy as np
+from matplotlib import ticker
 
 from ensdistill import metrics
 from ensdistill.report.figures import style
@@ -48,6 +49,8 @@ def _curves(ax, context, kind: str, name: str, sets: list[str]):
   if log:
     ax.set_xscale('log')
     style.log_axis(ax.xaxis)
+  else:
+    ax.xaxis.set_major_locator(ticker.MaxNLocator(4))
   unit = ', nats' if context.has_classes else ' (variance)'
   ax.set(xlabel=f'{kind} uncertainty{unit}', xlim=(low, high))
   aurocs = [f'{100 * auroc(context, name, kind, where):.1f}' for where in sets]
