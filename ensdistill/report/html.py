@@ -6,11 +6,11 @@ This module and `appendix` collect what the templates show.
 from collections.abc import Iterable, Mapping
 
 from ensdistill.evaluation.rows import STUDENT
-from ensdistill.report import appendix, columns, glossary, noise, tables, templating, verdict
+from ensdistill.report import appendix, columns, glossary, tables, templating, verdict
 from ensdistill.report.runs import Run, by_data
 
 LOW, HIGH = -0.25, 1.25  # ends of the gap bars
-_KINDS = {
+KINDS = {
   'single': 'a single network',
   'multi_head': 'a network with many heads',
   'batch_ensemble': 'a batch ensemble',
@@ -118,7 +118,7 @@ def _several(name: str, group: list[Run], pictures: list[dict]) -> dict:
 def _about(run: Run) -> str:
   """Return a sentence about data, ensemble and method of a run."""
   c = run.config
-  kind = _KINDS.get(c['student']['kind'], c['student']['kind'])
+  kind = KINDS.get(c['student']['kind'], c['student']['kind'])
   perturbation = c['perturb']['name']
   data = c['data']['name'] + (f', auxiliary data {c["data"]["aux"]}' if c['data']['aux'] else '')
   where = '' if perturbation == 'none' else f' on inputs perturbed by {perturbation}'
@@ -197,15 +197,7 @@ def heat(rivals: list[tuple[str, list[dict], dict]]) -> dict:
 def _best(gaps: list[verdict.Gap]) -> list[verdict.Gap]:
   """Return the best gap and those that are not told from it; none where nothing is."""
   top = max(gaps, key=verdict.merit)
-
-  def near(gap):
-    if gap is top:
-      return True
-    errors = [e for e in (gap.error, top.error) if e]
-    apart = abs(verdict.merit(gap) - verdict.merit(top))
-    return not errors or apart <= noise.TOLD * sum(e**2 for e in errors) ** 0.5
-
-  best = [gap for gap in gaps if near(gap)]
+  best = [gap for gap in gaps if gap is top or not verdict.told_apart(gap, top)]
   return best if len(best) < len(gaps) else []
 
 

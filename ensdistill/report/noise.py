@@ -72,10 +72,11 @@ def _by_way_of_the_teacher(ours: dict, theirs: dict, key: str) -> float | None:
 def of_gap(member: dict, ensemble: dict, student: dict, key: str) -> float | None:
   """Return the test examples' standard error of (member - student) / (member - ensemble)."""
   values = [row['metrics'].get(key) for row in (member, ensemble, student)]
-  gained, closed, left = (
-    _paired(a, b, key) for a, b in ((member, ensemble), (member, student), (student, ensemble))
-  )
-  if None in (*values, gained, closed, left) or values[0] == values[1]:
+  gained, closed = _paired(member, ensemble, key), _paired(member, student, key)
+  left = _paired(student, ensemble, key)
+  if gained is None or closed is None or left is None:
+    return None
+  if None in values or values[0] == values[1]:
     return None
   share = (values[0] - values[2]) / (values[0] - values[1])
   together = (gained**2 + closed**2 - left**2) / 2  # the covariance of gained and closed

@@ -1,6 +1,7 @@
 """The files of a report: one page, and its tables in Markdown and LaTeX."""
 
 import pathlib
+import re
 
 from ensdistill.report import appendix, html, latex, tables
 from ensdistill.report.runs import Run, by_data
@@ -28,9 +29,12 @@ def _joint(group: list[Run]) -> list[dict]:
   """Return the pictures of several runs on the same data."""
   from ensdistill.report import figures  # imports matplotlib
 
-  rows, found = tables.joined(group), []
+  data = re.escape(group[0].config['data']['name'])
+  rows = [row._replace(label=re.sub(rf'_{data}\b', '', row.label)) for row in tables.joined(group)]
+  found = []
   for function, title in figures.JOINT.values():
-    drawn = [figures.draw_joint(function, rows, narrow) for narrow in (False, True)]
-    if all(drawn):
-      found.append(appendix.drawn(title, figures.caption_of(function), *drawn))
+    wide = figures.draw_joint(function, rows)
+    if wide is not None:
+      small = figures.draw_joint(function, rows, narrow=True)
+      found.append(appendix.drawn(title, figures.caption_of(function), wide, small))
   return found

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ensdistill.evaluation.rows import ENSEMBLE, MEMBER, STUDENTS, largest_ensemble, of_role
 from ensdistill.report import columns, noise
 from ensdistill.report.columns import Column
-from ensdistill.report.runs import Run
+from ensdistill.report.runs import Run, by_data
 
 
 class Row(NamedTuple):
@@ -28,6 +28,7 @@ class Row(NamedTuple):
 
 
 WIDTH = 80  # characters of a terminal
+TESTED = ('acc', 'rmse')  # metrics that show the error of the test examples
 
 
 def table(results: dict, wide: bool = False) -> str:
@@ -37,28 +38,56 @@ def table(results: dict, wide: bool = False) -> str:
   standard errors.
   """
   rows = some_ensembles(results['rows'])
-  shown = columns.present(rows, columns.QUALITY)
-  shown += columns.present(rows, [columns.PARAMETERS, columns.TIME, columns.GAP])
+  text, whole = _lines([Row(row['name'], row) for row in rows], wide)
+  covered = [f'{name}: {line}' for name, line in results.get('coverage', {}).items()]
+  took = ', '.join(f'{name} {value:.0f} s' for name, value in results['timings'].items())
+  notes = [*covered, _legend(whole), f'took: {took}']
+  return '\n'.join([*text, *(notes if wide else _wrapped(notes))])
+
+
+def narrow(runs: list[Run]) -> str:
+  """Return the main columns of runs in 80 characters, a table for each data set."""
+  parts = []
+  for name, group in by_data(runs).items():
+    text, whole = _lines(joined(group), wide=False)
+    parts.append(
+      '\n'.join([*([name] if len(runs) > 1 else []), *text, *_wrapped([_legend(whole)])])
+    )
+  return '\n\n'.join(parts)
+
+
+def _lines(rows: list[Row], wide: bool) -> tuple[list[str], bool]:
+  """Return the lines of a table for the terminal, and whether it has all columns."""
+  values = [row.row for row in rows]
+  shown = columns.present(values, columns.QUALITY)
+  shown += columns.present(values, [columns.PARAMETERS, *columns.COST[2:], columns.GAP])
   lines = [['', *(column.title for column in shown)]]
   for row in rows:
-    cells = [cell(row, c) if wide or c.key in ('acc', 'rmse') else _value(row, c) for c in shown]
-    lines.append([row['name'], *cells])
+    tested = [cell(row.row, c) if wide or c.key in TESTED else _value(row.row, c) for c in shown]
+    lines.append([row.label, *tested])
   by_column = list(zip(*lines))
-  while not wide and sum(max(map(len, c)) + 2 for c in by_column) > WIDTH + 2:
-    last = -2 if shown and shown[-1] is columns.GAP else -1
+  while not wide and sum(max(map(len, c)) + 2 for c in by_column) > WIDTH + 2 > 0:
     if len(by_column) <= 3:
       break
-    del by_column[last]
+    del by_column[-2 if shown[-1] is columns.GAP else -1]
   widths = [max(map(len, column)) for column in by_column]
   text = [
-    '  '.join(_align(c, w, i) for i, (c, w) in enumerate(zip(line, widths)))
+    '  '.join(_align(c, w, i) for i, (c, w) in enumerate(zip(line, widths))).rstrip()
     for line in zip(*by_column)
   ]
-  text.insert(1, '-' * len(text[0]))
-  covered = [f'{name}: {line}' for name, line in results.get('coverage', {}).items()]
-  notes = [*covered, *_notes(results, left_out=len(by_column) < len(lines[0]))]
-  wrapped = [line for note in notes for line in textwrap.wrap(note, WIDTH, subsequent_indent='  ')]
-  return '\n'.join([*text, *(notes if wide else wrapped)])
+  text.insert(1, '-' * max(map(len, text)))
+  return text, len(by_column) == len(lines[0])
+
+
+def _wrapped(notes: list[str]) -> list[str]:
+  return [line for note in notes for line in textwrap.wrap(note, WIDTH, subsequent_indent='  ')]
+
+
+def _legend(whole: bool) -> str:
+  notes = ['gap closed: share of the distance in NLL from one member to the ensemble.']
+  notes += ['± is one standard error over repeats and test examples.']
+  notes += [] if whole else ['More columns: `ensdistill report RUN --wide`.']
+  return ' '.join(notes)
 
 
 def some_ensembles(rows: list[dict]) -> list[dict]:
@@ -88,18 +117,10 @@ def cell(row: dict, column: Column) -> str:
   value = row['metrics'].get(column.key)
   if value is None:
     return '-'
-  tested = column.key.rpartition('/')[2] in ('acc', 'rmse')
+  tested = column.key.rpartition('/')[2] in TESTED
   error = (noise.of_row if tested else noise.of_repeats)(row, column.key)
   form = column.error or column.form
   return column.form(value) + (f' ± {form(error)}' if error else '')
-
-
-def _notes(results: dict, left_out: bool) -> list[str]:
-  took = ', '.join(f'{name} {value:.0f} s' for name, value in results['timings'].items())
-  notes = ['gap closed: share of the distance in NLL from one member to the ensemble.']
-  notes += ['± is one standard error over repeats and test examples.']
-  notes += ['More columns: `ensdistill report RUN --wide`.'] if left_out else []
-  return [' '.join(notes), f'took: {took}']
 
 
 def joined(runs: list[Run]) -> list[Row]:
@@ -137,8 +158,8 @@ def _teachers(runs: list[Run]) -> list[Row]:
       seen.add(same)
       clash = any(other.row['name'] == row['name'] for other in rows)
       label = f'{row["name"]} [{run.label}]' if clash else row['name']
-      origin, whose = run.label if clash else '', {'run': run.label, 'teacher': _teacher(run)}
-      found = Row(label, row, origin, **whose)
+      origin = run.label if clash else ''
+      found = Row(label, row, origin, run=run.label, teacher=_teacher(run))
       rows.append(_timed(run, found) if len(runs) > 1 else found)
   return rows
 

@@ -81,11 +81,11 @@ def _tables(context, name, y_B):
 
 
 class Bins(NamedTuple):
-  """Bins of predictions: the mean confidence, the accuracy and the number of each."""
+  """Bins of predictions: the mean confidence, the accuracy and the size of each."""
 
   confidence: np.ndarray
   accuracy: np.ndarray
-  count: np.ndarray
+  size: np.ndarray
 
 
 def joined(table, least: int) -> Bins:
@@ -119,7 +119,7 @@ def _points(axes, bins: Bins, colour, marker, label, repeats):
 
   Repeats see the same examples, so all repeats together count as one.
   """
-  low, high = interval(bins.accuracy, bins.count / repeats)
+  low, high = interval(bins.accuracy, bins.size / repeats)
   errors = np.maximum([bins.accuracy - low, high - bins.accuracy], 0)
   looks = dict(color=colour, marker=marker, markersize=3.5, elinewidth=0.8, linewidth=1)
   axes.errorbar(bins.confidence, bins.accuracy, yerr=errors, label=label, **looks)

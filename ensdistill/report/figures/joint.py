@@ -8,7 +8,7 @@ from ensdistill.evaluation.rows import AVERAGED, ENSEMBLE, MEMBER
 from ensdistill.report import columns, noise, tables
 from ensdistill.report.columns import Column
 from ensdistill.report.figures import points, style
-from ensdistill.report.figures.quality import QUALITY
+from ensdistill.report.figures.quality import QUALITY, same_times
 from ensdistill.report.tables import Row
 
 _COST = (
@@ -24,10 +24,11 @@ _TOPICS = {
 
 def cost(rows: list[Row]):
   """Quality against cost of all models. Bars are standard errors over repeats and test examples,
-  and the spread of timings. The line is the Pareto front: no model on it is both more expensive and
-  worse than another.
+  and the spread of timings; networks of one architecture have one time. The line is the Pareto
+  front: no model on it is both more expensive and worse than another.
   """
-  found = [row.row for row in rows]
+  found = same_times([row.row for row in rows], columns.RELATIVE_TIME)
+  rows = [row._replace(row=own) for row, own in zip(rows, found)]
   wanted = [c for c in _COST if c[0] != columns.RELATIVE_TIME or tables.comparable(rows)]
   costs = [c for c in wanted if sum(r['metrics'].get(c[0]) is not None for r in found) > 2]
   qualities = [q for q in QUALITY if sum(r['metrics'].get(q[0]) is not None for r in found) > 2]
@@ -80,9 +81,9 @@ def ranks(rows: list[Row]):
   students = [row for row in rows if row.student]
   found = {topic: _ranks(students, shown) for topic, shown in _topics(students).items()}
   every = [ranked for topic in found.values() for ranked in topic]
-  if len(students) < 3 or not every:
+  mean = np.mean(every, 0) if every else np.zeros(len(students))
+  if len(students) < 3 or np.ptp(mean) == 0:  # nothing is told apart
     return None
-  mean = np.mean(every, 0)
   order = np.argsort(mean, kind='stable')
   height = 0.9 + 0.34 * len(students)
   figure, ((ax,),) = style.panels(1, 1, width=6.2, height=height)
@@ -115,7 +116,7 @@ def ranks(rows: list[Row]):
 def _topics(students: list[Row]) -> dict[str, list[Column]]:
   """Return the columns that rank students, by topic: those that all of them have."""
   rows = [row.row for row in students]
-  wanted = {topic: shown for topic, (shown, _) in _TOPICS.items()}
+  wanted = {topic: list(shown) for topic, (shown, _) in _TOPICS.items()}
   wanted['out of distribution'] = columns.ood_columns(rows)
   found = {
     topic: [

@@ -41,12 +41,12 @@ def cost(context):
   return figure
 
 
-def same_times(rows: list[dict]) -> list[dict]:
+def same_times(rows: list[dict], key: str = columns.TIME.key) -> list[dict]:
   """Return the rows with one time for all networks of equal parameters and operations.
 
   They are one architecture, so what their times differ by is noise.
   """
-  key, groups = columns.TIME.key, {}
+  groups: dict[tuple, list[dict]] = {}
   for row in rows:
     values = row['metrics']
     if values.get(key) is not None and row['role'] != ENSEMBLE:
@@ -67,7 +67,8 @@ def same_times(rows: list[dict]) -> list[dict]:
 def _points(rows, key, metric, scale) -> list[points.Point]:
   """Return a point for each model, the main ones with error bars."""
   labelled = {row['name'] for row in tables.some_ensembles(rows)}
-  largest, found, seen = largest_ensemble(rows), [], []
+  largest, found = largest_ensemble(rows), []
+  seen: list[tuple] = []
   for row in rows:
     x, y = row['metrics'].get(key), row['metrics'].get(metric)
     if x is None or y is None:

@@ -59,9 +59,9 @@ def test_reliability_shows_joined_bins_and_the_ece(dataset, compared):
     np.stack([bins.confidence, bins.accuracy], 1),
     rtol=1e-5,
   )
-  assert bins.count.sum() == len(p) and bins.count.min() >= 10 and len(bins.count) == 2
+  assert bins.size.sum() == len(p) and bins.size.min() >= 10 and len(bins.size) == 2
   right = (p.argmax(-1) == dataset.test.y).sum()
-  np.testing.assert_allclose((bins.count * bins.accuracy).sum(), right)
+  np.testing.assert_allclose((bins.size * bins.accuracy).sum(), right)
   assert (np.diff(bins.confidence) > 0).all()
   ece, cece = (100 * compared.rows[2]['metrics'][key] for key in ('ece', 'cece'))
   worse = ', worse' if cece > ece else ''
@@ -71,7 +71,7 @@ def test_reliability_shows_joined_bins_and_the_ece(dataset, compared):
 def test_bins_without_enough_examples_are_one():
   table = metrics.reliability(np.log([[0.9, 0.1], [0.6, 0.4]]), np.array([0, 1]))
   bins = calibration.joined(table, 10)
-  np.testing.assert_allclose([bins.confidence, bins.accuracy, bins.count], [[0.75], [0.5], [2]])
+  np.testing.assert_allclose([bins.confidence, bins.accuracy, bins.size], [[0.75], [0.5], [2]])
 
 
 def test_curves_of_uncertainty_are_distributions(dataset, compared):
