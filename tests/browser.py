@@ -1,261 +1,188 @@
-"""A page in a headless Chromium, driven by its DevTools protocol; the standard library alone.
+"""Chromium, driven by its DevTools protocol: real clicks, drawing and keys.
 
-with browser.opened(url, width=360, dark=True) as page:
-  page.evaluate('document.title')
-  assert not page.console and not page.requests
+https://chromedevtools.github.io/devtools-protocol/
 """
 
 import base64
-import contextlib
 import json
 import os
 import pathlib
 import shutil
-import socket
-import struct
 import subprocess
-import tempfile
 import time
-import urllib.parse
-import urllib.request
-from collections.abc import Iterator
 
-NAMES = 'chromium', 'chromium-browser', 'google-chrome', 'chrome'
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
-SECONDS = 60
+NAMES = 'chromium', 'chromium-browser', 'google-chrome', 'google-chrome-stable', 'chrome'
+KEYS = {
+  'Tab': 9, 'Enter': 13, ' ': 32, 'ArrowLeft': 37, 'ArrowUp': 38, 'ArrowRight': 39,
+  'ArrowDown': 40, 'Delete': 46,
+}  # fmt: skip
 
 
-class WebSocket:
-  """A client of one WebSocket: texts in both directions."""
+def executable() -> str | None:
+  """Return the browser's path; None where there is none."""
+  return os.environ.get('CHROMIUM') or next(filter(None, map(shutil.which, NAMES)), None)
 
-  def __init__(self, url: str):
-    parts = urllib.parse.urlsplit(url)
-    host, port = parts.hostname or '', parts.port or 80
-    self._socket = socket.create_connection((host, port), timeout=SECONDS)
-    key = base64.b64encode(os.urandom(16)).decode()
-    lines = (
-      f'GET {parts.path} HTTP/1.1',
-      f'Host: {host}:{port}',
-      'Upgrade: websocket',
-      'Connection: Upgrade',
-      f'Sec-WebSocket-Key: {key}',
-      'Sec-WebSocket-Version: 13',
+
+class Browser:
+  """A browser without a window; `page` opens a page."""
+
+  def __init__(self, folder: pathlib.Path):
+    self._folder = folder
+    flags = ['--headless=new', '--no-sandbox', '--disable-gpu', '--hide-scrollbars', '--mute-audio']
+    flags += ['--disable-dev-shm-usage', '--no-first-run', '--disable-background-networking']
+    flags += ['--disable-component-update', '--disable-sync', '--remote-debugging-port=0']
+    command = [executable(), *flags, f'--user-data-dir={folder}', 'about:blank']
+    self._process = subprocess.Popen(
+      command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    self._socket.sendall('\r\n'.join([*lines, '', '']).encode())
-    self._buffer = b''
-    while b'\r\n\r\n' not in self._buffer:
-      self._receive()
-    head, _, self._buffer = self._buffer.partition(b'\r\n\r\n')
-    assert b' 101 ' in head.splitlines()[0], head
+    self._socket, self._number, self._events = self._connected(), 0, []
 
-  def _receive(self):
-    found = self._socket.recv(1 << 16)
-    if not found:
-      raise ConnectionError('the browser closed the connection')
-    self._buffer += found
+  def _connected(self):
+    from websockets.sync.client import connect
 
-  def _take(self, size: int) -> bytes:
-    while len(self._buffer) < size:
-      self._receive()
-    found, self._buffer = self._buffer[:size], self._buffer[size:]
-    return found
+    file, until = self._folder / 'DevToolsActivePort', time.monotonic() + 60
+    while not file.exists() or file.read_text().count('\n') < 1:
+      assert time.monotonic() < until and self._process.poll() is None, 'the browser did not start'
+      time.sleep(0.05)
+    port, path = file.read_text().split('\n')[:2]
+    return connect(f'ws://127.0.0.1:{port}{path}', max_size=2**26, open_timeout=60)
 
-  def send(self, text: str):
-    data = text.encode()
-    size = len(data)
-    if size < 126:
-      head = struct.pack('!BB', 0x81, 0x80 | size)
-    elif size < 1 << 16:
-      head = struct.pack('!BBH', 0x81, 0x80 | 126, size)
-    else:
-      head = struct.pack('!BBQ', 0x81, 0x80 | 127, size)
-    self._socket.sendall(head + bytes(4) + data)  # a mask of zeros changes nothing
-
-  def receive(self, seconds: float = SECONDS) -> str:
-    """Return the next text; raise TimeoutError after so many seconds."""
-    self._socket.settimeout(seconds)
-    text = b''
+  def send(self, method: str, session: str | None = None, **parameters):
+    """Return the result of a command; events that arrive before it are kept."""
+    self._number += 1
+    message = {'id': self._number, 'method': method, 'params': parameters}
+    self._socket.send(json.dumps(message | ({'sessionId': session} if session else {})))
     while True:
-      first, second = self._take(2)
-      size = second & 0x7F
-      if size == 126:
-        (size,) = struct.unpack('!H', self._take(2))
-      elif size == 127:
-        (size,) = struct.unpack('!Q', self._take(8))
-      data = self._take(size)
-      if first & 0x0F in (0, 1):
-        text += data
-        if first & 0x80:
-          return text.decode()
+      found = json.loads(self._socket.recv(timeout=60))
+      if found.get('id') == self._number:
+        assert 'error' not in found, f'{method}: {found["error"]}'
+        return found['result']
+      self._events.append(found)
 
-  def close(self):
+  def events(self, method: str) -> list[dict]:
+    """Return the parameters of all events of a kind so far."""
+    return [one['params'] for one in self._events if one.get('method') == method]
+
+  def page(self, address: str, width=1200, height=900, dark=False) -> 'Page':
+    """Open a page."""
+    target = self.send('Target.createTarget', url='about:blank')['targetId']
+    session = self.send('Target.attachToTarget', targetId=target, flatten=True)['sessionId']
+    return Page(self, session, address, width, height, dark)
+
+  def close(self) -> None:
+    """End the browser."""
     self._socket.close()
+    self._process.terminate()
+    try:
+      self._process.wait(20)
+    except subprocess.TimeoutExpired:
+      self._process.kill()
+      self._process.wait(20)
 
 
 class Page:
-  """One open page: what it logs and asks for is collected from before it loads."""
+  """One page of a browser."""
 
-  def __init__(self, target: WebSocket):
-    self._target, self._number = target, 0
-    self.console: list[str] = []  # messages, errors and exceptions
-    self.requests: list[str] = []  # of the network: neither data: nor the page itself
-    self._loaded = False
-    for domain in ('Page', 'Runtime', 'Log', 'Network'):
-      self.call(f'{domain}.enable')
+  def __init__(self, browser: Browser, session: str, address: str, width, height, dark):
+    self._browser, self._session = browser, session
+    for domain in ('Page', 'Runtime', 'Network', 'Log'):
+      self._send(f'{domain}.enable')
+    self.size(width, height)
+    scheme = {'name': 'prefers-color-scheme', 'value': 'dark' if dark else 'light'}
+    self._send('Emulation.setEmulatedMedia', features=[scheme])
+    self._send('Page.navigate', url=address)
+    self.wait('document.readyState === "complete"')
 
-  def call(self, method: str, **params) -> dict:
-    """Return the answer to one call of the protocol."""
-    self._number += 1
-    self._target.send(json.dumps({'id': self._number, 'method': method, 'params': params}))
-    while True:
-      message = json.loads(self._target.receive())
-      if message.get('id') == self._number:
-        if 'error' in message:
-          raise RuntimeError(f'{method}: {message["error"]}')
-        return message['result']
-      self._note(message)
+  def _send(self, method: str, **parameters):
+    return self._browser.send(method, self._session, **parameters)
 
-  def _note(self, message: dict):
-    params, method = message.get('params', {}), message.get('method')
-    if method == 'Page.loadEventFired':
-      self._loaded = True
-    elif method == 'Runtime.consoleAPICalled':
-      words = [str(a.get('value', a.get('description'))) for a in params['args']]
-      self.console.append(f'{params["type"]}: {" ".join(words)}')
-    elif method == 'Runtime.exceptionThrown':
-      self.console.append(json.dumps(params['exceptionDetails'])[:500])
-    elif method == 'Log.entryAdded':
-      self.console.append(f'{params["entry"]["level"]}: {params["entry"]["text"]}')
-    elif method == 'Network.requestWillBeSent':
-      url = params['request']['url']
-      if not url.startswith(('data:', 'blob:')):
-        self.requests.append(url)
+  def size(self, width: int, height: int) -> None:
+    """Set the size of the window; a narrow one is a phone's."""
+    own = {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': width < 600}
+    self._send('Emulation.setDeviceMetricsOverride', **own)
 
-  def emulate(self, width: int = 1000, height: int = 800, dark: bool = False):
-    """Set the size of the window, and whether a dark page is preferred."""
-    metrics = {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': False}
-    self.call('Emulation.setDeviceMetricsOverride', **metrics)
-    feature = {'name': 'prefers-color-scheme', 'value': 'dark' if dark else 'light'}
-    self.call('Emulation.setEmulatedMedia', features=[feature])
-
-  def open(self, url: str):
-    """Load a page and wait for it."""
-    self._loaded = False
-    self.call('Page.navigate', url=url)
-    began = time.monotonic()
-    while not self._loaded:
-      if time.monotonic() - began > SECONDS:
-        raise TimeoutError(f'{url} did not load in {SECONDS} seconds')
-      self._note(json.loads(self._target.receive()))
-
-  def evaluate(self, expression: str):
-    """Return the value of an expression of JavaScript; promises are awaited."""
-    settings = {'returnByValue': True, 'awaitPromise': True}
-    found = self.call('Runtime.evaluate', expression=expression, **settings)
-    if 'exceptionDetails' in found:
-      raise RuntimeError(json.dumps(found['exceptionDetails'])[:1000])
+  def value(self, script: str):
+    """Return what a script gives; promises are awaited."""
+    found = self._send('Runtime.evaluate', expression=script, awaitPromise=True, returnByValue=True)
+    assert 'exceptionDetails' not in found, found['exceptionDetails']
     return found['result'].get('value')
 
-  def wait_for(self, expression: str, seconds: float = 20):
-    """Wait until an expression is true."""
-    began = time.monotonic()
-    while not self.evaluate(expression):
-      if time.monotonic() - began > seconds:
-        raise TimeoutError(f'{expression} was not true within {seconds} seconds')
-      time.sleep(0.05)
+  def wait(self, script: str, seconds: float = 30.0):
+    """Wait until a script gives something true, and return it."""
+    until = time.monotonic() + seconds
+    while not (found := self.value(script)):
+      assert time.monotonic() < until, f'still not: {script}'
+      time.sleep(0.03)
+    return found
 
-  def screenshot(self, path: str | pathlib.Path, whole: bool = True):
-    """Write a PNG of the page."""
-    found = self.call('Page.captureScreenshot', captureBeyondViewport=whole, format='png')
+  def text(self, selector: str) -> str:
+    """Return the visible text of an element."""
+    return self.value(f'document.querySelector({json.dumps(selector)}).innerText')
+
+  def _box(self, selector: str) -> dict:
+    script = f"""(() => {{ const e = document.querySelector({json.dumps(selector)});
+      e.scrollIntoView({{block: 'center'}}); const b = e.getBoundingClientRect();
+      return {{x: b.x, y: b.y, width: b.width, height: b.height}}; }})()"""
+    return self.value(script)
+
+  def _mouse(self, kind: str, x: float, y: float, pressed: bool) -> None:
+    own = {'type': kind, 'x': x, 'y': y, 'button': 'left', 'buttons': int(pressed), 'clickCount': 1}
+    self._send('Input.dispatchMouseEvent', **own)
+
+  def click(self, selector: str) -> None:
+    """Click into the middle of an element."""
+    box = self._box(selector)
+    x, y = box['x'] + box['width'] / 2, box['y'] + box['height'] / 2
+    self._mouse('mouseMoved', x, y, False)
+    self._mouse('mousePressed', x, y, True)
+    self._mouse('mouseReleased', x, y, False)
+
+  def draw(self, selector: str, points) -> None:
+    """Draw a stroke through points, in shares of an element's width and height."""
+    box = self._box(selector)
+    places = [(box['x'] + x * box['width'], box['y'] + y * box['height']) for x, y in points]
+    self._mouse('mouseMoved', *places[0], False)
+    self._mouse('mousePressed', *places[0], True)
+    for (x0, y0), (x1, y1) in zip(places, places[1:]):
+      for step in (0.25, 0.5, 0.75, 1):
+        self._mouse('mouseMoved', x0 + step * (x1 - x0), y0 + step * (y1 - y0), True)
+    self._mouse('mouseReleased', *places[-1], False)
+
+  def press(self, key: str, times: int = 1, shift: bool = False) -> None:
+    """Press a key."""
+    text = {'Enter': '\r', ' ': ' '}.get(key, '')
+    own = {'key': key, 'code': 'Space' if key == ' ' else key, 'windowsVirtualKeyCode': KEYS[key]}
+    own |= {'modifiers': 8 if shift else 0}
+    for _ in range(times):
+      self._send('Input.dispatchKeyEvent', type='keyDown', text=text, **own)
+      self._send('Input.dispatchKeyEvent', type='keyUp', **own)
+
+  def type(self, text: str) -> None:
+    """Type text into what has the focus."""
+    self._send('Input.insertText', text=text)
+
+  def choose(self, selector: str, path) -> None:
+    """Choose a file in an input of files."""
+    document = self._send('DOM.getDocument')['root']['nodeId']
+    node = self._send('DOM.querySelector', nodeId=document, selector=selector)['nodeId']
+    self._send('DOM.setFileInputFiles', nodeId=node, files=[str(path)])
+
+  def focused(self) -> str:
+    """Return the id of the element that has the focus."""
+    return self.value('document.activeElement.id || document.activeElement.tagName')
+
+  def screenshot(self, path, whole: bool = True) -> None:
+    """Write a picture of the page as a PNG file."""
+    found = self._send('Page.captureScreenshot', captureBeyondViewport=whole)
     pathlib.Path(path).write_bytes(base64.b64decode(found['data']))
 
+  def problems(self) -> list[str]:
+    """Return the errors of scripts and loads, and addresses outside of the server, so far."""
+    found = [str(one) for one in self._browser.events('Runtime.exceptionThrown')]
+    entries = [one['entry'] for one in self._browser.events('Log.entryAdded')]
+    return found + [one['text'] for one in entries if one['level'] == 'error']
 
-@contextlib.contextmanager
-def started() -> Iterator[Page]:
-  """Start a browser; yield its page, which is empty."""
-  assert CHROMIUM, 'no chromium is installed'
-  folder = tempfile.mkdtemp(prefix='browser-')
-  flags = ['--headless', '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-extensions']
-  flags += ['--disable-background-networking', '--disable-dev-shm-usage', '--hide-scrollbars']
-  flags += [f'--user-data-dir={folder}', '--remote-debugging-port=0', '--remote-allow-origins=*']
-  with open(pathlib.Path(folder, 'log'), 'wb') as log:
-    process = subprocess.Popen([CHROMIUM, *flags, 'about:blank'], stdout=log, stderr=log)
-  target = None
-  try:
-    target = WebSocket(_target(folder, process))
-    yield Page(target)
-  finally:
-    if target:
-      target.close()
-    process.terminate()
-    process.wait(SECONDS)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _target(folder: str, process) -> str:
-  """Return the address of the browser's page, once it listens."""
-  path, began = pathlib.Path(folder, 'DevToolsActivePort'), time.monotonic()
-  while time.monotonic() - began < SECONDS:
-    assert process.poll() is None, pathlib.Path(folder, 'log').read_text()[-2000:]
-    if path.exists() and path.read_text().count('\n'):
-      port = path.read_text().split()[0]
-      with contextlib.suppress(OSError):
-        with urllib.request.urlopen(f'http://127.0.0.1:{port}/json/list', timeout=5) as answer:
-          pages = [page for page in json.load(answer) if page['type'] == 'page']
-        if pages:
-          return pages[0]['webSocketDebuggerUrl']
-    time.sleep(0.05)
-  raise TimeoutError('the browser did not start')
-
-
-@contextlib.contextmanager
-def opened(url: str, **emulated) -> Iterator[Page]:
-  """Open one page in a browser of its own; for `emulated` see Page.emulate."""
-  with started() as page:
-    page.emulate(**emulated)
-    page.open(url)
-    yield page
-
-
-# An expression: texts whose colour has too little contrast with what lies behind them (WCAG AA).
-LOW_CONTRAST = """
-(() => {
-  const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-  const rgb = colour => {
-    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
-    return Array.from(canvas.getImageData(0, 0, 1, 1).data);
-  };
-  const over = (top, below) => {
-    const a = top[3] / 255;
-    return [0, 1, 2].map(i => top[i] * a + below[i] * (1 - a)).concat(255);
-  };
-  const light = c => {
-    const [r, g, b] = c.map(v => v / 255).map(v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
-    return .2126 * r + .7152 * g + .0722 * b;
-  };
-  const behind = element => {
-    const layers = [];
-    for (let e = element; e; e = e.parentElement) {
-      layers.push(rgb(getComputedStyle(e).backgroundColor));
-      if (layers[layers.length - 1][3] == 255) break;
-    }
-    const dark = matchMedia('(prefers-color-scheme: dark)').matches;
-    return layers.reverse().reduce((below, top) => over(top, below), dark ? [18, 18, 18, 255] : [255, 255, 255, 255]);
-  };
-  const found = [];
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  while (walker.nextNode()) {
-    const node = walker.currentNode, element = node.parentElement;
-    if (!node.textContent.trim() || !element.getClientRects().length) continue;
-    const style = getComputedStyle(element);
-    const back = behind(element), front = over(rgb(style.color), back);
-    const [a, b] = [light(front), light(back)].sort((x, y) => y - x);
-    const ratio = (a + .05) / (b + .05);
-    const size = parseFloat(style.fontSize), large = size >= 24 || size >= 18.66 && style.fontWeight >= 700;
-    if (ratio < (large ? 3 : 4.5)) found.push(`${node.textContent.trim().slice(0, 40)}: ${ratio.toFixed(2)}`);
-  }
-  return found;
-})()
-"""  # noqa: E501
-# An expression: how many pixels the page is wider than its window.
-TOO_WIDE = 'document.documentElement.scrollWidth - document.documentElement.clientWidth'
+  def addresses(self) -> list[str]:
+    """Return the addresses that the browser asked for."""
+    found = self._browser.events('Network.requestWillBeSent')
+    return [one['request']['url'] for one in found]

@@ -1,6 +1,7 @@
 """Pages are whole, self-contained, and shown by a browser without complaint."""
 
 import base64
+import importlib.util
 import json
 import re
 import subprocess
@@ -9,6 +10,7 @@ import xml.etree.ElementTree as ET
 
 import browser
 import numpy as np
+import page_checks
 import pytest
 from PIL import Image
 from reports import Page, gap_rows
@@ -53,13 +55,24 @@ def test_the_page_is_whole_and_asks_for_nothing(finished):
   assert page.text.count('ensemble-3') == 2  # its row, and that of the folded columns
 
 
-needs_a_browser = pytest.mark.skipif(not browser.CHROMIUM, reason='no chromium is installed')
+needs_a_browser = pytest.mark.skipif(
+  not browser.executable() or importlib.util.find_spec('websockets') is None,
+  reason='no chromium, or no websockets to drive it',
+)
 
 
 @pytest.fixture(scope='module')
-def chromium():
-  with browser.started() as page:
-    yield page
+def chromium(tmp_path_factory):
+  own = browser.Browser(tmp_path_factory.mktemp('chromium'))
+  yield own
+  own.close()
+
+
+def logged(chromium):
+  """Return how many messages the console has, and what was asked for, until now."""
+  console = chromium.events('Runtime.consoleAPICalled') + chromium.events('Log.entryAdded')
+  requests = [one['request']['url'] for one in chromium.events('Network.requestWillBeSent')]
+  return console, [url for url in requests if not url.startswith('data:')]
 
 
 @needs_a_browser
@@ -69,57 +82,52 @@ def test_a_browser_shows_pages_without_complaint_or_request(finished, pages, chr
   """For one run and for several: no request, no error, no scrolling sideways, enough contrast."""
   _, written = finished
   for path in pages:
-    chromium.console.clear()
-    chromium.requests.clear()
-    chromium.emulate(width=width, dark=dark)
-    url = path.absolute().as_uri()
-    chromium.open(url)
-    assert chromium.evaluate(browser.TOO_WIDE) <= 0
-    chromium.evaluate('for (const d of document.querySelectorAll("details")) d.open = true')
-    assert chromium.evaluate(browser.TOO_WIDE) <= 0
-    assert not chromium.evaluate(browser.LOW_CONTRAST)
-    assert f'{100 * written["rows"][-1]["metrics"]["acc"]:.2f}' in chromium.evaluate(
-      'document.body.innerText'
-    )
-    pictures = chromium.evaluate(
+    before, url = logged(chromium), path.absolute().as_uri()
+    page = chromium.page(url, width=width, dark=dark)
+    assert page.value(page_checks.TOO_WIDE) <= 0
+    page.value('for (const d of document.querySelectorAll("details")) d.open = true')
+    assert page.value(page_checks.TOO_WIDE) <= 0
+    assert not page.value(page_checks.LOW_CONTRAST)
+    assert f'{100 * written["rows"][-1]["metrics"]["acc"]:.2f}' in page.text('body')
+    pictures = page.value(
       '[...document.images].map(i => [i.naturalWidth, i.width <= i.closest(".card").clientWidth])'
     )
-    assert pictures and all(width and fits for width, fits in pictures)
-    assert not chromium.console and set(chromium.requests) == {url}
+    assert pictures and all(natural and fits for natural, fits in pictures)
+    console, requests = (found[len(old) :] for found, old in zip(logged(chromium), before))
+    assert not console and set(requests) == {url} and not page.problems()
 
 
 @needs_a_browser
 def test_the_first_column_stays_and_the_glossary_is_one_click_away(finished, chromium):
   folder, _ = finished
-  chromium.emulate(width=360)
-  chromium.open((folder / 'report.html').absolute().as_uri())
-  moved = chromium.evaluate("""(() => {
+  page = chromium.page((folder / 'report.html').absolute().as_uri(), width=360)
+  moved = page.value("""(() => {
     const box = document.querySelector('.scroll'), stub = box.querySelector('tbody .stub');
     const before = stub.getBoundingClientRect().left;
     box.scrollLeft = 150;
     return [box.scrollLeft, stub.getBoundingClientRect().left - before];
   })()""")
   assert moved[0] == 150 and abs(moved[1]) < 1
-  places = chromium.evaluate("""[...document.querySelectorAll('th a')].map(
+  places = page.value("""[...document.querySelectorAll('th a')].map(
     a => !!document.getElementById(a.getAttribute('href').slice(1)))""")
   assert len(places) > 5 and all(places)
 
 
 @needs_a_browser
 def test_pictures_follow_the_preference_for_dark(finished, chromium):
-  """The corner of a picture's axis is light on a dark page, and dark on a light one."""
+  """Lines are light on a dark page, and dark on a light one."""
   folder, written = finished
   name = next(iter(written['pictures']))
-  page = folder / 'one.html'
-  page.write_text(
+  path = folder / 'one.html'
+  path.write_text(
     '<style>:root{color-scheme:light dark}body{margin:0}</style>'
     f'<img src="figures/{name}.svg" width=600>'
   )
   found = {}
   for dark in (False, True):
-    chromium.emulate(width=700, dark=dark)
-    chromium.open(page.absolute().as_uri())
-    chromium.screenshot(folder / 'one.png', whole=False)
+    page = chromium.page(path.absolute().as_uri(), width=700, dark=dark)
+    page.wait('document.images[0].complete')
+    page.screenshot(folder / 'one.png', whole=False)
     pixels = np.asarray(Image.open(folder / 'one.png').convert('L'), float)[:400, :600]
     found[dark] = np.median(pixels), pixels.min(), pixels.max()
   assert found[False][0] > 240 and found[False][1] < 60
@@ -130,17 +138,17 @@ def test_pictures_follow_the_preference_for_dark(finished, chromium):
 def test_what_is_wrong_is_noticed(chromium, tmp_path):
   bad = tmp_path / 'bad.html'
   bad.write_text(
+    '<meta name="viewport" content="width=device-width, initial-scale=1, minimum-scale=1">'
     '<body style="margin:0;background:#fff"><p style="color:#bbb;width:900px">text<script>'
     'console.error("oops")</script><img src="http://127.0.0.1:9/x">'
   )
-  chromium.console.clear()
-  chromium.requests.clear()
-  chromium.emulate(width=360)
-  chromium.open(bad.as_uri())
-  assert any('oops' in line for line in chromium.console)
-  assert 'http://127.0.0.1:9/x' in chromium.requests
-  assert chromium.evaluate(browser.TOO_WIDE) > 400
-  assert chromium.evaluate(browser.LOW_CONTRAST) == ['text: 1.92']
+  before = logged(chromium)
+  page = chromium.page(bad.as_uri(), width=700)
+  console, requests = (found[len(old) :] for found, old in zip(logged(chromium), before))
+  assert any('oops' in str(line) for line in console)
+  assert 'http://127.0.0.1:9/x' in requests
+  assert page.value(page_checks.TOO_WIDE) == 200
+  assert page.value(page_checks.LOW_CONTRAST) == ['text: 1.92']
 
 
 def test_bars_stand_where_their_values_are():
