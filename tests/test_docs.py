@@ -1,6 +1,8 @@
 """The examples of the guides to the library and to teachers are short, and they run."""
 
+import doctest
 import fnmatch
+import importlib
 import json
 import pathlib
 import re
@@ -32,6 +34,19 @@ PAGES = [
   ROOT / 'README.md',
   *(p for p in sorted((ROOT / 'docs').rglob('*.md')) if not {'_build', '_generated'} & {*p.parts}),
 ]
+
+
+MODULES = (
+  'metrics.scoring', 'metrics.calibration', 'metrics.diversity', 'metrics.uncertainty',
+  'predictive.classification', 'objectives.matching',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_examples_of_docstrings_run(name):
+  module = importlib.import_module(f'ensdistill.{name}')
+  found = doctest.testmod(module, extraglobs={'np': np, 'jnp': jax.numpy})
+  assert found.attempted and not found.failed
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda path: path.name)

@@ -53,7 +53,7 @@ def write(
     }
   )
   run = Run(config.name or folder.name, folder, identity.to_json(config), results)
-  writer.text('table', write_pages([run], folder / 'report.html'))
+  writer.text('report/table', write_pages([run], folder / 'report.html'))
   writer.hparams(run.config, final(results['rows'], config.student.view), changed(run.config))
   results['timings']['report'] = time.monotonic() - began
   seals.write_json(folder / 'results.json', results)
@@ -117,7 +117,7 @@ def draw(folder: pathlib.Path, dataset, compared, probes, writer: writers.Silent
     safe.write_atomic(folder / 'figures' / f'{name}.svg', style.svg(figure))
     phone = figures.draw(name, context, narrow=True)
     safe.write_atomic(folder / 'figures' / f'{name}-narrow.svg', style.svg(phone))
-    writer.image(name, style.pixels(png))
+    writer.image(f'report/{name}', style.pixels(png))
     drawn[name] = figures.caption(name)
   return drawn
 

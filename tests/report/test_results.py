@@ -54,7 +54,7 @@ def test_pictures_and_numbers_are_in_tensorboard(finished):
   folder, written = finished
   events = event_accumulator.EventAccumulator(str(folder / 'tb'))
   events.Reload()
-  assert set(events.Tags()['images']) == {f'test/{name}' for name in written['pictures']}
+  assert set(events.Tags()['images']) == {f'test/report/{name}' for name in written['pictures']}
   for tag in events.Tags()['images']:
     (image,) = events.Images(tag)
     content = image.encoded_image_string
@@ -62,7 +62,7 @@ def test_pictures_and_numbers_are_in_tensorboard(finished):
   nll = written['rows'][-1]['metrics']['nll']
   assert events.Scalars('test/nll')[0].value == pytest.approx(nll)
   assert not [path for path in (folder / 'tb').iterdir() if path.is_dir()]  # one run
-  table = events.Tensors('test/table')[0].tensor_proto.string_val[0].decode()
+  table = events.Tensors('test/report/table')[0].tensor_proto.string_val[0].decode()
   assert table.startswith('| model |')
 
 
