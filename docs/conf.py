@@ -41,7 +41,6 @@ nb_execution_in_temp = True  # runs of notebooks leave nothing behind
 
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'none'
-autodoc_default_options = {'members': True}
 napoleon_google_docstring = True
 napoleon_use_ivar = True
 
@@ -50,9 +49,6 @@ html_title = 'ensdistill'
 html_static_path = ['_static']
 html_theme_options = {'show_toc_level': 2, 'home_page_in_toc': False}
 html_sidebars = {'**': ['navbar-logo.html', 'search-button-field.html', 'sbt-sidebar-nav.html']}
-
-# A page that is listed in a table of contents and does not exist is left out.
-suppress_warnings = ['toc.empty_glob']
 
 
 def outside(app, docname, source):
@@ -68,7 +64,39 @@ def outside(app, docname, source):
     name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path.name
     return f'`{name}`' if text.strip('`').startswith('..') else f'{text} (`{name}`)'
 
+  if docname == 'index':  # a page that does not exist yet is left out of the contents
+    lines = source[0].splitlines()
+    kept = [line for line in lines if not line.endswith('*') or _pages(line)]
+    source[0] = '\n'.join(kept)
   source[0] = re.sub(r'(?<!!)\[([^\]]+)\]\((\.\./[^)\s]+)\)', shown, source[0])
+
+
+def _pages(pattern: str) -> list[pathlib.Path]:
+  return list((ROOT / 'docs').glob(f'{pattern}.md'))
+
+
+SECTIONS = ('Args:', 'Attributes:', 'Example:', 'Examples:', 'Returns:', 'Raises:', 'Yields:')
+
+
+def formulas(app, what, name, found, options, lines):
+  """Show indented lines of a docstring, which are formulas, as they are."""
+  del app, what, name, found, options
+  shown, inside, section = [], False, False
+  for line in lines:
+    indented = line.startswith(' ')
+    if line.strip() and not indented:
+      section = line.strip() in SECTIONS or line.lstrip().startswith(('- ', '* '))
+    begins = indented and not inside and not section
+    if begins and shown and shown[-1].strip():
+      shown += ['', '::', '']
+      inside = True
+    elif inside and line.strip() and not indented:
+      shown.append('')
+      inside = False
+    elif not line.strip():
+      inside = False
+    shown.append(line)
+  lines[:] = shown
 
 
 def generated():
@@ -98,3 +126,4 @@ def setup(app):
   """Connect what changes sources."""
   generated()
   app.connect('source-read', outside)
+  app.connect('autodoc-process-docstring', formulas, priority=400)  # before napoleon

@@ -9,6 +9,7 @@ from ensdistill.metrics import calibration, scoring
 from ensdistill.report.figures import style
 
 BINS = 15
+WORSE = 1e-3  # rise of the ECE from which on it is called worse
 FEW = 10  # bins are joined with their neighbours until each has as many predictions
 
 
@@ -54,7 +55,7 @@ def _words(context, name) -> str:
   before, after = (context.metric(name, key) for key in ('ece', 'cece'))
   if after is None or not np.isfinite(after):
     return f'ECE {100 * before:.2f} %'
-  worse = ', worse' if after > before + 5e-5 else ''
+  worse = ', worse' if after > before + WORSE else ''
   temperature = context.metric(name, 'temperature')
   return f'ECE {100 * before:.2f} → {100 * after:.2f} %{worse}\nT = {temperature:.2f}'
 

@@ -73,6 +73,7 @@ def place(figure, ax):
   """Place each label beside its point where it covers neither a point nor another label."""
   scale, gap, frame = figure.dpi / 72, 6, ax.get_window_extent()
   points = [p for bar in ax.containers for p in ax.transData.transform(bar.lines[0].get_xydata())]
+  bars = [p for bar in ax.containers for lines in bar.lines[2] for p in _along(ax, lines)]
   taken: list[tuple] = []
   for text in ax.texts:
     point = ax.transData.transform(text.xy)
@@ -89,11 +90,20 @@ def place(figure, ax):
       x, y = point[0] + scale * dx, point[1] + scale * dy
       area = x, y, x + box.width, y + box.height
       bad = _badness(area, taken, points, frame)
+      bad += sum(30 for p in bars if _overlap(area, (*(p - 2), *(p + 2))))
       if bad < least - 1e-9:
         least, best = bad, ((dx, dy), area)
     offset, area = best
     taken.append(area)
     text.set(position=offset, anncoords='offset points')
+
+
+def _along(ax, lines) -> list[np.ndarray]:
+  """Return points along error bars, on the screen."""
+  found = []
+  for start, end in (ax.transData.transform(segment) for segment in lines.get_segments()):
+    found += [start + share * (end - start) for share in np.linspace(0, 1, 9)]
+  return found
 
 
 def _badness(area, taken, points, frame) -> float:

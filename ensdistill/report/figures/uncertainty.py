@@ -23,8 +23,11 @@ def ood(context):
   kinds = ['total', 'knowledge'] if context.knows(context.ensemble) else ['total']
   shown = [(kind, name) for kind in kinds for name in (context.ensemble, student)]
   shown = [(kind, name) for kind, name in shown if kind == 'total' or context.knows(name)]
-  across = 2 if len(shown) > 1 else 1
-  figure, axes = style.panels(-(-len(shown) // across), across, width=3.4, height=2.5, sharey=True)
+  across = len(shown) if len(shown) <= 3 else 2
+  width = 3.4 if across < 3 else 2.7
+  figure, axes = style.panels(
+    -(-len(shown) // across), across, width=width, height=2.5, sharey=True
+  )
   for ax, (kind, name) in zip(axes.flat, shown):
     _curves(ax, context, kind, name, sets)
   for ax in axes.flat[len(shown) :]:
