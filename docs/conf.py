@@ -81,10 +81,11 @@ SECTIONS = ('Args:', 'Attributes:', 'Example:', 'Examples:', 'Returns:', 'Raises
 def formulas(app, what, name, found, options, lines):
   """Show indented lines of a docstring, which are formulas, as they are."""
   del app, what, name, found, options
-  shown, inside, section = [], False, False
+  shown, inside, section, heading = [], False, False, ''
   for line in lines:
     indented = line.startswith(' ')
     if line.strip() and not indented:
+      heading = line.strip()
       section = line.strip() in SECTIONS or line.lstrip().startswith(('- ', '* '))
     begins = indented and not inside and not section
     if begins and shown and shown[-1].strip():
@@ -95,8 +96,16 @@ def formulas(app, what, name, found, options, lines):
       inside = False
     elif not line.strip():
       inside = False
-    shown.append(line)
+    literal = inside or section and indented and 'Example' in heading
+    shown.append(line if literal else _escaped(line))
   lines[:] = shown
+
+
+def _escaped(line: str) -> str:
+  """Return a line of a docstring without marks that reStructuredText would interpret."""
+  parts = line.split('`')
+  parts[::2] = [re.sub(r'(\w)_(?!\w)', r'\1\_', part).replace('|', r'\|') for part in parts[::2]]
+  return '`'.join(parts)
 
 
 def generated():

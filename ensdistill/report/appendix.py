@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from ensdistill import data
 from ensdistill.report.runs import Run
 
+_TITLES = {'cost': 'quality against cost', 'pit': 'positions of the targets (PIT)'}
+
 
 def about(runs: list[Run]) -> dict:
   """Return the values of the last sections of the page."""
@@ -46,7 +48,7 @@ def drawn(name: str, caption: str, wide: bytes, narrow: bytes | None = None) -> 
   """Return a picture as the page shows it, from SVG."""
   return {
     'missing': None,
-    'title': name.replace('_', ' '),
+    'title': _TITLES.get(name, name.replace('_', ' ')),
     'caption': caption,
     'source': _uri(wide),
     'narrow': _uri(narrow) if narrow else None,

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ensdistill.evaluation.rows import ENSEMBLE, STUDENTS, largest_ensemble
+from ensdistill.evaluation.rows import ENSEMBLE, MEMBER, STUDENTS, largest_ensemble
 from ensdistill.report import columns, noise, tables
 from ensdistill.report.figures import points, style
 
@@ -97,10 +97,17 @@ def _teachers(ax, rows, key, metric, scale):
   x = [row['metrics'][key] for row in rows]
   y = np.array([scale * row['metrics'][metric] for row in rows])
   ax.plot(x, y, color=style.PALE, linewidth=1, zorder=0)
-  spread = [scale * ((row.get('spread') or {}).get(metric) or 0.0) for row in rows]
-  if any(spread):
+  spread = [scale * _spread(row, metric) for row in rows]
+  if any(row.get('spread') for row in rows):
     area = dict(color=style.BLUE, alpha=0.12, linewidth=0, zorder=0)
     ax.fill_between(x, y - np.array(spread), y + np.array(spread), **area)
+
+
+def _spread(row: dict, metric: str) -> float:
+  """Return the standard deviation of a metric over subsets of members, or over single ones."""
+  if row['role'] == MEMBER:
+    return (row['se'].get(metric) or 0.0) * row['seeds'] ** 0.5
+  return (row.get('spread') or {}).get(metric) or 0.0
 
 
 SEVERITY = 3  # for the panel that shows each kind of shift
