@@ -7,6 +7,8 @@ import json
 import pathlib
 import re
 import runpy
+import subprocess
+import sys
 import warnings
 
 import jax
@@ -68,6 +70,18 @@ def test_every_page_is_in_a_table_of_contents():
   for page in own:
     found = str(page.relative_to(ROOT / 'docs').with_suffix(''))
     assert any(fnmatch.fnmatch(found, name) for name in names), found
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_warnings(tmp_path):
+  """Its notebooks are executed by `make docs`."""
+  for package in ('sphinx', 'myst_nb', 'sphinx_book_theme'):
+    pytest.importorskip(package)
+  command = [sys.executable, '-m', 'sphinx', '-W', '--keep-going', '-q', '-b', 'html']
+  command += ['-D', 'nb_execution_mode=off', str(ROOT / 'docs'), str(tmp_path / 'html')]
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert (tmp_path / 'html' / 'notebooks' / 'own_ensemble.html').exists()
 
 
 def test_notebooks_have_no_outputs():
