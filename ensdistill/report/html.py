@@ -198,7 +198,7 @@ def _best(gaps: list[verdict.Gap]) -> list[verdict.Gap]:
   """Return the best gap and those that are not told from it; none where nothing is."""
   top = max(gaps, key=verdict.merit)
   best = [gap for gap in gaps if gap is top or not verdict.told_apart(gap, top)]
-  return best if len(best) < len(gaps) else []
+  return [gap for gap in best if gap.closed > 0] if len(best) < len(gaps) else []
 
 
 def _heat(gap: verdict.Gap | None, best: list[verdict.Gap]) -> dict | None:

@@ -25,10 +25,12 @@ class Point(NamedTuple):
 def draw(ax, points: Iterable[Point]):
   """Draw points with their error bars; labels are placed by `place`."""
   for point in points:
+    error = point.x_error or 0.0
+    x_error = [[min(error, 0.5 * point.x)], [error]]  # a logarithmic axis has no zero
     ax.errorbar(
       point.x,
       point.y,
-      xerr=point.x_error or None,
+      xerr=x_error if error else None,
       yerr=point.y_error or None,
       color=point.look.colour,
       marker=point.look.marker,
@@ -41,17 +43,18 @@ def draw(ax, points: Iterable[Point]):
       ax.annotate(point.label, (point.x, point.y), annotation_clip=False, size=size)
 
 
-def settle(ax, log: bool = True):
-  """Set scale, grid and margins of a plane of costs."""
-  if log:
-    ax.set_xscale('log')
-    low, high = ax.dataLim.intervalx
-    if low > 0 and high < 1.5 * low:  # all at one place: there are no limits to find
-      ax.set_xlim(low / 3, high * 3)
-    ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5), numticks=8))
-    ax.xaxis.set_major_formatter(_short)
-    ax.xaxis.set_minor_locator(ticker.NullLocator())
-  ax.margins(x=0.25, y=0.22)
+def settle(ax):
+  """Set scale, grid and margins of a plane of costs; limits are those of the points."""
+  ax.set_xscale('log')
+  x = [at for bar in ax.containers for at in np.atleast_1d(bar.lines[0].get_xdata())]
+  low, high = (min(x), max(x)) if x else (1.0, 1.0)
+  room = max((high / low) ** 0.25, 1.3)
+  ax.set_xlim(low / room, high * room)
+  steps = (1, 2, 5) if high / low < 50 else (1,)
+  ax.xaxis.set_major_locator(ticker.LogLocator(subs=steps, numticks=8))
+  ax.xaxis.set_major_formatter(_short)
+  ax.xaxis.set_minor_locator(ticker.NullLocator())
+  ax.margins(y=0.22)
   ax.grid(color=style.GRID, linewidth=0.6)
   ax.set_axisbelow(True)
 
