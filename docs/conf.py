@@ -48,7 +48,6 @@ html_theme = 'sphinx_book_theme'
 html_title = 'ensdistill'
 html_static_path = ['_static']
 html_theme_options = {'show_toc_level': 2, 'home_page_in_toc': False}
-html_sidebars = {'**': ['navbar-logo.html', 'search-button-field.html', 'sbt-sidebar-nav.html']}
 
 
 def outside(app, docname, source):
@@ -88,7 +87,7 @@ def formulas(app, what, name, found, options, lines):
       heading = line.strip()
       section = line.strip() in SECTIONS or line.lstrip().startswith(('- ', '* '))
     begins = indented and not inside and not section
-    if begins and shown and shown[-1].strip():
+    if begins and shown:
       shown += ['', '::', '']
       inside = True
     elif inside and line.strip() and not indented:
