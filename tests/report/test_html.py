@@ -68,11 +68,10 @@ def chromium(tmp_path_factory):
   own.close()
 
 
-def logged(chromium):
-  """Return how many messages the console has, and what was asked for, until now."""
-  console = chromium.events('Runtime.consoleAPICalled') + chromium.events('Log.entryAdded')
-  requests = [one['request']['url'] for one in chromium.events('Network.requestWillBeSent')]
-  return console, [url for url in requests if not url.startswith('data:')]
+def logged(page):
+  """Return what the console has, and what was asked for from outside of the page."""
+  console = page._events('Runtime.consoleAPICalled') + page.problems()
+  return console, {url for url in page.addresses() if not url.startswith('data:')}
 
 
 @needs_a_browser
@@ -82,7 +81,7 @@ def test_a_browser_shows_pages_without_complaint_or_request(finished, pages, chr
   """For one run and for several: no request, no error, no scrolling sideways, enough contrast."""
   _, written = finished
   for path in pages:
-    before, url = logged(chromium), path.absolute().as_uri()
+    url = path.absolute().as_uri()
     page = chromium.page(url, width=width, dark=dark)
     assert page.value(page_checks.TOO_WIDE) <= 0
     page.value('for (const d of document.querySelectorAll("details")) d.open = true')
@@ -93,8 +92,8 @@ def test_a_browser_shows_pages_without_complaint_or_request(finished, pages, chr
       '[...document.images].map(i => [i.naturalWidth, i.width <= i.closest(".card").clientWidth])'
     )
     assert pictures and all(natural and fits for natural, fits in pictures)
-    console, requests = (found[len(old) :] for found, old in zip(logged(chromium), before))
-    assert not console and set(requests) == {url} and not page.problems()
+    assert logged(page) == ([], {url})
+    page.close()
 
 
 @needs_a_browser
@@ -142,9 +141,8 @@ def test_what_is_wrong_is_noticed(chromium, tmp_path):
     '<body style="margin:0;background:#fff"><p style="color:#bbb;width:900px">text<script>'
     'console.error("oops")</script><img src="http://127.0.0.1:9/x">'
   )
-  before = logged(chromium)
   page = chromium.page(bad.as_uri(), width=700)
-  console, requests = (found[len(old) :] for found, old in zip(logged(chromium), before))
+  console, requests = logged(page)
   assert any('oops' in str(line) for line in console)
   assert 'http://127.0.0.1:9/x' in requests
   assert page.value(page_checks.TOO_WIDE) == 200
