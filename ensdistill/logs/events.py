@@ -90,19 +90,25 @@ FINAL = 'test'  # the group of the final metrics: it sorts after the stages' cur
 
 
 def hparams(
-  settings: Mapping, metrics: Mapping[str, float], trial: str, changed: Collection[str] = ()
+  settings: Mapping,
+  metrics: Mapping[str, float],
+  trial: str,
+  changed: Collection[str] = (),
+  others: Iterable[str] = (),
 ) -> bytes:
   """Return the event file of a row of the HPARAMS tab: nested settings and final metrics.
 
   changed: names of the flat settings that come first; with them, the metrics keep their order, and
-  curves are no columns.
+    curves are no columns.
+  others: metrics that other runs may have. TensorBoard takes the columns of all runs from one.
   """
   from tensorboard.plugins.hparams import plugin_data_pb2, summary_v2
 
   buffer = io.BytesIO()
   events = Events(buffer)
   if changed:
-    events.summary(0, [_session_value('experiment', _columns(flat(settings), metrics, changed))])
+    shown = dict.fromkeys([*metrics, *others])
+    events.summary(0, [_session_value('experiment', _columns(flat(settings), shown, changed))])
   events.summary(0, summary_v2.hparams_pb(flat(settings), trial_id=trial).value)
   events.summary(0, [scalar(f'{FINAL}/{name}', value) for name, value in metrics.items()])
   ended = plugin_data_pb2.SessionEndInfo(status='STATUS_SUCCESS', end_time_secs=time.time())

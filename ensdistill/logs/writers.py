@@ -27,7 +27,13 @@ class Silent:
   def text(self, name: str, text: str, step: int = 0, *, stage: str = FINAL):
     """Write a text in Markdown."""
 
-  def hparams(self, hparams: Mapping, metrics: Mapping, changed: Collection[str] = ()):
+  def hparams(
+    self,
+    hparams: Mapping,
+    metrics: Mapping,
+    changed: Collection[str] = (),
+    others: Collection[str] = (),
+  ):
     """Write nested settings and the final metrics of a run."""
 
   def progress(self, stage: str, total_steps: int, *, start: int = 0, examples_per_step: int):
@@ -121,13 +127,20 @@ class Writer(Silent):
     if self._sinks:
       self._sinks.call('text', name, text, int(step))
 
-  def hparams(self, hparams: Mapping, metrics: Mapping, changed: Collection[str] = ()):
+  def hparams(
+    self,
+    hparams: Mapping,
+    metrics: Mapping,
+    changed: Collection[str] = (),
+    others: Collection[str] = (),
+  ):
     """Write a row of TensorBoard's HPARAMS tab: nested settings and the metrics 'test/<name>'.
 
-    The row of an earlier evaluation of this run is replaced. `changed` settings come first.
+    The row of an earlier evaluation of this run is replaced. `changed` settings come first. The
+    columns of `others` are those of other runs.
     """
     final = numbers({name: v for name, v in metrics.items() if v is not None})
-    content = events.hparams(hparams, final, str(self.folder), changed)
+    content = events.hparams(hparams, final, str(self.folder), changed, others)
     folder = self.folder / 'tb'
     for path in folder.glob(f'*{_HPARAMS}'):
       path.unlink()

@@ -132,6 +132,12 @@ LOWER = (
 OWN_SHIFTS = "Corruptions are the package's own and not comparable with CIFAR-10-C."
 
 
+def known() -> list[str]:
+  """Return the metrics of all columns that do not depend on the evaluated sets."""
+  shown = [*QUALITY, *CALIBRATION, *UNCERTAINTY, *COST]
+  return [column.key for column in shown if column.key != RELATIVE_TIME]
+
+
 def present(rows: Iterable[dict], columns: Iterable[Column]) -> list[Column]:
   """Return the columns for which one of the rows has a value."""
   metrics = [row['metrics'] for row in rows]

@@ -54,7 +54,8 @@ def write(
   )
   run = Run(config.name or folder.name, folder, identity.to_json(config), results)
   writer.text('report/table', write_pages([run], folder / 'report.html'))
-  writer.hparams(run.config, final(results['rows'], config.student.view), changed(run.config))
+  metrics = final(results['rows'], config.student.view)
+  writer.hparams(run.config, metrics, changed(run.config), columns.known())
   results['timings']['report'] = time.monotonic() - began
   seals.write_json(folder / 'results.json', results)
   return results

@@ -60,12 +60,12 @@ def test_columns_of_hyperparameters_are_ordered(writer, tmp_path, reader):
   """Changed settings and main metrics come first, and curves are no columns."""
   writer.scalars(1, {'loss': 1.0}, stage='student')
   settings = {'a': 1.0, 'name': 'kd', 'zeta': {'rate': 0.1, 'flip': True}}
-  writer.hparams(settings, {'nll': 0.1, 'acc': 0.9}, changed={'zeta.rate'})
+  writer.hparams(settings, {'nll': 0.1, 'acc': 0.9}, changed={'zeta.rate'}, others=['acc', 'rmse'])
   content = reader.events(tmp_path).SummaryMetadata(hparams_metadata.EXPERIMENT_TAG)
   found = hparams_metadata.parse_experiment_plugin_data(content.plugin_data.content)
   shown = sorted(found.hparam_infos, key=lambda info: (not info.differs, info.name))
   assert [info.name for info in shown] == ['zeta.rate', 'a', 'name', 'zeta.flip']
-  assert [info.name.tag for info in found.metric_infos] == ['test/nll', 'test/acc']
+  assert [info.name.tag for info in found.metric_infos] == ['test/nll', 'test/acc', 'test/rmse']
 
 
 def test_what_is_kept_of_files_is_one_file(tmp_path):
