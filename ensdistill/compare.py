@@ -70,30 +70,38 @@ def compare(plan: Plan, teacher, distilled, writer) -> Comparison:
   for name, reason in not_run.items():
     writer.line(f'not run: {name}: {reason}')
   costs = _costs(dataset, ensemble, students, teacher)
+  found = _rows(dataset, models, whole, shifted, training, costs)
+  return Comparison(found, models, not_run, (ensemble, students))
+
+
+def _rows(
+  dataset, models: list[Model], whole: Model | None, shifted, training, costs
+) -> list[dict]:
+  """Return the rows of all models, with their errors from the test examples and gaps closed."""
   found: list[dict] = []
-  influences: dict[str, dict[str, tuple]] = {}
+  influences: list[dict[str, tuple]] = []
   for model in models:
     stopping.check()
-    parts = _parts(model, whole)
-    against = _against(model, whole, found)
+    parts, against = _parts(model, whole), _against(model, whole, found)
+    trained = training.get((model.role, model.size)) or {}
     measured = [
       measure.sets(dataset, part, **against)
       | measure.with_means(shifted.metrics[model.name].get(i, {}))
-      | (training.get((model.role, model.size)) or {}).get(i, {})
+      | trained.get(i, {})
       for i, part in enumerate(parts)
     ]
     average, about = row if model.repeats else of_subsets, {'role': model.role, 'size': model.size}
     found.append(average(model.name, measured, costs.get(model.name, {}), **about))
-    influences[model.name] = _influences(dataset, model, parts, measured, shifted)
-    found[-1]['test_se'] = _alone(influences[model.name])
+    influences.append(_influences(dataset, model, parts, measured, shifted))
+    found[-1]['test_se'] = _alone(influences[-1])
   main = [i for i, model in enumerate(models) if model.repeats]
   for i in main:
-    earlier = [models[j].name for j in main if j < i]
-    found[i]['paired'] = {o: _apart(influences[models[i].name], influences[o]) for o in earlier}
+    earlier = [j for j in main if j < i]
+    found[i]['paired'] = {models[j].name: _apart(influences[i], influences[j]) for j in earlier}
   if whole and whole.role == rows.ENSEMBLE:
-    member = rows.name(rows.MEMBER, 1)
-    _add_gaps(found, _apart(influences[member], influences[whole.name], kinds=True))
-  return Comparison(found, models, not_run, (ensemble, students))
+    member = next(i for i, model in enumerate(models) if model.role == rows.MEMBER)
+    _add_gaps(found, _apart(influences[member], influences[models.index(whole)], kinds=True))
+  return found
 
 
 def _parts(model: Model, whole: Model | None):
