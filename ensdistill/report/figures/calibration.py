@@ -145,8 +145,9 @@ def rejection(context):
   all errors first, the dotted line rejects at random. PRR, in percent, says how far a curve lies
   from the dotted towards the dashed line.
   """
-  names = context.main
-  if all(loss.min() == loss.max() for name in names for loss in context.losses(name)):
+  # A model without any error, or with nothing else, has nothing to reject.
+  names = [n for n in context.main if any(np.ptp(loss) > 0 for loss in context.losses(n))]
+  if not names:
     return None
   figure, axes = style.panels(1, len(names), height=2.7, sharex=True, sharey=True)
   curves = {name: _rejections(context, name) for name in names}
