@@ -44,6 +44,7 @@ autodoc_typehints = 'none'
 napoleon_google_docstring = True
 napoleon_use_ivar = True
 
+html_math_renderer = 'mathml'
 html_theme = 'sphinx_book_theme'
 html_title = 'ensdistill'
 html_static_path = ['_static']
@@ -130,8 +131,32 @@ def settings_page() -> str:
   return '\n'.join(lines) + '\n'
 
 
+def _mathml(translator, node, display: str) -> None:
+  """Write a formula as MathML, which browsers show without a script or a request."""
+  from docutils import nodes
+  from latex2mathml import converter
+
+  text = node.astext().replace(r'\arg\max', r'\operatorname{arg\,max}')
+  formula = converter.convert(text, display=display)
+  if display == 'block':
+    formula = f'<div class="math" style="overflow-x:auto">{formula}</div>'
+  translator.body.append(formula)
+  raise nodes.SkipNode
+
+
+def inline_math(translator, node):
+  """Write a formula in a line."""
+  _mathml(translator, node, 'inline')
+
+
+def block_math(translator, node):
+  """Write a formula on a line of its own."""
+  _mathml(translator, node, 'block')
+
+
 def setup(app):
   """Connect what changes sources."""
   generated()
+  app.add_html_math_renderer('mathml', (inline_math, None), (block_math, None))
   app.connect('source-read', outside)
   app.connect('autodoc-process-docstring', formulas, priority=400)  # before napoleon

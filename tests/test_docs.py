@@ -75,7 +75,7 @@ def test_every_page_is_in_a_table_of_contents():
 @pytest.mark.slow
 def test_the_site_builds_without_warnings(tmp_path):
   """Its notebooks are executed by `make docs`."""
-  for package in ('sphinx', 'myst_nb', 'sphinx_book_theme'):
+  for package in ('sphinx', 'myst_nb', 'sphinx_book_theme', 'latex2mathml'):
     pytest.importorskip(package)
   command = [sys.executable, '-m', 'sphinx', '-W', '--keep-going', '-q', '-b', 'html']
   command += ['-D', 'nb_execution_mode=off', str(ROOT / 'docs'), str(tmp_path / 'html')]
