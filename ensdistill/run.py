@@ -6,8 +6,6 @@ import sys
 import time
 from collections.abc import Callable
 
-import jax
-
 from ensdistill import (
   compare,
   distillation,
@@ -138,7 +136,8 @@ def run(plan: Plan) -> dict:
     checkpoint.remove(plan.folder / 'checkpoints')
   if processes.first():
     print(report.table(results))
-    print(f'report: {plan.folder / "report.html"}   tensorboard --logdir {plan.folder / "tb"}')
+    print(f'page:   {plan.folder / "report.html"} (ensdistill report {plan.folder} --open)')
+    print(f'curves: tensorboard --logdir {plan.folder / "tb"}')
   return results or {}
 
 
@@ -210,7 +209,7 @@ def _watched(plan: Plan) -> Plan:
 
 
 def _stages(plan: Plan, writer) -> dict:
-  writer.line(_opening(plan))
+  writer.line('\n'.join(report.opening(plan)))
   stopping.check_together()
   skipped = plan.dataset.skipped
   if skipped:
@@ -272,15 +271,3 @@ def _holds_other_results(folder: pathlib.Path, decisive: dict) -> bool:
     return report.load(folder) is not None and report.load(folder, decisive) is None
   except seals.Damaged:
     return False
-
-
-def _opening(plan: Plan) -> str:
-  """Return the first line of a run."""
-  dataset, devices = plan.dataset, jax.devices()
-  sizes = ' / '.join(str(len(split.y)) for split in (dataset.train, dataset.valid, dataset.test))
-  of_processes = f' of {processes.count()} processes' if processes.shared() else ''
-  unused = f'; not used: {dataset.unused}' if dataset.unused else ''
-  return (
-    f'{plan.config.name}: {dataset.name}, {sizes} train / validation / test examples; '
-    f'{len(devices)} x {devices[0].device_kind}{of_processes}; into {plan.folder}{unused}'
-  )
