@@ -1,0 +1,1 @@
+"""Files of a student for other runtimes: StableHLO, ONNX, TensorFlow. Each is checked by parity."""
