@@ -22,6 +22,7 @@ from ensdistill.exporting.onnx.graph import (
   Unsupported,
   Value,
   constant,
+  is_number,
 )
 
 INPUT = 'input'
@@ -112,7 +113,7 @@ def _equation(graph: Graph, equation, inputs: list[Value]) -> list[Value]:
 
 
 # Known results of these are small until they are used.
-_KEPT = ('broadcast_in_dim', 'iota')
+_KEPT = ('broadcast_in_dim', 'dim_as_value', 'iota')
 
 
 def _is_program(value) -> bool:
@@ -120,7 +121,7 @@ def _is_program(value) -> bool:
 
 
 def _is_fixed(aval) -> bool:
-  return all(isinstance(size, int) for size in aval.shape)
+  return all(is_number(size) for size in aval.shape)
 
 
 def _call(graph: Graph, program, inputs: list[Value]) -> list[Value]:
@@ -154,7 +155,7 @@ def _folded_elementwise(equation, inputs: list[Value]) -> Value:
 def _scan(graph: Graph, inputs: list[Value], params) -> list[Value]:
   """Unroll a loop of a known length."""
   length, fixed, carried = params['length'], params['num_consts'], params['num_carry']
-  if not isinstance(length, int):
+  if not is_number(length):
     raise NotSymbolic('a loop over the batch needs a fixed batch')
   if length > LONGEST_LOOP:
     raise Unsupported(f'a loop of {length} steps')
@@ -202,7 +203,7 @@ def _model(graph: Graph, taken, outputs: Mapping[str, Value], about: Mapping[str
   helper, kinds = onnx.helper, onnx.helper.np_dtype_to_tensor_dtype
 
   def described(name, shape, dtype):
-    sizes = [size if isinstance(size, int) else 'batch' for size in shape]
+    sizes = [int(size) if is_number(size) else 'batch' for size in shape]
     return helper.make_tensor_value_info(name, kinds(np.dtype(dtype)), sizes)
 
   whole = {name: graph.spread(value) for name, value in outputs.items()}

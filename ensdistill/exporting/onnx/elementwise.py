@@ -103,7 +103,27 @@ def _unary(graph, values, aval, params, op):
 
 
 def _binary(graph, values, aval, params, op):
+  for x, other, swapped in ((*values, False), (*values[::-1], True)):
+    if x.name in graph.affine and other.array is not None:
+      found = _of_channels(graph, op, x, other, swapped)
+      if found:
+        return found
   return combined(graph, op, values, aval.shape, aval.dtype)
+
+
+def _of_channels(graph: Graph, op: str, x: Value, other: Value, swapped: bool) -> Value | None:
+  """Return a convolution with an operator per channel folded into its weights, as batch norm is."""
+  axis, convolution = graph.affine[str(x.name)]
+  if any(not is_one(size) for place, size in enumerate(other.held) if place != axis):
+    return None
+  c = np.asarray(other.array).reshape(-1)
+  if op == 'Mul':
+    return convolution(c, None)
+  if op == 'Add':
+    return convolution(None, c)
+  if op == 'Sub':
+    return convolution(-np.ones_like(c), c) if swapped else convolution(None, -c)
+  return convolution(1 / c, None) if op == 'Div' and not swapped and c.all() else None
 
 
 def _comparison(graph, values, aval, params, op):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -44,14 +44,19 @@ class Value:
     return all(is_same(a, b) for a, b in zip(self.held, self.shape))
 
 
+def is_number(size) -> bool:
+  """Return whether a size is a number, not a multiple of the symbol."""
+  return isinstance(size, int | np.integer)
+
+
 def is_same(a, b) -> bool:
   """Return whether two sizes are equal; a symbol is equal to itself alone."""
-  return (type(a) is int) == (type(b) is int) and bool(a == b)
+  return is_number(a) == is_number(b) and bool(a == b)
 
 
 def is_one(size) -> bool:
   """Return whether a size is the number 1."""
-  return type(size) is int and size == 1
+  return is_number(size) and bool(size == 1)
 
 
 def constant(array, shape=None) -> Value:
@@ -71,6 +76,9 @@ class Graph:
   def __init__(self, symbol=None, input: str = 'input'):
     self.nodes: list[tuple[str, list[str], list[str], dict]] = []
     self.initial: dict[str, np.ndarray] = {}
+    # Convolutions by the name of their result: their axis of channels, and a function (scale [C],
+    # shift [C]) -> the same convolution with scaled and shifted results.
+    self.affine: dict[str, tuple[int, Callable]] = {}
     self._symbol, self._input = symbol, input
     self._made: dict[Any, list[str]] = {}
     self._names: dict[Any, str] = {}
@@ -125,7 +133,7 @@ class Graph:
 
   def factor(self, size) -> int | None:
     """Return k for a size of k batches, and None for a number."""
-    if isinstance(size, int | np.integer):
+    if is_number(size):
       return None
     k = None if self._symbol is None else size // self._symbol
     if not isinstance(k, int) or not size == k * self._symbol:
@@ -164,8 +172,3 @@ class Graph:
         wanted |= set(node[1])
         kept.append(node)
     return kept[::-1]
-
-
-def elements(value: Value) -> int:
-  """Return the number of known elements."""
-  return math.prod(np.shape(value.array))

@@ -97,20 +97,36 @@ def _conv(graph, values, aval, params):
     raise Unsupported('convolution with negative padding')
   images = transposed(graph, x, numbers.lhs_spec)  # to N, C, H, W
   kernel = transposed(graph, w, numbers.rhs_spec)  # to O, I, H, W
-  shape = [aval.shape[axis] for axis in numbers.out_spec]
-  y = graph.add(
-    'Conv',
-    images,
-    kernel,
-    shape=shape,
-    dtype=aval.dtype,
-    group=int(params['feature_group_count']),
-    strides=[int(step) for step in params['window_strides']],
-    dilations=[int(step) for step in params['rhs_dilation']],
-    pads=[low for low, _ in pads] + [high for _, high in pads],
-    kernel_shape=[int(size) for size in kernel.shape[2:]],
-  )
-  return transposed(graph, y, np.argsort(numbers.out_spec))
+  settings = {
+    'group': int(params['feature_group_count']),
+    'strides': [int(step) for step in params['window_strides']],
+    'dilations': [int(step) for step in params['rhs_dilation']],
+    'pads': [low for low, _ in pads] + [high for _, high in pads],
+    'kernel_shape': [int(size) for size in kernel.shape[2:]],
+  }
+  return _convolution(graph, images, kernel, None, aval, numbers.out_spec, settings)
+
+
+def _convolution(graph: Graph, images: Value, kernel: Value, bias, aval, spec, settings) -> Value:
+  shape, inputs = [aval.shape[axis] for axis in spec], [images, kernel]
+  if bias is not None:
+    inputs.append(constant(bias))
+  y = graph.add('Conv', *inputs, shape=shape, dtype=aval.dtype, **settings)
+  found = transposed(graph, y, np.argsort(spec))
+  if kernel.array is None:
+    return found
+
+  def scaled(scale_C, shift_C) -> Value:
+    weights, new = np.asarray(kernel.array), np.zeros(1, aval.dtype) if bias is None else bias
+    if scale_C is not None:
+      weights, new = weights * scale_C.reshape(-1, 1, 1, *(1,) * (weights.ndim - 3)), new * scale_C
+    if shift_C is not None:
+      new = new + shift_C
+    new = np.broadcast_to(new.astype(aval.dtype), weights.shape[:1])
+    return _convolution(graph, images, constant(weights), new, aval, spec, settings)
+
+  graph.affine[str(found.name)] = spec[1], scaled
+  return found
 
 
 def _windows(graph, values, aval, params, op):

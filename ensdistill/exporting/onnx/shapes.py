@@ -1,5 +1,6 @@
 """Primitives of JAX that move elements, as ONNX nodes."""
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from ensdistill.exporting.onnx.graph import (
   Unsupported,
   Value,
   constant,
+  is_number,
   is_one,
   is_same,
 )
@@ -91,9 +93,9 @@ def _broadcast(graph, values, aval, params):
 
 
 def _reshape(graph, values, aval, params):
-  if params.get('dimensions') is not None:
-    raise Unsupported('reshape with dimensions')
   x = values[0]
+  if params.get('dimensions') is not None:
+    x = transposed(graph, x, params['dimensions'])
   if not x.whole and all(map(is_one, x.held)):  # one number everywhere
     return Value(tuple(aval.shape), (1,) * len(aval.shape), x.dtype,
                  *_only(graph, x, len(aval.shape)))  # fmt: skip
@@ -166,11 +168,11 @@ def _concatenate(graph, values, aval, params):
 
 def _pad(graph, values, aval, params):
   x, filling = graph.spread(values[0]), values[1]
-  edges = params['padding_config']
+  if not all(map(is_number, itertools.chain(*params['padding_config']))):
+    raise NotSymbolic('padding by the size of the batch needs a fixed batch')
+  edges = [tuple(map(int, edge)) for edge in params['padding_config']]
   if any(inner for _, _, inner in edges):
     raise Unsupported('pad between elements')
-  if any(not is_same(a, 0) for edge in edges for a in edge[:2] if not isinstance(a, int)):
-    raise NotSymbolic('padding by the size of the batch needs a fixed batch')
   starts = [max(-low, 0) for low, _, _ in edges]
   ends = [size if high >= 0 else size + high for size, (_, high, _) in zip(x.shape, edges)]
   x = sliced(graph, x, starts, ends)
@@ -203,11 +205,58 @@ def _gather(graph, values, aval, params):
     raise Unsupported('gather with a batch of indices')
   if len(where.shape) == 1 and where.known:
     return _gather_one(graph, x, np.asarray(graph.spread(where).array), numbers, sizes)
-  axes = numbers.start_index_map
+  axes = [int(axis) for axis in numbers.start_index_map]
   full = all(is_same(size, x.shape[axis]) for axis, size in enumerate(sizes) if axis not in axes)
-  if len(axes) != 1 or tuple(numbers.collapsed_slice_dims) != tuple(axes) or not full:
-    raise Unsupported('gather along several axes')
-  return _take(graph, graph.spread(x), graph.spread(where), int(axes[0]), aval, params)
+  if sorted(axes) != sorted(numbers.collapsed_slice_dims) or not full:
+    raise Unsupported('gather of larger parts')
+  if where.known:
+    places = np.asarray(graph.spread(where).array)
+    return _gather_grid(graph, x, places, axes, {int(a) for a in numbers.offset_dims}, aval)
+  if len(axes) != 1:
+    raise Unsupported('gather along several axes at computed places')
+  return _take(graph, graph.spread(x), graph.spread(where), axes[0], aval, params)
+
+
+def _gather_grid(graph, x: Value, places, axes, offsets, aval) -> Value:
+  """Return x at known places [..., axes], where each axis varies with one axis of the places."""
+  labels: list = [(0, axis) for axis in range(len(x.shape))]  # (1, axis of the places) once taken
+  for axis, column in zip(axes, np.moveaxis(places, -1, 0)):
+    column = np.clip(column, 0, int(x.shape[axis]) - 1)
+    varies = [a for a in range(column.ndim) if (column != column.take([0], a)).any()]
+    if len(varies) > 1:
+      raise Unsupported('gather at places that are no grid')
+    row = column.reshape(-1)[:1] if not varies else np.moveaxis(column, varies[0], 0)
+    row = row.reshape(len(row), -1)[:, 0].astype(int)
+    labels[axis] = (1, varies[0]) if varies else None
+    x = _rows(graph, x, axis, row)
+  x = squeezed(graph, x, [axis for axis, label in enumerate(labels) if label is None])
+  labels = [label for label in labels if label is not None]
+  taken = [label[1] for label in labels if label[0]]
+  batch = [(1, a) for a in range(places.ndim - 1)]
+  kept = iter([label for label in labels if not label[0]])
+  wanted = [next(kept) if place in offsets else batch.pop(0) for place in range(len(aval.shape))]
+  order = [labels.index(label) for label in wanted if not label[0] or label[1] in taken]
+  x = graph.spread(transposed(graph, x, order))
+  if len(order) < len(wanted):
+    one = all(places.shape[a] == 1 for k, a in wanted if k and a not in taken)
+    if not one:
+      raise Unsupported('gather at repeated places')
+    x = graph.reshaped(x, aval.shape)
+  return x
+
+
+def _rows(graph, x: Value, axis: int, places) -> Value:
+  """Return x at known places of an axis: a slice, if they are evenly spaced."""
+  steps = np.unique(np.diff(places))
+  if len(places) == 1 or (len(steps) == 1 and steps[0] > 0):
+    step = int(steps[0]) if len(steps) else 1
+    starts, ends, every = [0] * len(x.shape), list(x.shape), [1] * len(x.shape)
+    starts[axis], ends[axis], every[axis] = int(places[0]), int(places[-1]) + 1, step
+    return sliced(graph, x, starts, ends, every)
+  x = graph.spread(x)
+  shape = (*x.shape[:axis], len(places), *x.shape[axis + 1 :])
+  name = indices(graph, places)
+  return graph.add('Gather', x, name, shape=shape, dtype=x.dtype, axis=axis)
 
 
 def _gather_one(graph, x: Value, start, numbers, sizes) -> Value:
