@@ -14,6 +14,10 @@ def __getattr__(name):
     from ensdistill.export import load
 
     return load
+  if name == 'load_stablehlo':
+    from ensdistill.exporting.stablehlo import load as load_stablehlo
+
+    return load_stablehlo
   if name == 'distil':
     from ensdistill.library import distil
 

@@ -4,6 +4,7 @@ It maps raw inputs [B, ...], as the student was trained on them, to a dict of na
 probabilities are those of `Model.predict`, without the temperature of a calibration.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from ensdistill.storage import safe, seals
 from ensdistill.student.model import Model
 
 UNCERTAINTIES = ('total', 'data', 'knowledge')
+# All names of outputs, in the order of files.
+OUTPUTS = ('probabilities', 'mean', 'variance', *UNCERTAINTIES, 'members')
 
 
 class Inference(NamedTuple):
@@ -31,6 +34,11 @@ class Inference(NamedTuple):
   def inputs(self, batch) -> jax.ShapeDtypeStruct:
     """Return the type of a batch; its size may be a symbol."""
     return jax.ShapeDtypeStruct((batch, *self.shape), self.dtype)
+
+  def outputs(self) -> dict[str, tuple[int, ...]]:
+    """Return the names of the outputs, with the shape for one example."""
+    made = jax.eval_shape(self.call, self.variables, self.inputs(1))
+    return {name: made[name].shape[1:] for name in OUTPUTS if name in made}
 
   def closed(self) -> Callable:
     """Return x -> outputs, with the weights inside."""
@@ -106,29 +114,20 @@ def _uncertainties(p) -> dict:
 
 
 def expected(model: Model, x) -> dict[str, np.ndarray]:
-  """Return what a file must give for checked inputs x, computed by the student itself."""
+  """Return what a file must give for inputs x, computed by the student itself."""
   prediction = model.predict(x)
   found = {name: getattr(prediction, name) for name in UNCERTAINTIES}
   if model.family.has_classes:
     found['probabilities'] = prediction.probs
   else:
     found |= {'mean': prediction.mean, 'variance': model.predictive(x).variance()}
-  if has_members(model):
+  with contextlib.suppress(ValueError):  # one network without members
     found['members'] = model.members(x)
-  return {name: np.asarray(values) for name, values in found.items()}
+  return {name: np.asarray(found[name]) for name in OUTPUTS if name in found}
 
 
-def has_members(model: Model) -> bool:
-  """Return whether a file has the output `members`."""
-  shape = jax.eval_shape(of(model).call, model.variables, of(model).inputs(1))
-  return 'members' in shape
-
-
-def description(model: Model, outputs: dict, batch: int | None) -> dict:
-  """Return what a file says of itself: its inputs and outputs, and the student it is from.
-
-  outputs: {name: shape of the output of one example}.
-  """
+def description(model: Model, batch: int | None) -> dict:
+  """Return what a file says of itself: its inputs and outputs, and the student it is from."""
   spec = model.spec
   known = spec.get('inputs') or {}
   made_by = spec.get(seals.MADE_BY) or {}
@@ -147,7 +146,7 @@ def description(model: Model, outputs: dict, batch: int | None) -> dict:
       'columns': known.get('columns'),
     },
     'batch': batch,
-    'outputs': {name: list(shape) for name, shape in outputs.items()},
+    'outputs': {name: list(shape) for name, shape in of(model).outputs().items()},
     'classes': spec['classes'],
     'weights_sha256': spec.get('sha256') or _digest(model),
     'fingerprints': made_by.get('fingerprints'),

@@ -5,7 +5,7 @@ depends on weights alone is computed here.
 """
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
 
+from ensdistill import runtime
 from ensdistill.exporting.onnx import elementwise, linear, shapes
 from ensdistill.exporting.onnx.graph import (
   IR,
@@ -37,6 +38,7 @@ def convert(
   variables: Any,
   x: Callable[[Any], jax.ShapeDtypeStruct],
   *,
+  names: Sequence[str],
   batch: int | None = None,
   about: Mapping[str, str] | None = None,
 ):
@@ -44,6 +46,7 @@ def convert(
 
   Args:
     x: size of a batch -> type of the input.
+    names: the outputs that the model has, in order.
     batch: size of a batch; None: a symbol.
     about: metadata to store.
 
@@ -64,8 +67,9 @@ def convert(
   arguments.append(Value(taken.shape, taken.shape, np.dtype(taken.dtype), name=INPUT))
   _name_weights(graph, variables)
   made = _run(graph, closed.jaxpr, [constant(np.asarray(c)) for c in closed.consts], arguments)
-  names = [path[0].key for path, _ in jax.tree_util.tree_leaves_with_path(outputs)]
-  return _model(graph, taken, dict(zip(names, made, strict=True)), about or {})
+  keys = [path[0].key for path, _ in jax.tree_util.tree_leaves_with_path(outputs)]
+  found = dict(zip(keys, made, strict=True))
+  return _model(graph, taken, {name: found[name] for name in names}, about or {})
 
 
 def _name_weights(graph: Graph, variables) -> None:
@@ -198,8 +202,6 @@ def _model(graph: Graph, taken, outputs: Mapping[str, Value], about: Mapping[str
   """Return the model of a graph, checked."""
   import onnx
 
-  from ensdistill import __version__
-
   helper, kinds = onnx.helper, onnx.helper.np_dtype_to_tensor_dtype
 
   def described(name, shape, dtype):
@@ -226,7 +228,7 @@ def _model(graph: Graph, taken, outputs: Mapping[str, Value], about: Mapping[str
     opset_imports=[helper.make_opsetid('', OPSET)],
     ir_version=IR,
     producer_name='ensdistill',
-    producer_version=__version__,
+    producer_version=runtime.versions().get('ensdistill', ''),
   )
   helper.set_model_props(model, dict(about))
   onnx.checker.check_model(model, full_check=True)

@@ -174,8 +174,6 @@ def _least_windows(graph: Graph, values, aval, params):
   return unary(graph, 'Neg', _windows(graph, negative, aval, params, 'MaxPool'))
 
 
-
-
 # Primitive -> (graph, values, type of the result, parameters) -> value
 HANDLERS: dict[str, Any] = {
   **{name: functools.partial(_reduce, op=op) for name, op in REDUCTIONS.items()},

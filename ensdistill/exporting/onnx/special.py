@@ -28,9 +28,7 @@ class Terms:
     """Return one operator over values and numbers."""
     values = [t if isinstance(t, Value) else self.number(t) for t in terms]
     like = self._like
-    return self._graph.add(
-      op, *values, shape=like.shape, held=like.held, dtype=dtype or like.dtype
-    )
+    return self._graph.add(op, *values, shape=like.shape, held=like.held, dtype=dtype or like.dtype)
 
   def sum(self, *terms) -> Value:
     """Return the sum of two or more terms."""
