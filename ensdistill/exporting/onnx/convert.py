@@ -66,7 +66,12 @@ def convert(
   taken = x(batch or symbol)
   arguments.append(Value(taken.shape, taken.shape, np.dtype(taken.dtype), name=INPUT))
   _name_weights(graph, variables)
-  made = _run(graph, closed.jaxpr, [constant(np.asarray(c)) for c in closed.consts], arguments)
+  try:
+    made = _run(graph, closed.jaxpr, [constant(np.asarray(c)) for c in closed.consts], arguments)
+  except jax.errors.InconclusiveDimensionOperation as error:
+    raise NotSymbolic(
+      'a size of the batch is used as a number, which needs a fixed batch'
+    ) from error
   keys = [path[0].key for path, _ in jax.tree_util.tree_leaves_with_path(outputs)]
   found = dict(zip(keys, made, strict=True))
   return _model(graph, taken, {name: found[name] for name in names}, about or {})
@@ -100,7 +105,7 @@ def _equation(graph: Graph, equation, inputs: list[Value]) -> list[Value]:
   name, params = equation.primitive.name, equation.params
   avals = [variable.aval for variable in equation.outvars]
   if name in CONTROL:
-    return CONTROL[name](graph, inputs, params)
+    return CONTROL[name](graph, inputs, equation)
   program = next((params[key] for key in _PROGRAMS if _is_program(params.get(key))), None)
   if program is not None:
     return _call(graph, program, inputs)
@@ -156,9 +161,15 @@ def _folded_elementwise(equation, inputs: list[Value]) -> Value:
   return constant(_bound(equation, arrays)[0], shape)
 
 
-def _scan(graph: Graph, inputs: list[Value], params) -> list[Value]:
+def _scan(graph: Graph, inputs: list[Value], equation) -> list[Value]:
   """Unroll a loop of a known length."""
-  length, fixed, carried = params['length'], params['num_consts'], params['num_carry']
+  params, length = equation.params, equation.params['length']
+  # Versions of JAX name the numbers of constants and carried values differently; a stacked value
+  # has one axis more than the loop's body sees.
+  body = params['jaxpr'].jaxpr
+  carried = _alike(equation.outvars, body.outvars)
+  rows_in = len(inputs) - _alike(equation.invars, body.invars)
+  fixed = len(inputs) - rows_in - carried
   if not is_number(length):
     raise NotSymbolic('a loop over the batch needs a fixed batch')
   if length > LONGEST_LOOP:
@@ -176,8 +187,14 @@ def _scan(graph: Graph, inputs: list[Value], params) -> list[Value]:
   return [*carry, *(shapes.stacked(graph, parts) for parts in zip(*rows))]
 
 
-def _cond(graph: Graph, inputs: list[Value], params) -> list[Value]:
+def _alike(outer, inner) -> int:
+  """Return the number of variables that have as many axes outside of a loop as inside."""
+  return sum(a.aval.ndim == b.aval.ndim for a, b in zip(outer, inner, strict=True))
+
+
+def _cond(graph: Graph, inputs: list[Value], equation) -> list[Value]:
   """Return the results of the branch that is known, or choose between those of all branches."""
+  params = equation.params
   which, *arguments = inputs
   if which.known:
     branch = int(np.clip(np.asarray(which.array), 0, len(params['branches']) - 1))
@@ -187,7 +204,7 @@ def _cond(graph: Graph, inputs: list[Value], params) -> list[Value]:
   return [select(graph, [which, *cases], cases[0], {}) for cases in zip(*every)]
 
 
-def _barrier(graph: Graph, inputs: list[Value], params) -> list[Value]:
+def _barrier(graph: Graph, inputs: list[Value], equation) -> list[Value]:
   return inputs
 
 

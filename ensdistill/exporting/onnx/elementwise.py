@@ -1,6 +1,7 @@
 """Elementwise primitives of JAX as ONNX nodes."""
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -225,6 +226,17 @@ def _exp2(graph, values, aval, params):
   return combined(graph, 'Pow', [_number(x, 2), x], x.shape, x.dtype)
 
 
+def _log2(graph, values, aval, params):
+  x = values[0]
+  scale = _number(x, 1 / math.log(2))
+  return combined(graph, 'Mul', [unary(graph, 'Log', x), scale], x.shape, x.dtype)
+
+
+def _one_minus_square(graph, values, aval, params):
+  x = values[0]
+  return combined(graph, 'Sub', [_number(x, 1), power(graph, x, 2)], x.shape, x.dtype)
+
+
 def _erfc(graph, values, aval, params):
   x = values[0]
   return combined(graph, 'Sub', [_number(x, 1), unary(graph, 'Erf', x)], x.shape, x.dtype)
@@ -261,8 +273,10 @@ HANDLERS: dict[str, Any] = {
   'exp2': _exp2,
   'integer_pow': _integer_pow,
   'is_finite': _is_finite,
+  'log2': _log2,
   'ne': _ne,
   'not': _not,
+  'one_minus_square': _one_minus_square,
   'reduce_precision': _reduce_precision,
   'rem': _rem,
   'round': _round,

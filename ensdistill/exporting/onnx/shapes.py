@@ -279,8 +279,9 @@ def _take(graph, x: Value, where: Value, axis: int, aval, params) -> Value:
   inside = combined(graph, 'Min', [inside, _index(places, size - 1)], places.shape, places.dtype)
   filled = 'FILL' in str(params['mode'])
   if places.array is not None:
-    inside = constant(np.clip(places.array, 0, size - 1))
-    filled = filled and not np.array_equal(inside.array, places.array)
+    clipped = np.clip(places.array, 0, size - 1)
+    inside = constant(clipped)
+    filled = filled and not np.array_equal(clipped, places.array)
   if filled:
     raise Unsupported('gather that fills in missing places')
   shape = (*x.shape[:axis], *places.shape, *x.shape[axis + 1 :])
@@ -296,27 +297,41 @@ def _index(places: Value, value: int) -> Value:
   return constant(np.array(value, places.dtype))
 
 
-def element(graph: Graph, x: Value, i: int) -> Value:
-  """Return x[i]."""
+def element(graph: Graph, x: Value, i: int, axis: int = 0) -> Value:
+  """Return the element at a place of an axis, without this axis."""
   starts, ends = [0] * len(x.shape), list(x.shape)
-  starts[0], ends[0] = i, i + 1
-  return squeezed(graph, sliced(graph, x, starts, ends), (0,))
+  starts[axis], ends[axis] = i, i + 1
+  return squeezed(graph, sliced(graph, x, starts, ends), (axis,))
 
 
-def stacked(graph: Graph, parts) -> Value:
-  """Return parts of equal shape along a new first axis."""
-  rows = []
-  for part in parts:
-    whole = graph.spread(part)
-    if whole.array is not None:
-      rows.append(constant(whole.array[None]))
-    else:
-      axes, shape = indices(graph, [0]), (1, *whole.shape)
-      rows.append(graph.add('Unsqueeze', whole, axes, shape=shape, dtype=whole.dtype))
-  shape = (len(rows), *rows[0].shape[1:])
+def stacked(graph: Graph, parts, axis: int = 0) -> Value:
+  """Return parts of equal shape along a new axis."""
+  rows = [_with_axis(graph, graph.spread(part), axis) for part in parts]
   if all(row.array is not None for row in rows):
-    return constant(np.concatenate([np.asarray(row.array) for row in rows]))
-  return graph.add('Concat', *rows, shape=shape, dtype=rows[0].dtype, axis=0)
+    return constant(np.concatenate([np.asarray(row.array) for row in rows], axis))
+  shape = [*rows[0].shape[:axis], len(rows), *rows[0].shape[axis + 1 :]]
+  return graph.add('Concat', *rows, shape=shape, dtype=rows[0].dtype, axis=axis)
+
+
+def _with_axis(graph: Graph, x: Value, axis: int) -> Value:
+  shape = (*x.shape[:axis], 1, *x.shape[axis:])
+  if x.array is not None:
+    return constant(x.array.reshape([int(size) for size in shape]))
+  return graph.add('Unsqueeze', x, indices(graph, [axis]), shape=shape, dtype=x.dtype)
+
+
+def _stack(graph, values, aval, params):
+  return stacked(graph, values, int(params['axis']))
+
+
+def _unstack(graph, values, avals, params):
+  axis = int(params['axis'])
+  return [element(graph, values[0], i, axis) for i in range(len(avals))]
+
+
+def _tile(graph, values, aval, params):
+  repeats = indices(graph, params['reps'])
+  return graph.add('Tile', graph.spread(values[0]), repeats, shape=aval.shape, dtype=aval.dtype)
 
 
 # Primitive -> (graph, values, type of the result, parameters) -> value
@@ -333,5 +348,8 @@ HANDLERS: dict[str, Any] = {
   'slice': _slice,
   'split': _split,
   'squeeze': _squeeze,
+  'stack': _stack,
+  'tile': _tile,
   'transpose': _transpose,
+  'unstack': _unstack,
 }
