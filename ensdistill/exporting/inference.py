@@ -72,7 +72,7 @@ def of(model: Model) -> Inference:
   def call(variables, x):
     with jax.default_matmul_precision('highest'):
       p = predictor.forward(variables, x)
-      return _classifier(p) if model.family.has_classes else _regressor(p, *units)
+      return named(model.family, p, *units)
 
   dtype = np.dtype(np.uint8 if takes_bytes(model.spec) else np.float32)
   return Inference(call, model.variables, tuple(model.spec['shape']), dtype)
@@ -81,6 +81,11 @@ def of(model: Model) -> Inference:
 def takes_bytes(spec) -> bool:
   """Return whether inputs are uint8: images that were stored so. Tables are always float32."""
   return len(spec['shape']) == 3 and spec['dtype'] == 'uint8'
+
+
+def named(family, p, mean_D=0.0, std_D=1.0) -> dict[str, jax.Array]:
+  """Return the named outputs of a predictive distribution of standardised targets."""
+  return _classifier(p) if family.has_classes else _regressor(p, mean_D, std_D)
 
 
 def _classifier(p) -> dict:
@@ -148,6 +153,7 @@ def description(model: Model, batch: int | None) -> dict:
     'batch': batch,
     'outputs': {name: list(shape) for name, shape in of(model).outputs().items()},
     'classes': spec['classes'],
+    'temperature': model.calibration.temperature if model.calibration else None,
     'weights_sha256': spec.get('sha256') or _digest(model),
     'fingerprints': made_by.get('fingerprints'),
   }
