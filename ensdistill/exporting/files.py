@@ -119,6 +119,8 @@ def write(model: Model, kind: str, path, test=None, batch: int | None = None) ->
 
 def _check_place(form: Format, path: pathlib.Path) -> None:
   """Raise ValueError if the path holds something that must not be replaced."""
+  if (path.resolve().parent / 'student.seal').exists():
+    raise ValueError(f"{path} lies in a student's folder: choose another place with --out")
   if form.folder:
     foreign = path.is_dir() and any(path.iterdir()) and not (path / 'saved_model.pb').exists()
     if foreign or (path.exists() and not path.is_dir()):

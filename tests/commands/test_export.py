@@ -117,6 +117,8 @@ def test_wrong_usage(run, tmp_path, capsys, monkeypatch):
   assert 'has no effect on --to=int8' in refused(run, '--to=int8', '--batch_size=2')
   assert 'the student itself' in refused(run, '--to=int8', f'--out={run / "student"}')
   assert 'is a folder' in refused(run, '--to=stablehlo', f'--out={tmp_path}', code=1)
+  inside = f'--out={run / "student" / "model.stablehlo"}'
+  assert "in a student's folder" in refused(run, '--to=stablehlo', inside, code=1)
   refused(run / 'nowhere', '--to=int8', code=1)
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
   assert 'pip install "ensdistill[onnx]"' in refused(run, '--to=onnx')

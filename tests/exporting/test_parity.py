@@ -47,18 +47,20 @@ def test_a_file_that_differs_is_rejected():
   compared = parity.inputs(model, exported.examples(model))
   assert compared['test'].shape == (7, 8, 8, 1) and len(compared['random']) == parity.RANDOM
 
-  def moved(by):
+  def moved(by, size):
     def run(x):
       expected = inference.expected(model, x)
-      return expected | {'probabilities': expected['probabilities'] + by * (len(x) == 7)}
+      only = len(x) == size
+      return expected | {'probabilities': expected['probabilities'] + by * only}
 
     return run
 
-  found = parity.check(model, moved(0.9e-4), compared)
-  assert found['random']['probabilities'] == 0
-  assert found['test']['probabilities'] == pytest.approx(0.9e-4, rel=1e-2)
-  with pytest.raises(parity.Rejected, match='probabilities differ by 0.0003 .* on test inputs'):
-    parity.check(model, moved(3e-4), compared)
+  found = parity.check(model, moved(0.9e-4, parity.BLOCK), compared)
+  assert found['random']['probabilities'] == pytest.approx(0.9e-4, rel=1e-2)
+  assert found['random']['total'] < 1e-6
+  for size in (1, parity.BLOCK):  # one example, and a full block
+    with pytest.raises(parity.Rejected, match='probabilities differ by 0.0003 .* inputs'):
+      parity.check(model, moved(3e-4, size), compared)
 
 
 @pytest.mark.parametrize('dtype', ['float32', 'uint8'])

@@ -1,5 +1,6 @@
 """Primitives of JAX that move elements, as ONNX nodes."""
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -282,15 +283,27 @@ def _take(graph, x: Value, where: Value, axis: int, aval, params) -> Value:
     clipped = np.clip(places.array, 0, size - 1)
     inside = constant(clipped)
     filled = filled and not np.array_equal(clipped, places.array)
-  if filled:
-    raise Unsupported('gather that fills in missing places')
   shape = (*x.shape[:axis], *places.shape, *x.shape[axis + 1 :])
   found = graph.add('Gather', x, inside, shape=shape, dtype=x.dtype, axis=axis)
+  if filled:
+    found = _filled(graph, found, places, inside, axis, params['fill_value'])
   batch = iter(range(axis, axis + len(places.shape)))
   kept = iter([*range(axis), *range(axis + len(places.shape), len(shape))])
   offsets = {int(a) for a in numbers.offset_dims}
   order = [next(kept) if place in offsets else next(batch) for place in range(len(shape))]
   return transposed(graph, found, order)
+
+
+def _filled(graph, found: Value, places: Value, inside: Value, axis: int, filling) -> Value:
+  """Return what was gathered, with a filling for places outside."""
+  if filling is None and found.dtype.kind != 'f':
+    raise Unsupported('gather of integers that fills in missing places')
+  after = len(found.shape) - axis - len(places.shape)
+  held = (*(1,) * axis, *places.shape, *(1,) * after)
+  known = combined(graph, 'Equal', [places, inside], places.shape, bool)
+  known = dataclasses.replace(graph.reshaped(graph.spread(known), held), shape=found.shape)
+  value = constant(np.array(np.nan if filling is None else filling, found.dtype))
+  return combined(graph, 'Where', [known, found, value], found.shape, found.dtype)
 
 
 def _index(places: Value, value: int) -> Value:

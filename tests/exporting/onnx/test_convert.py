@@ -89,6 +89,7 @@ SHAPES = {
   'pairs of places': lambda x: x[:, jnp.array([[1], [2]]), jnp.array([[5, 0, 1]])],
   'take at the end': lambda x: jnp.take(x, jnp.array([5, 1]), axis=2, mode='clip'),
   'take at computed places': lambda x: jnp.take(TABLE, x.argmax(-1), axis=0, mode='clip'),
+  'take with NaN outside': lambda x: TABLE.at[x.astype(jnp.int32) * 4].get(mode='fill'),
   'concatenate': lambda x: jnp.concatenate([x, x[:, :1], jnp.ones_like(x)], 1),
   'stack': lambda x: jnp.stack([x, 2 * x, jnp.ones_like(x)], 2),
   'unstack': lambda x: sum(jnp.unstack(x, axis=1)),
