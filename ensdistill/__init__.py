@@ -5,7 +5,8 @@ import importlib
 __version__ = '0.1.0'
 
 
-MODULES = ('data', 'metrics', 'objectives', 'predictive', 'teachers')  # imported at first use
+# Imported at first use.
+MODULES = ('data', 'exporting', 'metrics', 'objectives', 'predictive', 'teachers')
 
 
 def __getattr__(name):

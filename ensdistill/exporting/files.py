@@ -99,6 +99,9 @@ def write(model: Model, kind: str, path, test=None, batch: int | None = None) ->
     found = parity.check(model, form.load(part), compared)
     digest, size = _digest(part)
     _replace(part, path)
+  rough = _of_bfloat16(model, compared)
+  if rough:
+    facts['note'] = '; '.join(filter(None, [facts.get('note'), rough]))
   examples = {name: len(x) for name, x in compared.items()}
   record = path.with_name(f'{path.name}.json')
   content = {
@@ -115,6 +118,18 @@ def write(model: Model, kind: str, path, test=None, batch: int | None = None) ->
   }
   safe.write_atomic(record, seals.to_json(content))
   return Written(path, record, size, facts, found, examples)
+
+
+def _of_bfloat16(model: Model, compared: dict) -> str | None:
+  """Return how far a student whose layers are bfloat16 is from its file, which is float32."""
+  exact = inference.in_float32(model)
+  if exact is model:
+    return None
+  both = [inference.expected(one, compared['random']) for one in (exact, model)]
+  gap = max(parity.differences(both[0], both[1], model.family.has_classes).values())
+  return (
+    f'the student computes in bfloat16 and the file in float32: outputs differ by up to {gap:.2g}'
+  )
 
 
 def _check_place(form: Format, path: pathlib.Path) -> None:

@@ -1,5 +1,6 @@
 """Every kind of student in every format: written, loaded back by its own runtime, compared."""
 
+import dataclasses
 import importlib.util
 import json
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import ensdistill
 from ensdistill.exporting import files, inference, parity
 from ensdistill.exporting.onnx import elementwise, graph
 
@@ -84,6 +86,19 @@ def test_other_settings(settings, tmp_path):
 def test_a_fixed_batch(tmp_path):
   written = check(exported.student(), 'onnx', tmp_path, batch=3)
   assert written.facts['batch'] == 3
+
+
+def test_a_student_of_bfloat16_is_written_in_float32(tmp_path):
+  model = exported.student()
+  backbone = dataclasses.replace(model.student.module.backbone, dtype=jnp.bfloat16)
+  module = model.student.module.clone(backbone=backbone)
+  rough = dataclasses.replace(model, student=dataclasses.replace(model.student, module=module))
+  path = tmp_path / 'a.stablehlo'
+  written = ensdistill.exporting.write(rough, 'stablehlo', path, test=exported.examples(model))
+  assert 'bfloat16 and the file in float32: outputs differ by up to 0.0' in written.facts['note']
+  found = ensdistill.load_stablehlo(path)(exported.examples(model))['probabilities']
+  np.testing.assert_allclose(found, model.predict(exported.examples(model)).probs, atol=1e-6)
+  assert written.examples == {'test': 7, 'random': parity.RANDOM}
 
 
 def test_the_record_beside_the_file(tmp_path):

@@ -26,8 +26,13 @@ def test_the_examples_run(tmp_path, monkeypatch, capsys):
     arguments = command.replace('--to=onnx', f'--to={kind}').split()[1:]
     assert cli.main(arguments) == 0
   assert 'runs/kd_digits/student.onnx: ' in capsys.readouterr().out
-  with_onnx, with_stablehlo = blocks('python')
+  in_memory, with_onnx, with_stablehlo = blocks('python')
   with jax.numpy_rank_promotion('allow'):
+    given = {
+      'student': export.load('runs/kd_digits/student'),
+      'x_test': data.load('digits').test.x[:9],
+    }
+    exec(compile(in_memory, 'the guide', 'exec'), given)
     exec(compile(with_onnx, 'the guide', 'exec'), {})
     exec(compile(with_stablehlo, 'the guide', 'exec'), {})
   shown = capsys.readouterr().out
