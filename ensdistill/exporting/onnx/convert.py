@@ -14,7 +14,7 @@ import numpy as np
 from jax import export as jax_export
 
 from ensdistill import runtime
-from ensdistill.exporting.onnx import elementwise, linear, shapes
+from ensdistill.exporting.onnx import elementwise, gather, linear, shapes
 from ensdistill.exporting.onnx.graph import (
   IR,
   OPSET,
@@ -28,7 +28,12 @@ from ensdistill.exporting.onnx.graph import (
 
 INPUT = 'input'
 LONGEST_LOOP = 256
-HANDLERS = {**elementwise.HANDLERS, **shapes.HANDLERS, **linear.HANDLERS}
+HANDLERS = {
+  **elementwise.HANDLERS,
+  **shapes.HANDLERS,
+  **gather.HANDLERS,
+  **linear.HANDLERS,
+}
 # Parameters that hold the program of a call: jit, custom_jvp_call, custom_vjp_call, checkpoint, ...
 _PROGRAMS = ('jaxpr', 'call_jaxpr', 'fun_jaxpr', 'call')
 

@@ -1,5 +1,6 @@
 """Elementwise primitives of JAX as ONNX nodes."""
 
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -67,16 +68,39 @@ def held(values, shape) -> tuple:
   return tuple(sizes)
 
 
+def transposed(graph: Graph, x: Value, order) -> Value:
+  """Return x with its axes in another order; a tensor keeps its layout until it is used."""
+  order = [int(axis) for axis in order]
+  shape, own = (tuple(sizes[axis] for axis in order) for sizes in (x.shape, x.held))
+  if x.array is not None:
+    return constant(x.array.transpose(order), shape)
+  whole = tuple(order if x.order is None else [x.order[axis] for axis in order])
+  left = None if whole == tuple(range(len(whole))) else whole
+  moved = [axis for axis in order if not is_one(x.held[axis])]
+  if left is not None and x.order is None and x.whole and moved == sorted(moved):
+    return graph.reshaped(x, shape)  # only axes of size 1 move
+  return dataclasses.replace(x, shape=shape, held=own, order=left)
+
+
 def combined(graph: Graph, op: str, values, shape, dtype, **attributes) -> Value:
   """Return one operator over values that broadcast."""
+  order = next((value.order for value in values if value.order is not None), None)
+  if order is not None:  # compute in the layout of the tensor
+    inverse = np.argsort(order)
+    aligned = [transposed(graph, value, inverse) if value.shape else value for value in values]
+    inner = [shape[axis] for axis in inverse]
+    return transposed(graph, _added(graph, op, aligned, inner, dtype, attributes), order)
+  return _added(graph, op, values, shape, dtype, attributes)
+
+
+def _added(graph: Graph, op: str, values, shape, dtype, attributes) -> Value:
   own = held(values, shape)
   return graph.add(op, *values, shape=shape, held=own, dtype=dtype, **attributes)
 
 
 def unary(graph: Graph, op: str, x: Value, dtype=None, **attributes) -> Value:
   """Return one operator over a value."""
-  dtype = dtype or x.dtype
-  return graph.add(op, x, shape=x.shape, held=x.held, dtype=dtype, **attributes)
+  return combined(graph, op, [x], x.shape, dtype or x.dtype, **attributes)
 
 
 def cast(graph: Graph, x: Value, dtype) -> Value:
@@ -105,7 +129,7 @@ def _unary(graph, values, aval, params, op):
 
 def _binary(graph, values, aval, params, op):
   for x, other, swapped in ((*values, False), (*values[::-1], True)):
-    if x.name in graph.affine and other.array is not None:
+    if (x.name, x.order) in graph.affine and other.array is not None:
       found = _of_channels(graph, op, x, other, swapped)
       if found:
         return found
@@ -114,7 +138,7 @@ def _binary(graph, values, aval, params, op):
 
 def _of_channels(graph: Graph, op: str, x: Value, other: Value, swapped: bool) -> Value | None:
   """Return a convolution with an operator per channel folded into its weights, as batch norm is."""
-  axis, convolution = graph.affine[str(x.name)]
+  axis, convolution = graph.affine[x.name, x.order]
   if any(not is_one(size) for place, size in enumerate(other.held) if place != axis):
     return None
   c = np.asarray(other.array).reshape(-1)

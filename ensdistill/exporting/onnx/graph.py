@@ -24,7 +24,9 @@ class Value:
   """An array of the traced program: known, or the name of a tensor of the graph.
 
   `held` is the shape that is stored; an axis of size 1 may stand for any size in `shape`, as
-  operators of ONNX broadcast. So broadcasts of JAX cost nothing in most cases.
+  operators of ONNX broadcast. So broadcasts of JAX cost nothing in most cases. `order` is a
+  transposition of the tensor that is still to be done; between two convolutions, which ONNX has in
+  another layout than JAX, it never is.
   """
 
   shape: tuple  # sizes, which may be multiples of a symbol
@@ -32,6 +34,7 @@ class Value:
   dtype: Any
   array: np.ndarray | None = None
   name: str | None = None
+  order: tuple[int, ...] | None = None
 
   @property
   def known(self) -> bool:
@@ -76,9 +79,9 @@ class Graph:
   def __init__(self, symbol=None, input: str = 'input'):
     self.nodes: list[tuple[str, list[str], list[str], dict]] = []
     self.initial: dict[str, np.ndarray] = {}
-    # Convolutions by the name of their result: their axis of channels, and a function (scale [C],
-    # shift [C]) -> the same convolution with scaled and shifted results.
-    self.affine: dict[str, tuple[int, Callable]] = {}
+    # Convolutions by the name and order of their result: their axis of channels, and a function
+    # (scale [C], shift [C]) -> the same convolution with scaled and shifted results.
+    self.affine: dict[Any, tuple[int, Callable]] = {}
     self._symbol, self._input = symbol, input
     self._made: dict[Any, list[str]] = {}
     self._names: dict[Any, str] = {}
@@ -102,7 +105,11 @@ class Graph:
 
   def name(self, value: Value) -> str:
     """Return the name of a tensor, which is an initial value if the value is known."""
-    return self.initial_value(value.array) if value.array is not None else str(value.name)
+    if value.array is not None:
+      return self.initial_value(value.array)
+    if value.order is None:
+      return str(value.name)
+    return self.node('Transpose', [str(value.name)], perm=list(value.order))[0]
 
   def initial_value(self, array, name: str = '') -> str:
     """Return the name of an initial value; equal ones are stored once."""

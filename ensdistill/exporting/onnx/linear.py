@@ -4,11 +4,12 @@ import functools
 import math
 from typing import Any
 
+import jax
 import numpy as np
 
-from ensdistill.exporting.onnx.elementwise import cast, combined, unary
+from ensdistill.exporting.onnx.elementwise import cast, combined, transposed, unary
 from ensdistill.exporting.onnx.graph import Graph, Unsupported, Value, constant, is_one
-from ensdistill.exporting.onnx.shapes import indices, squeezed, transposed
+from ensdistill.exporting.onnx.shapes import indices, squeezed
 
 REDUCTIONS = {
   'reduce_max': 'ReduceMax',
@@ -26,6 +27,16 @@ def _reduce(graph, values, aval, params, op):
     x = graph.spread(x)
   if all(is_one(x.shape[axis]) for axis in axes):
     return squeezed(graph, x, axes)
+  if x.order is not None:  # in the layout of the tensor
+    inverse = np.argsort(x.order)
+    left = [axis for axis in range(len(x.shape)) if axis not in axes]
+    inner = transposed(graph, x, inverse)
+    places = sorted(x.order[axis] for axis in left)  # of what is left, in the tensor
+    taken = [x.order[axis] for axis in axes]
+    shape = [inner.shape[place] for place in places]
+    made = jax.ShapeDtypeStruct(shape, x.dtype)
+    found = _reduce(graph, [inner], made, {'axes': taken}, op)
+    return transposed(graph, found, [places.index(x.order[axis]) for axis in left])
   own = [size for axis, size in enumerate(x.held) if axis not in axes]
   return graph.add(
     op, x, indices(graph, axes), shape=aval.shape, held=own, dtype=x.dtype, keepdims=0
@@ -125,7 +136,7 @@ def _convolution(graph: Graph, images: Value, kernel: Value, bias, aval, spec, s
     new = np.broadcast_to(new.astype(aval.dtype), weights.shape[:1])
     return _convolution(graph, images, constant(weights), new, aval, spec, settings)
 
-  graph.affine[str(found.name)] = spec[1], scaled
+  graph.affine[found.name, found.order] = spec[1], scaled
   return found
 
 

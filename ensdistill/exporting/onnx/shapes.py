@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ensdistill.exporting.onnx.elementwise import cast, combined
+from ensdistill.exporting.onnx.elementwise import cast, transposed
 from ensdistill.exporting.onnx.graph import (
   Graph,
   NotSymbolic,
@@ -24,23 +24,13 @@ def indices(graph: Graph, values) -> str:
   return graph.initial_value(np.array(values, np.int64))
 
 
-def transposed(graph: Graph, x: Value, order) -> Value:
-  """Return x with its axes in another order."""
-  order = [int(axis) for axis in order]
-  if order == list(range(len(order))):
-    return x
-  shape, own = ([sizes[axis] for axis in order] for sizes in (x.shape, x.held))
-  if x.array is not None:
-    return constant(x.array.transpose(order), shape)
-  moved = [axis for axis in order if not is_one(x.held[axis])]
-  if moved == sorted(moved) and all(map(is_same, x.held, x.shape)):
-    return graph.reshaped(x, shape)
-  return graph.add('Transpose', x, shape=shape, held=own, dtype=x.dtype, perm=order)
-
-
 def sliced(graph: Graph, x: Value, starts, ends, steps=None) -> Value:
   """Return a part of x; axes of which only one element is held stay as they are."""
   steps = steps or [1] * len(x.shape)
+  if x.order is not None:  # in the layout of the tensor
+    inverse = np.argsort(x.order)
+    parts_of = [[part[axis] for axis in inverse] for part in (starts, ends, steps)]
+    return transposed(graph, sliced(graph, transposed(graph, x, inverse), *parts_of), x.order)
   shape, own, parts = [], [], []
   for axis, (start, end, step) in enumerate(zip(starts, ends, steps)):
     size = x.shape[axis]
@@ -57,7 +47,7 @@ def sliced(graph: Graph, x: Value, starts, ends, steps=None) -> Value:
     if not lazy:
       parts.append((axis, int(start), int(end), int(step)))
   if not parts:
-    return Value(tuple(shape), tuple(own), x.dtype, x.array, x.name)
+    return dataclasses.replace(x, shape=tuple(shape), held=tuple(own))
   if x.array is not None:
     where = [slice(None)] * x.array.ndim
     for axis, start, end, step in parts:
@@ -88,7 +78,7 @@ def _broadcast(graph, values, aval, params):
     return constant(x.array.reshape([int(size) for size in own]), aval.shape)
   new = sorted({*range(len(own))} - {*axes})
   if not new:
-    return Value(tuple(aval.shape), x.held, x.dtype, name=x.name)
+    return dataclasses.replace(x, shape=tuple(aval.shape))
   names = indices(graph, new)
   return graph.add('Unsqueeze', x, names, shape=aval.shape, held=own, dtype=x.dtype)
 
@@ -100,11 +90,30 @@ def _reshape(graph, values, aval, params):
   if not x.whole and all(map(is_one, x.held)):  # one number everywhere
     return Value(tuple(aval.shape), (1,) * len(aval.shape), x.dtype,
                  *_only(graph, x, len(aval.shape)))  # fmt: skip
-  return graph.reshaped(graph.spread(x), aval.shape)
+  x = graph.spread(x)
+  kept = _kept_axes(x, aval.shape)
+  if not kept:
+    return graph.reshaped(x, aval.shape)
+  # The first axes change and the others, which wait for their transposition, do not.
+  order, first = np.asarray(x.order), len(x.shape) - kept
+  inner = transposed(graph, x, np.argsort(order))
+  shape = [*aval.shape[: len(aval.shape) - kept], *inner.shape[first:]]
+  moved = order[first:] - first + len(shape) - kept
+  return transposed(graph, graph.reshaped(inner, shape), [*range(len(shape) - kept), *moved])
+
+
+def _kept_axes(x: Value, shape) -> int:
+  """Return the number of last axes that a reshape keeps and that move among themselves alone."""
+  if x.order is None:
+    return 0
+  least = next(i for i, axis in enumerate(x.order) if i != axis)
+  kept = len(x.shape) - least
+  same = kept < len(shape) and all(map(is_same, x.shape[least:], shape[len(shape) - kept :]))
+  return kept if same else 0
 
 
 def _only(graph: Graph, x: Value, axes: int):
-  one = Value((1,) * len(x.held), x.held, x.dtype, x.array, x.name)
+  one = dataclasses.replace(x, shape=(1,) * len(x.held))
   found = graph.reshaped(one, (1,) * axes)
   return found.array, found.name
 
@@ -180,6 +189,13 @@ def _pad(graph, values, aval, params):
   pads = [max(low, 0) for low, _, _ in edges] + [max(high, 0) for _, high, _ in edges]
   if not any(pads):
     return x
+  if x.order is not None:  # in the layout of the tensor
+    inverse, axes = np.argsort(x.order), len(x.shape)
+    pads = [pads[axis + end] for end in (0, axes) for axis in inverse]
+    inner = transposed(graph, x, inverse)
+    shape = [aval.shape[axis] for axis in inverse]
+    found = graph.add('Pad', inner, indices(graph, pads), filling, shape=shape, dtype=x.dtype)
+    return transposed(graph, found, x.order)
   return graph.add('Pad', x, indices(graph, pads), filling, shape=aval.shape, dtype=x.dtype)
 
 
@@ -197,117 +213,6 @@ def _dim_as_value(graph, values, aval, params):
     return constant(np.array(int(params['dim']), aval.dtype))
   size = Value((1,), (1,), np.dtype(np.int64), name=graph.batch(factor))
   return squeezed(graph, cast(graph, size, aval.dtype), (0,))
-
-
-def _gather(graph, values, aval, params):
-  x, where = values
-  numbers, sizes = params['dimension_numbers'], params['slice_sizes']
-  if numbers.operand_batching_dims:
-    raise Unsupported('gather with a batch of indices')
-  if len(where.shape) == 1 and where.known:
-    return _gather_one(graph, x, np.asarray(graph.spread(where).array), numbers, sizes)
-  axes = [int(axis) for axis in numbers.start_index_map]
-  full = all(is_same(size, x.shape[axis]) for axis, size in enumerate(sizes) if axis not in axes)
-  if sorted(axes) != sorted(numbers.collapsed_slice_dims) or not full:
-    raise Unsupported('gather of larger parts')
-  if where.known:
-    places = np.asarray(graph.spread(where).array)
-    return _gather_grid(graph, x, places, axes, {int(a) for a in numbers.offset_dims}, aval)
-  if len(axes) != 1:
-    raise Unsupported('gather along several axes at computed places')
-  return _take(graph, graph.spread(x), graph.spread(where), axes[0], aval, params)
-
-
-def _gather_grid(graph, x: Value, places, axes, offsets, aval) -> Value:
-  """Return x at known places [..., axes], where each axis varies with one axis of the places."""
-  labels: list = [(0, axis) for axis in range(len(x.shape))]  # (1, axis of the places) once taken
-  for axis, column in zip(axes, np.moveaxis(places, -1, 0)):
-    column = np.clip(column, 0, int(x.shape[axis]) - 1)
-    varies = [a for a in range(column.ndim) if (column != column.take([0], a)).any()]
-    if len(varies) > 1:
-      raise Unsupported('gather at places that are no grid')
-    row = column.reshape(-1)[:1] if not varies else np.moveaxis(column, varies[0], 0)
-    row = row.reshape(len(row), -1)[:, 0].astype(int)
-    labels[axis] = (1, varies[0]) if varies else None
-    x = _rows(graph, x, axis, row)
-  x = squeezed(graph, x, [axis for axis, label in enumerate(labels) if label is None])
-  labels = [label for label in labels if label is not None]
-  taken = [label[1] for label in labels if label[0]]
-  batch = [(1, a) for a in range(places.ndim - 1)]
-  kept = iter([label for label in labels if not label[0]])
-  wanted = [next(kept) if place in offsets else batch.pop(0) for place in range(len(aval.shape))]
-  order = [labels.index(label) for label in wanted if not label[0] or label[1] in taken]
-  x = graph.spread(transposed(graph, x, order))
-  if len(order) < len(wanted):
-    one = all(places.shape[a] == 1 for k, a in wanted if k and a not in taken)
-    if not one:
-      raise Unsupported('gather at repeated places')
-    x = graph.reshaped(x, aval.shape)
-  return x
-
-
-def _rows(graph, x: Value, axis: int, places) -> Value:
-  """Return x at known places of an axis: a slice, if they are evenly spaced."""
-  steps = np.unique(np.diff(places))
-  if len(places) == 1 or (len(steps) == 1 and steps[0] > 0):
-    step = int(steps[0]) if len(steps) else 1
-    starts, ends, every = [0] * len(x.shape), list(x.shape), [1] * len(x.shape)
-    starts[axis], ends[axis], every[axis] = int(places[0]), int(places[-1]) + 1, step
-    return sliced(graph, x, starts, ends, every)
-  x = graph.spread(x)
-  shape = (*x.shape[:axis], len(places), *x.shape[axis + 1 :])
-  name = indices(graph, places)
-  return graph.add('Gather', x, name, shape=shape, dtype=x.dtype, axis=axis)
-
-
-def _gather_one(graph, x: Value, start, numbers, sizes) -> Value:
-  """Return the part at one known place."""
-  first, ends = [0] * len(x.shape), list(x.shape)
-  for axis, at in zip(numbers.start_index_map, start):
-    first[axis] = int(np.clip(at, 0, int(x.shape[axis]) - int(sizes[axis])))
-    ends[axis] = first[axis] + int(sizes[axis])
-  for axis, size in enumerate(sizes):
-    if axis not in numbers.start_index_map and not is_same(size, x.shape[axis]):
-      ends[axis] = int(size)
-  return squeezed(graph, sliced(graph, x, first, ends), numbers.collapsed_slice_dims)
-
-
-def _take(graph, x: Value, where: Value, axis: int, aval, params) -> Value:
-  """Return elements of x along one axis, at indices [..., 1]."""
-  numbers, size = params['dimension_numbers'], int(x.shape[axis])
-  places = squeezed(graph, where, [len(where.shape) - 1])
-  inside = combined(graph, 'Max', [places, _index(places, 0)], places.shape, places.dtype)
-  inside = combined(graph, 'Min', [inside, _index(places, size - 1)], places.shape, places.dtype)
-  filled = 'FILL' in str(params['mode'])
-  if places.array is not None:
-    clipped = np.clip(places.array, 0, size - 1)
-    inside = constant(clipped)
-    filled = filled and not np.array_equal(clipped, places.array)
-  shape = (*x.shape[:axis], *places.shape, *x.shape[axis + 1 :])
-  found = graph.add('Gather', x, inside, shape=shape, dtype=x.dtype, axis=axis)
-  if filled:
-    found = _filled(graph, found, places, inside, axis, params['fill_value'])
-  batch = iter(range(axis, axis + len(places.shape)))
-  kept = iter([*range(axis), *range(axis + len(places.shape), len(shape))])
-  offsets = {int(a) for a in numbers.offset_dims}
-  order = [next(kept) if place in offsets else next(batch) for place in range(len(shape))]
-  return transposed(graph, found, order)
-
-
-def _filled(graph, found: Value, places: Value, inside: Value, axis: int, filling) -> Value:
-  """Return what was gathered, with a filling for places outside."""
-  if filling is None and found.dtype.kind != 'f':
-    raise Unsupported('gather of integers that fills in missing places')
-  after = len(found.shape) - axis - len(places.shape)
-  held = (*(1,) * axis, *places.shape, *(1,) * after)
-  known = combined(graph, 'Equal', [places, inside], places.shape, bool)
-  known = dataclasses.replace(graph.reshaped(graph.spread(known), held), shape=found.shape)
-  value = constant(np.array(np.nan if filling is None else filling, found.dtype))
-  return combined(graph, 'Where', [known, found, value], found.shape, found.dtype)
-
-
-def _index(places: Value, value: int) -> Value:
-  return constant(np.array(value, places.dtype))
 
 
 def element(graph: Graph, x: Value, i: int, axis: int = 0) -> Value:
@@ -353,7 +258,6 @@ HANDLERS: dict[str, Any] = {
   'concatenate': _concatenate,
   'dim_as_value': _dim_as_value,
   'dynamic_slice': _dynamic_slice,
-  'gather': _gather,
   'iota': _iota,
   'pad': _pad,
   'reshape': _reshape,

@@ -174,6 +174,40 @@ def test_batch_norm_costs_no_node():
   assert kinds == {'Transpose', 'Conv', 'Identity'}
 
 
+LAYOUTS = {
+  'elementwise': lambda x: conv(nn.relu(conv(x, W) + 1) * 2, BACK),
+  'with images': lambda x: conv(x, BACK_4) + x * x.mean((1, 2), keepdims=True),
+  'two layouts': lambda x: conv(x, BACK_4) + conv(x, BACK_4).transpose(0, 2, 1, 3)[:, :, :8].sum(),
+  'members': lambda x: members(x, jnp.arange(1.0, 17.0).reshape(2, 2, 1, 1, 4) / 8),
+  'pooled': lambda x: jnp.pad(conv(x, W), [(0, 0), (1, 0), (0, 2), (0, 0)])[:, ::2, 1:].max((1, 2)),
+  'sums of channels': lambda x: conv(x, W).sum(3, keepdims=True) + x.sum((1, 3))[:, None, :, None],
+  'flat': lambda x: conv(x, W).reshape(x.shape[0], -1),
+  'cut channels': lambda x: conv(x, W).reshape(x.shape[0], 9, 8, 2, 3).sum(-1),
+  'rotated': lambda x: conv(conv(x, BACK_4).transpose(0, 2, 1, 3), BACK_4),
+}  # fmt: skip
+BACK, BACK_4 = kernel(3, 3, 6, 4), kernel(3, 3, 4, 4)
+
+
+def members(x, scales):
+  """A layer of a BatchEnsemble: the members' axis moves in front of the images and back."""
+  y = x[:, None] * scales[0]
+  y = conv(y.reshape(-1, *x.shape[1:]), BACK_4)
+  return y.reshape(x.shape[0], 2, *x.shape[1:]) * scales[1]
+
+
+@pytest.mark.parametrize('name', LAYOUTS)
+def test_layouts(name):
+  with jax.numpy_rank_promotion('allow'):
+    batch = 3 if name == 'two layouts' else None
+    agree(LAYOUTS[name], IMAGES, batch=batch, rtol=1e-4, atol=1e-3)
+
+
+def test_between_convolutions_nothing_is_transposed():
+  made = model(LAYOUTS['elementwise'], IMAGES)
+  kinds = [node.op_type for node in made.graph.node]
+  assert kinds == ['Transpose', 'Conv', 'Max', 'Mul', 'Conv', 'Transpose', 'Identity']
+
+
 def loop(x):
   def step(total, row):
     return total + row, total * row
