@@ -89,10 +89,13 @@ def named(family, p, mean_D=0.0, std_D=1.0) -> dict[str, jax.Array]:
 
 
 def _classifier(p) -> dict:
-  found = {'probabilities': jnp.exp(p.log_probs())} | _uncertainties(p)
-  if isinstance(p, Mixture) and p.log_probs_BMK.shape[1] > 1:
-    found['members'] = jnp.exp(p.log_probs_BMK)
-  return found
+  found = {'probabilities': jnp.exp(p.log_probs())}
+  if not isinstance(p, Mixture):
+    return found | _uncertainties(p)
+  if p.log_probs_BMK.shape[1] > 1:
+    return found | _uncertainties(p) | {'members': jnp.exp(p.log_probs_BMK)}
+  total_B = p.total()  # of one member
+  return found | {'total': total_B, 'data': total_B, 'knowledge': jnp.zeros_like(total_B)}
 
 
 def _regressor(p, mean_D, std_D) -> dict:
