@@ -89,7 +89,8 @@ def write(model: Model, kind: str, path, test=None, batch: int | None = None) ->
     test: inputs of the test set, if they are at hand.
     batch: examples of a call; None: any number, or 1 where the format needs a number.
   """
-  form, path = names.lookup('format', kind, FORMATS), pathlib.Path(path)
+  check_packages(kind)
+  form, path = FORMATS[kind], pathlib.Path(path)
   _check_place(form, path)
   function = inference.of(model)
   describe = functools.partial(inference.description, model)

@@ -3,7 +3,9 @@
 A SavedModel with an open batch can be saved, but fails when it is called.
 """
 
+import os
 import pathlib
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,9 +18,17 @@ SIGNATURE = 'serving_default'
 BATCH = 1  # unless another one is given
 
 
+def _tensorflow() -> Any:
+  """Return TensorFlow, which logs errors alone unless the environment says otherwise."""
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  import tensorflow
+
+  return tensorflow
+
+
 def _function(inference: Inference, batch: int):
   """Return a module of TensorFlow with the function of a batch, and this function."""
-  import tensorflow as tf
+  tf = _tensorflow()
   from jax.experimental import jax2tf
 
   taken = inference.inputs(batch)
@@ -34,9 +44,7 @@ def write_savedmodel(
   batch: int | None,
 ) -> dict:  # fmt: skip
   """Write a SavedModel with one signature; return what is to be said of it."""
-  import tensorflow as tf
-
-  batch = batch or BATCH
+  tf, batch = _tensorflow(), batch or BATCH
   module, concrete = _function(inference, batch)
   tf.saved_model.save(module, str(path), signatures={SIGNATURE: concrete})
   return {'signature': SIGNATURE, 'batch': batch}
@@ -44,8 +52,7 @@ def write_savedmodel(
 
 def load_savedmodel(path: pathlib.Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
   """Return the function of a SavedModel: x [B, ...] -> {name: array}."""
-  import tensorflow as tf
-
+  tf = _tensorflow()
   module = tf.saved_model.load(str(path))
   function = module.signatures[SIGNATURE]
   batch = int(function.structured_input_signature[1]['input'].shape[0])
@@ -67,9 +74,7 @@ def write_tflite(
   batch: int | None,
 ) -> dict:  # fmt: skip
   """Write a TFLite file with one signature; return what is to be said of it."""
-  import tensorflow as tf
-
-  batch = batch or BATCH
+  tf, batch = _tensorflow(), batch or BATCH
   module, concrete = _function(inference, batch)
   converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)
   path.write_bytes(converter.convert())
@@ -78,9 +83,7 @@ def write_tflite(
 
 def load_tflite(path: pathlib.Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
   """Return the function of a TFLite file: x [B, ...] -> {name: array}."""
-  import tensorflow as tf
-
-  interpreter = tf.lite.Interpreter(model_path=str(path))
+  interpreter = _interpreter()(model_path=str(path))
   runner = interpreter.get_signature_runner()
   (taken,) = runner.get_input_details().items()
   name, details = taken
@@ -92,3 +95,19 @@ def load_tflite(path: pathlib.Path) -> Callable[[np.ndarray], dict[str, np.ndarr
     return in_blocks(call, x, int(details['shape'][0]))
 
   return run
+
+
+def _interpreter() -> Callable:
+  """Return the interpreter of LiteRT, or else that of TensorFlow, which warns that it will go."""
+  try:
+    from ai_edge_litert.interpreter import Interpreter
+  except ImportError:
+    tf = _tensorflow()
+
+    def create(**settings):
+      with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        return tf.lite.Interpreter(**settings)
+
+    return create
+  return Interpreter

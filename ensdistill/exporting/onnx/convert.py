@@ -109,6 +109,8 @@ def _run(graph: Graph, jaxpr, constants, arguments) -> list[Value]:
 def _equation(graph: Graph, equation, inputs: list[Value]) -> list[Value]:
   name, params = equation.primitive.name, equation.params
   avals = [variable.aval for variable in equation.outvars]
+  if not avals:  # such as jax.debug.print
+    return []
   if name in CONTROL:
     return CONTROL[name](graph, inputs, equation)
   program = next((params[key] for key in _PROGRAMS if _is_program(params.get(key))), None)
@@ -227,7 +229,7 @@ def _model(graph: Graph, taken, outputs: Mapping[str, Value], about: Mapping[str
   helper, kinds = onnx.helper, onnx.helper.np_dtype_to_tensor_dtype
 
   def described(name, shape, dtype):
-    sizes = [int(size) if is_number(size) else 'batch' for size in shape]
+    sizes = [int(size) if is_number(size) else str(size) for size in shape]
     return helper.make_tensor_value_info(name, kinds(np.dtype(dtype)), sizes)
 
   whole = {name: graph.spread(value) for name, value in outputs.items()}

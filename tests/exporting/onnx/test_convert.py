@@ -236,6 +236,7 @@ tripled.defvjp(lambda x: (3 * x, None), lambda _, g: (g,))
 
 
 def calls(x):
+  jax.debug.print('{}', x.sum())
   return jax.checkpoint(jax.jit(doubled))(x) + tripled(x)
 
 
