@@ -60,12 +60,15 @@ def main(arguments: Sequence[str] | None = None, prog: str = 'ensdistill export'
   runtime.prepare()
   try:
     names.lookup('format', options.to, dict.fromkeys([*files.FORMATS, *spec.FORMS]))
-    if options.to in files.FORMATS:
-      files.check_packages(options.to)
-    elif options.batch_size:
+    if options.to in spec.FORMS and options.batch_size:
       raise ValueError(f'--batch_size={options.batch_size} has no effect on --to={options.to}')
   except ValueError as error:
     fail(2, reason(error))
+  if options.to in files.FORMATS:
+    try:
+      files.check_packages(options.to)
+    except ValueError as error:
+      fail(1, reason(error))
   model = loaded_student(options.student, options.imports)
   (_file if options.to in files.FORMATS else _variant)(model, options)
 

@@ -121,7 +121,7 @@ def test_wrong_usage(run, tmp_path, capsys, monkeypatch):
   assert "in a student's folder" in refused(run, '--to=stablehlo', inside, code=1)
   refused(run / 'nowhere', '--to=int8', code=1)
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
-  assert 'pip install "ensdistill[onnx]"' in refused(run, '--to=onnx')
+  assert 'pip install "ensdistill[onnx]"' in refused(run, '--to=onnx', code=1)
 
 
 class Client:
