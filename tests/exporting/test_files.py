@@ -18,6 +18,12 @@ HERE = {
   for kind, form in files.FORMATS.items()
 }
 TENSORFLOW = ('savedmodel', 'tflite')
+# Of each family, one with members and one whose outputs describe them; the others are slow tests.
+QUICK = ('multi_head', 'dirichlet', 'normal_wishart')
+STUDENTS = [
+  pytest.param(one, id=' '.join(map(str, one)), marks=[pytest.mark.slow] * (not {*QUICK} & {*one}))
+  for one in exported.ALL
+]
 DEEP = ('resnet', 'wide_resnet', 'vgg', 'vit', 'imagenet_resnet')
 
 
@@ -39,7 +45,7 @@ def check(model, kind, folder, batch=None):
   return written
 
 
-@pytest.mark.parametrize('student', exported.ALL, ids=str)
+@pytest.mark.parametrize('student', STUDENTS)
 @pytest.mark.parametrize('kind', ['onnx', 'stablehlo'])
 def test_every_kind_of_student(kind, student, tmp_path):
   assert check(exported.student(*student), kind, tmp_path).facts['batch'] is None
@@ -77,16 +83,29 @@ def test_every_network_in_tensorflow(kind, network, tmp_path):
   assert check(model, kind, tmp_path).facts['batch'] == 1
 
 
-@pytest.mark.parametrize(
-  'settings',
-  [dict(network='vgg', settings=dict(depth=11, channels=2, head='pooled', norm='group')),
-   dict(network='wide_resnet', kind='multi_head', members=2, objective='members', head_stages=3),
-   dict(kind='batch_ensemble', members=2, objective='members', bias='member', factors='normal'),
-   dict(family='gaussian', variance='scalar')],
-  ids=['pooled, group norm', 'deep heads', 'own biases', 'one variance'],
-)  # fmt: skip
+OTHER = {
+  'pooled, group norm': dict(
+    network='vgg', settings=dict(depth=11, channels=2, head='pooled', norm='group')
+  ),
+  'deep heads': dict(
+    network='wide_resnet', kind='multi_head', members=2, objective='members', head_stages=3
+  ),
+  'own biases': dict(
+    kind='batch_ensemble', members=2, objective='members', bias='member', factors='normal'
+  ),
+  'one variance': dict(family='gaussian', variance='scalar'),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('settings', OTHER.values(), ids=OTHER)
 def test_other_settings(settings, tmp_path):
   check(exported.student(**settings), 'onnx', tmp_path)
+
+
+def test_convolutions(tmp_path):
+  model = exported.student('categorical', 'multi_head', 2, 'members', 'wide_resnet', targets=2)
+  check(model, 'onnx', tmp_path)
 
 
 def test_a_fixed_batch(tmp_path):
