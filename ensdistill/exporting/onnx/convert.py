@@ -99,18 +99,26 @@ def _run(graph: Graph, jaxpr, constants, arguments) -> list[Value]:
       return constant(np.asarray(atom.val, atom.aval.dtype))
     return values[atom]
 
-  for equation in jaxpr.eqns:
+  for equation in _needed(jaxpr):
     inputs = [read(atom) for atom in equation.invars]
     found = _equation(graph, equation, inputs)
     values |= dict(zip(equation.outvars, found))
   return [read(atom) for atom in jaxpr.outvars]
 
 
+def _needed(jaxpr) -> list:
+  """Return the equations that the results depend on; others may draw random numbers, or print."""
+  wanted, kept = {atom for atom in jaxpr.outvars if not hasattr(atom, 'val')}, []
+  for equation in reversed(jaxpr.eqns):
+    if wanted.intersection(equation.outvars):
+      wanted |= {atom for atom in equation.invars if not hasattr(atom, 'val')}
+      kept.append(equation)
+  return kept[::-1]
+
+
 def _equation(graph: Graph, equation, inputs: list[Value]) -> list[Value]:
   name, params = equation.primitive.name, equation.params
   avals = [variable.aval for variable in equation.outvars]
-  if not avals:  # such as jax.debug.print
-    return []
   if name in CONTROL:
     return CONTROL[name](graph, inputs, equation)
   program = next((params[key] for key in _PROGRAMS if _is_program(params.get(key))), None)

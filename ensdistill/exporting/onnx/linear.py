@@ -9,7 +9,7 @@ import numpy as np
 
 from ensdistill.exporting.onnx.elementwise import cast, combined, transposed, unary
 from ensdistill.exporting.onnx.graph import Graph, Unsupported, Value, constant, is_one
-from ensdistill.exporting.onnx.shapes import indices, squeezed
+from ensdistill.exporting.onnx.shapes import dilated, indices, squeezed
 
 REDUCTIONS = {
   'reduce_max': 'ReduceMax',
@@ -101,9 +101,10 @@ def _conv(graph, values, aval, params):
   numbers = params['dimension_numbers']
   if params['batch_group_count'] != 1:
     raise Unsupported('convolution with groups of the batch')
-  if any(step != 1 for step in params['lhs_dilation']):
-    raise Unsupported('transposed convolution')
   pads = [tuple(map(int, pair)) for pair in params['padding']]
+  zero = constant(np.zeros((), x.dtype))
+  for axis, step in zip(numbers.lhs_spec[2:], params['lhs_dilation']):  # a transposed convolution
+    x = dilated(graph, x, int(axis), int(step), zero)
   if any(pad < 0 for pair in pads for pad in pair):
     raise Unsupported('convolution with negative padding')
   images = transposed(graph, x, numbers.lhs_spec)  # to N, C, H, W

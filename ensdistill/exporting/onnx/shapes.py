@@ -181,8 +181,8 @@ def _pad(graph, values, aval, params):
   if not all(map(is_number, itertools.chain(*params['padding_config']))):
     raise NotSymbolic('padding by the size of the batch needs a fixed batch')
   edges = [tuple(map(int, edge)) for edge in params['padding_config']]
-  if any(inner for _, _, inner in edges):
-    raise Unsupported('pad between elements')
+  for axis, (_, _, inner) in enumerate(edges):
+    x = dilated(graph, x, axis, inner + 1, filling)
   starts = [max(-low, 0) for low, _, _ in edges]
   ends = [size if high >= 0 else size + high for size, (_, high, _) in zip(x.shape, edges)]
   x = sliced(graph, x, starts, ends)
@@ -197,6 +197,46 @@ def _pad(graph, values, aval, params):
     found = graph.add('Pad', inner, indices(graph, pads), filling, shape=shape, dtype=x.dtype)
     return transposed(graph, found, x.order)
   return graph.add('Pad', x, indices(graph, pads), filling, shape=aval.shape, dtype=x.dtype)
+
+
+def dilated(graph: Graph, x: Value, axis: int, step: int, filling: Value) -> Value:
+  """Return x with step - 1 fillings between two elements of an axis."""
+  if step == 1:
+    return x
+  size = x.shape[axis]
+  apart = _with_axis(graph, graph.spread(x), axis + 1)
+  pads = [0] * (2 * len(apart.shape))
+  pads[len(apart.shape) + axis + 1] = step - 1
+  wide = (*x.shape[: axis + 1], step, *x.shape[axis + 1 :])
+  apart = graph.add('Pad', apart, indices(graph, pads), filling, shape=wide, dtype=x.dtype)
+  joined = graph.reshaped(apart, (*x.shape[:axis], size * step, *x.shape[axis + 1 :]))
+  ends = list(joined.shape)
+  ends[axis] = int(size) * step - step + 1
+  return sliced(graph, joined, [0] * len(ends), ends)
+
+
+def _sort(graph, values, avals, params):
+  if len(values) != 1:
+    raise Unsupported('sort of several arrays')
+  size = int(avals[0].shape[params['dimension']])
+  return [_top(graph, values[0], size, params['dimension'], largest=0)[0]]
+
+
+def _top_k(graph, values, avals, params):
+  x = values[0]
+  axis = int(params.get('axis', len(x.shape) - 1)) % len(x.shape)
+  found, places = _top(graph, x, int(params['k']), axis, largest=1)
+  return [found, cast(graph, places, avals[1].dtype)]
+
+
+def _top(graph, x: Value, count: int, axis: int, largest: int) -> tuple[Value, Value]:
+  """Return the first elements of an axis in order, and their places."""
+  inputs = [graph.name(graph.spread(x)), indices(graph, [count])]
+  names = graph.node('TopK', inputs, 2, axis=int(axis), largest=largest, sorted=1)
+  shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
+  kinds = x.dtype, np.dtype(np.int64)
+  first, second = (Value(shape, shape, kind, name=name) for name, kind in zip(names, kinds))
+  return first, second
 
 
 def _iota(graph, values, aval, params):
@@ -263,10 +303,12 @@ HANDLERS: dict[str, Any] = {
   'reshape': _reshape,
   'rev': _rev,
   'slice': _slice,
+  'sort': _sort,
   'split': _split,
   'squeeze': _squeeze,
   'stack': _stack,
   'tile': _tile,
+  'top_k': _top_k,
   'transpose': _transpose,
   'unstack': _unstack,
 }
