@@ -4,6 +4,7 @@ Calls within the program are inlined, loops of a known length are unrolled, and 
 depends on weights alone is computed here.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -230,6 +231,11 @@ CONTROL: dict[str, Callable] = {
 }
 
 
+@functools.cache
+def _version() -> str:
+  return runtime.versions().get('ensdistill', '')
+
+
 def _model(graph: Graph, taken, outputs: Mapping[str, Value], about: Mapping[str, str]):
   """Return the model of a graph, checked."""
   import onnx
@@ -260,7 +266,7 @@ def _model(graph: Graph, taken, outputs: Mapping[str, Value], about: Mapping[str
     opset_imports=[helper.make_opsetid('', OPSET)],
     ir_version=IR,
     producer_name='ensdistill',
-    producer_version=runtime.versions().get('ensdistill', ''),
+    producer_version=_version(),
   )
   helper.set_model_props(model, dict(about))
   onnx.checker.check_model(model, full_check=True)
