@@ -53,9 +53,9 @@ def test_every_kind_of_student(kind, student, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('network', DEEP)
-@pytest.mark.parametrize('student', exported.ALL, ids=str)
-def test_every_kind_of_every_network_in_onnx(student, network, tmp_path):
-  model = exported.student(*student, network=network, shape=(16, 16, 3), dtype='uint8')
+@pytest.mark.parametrize('student', exported.KINDS['categorical'][:3], ids=str)
+def test_every_network_in_onnx(student, network, tmp_path):
+  model = exported.student('categorical', *student, network, shape=(16, 16, 3), dtype='uint8')
   assert check(model, 'onnx', tmp_path).facts['batch'] is None
 
 
