@@ -4,6 +4,7 @@ Calls within the program are inlined, loops of a known length are unrolled, and 
 depends on weights alone is computed here.
 """
 
+import collections
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -100,10 +101,25 @@ def _run(graph: Graph, jaxpr, constants, arguments) -> list[Value]:
       return constant(np.asarray(atom.val, atom.aval.dtype))
     return values[atom]
 
-  for equation in _needed(jaxpr):
+  equations = _needed(jaxpr)
+  uses = collections.Counter(
+    atom
+    for atoms in (jaxpr.outvars, *(equation.invars for equation in equations))
+    for atom in atoms
+    if not hasattr(atom, 'val')
+  )
+
+  def keep(variables) -> None:
+    for variable in variables:  # a convolution that is used twice is computed once
+      if uses[variable] > 1:
+        graph.affine.pop((values[variable].name, values[variable].order), None)
+
+  keep(jaxpr.invars)
+  for equation in equations:
     inputs = [read(atom) for atom in equation.invars]
     found = _equation(graph, equation, inputs)
     values |= dict(zip(equation.outvars, found))
+    keep(equation.outvars)
   return [read(atom) for atom in jaxpr.outvars]
 
 
@@ -231,6 +247,23 @@ CONTROL: dict[str, Callable] = {
 }
 
 
+def _renamed(graph: Graph, outputs: Mapping[str, str]) -> list:
+  """Return the nodes that the outputs {name: tensor} need, with the outputs' names."""
+  renamed: dict[str, str] = {}
+  for name, tensor in outputs.items():
+    if tensor in graph.producers and tensor not in renamed:
+      renamed[tensor] = name
+  nodes = [
+    (op, [renamed.get(i, i) for i in inputs], [renamed.get(o, o) for o in made], settings)
+    for op, inputs, made, settings in graph.used(list(outputs.values()))
+  ]
+  for name, tensor in outputs.items():
+    source = renamed.get(tensor, tensor)
+    if source != name:  # an input, a constant, or the same as another output
+      nodes.append(('Identity', [source], [name], {}))
+  return nodes
+
+
 @functools.cache
 def _version() -> str:
   return runtime.versions().get('ensdistill', '')
@@ -247,9 +280,7 @@ def _model(graph: Graph, taken, outputs: Mapping[str, Value], about: Mapping[str
     return helper.make_tensor_value_info(name, kinds(np.dtype(dtype)), sizes)
 
   whole = {name: graph.spread(value) for name, value in outputs.items()}
-  for name, value in whole.items():
-    graph.nodes.append(('Identity', [graph.name(value)], [name], {}))
-  nodes = graph.used(list(whole))
+  nodes = _renamed(graph, {name: graph.name(value) for name, value in whole.items()})
   used = set(itertools.chain(*(node[1] for node in nodes)))
   made = helper.make_graph(
     [

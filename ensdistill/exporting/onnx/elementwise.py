@@ -133,7 +133,13 @@ def _binary(graph, values, aval, params, op):
       found = _of_channels(graph, op, x, other, swapped)
       if found:
         return found
+    if op == 'Max' and x.name and _is_number(other, 0) and aval.dtype.kind == 'f':
+      return unary(graph, 'Relu', x)
   return combined(graph, op, values, aval.shape, aval.dtype)
+
+
+def _is_number(x: Value, number: float) -> bool:
+  return x.array is not None and x.array.size == 1 and bool(x.array.reshape(()) == number)
 
 
 def _of_channels(graph: Graph, op: str, x: Value, other: Value, swapped: bool) -> Value | None:
@@ -193,12 +199,31 @@ def _select(graph, values, aval, params):
   if len(cases) == 1:
     return cases[0]
   if which.dtype == bool:
+    slope = _slope(graph, which, cases[0], cases[1])
+    if slope is not None:
+      return unary(graph, 'LeakyRelu', cases[1], alpha=slope)
     return combined(graph, 'Where', [which, cases[1], cases[0]], aval.shape, aval.dtype)
   found = cases[-1]
   for i, case in reversed(list(enumerate(cases[:-1]))):
     here = combined(graph, 'Equal', [which, _number(which, i)], which.shape, bool)
     found = combined(graph, 'Where', [here, case, found], aval.shape, aval.dtype)
   return found
+
+
+def _slope(graph, which: Value, below: Value, x: Value) -> float | None:
+  """Return c of where(x >= 0, x, c x), and None for any other choice."""
+  condition, product = (graph.producers.get(str(value.name)) for value in (which, below))
+  same = x.name is not None and which.order == below.order == x.order
+  if not (same and condition and product and product[0] == 'Mul'):
+    return None
+  if condition[0] not in ('Greater', 'GreaterOrEqual') or condition[1][0] != x.name:
+    return None
+  factors = [name for name in product[1] if name != x.name]
+  known = [graph.initial.get(name) for name in (condition[1][1], *factors)]
+  if len(known) != 2 or any(array is None or array.size != 1 for array in known):
+    return None
+  bound, slope = (float(array.reshape(())) for array in known)
+  return slope if bound == 0 else None
 
 
 def _clamp(graph, values, aval, params):

@@ -79,6 +79,7 @@ class Graph:
   def __init__(self, symbol=None, input: str = 'input'):
     self.nodes: list[tuple[str, list[str], list[str], dict]] = []
     self.initial: dict[str, np.ndarray] = {}
+    self.producers: dict[str, tuple[str, list[str]]] = {}  # name -> operator and inputs
     # Convolutions by the name and order of their result: their axis of channels, and a function
     # (scale [C], shift [C]) -> the same convolution with scaled and shifted results.
     self.affine: dict[Any, tuple[int, Callable]] = {}
@@ -94,6 +95,7 @@ class Graph:
       names = [f'{op.lower()}_{number}' + (f'_{i}' if i else '') for i in range(outputs)]
       self.nodes.append((op, inputs, names, attributes))
       self._made[key] = names
+      self.producers |= dict.fromkeys(names, (op, inputs))
     return self._made[key]
 
   def add(self, op: str, *inputs, shape, dtype, held=None, **attributes) -> Value:
@@ -129,7 +131,7 @@ class Graph:
       self.initial_value(np.array([int(size)], np.int64)) if factor is None else self.batch(factor)
       for size, factor in zip(shape, factors)
     ]
-    return self.node('Concat', parts, axis=0)[0]
+    return parts[0] if len(parts) == 1 else self.node('Concat', parts, axis=0)[0]
 
   def batch(self, factor: int) -> str:
     """Return the name of a tensor [1] that holds factor times the number of examples."""

@@ -80,6 +80,9 @@ def _broadcast(graph, values, aval, params):
   if not new:
     return dataclasses.replace(x, shape=tuple(aval.shape))
   names = indices(graph, new)
+  op, inputs = graph.producers.get(str(x.name), ('', []))
+  if op.startswith('Reduce') and x.order is None and inputs[1] == names:  # it keeps its axes then
+    return graph.add(op, *inputs, shape=aval.shape, held=own, dtype=x.dtype, keepdims=1)
   return graph.add('Unsqueeze', x, names, shape=aval.shape, held=own, dtype=x.dtype)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jax import lax
 from onnx_models import agree, model, run
 
-from ensdistill.exporting.onnx import elementwise
+from ensdistill.exporting.onnx import convert, elementwise
 from ensdistill.exporting.onnx.graph import NotSymbolic, Unsupported
 
 pytest.importorskip('onnxruntime')
@@ -183,7 +183,7 @@ def test_batch_norm_costs_no_node():
   with jax.numpy_rank_promotion('allow'):
     made = agree(CONVOLUTIONS['batch norm'], IMAGES, rtol=1e-4, atol=1e-4)
   kinds = {node.op_type for node in made.graph.node}
-  assert kinds == {'Transpose', 'Conv', 'Identity'}
+  assert kinds == {'Transpose', 'Conv'}
 
 
 LAYOUTS = {
@@ -217,7 +217,43 @@ def test_layouts(name):
 def test_between_convolutions_nothing_is_transposed():
   made = model(LAYOUTS['elementwise'], IMAGES)
   kinds = [node.op_type for node in made.graph.node]
-  assert kinds == ['Transpose', 'Conv', 'Max', 'Mul', 'Conv', 'Transpose', 'Identity']
+  assert kinds == ['Transpose', 'Conv', 'Relu', 'Mul', 'Conv', 'Transpose']
+
+
+SLOPES = {
+  'leaky': (lambda x: nn.leaky_relu(x, 0.2), ['LeakyRelu']),
+  'leaky image': (
+    lambda x: nn.leaky_relu(conv(x, BACK_4)),
+    ['Transpose', 'Conv', 'LeakyRelu', 'Transpose'],
+  ),
+  'another bound': (lambda x: jnp.where(x >= 1, x, 0.2 * x), ['GreaterOrEqual', 'Mul', 'Where']),
+  'another case': (
+    lambda x: jnp.where(x >= 0, x, 0.2 * x * x),
+    ['GreaterOrEqual', 'Mul', 'Mul', 'Where'],
+  ),
+  'sums that stay': (lambda x: x - x.sum(1, keepdims=True), ['ReduceSum', 'Sub']),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', SLOPES)
+def test_what_one_operator_does(name):
+  function, kinds = SLOPES[name]
+  made = agree(function, IMAGES, rtol=1e-4, atol=1e-4)
+  assert [node.op_type for node in made.graph.node] == kinds
+
+
+def test_outputs_may_be_one_tensor_an_input_or_known():
+  import onnxruntime
+
+  def call(variables, x):
+    return {'a': x, 'b': x + 1, 'c': x + 1, 'd': jnp.zeros_like(x)}
+
+  names = ['a', 'b', 'c', 'd']
+  made = convert.convert(call, {}, lambda b: jax.ShapeDtypeStruct((b, 2), jnp.float32), names=names)
+  found = onnxruntime.InferenceSession(made.SerializeToString()).run(names, {'input': X[:, 0, :2]})
+  for values, expected in zip(found, (0, 1, 1, None)):
+    shown = 0 * X[:, 0, :2] if expected is None else X[:, 0, :2] + expected
+    np.testing.assert_allclose(values, shown)
 
 
 def loop(x):
