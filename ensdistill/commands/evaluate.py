@@ -20,6 +20,7 @@ from ensdistill.commands.usage import (
   memory_in_one_line,
   reason,
   stoppable,
+  student_folder,
 )
 from ensdistill.evaluation import rows
 
