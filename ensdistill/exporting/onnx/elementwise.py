@@ -133,7 +133,8 @@ def _binary(graph, values, aval, params, op):
       found = _of_channels(graph, op, x, other, swapped)
       if found:
         return found
-    if op == 'Max' and x.name and _is_number(other, 0) and aval.dtype.kind == 'f':
+    is_relu = op == 'Max' and _is_number(other, 0) and aval.dtype.kind == 'f'
+    if is_relu and x.name is not None and len(x.shape) == len(aval.shape):
       return unary(graph, 'Relu', x)
   return combined(graph, op, values, aval.shape, aval.dtype)
 
