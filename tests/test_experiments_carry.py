@@ -156,7 +156,7 @@ def test_stopped_moved_and_continued_equals_uninterrupted(tmp_path):
     said, code = full(tmp_path, here, seconds)
     if code == 0:
       break
-    assert code == 143, (seconds, said)
+    assert code in (143, -signal.SIGTERM), (seconds, said)  # the latter: before it listens
     stops += 1
     carry.main(['pack', str(here), str(tmp_path / 'parts')])
     here = tmp_path / f'machine_{number}'
