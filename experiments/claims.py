@@ -293,6 +293,6 @@ HEAD = """| paper | claim | our protocol | outcome | difference (teachers × see
 NOTES = (
   'The difference is that of the metric in the claim between the student and what it is compared '
   'with, paired over teachers and seeds, with its standard error over teachers. *Held*: the '
-  'claimed sign by more than two standard errors. A single teacher decides nothing. Hours are those '
-  'of the compared runs, with their evaluations.'
+  'claimed sign by more than two standard errors. A single teacher decides nothing. Hours are '
+  'those of the compared runs, with their evaluations.'
 )
