@@ -1,0 +1,248 @@
+"""One student under its name: what it takes, its options, and its predictions as plain values."""
+
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ensdistill.evaluation import cost
+from ensdistill.prediction import results, sources
+from ensdistill.predictive import GaussianMixture, Mixture
+from ensdistill.serving import batching
+from ensdistill.serving.refused import Refused
+from ensdistill.student import calibration
+from ensdistill.student.calibration import COVERAGE, KINDS, LEVELS
+from ensdistill.student.model import Model, Prediction
+
+
+class Options(NamedTuple):
+  """What a request asks for besides probabilities (or means) and uncertainties."""
+
+  calibrated: bool = False
+  coverage: float | None = None
+  sets: str = KINDS[0]
+  abstain: float | None = None
+  members: bool = False
+  scale: float | None = None
+
+
+class Predicted(NamedTuple):
+  """The predictions of one batch, and each member's own where one was asked for."""
+
+  prediction: Prediction
+  members_BMK: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Hosted:
+  """A student that is served."""
+
+  name: str
+  model: Model
+
+  @property
+  def shape(self) -> tuple[int, ...]:
+    """The shape of one input."""
+    return tuple(self.model.spec['shape'])
+
+  @property
+  def is_table(self) -> bool:
+    """Whether the inputs are rows of a table; otherwise images."""
+    return len(self.shape) == 1
+
+  @functools.cached_property
+  def takes(self) -> sources.Takes:
+    """What the readers of bodies need to know."""
+    central = self.model.spec['data_settings'].get('central') or 1.0
+    return sources.Takes(self.shape, self.model.columns, float(central))
+
+  @functools.cached_property
+  def classes(self) -> list[str] | None:
+    """The names of the classes, numbers where they have none; None for regression."""
+    if not self.model.family.has_classes:
+      return None
+    found = self.model.classes
+    if found is None or len(set(found)) < len(found):
+      return [str(number) for number in range(self.model.spec['targets'])]
+    return found
+
+  @functools.cached_property
+  def has_members(self) -> bool:
+    """Whether the student has members with an opinion each."""
+    forward = self.model.predictor(1).forward
+    found = jax.eval_shape(forward, self.model.variables, self._zeros(1))
+    return self.model.student.size > 1 and isinstance(found, Mixture | GaussianMixture)
+
+  def _zeros(self, size: int) -> np.ndarray:
+    return np.zeros((size, *self.shape), np.float32)
+
+  def check(self, options: Options) -> Options:
+    """Return the options with the defaults of this student; refuse those that it lacks."""
+    known = self.model.calibration is not None
+    regression = self.classes is None
+    if options.calibrated and regression:
+      raise Refused(400, 'calibrated is for classifiers: quantiles of regression always are')
+    needed = options.coverage is not None or options.abstain is not None or options.calibrated
+    if needed and not known:
+      raise Refused(400, self.model.why_uncalibrated)
+    if options.members and not self.has_members:
+      raise Refused(400, f'{self.name} is one network without members')
+    if options.scale is not None and self.is_table:
+      raise Refused(400, 'scale is for images: give tables in the units of the training data')
+    if regression and known and options.coverage is None:
+      return options._replace(coverage=COVERAGE)
+    return options
+
+  def predict(self, x: np.ndarray, members: bool, max_batch: int) -> Predicted:
+    """Return the predictions of a padded batch of accepted inputs."""
+    p = self.model.predict(x, on_invalid='flag', batch_size=max_batch)
+    return Predicted(p, self.model.members(x, batch_size=max_batch) if members else None)
+
+  def warm_up(self, size: int, max_batch: int) -> None:
+    """Compile what predictions of this size need, and run it once."""
+    self.predict(self._zeros(size), self.has_members, max_batch)
+
+  def answers(
+    self, part: batching.Part, outside: np.ndarray | None, options: Options, first: int = 0
+  ) -> list[dict]:
+    """Return the predictions of a request's rows as plain values; refuse rows without one.
+
+    outside: which of them are far outside the training range; first: the number of the first row.
+    """
+    p, members_BMK = _cut(part)
+    if p.invalid.any():
+      row = first + int(np.argmax(p.invalid))
+      raise Refused(
+        400, f'row {row} is so far outside the training range that its prediction is not finite'
+      )
+    if options.calibrated:
+      p = p._replace(probs=calibration.apply_temperature(p.basis))
+    columns = self._of_classes(p, options) if self.classes else self._of_targets(p, options)
+    for kind in ('total', 'data', 'knowledge'):
+      columns[kind] = numbers(getattr(p, kind))
+    if options.abstain is not None:
+      columns['abstain'] = p.abstain(options.abstain).tolist()
+    if outside is not None:
+      columns['outside'] = outside.tolist()
+    if options.members and members_BMK is not None:
+      columns['members'] = [[numbers(own) for own in row] for row in members_BMK]
+    return [dict(zip(columns, row)) for row in zip(*columns.values())]
+
+  def _of_classes(self, p: Prediction, options: Options) -> dict[str, list]:
+    assert self.classes is not None and p.probs is not None
+    labels = [self.classes[place] for place in p.probs.argmax(-1).tolist()]
+    found: dict[str, list] = {
+      'label': labels,
+      'confidence': numbers(p.probs.max(-1)),
+      'probabilities': [numbers(row) for row in p.probs],
+    }
+    if options.coverage is not None:
+      member_BK = p.predict_set(options.coverage, options.sets)
+      found['set'] = [[self.classes[k] for k in np.flatnonzero(row)] for row in member_BK]
+    return found
+
+  def _of_targets(self, p: Prediction, options: Options) -> dict[str, list]:
+    assert p.mean is not None
+    found: dict[str, list] = {'mean': [numbers(row) for row in p.mean]}
+    if options.coverage is not None:
+      levels = results.levels(options.coverage)
+      quantiles_BQD = p.quantiles(levels).swapaxes(0, 1)
+      names = [results.level_name(level) for level in levels]
+      found['quantiles'] = [
+        dict(zip(names, [numbers(own) for own in row])) for row in quantiles_BQD
+      ]
+    return found
+
+  @functools.cached_property
+  def description(self) -> dict[str, Any]:
+    """What GET /v1/models/<name> says, besides the address."""
+    spec, found = self.model.spec, self.model.calibration
+    return {
+      'name': self.name,
+      'task': 'classification' if self.classes else 'regression',
+      'data': spec['data'],
+      'network': spec['network']['name'],
+      'student': spec['student']['kind'],
+      'objective': spec['objective'],
+      'members': self.model.student.size if self.has_members else 0,
+      'parameters': cost.parameters(self.model.variables),
+      'classes': self.classes,
+      'targets': None if self.classes else spec['targets'],
+      'inputs': self._inputs(),
+      'calibrated': found is not None,
+      'why_uncalibrated': None if found else self.model.why_uncalibrated,
+      # The total uncertainty that the share `levels` of validation examples does not exceed.
+      'total': {'levels': list(LEVELS), 'values': list(map(plain, found.total))} if found else None,
+    }
+
+  def _inputs(self) -> dict[str, Any]:
+    spec, known = self.model.spec, self.model.spec.get('inputs') or {}
+    if not self.is_table:
+      return {'kind': 'image', 'shape': list(self.shape), 'mean': list(spec['mean'])}
+    ranges = zip(known.get('low', []), known.get('high', []))
+    low_high = list(ranges) or [(None, None)] * self.shape[0]
+    columns = self.model.columns or [None] * self.shape[0]
+    return {
+      'kind': 'table',
+      'shape': list(self.shape),
+      'columns': [
+        {'name': name, 'low': low, 'high': high, 'mean': float(mean), 'std': float(std)}
+        for name, (low, high), mean, std in zip(columns, low_high, spec['mean'], spec['std'])
+      ],
+    }
+
+
+def _cut(part: batching.Part) -> tuple[Any, np.ndarray | None]:
+  """Return the predictions of the rows of one request."""
+  (p, members_BMK), rows = part.result, slice(part.start, part.stop)
+  basis = p.basis
+  if basis.log_probs is not None:
+    basis = basis._replace(log_probs=basis.log_probs[rows])
+  else:
+    distribution = type(basis.distribution)(*(leaf[rows] for leaf in basis.distribution))
+    basis = basis._replace(distribution=distribution)
+  own = [None if value is None else value[rows] for value in p[:-1]]
+  members_BMK = None if members_BMK is None else members_BMK[rows]
+  return Prediction._make([*own, basis]), members_BMK
+
+
+def numbers(values: np.ndarray) -> list:
+  """Return numbers with the digits that they have: seven of float32; infinity and NaN are None."""
+  if values.dtype == np.float32:
+    return [plain(float(f'{value:.7g}')) for value in values.tolist()]
+  return list(map(plain, values.tolist()))
+
+
+def plain(value: float) -> float | None:
+  """Return a number as strict JSON holds it: None for infinity and NaN."""
+  return value if math.isfinite(value) else None
+
+
+def named(students: Sequence[tuple[str | None, str, Model]]) -> list[Hosted]:
+  """Return students under their names; raise ValueError if two have the same.
+
+  students: for each one, the name that was chosen for it or None, where it is from, and itself.
+  """
+  found: dict[str, str] = {}
+  hosted = []
+  for chosen, place, model in students:
+    name = (
+      chosen or re.sub(r'[^A-Za-z0-9._-]+', '_', model.spec['name'])[:100].strip('.') or 'model'
+    )
+    if not re.fullmatch(r'[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}', name):
+      raise ValueError(
+        f'the name {name!r} must be letters, digits and . _ - (at most 100), and begin with no point'
+      )
+    if name in found:
+      raise ValueError(
+        f'two students are named {name!r}, {found[name]} and {place}: give one of them another '
+        f'name, as in {name}-2={place}'
+      )
+    found[name] = place
+    hosted.append(Hosted(name, model))
+  return hosted
