@@ -36,7 +36,7 @@ def _parse(arguments, prog: str):
   add('port', 'PORT', 'the port; 0 takes a free one', _port, 8000)
   add('max_batch', 'N', 'rows of one batch', _count, 128)
   add('max_wait_ms', 'MS', 'time that a request waits for others to share its batch', _time, 2.0)
-  add('max_body_mb', 'MB', 'largest body of a request', _size, 16.0)
+  add('max_body_mb', 'MB', 'largest body of a request', _size, 8.0)
   add('max_rows', 'N', 'rows of one request', _count, 1024)
   add('timeout_s', 'S', 'time for a request to arrive, and for its prediction', _size, 30.0)
   add('queue', 'N', 'rows that wait for a student; more are refused with 503', _count, 1024)

@@ -231,12 +231,10 @@ def named(students: Sequence[tuple[str | None, str, Model]]) -> list[Hosted]:
   found: dict[str, str] = {}
   hosted = []
   for chosen, place, model in students:
-    name = (
-      chosen or re.sub(r'[^A-Za-z0-9._-]+', '_', model.spec['name'])[:100].strip('.') or 'model'
-    )
+    name = _plain_name(model.spec['name']) if chosen is None else chosen
     if not re.fullmatch(r'[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}', name):
       raise ValueError(
-        f'the name {name!r} must be letters, digits and . _ - (at most 100), and begin with no point'
+        f'the name {name!r} must be letters, digits and . _ - (at most 100, no point at first)'
       )
     if name in found:
       raise ValueError(
@@ -246,3 +244,8 @@ def named(students: Sequence[tuple[str | None, str, Model]]) -> list[Hosted]:
     found[name] = place
     hosted.append(Hosted(name, model))
   return hosted
+
+
+def _plain_name(text: str) -> str:
+  """Return a name that an address can hold."""
+  return re.sub(r'[^A-Za-z0-9._-]+', '_', text)[:100].lstrip('.') or 'model'

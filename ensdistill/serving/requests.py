@@ -3,6 +3,7 @@
 import functools
 import io
 import json
+import math
 import urllib.parse
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -27,6 +28,7 @@ JSON, NPY, CSV, BYTES = (
 )
 IMAGES = ('image/png', 'image/jpeg', 'image/webp', 'image/gif', 'image/bmp', 'image/tiff')
 INSTANCES = 'instances'  # the entry of a JSON body
+_SLACK = 64  # signs of JSON around the rows
 PIXELS = 40_000_000  # of one image: its memory before it is resized
 _NUMPY = b'\x93NUMPY'
 _TRUE_FALSE = {'true': True, 'false': False, '1': True, '0': False}
@@ -194,6 +196,8 @@ def image(body: bytes | bytearray, hosted: Hosted) -> np.ndarray:
 
 def _of_json(body: bytes | bytearray, hosted: Hosted, max_rows: int):
   """Return the rows of {"instances": [...]}: float64, or a list of objects by column."""
+  if _signs(body) > max_rows * _signs_of_row(hosted) + _SLACK:  # each becomes an object in memory
+    raise Refused(413, f'the body holds more than {max_rows:,} rows of numbers: send them in parts')
   try:
     found = json.loads(body, parse_constant=_no_constant)
   except RecursionError:
@@ -220,6 +224,17 @@ def _of_json(body: bytes | bytearray, hosted: Hosted, max_rows: int):
     reason = 'a number is too large' if isinstance(error, OverflowError) else 'lengths differ'
     shape = ', '.join(map(str, hosted.shape))
     raise Refused(400, f'{INSTANCES} must have the shape [N, {shape}]: {reason}') from None
+
+
+def _signs(body: bytes | bytearray) -> int:
+  """Return a bound on the number of values in JSON: its commas, and what opens a list or object."""
+  return sum(map(body.count, (b',', b'[', b'{')))
+
+
+def _signs_of_row(hosted: Hosted) -> int:
+  """Return the most signs of one row: two for each value, and those in names of columns."""
+  names_of_columns = ''.join(hosted.model.columns or ())
+  return 2 * math.prod(hosted.shape) + hosted.shape[0] + 4 + sum(map(names_of_columns.count, ',[{'))
 
 
 def _no_constant(name: str):

@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import socket
+import threading
 import time
 from typing import Any
 
@@ -127,6 +128,8 @@ class Server(uvicorn.Server):
   def capture_signals(self):
     """Stop at SIGTERM or SIGINT; unlike uvicorn, do not raise the signal again at the end."""
     ours = [one for one in stopping.SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
+    if threading.current_thread() is not threading.main_thread():
+      ours = []
     before = {one: signal.signal(one, self.handle_exit) for one in ours}
     try:
       yield

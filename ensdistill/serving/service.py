@@ -15,7 +15,7 @@ class Limits:
 
   max_batch: int = 128  # rows of one prediction
   max_wait_ms: float = 2.0  # that a request waits for others
-  max_body_mb: float = 16.0  # of a request
+  max_body_mb: float = 8.0  # of a request
   max_rows: int = 1024  # of a request
   timeout_s: float = 30.0  # for a request to arrive, and for its answer to be ready
   queue: int = 1024  # rows that wait, of one student

@@ -3,11 +3,11 @@
 const PEN = 0.1; // width of a stroke, of the longer side of what is drawn
 const STEP = 0.03; // of the keyboard's pen
 
-// How data sets place a drawing: the share of the image that its longer side fills. Digits of NIST
-// fill the whole height; those of MNIST lie in 20 of 28 pixels, with their mass in the centre.
-const FULL = {share: 1, byMass: false};
-const MNIST = {share: 20 / 28, byMass: true};
-const PLACEMENT = {digits: FULL};
+// How data sets place what is drawn, in shares of the image's side: the box that it fills, and the
+// width of a stroke. Scikit-learn's digits fill the whole height, and their strokes are wide; those
+// of MNIST lie in 20 of 28 pixels, with their centre of mass in the middle.
+const MNIST = {height: 20 / 28, width: 20 / 28, pen: 0.085, byMass: true};
+const PLACEMENT = {digits: {height: 1, width: 0.8, pen: 0.17, byMass: false}};
 
 export class Pad {
   // The drawing area: strokes in units of its width; an image replaces them.
@@ -256,15 +256,17 @@ function raster(strokes, width, height, place, pen) {
   return found.map((sum) => sum / (255 * fine * fine));
 }
 
-function centred(strokes, width, height, {share, byMass}) {
+function centred(strokes, width, height, {byMass, ...box}) {
   // Return a drawing scaled and centred like those of the data.
   const points = strokes.flat();
   const [xs, ys] = [points.map((p) => p[0]), points.map((p) => p[1])];
   const [left, right] = [Math.min(...xs), Math.max(...xs)];
   const [top, bottom] = [Math.min(...ys), Math.max(...ys)];
-  const side = share * Math.min(width, height);
-  const pen = 1.15 * PEN * side;
-  const scale = (side - pen) / Math.max(right - left, bottom - top, 0.12);
+  const side = Math.min(width, height);
+  const pen = box.pen * side;
+  const least = 0.12; // so that a point stays one
+  const scale = Math.min((box.width * side - pen) / Math.max(right - left, least),
+    (box.height * side - pen) / Math.max(bottom - top, least));
   let [x0, y0] = [width / 2 - (scale * (left + right)) / 2, height / 2 - (scale * (top + bottom)) / 2];
   const place = (p, size) => [((p[0] * scale + x0) * size) / width, ((p[1] * scale + y0) * size) / width];
   let found = raster(strokes, width, height, place, pen);
