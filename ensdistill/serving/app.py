@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -30,6 +31,15 @@ log = logging.getLogger('ensdistill.serving')
 HEADERS = {'x-content-type-options': 'nosniff', 'cache-control': 'no-store'}
 _DRAIN_SECONDS, _DRAIN_BYTES = 1.0, 2**26  # of a body that is refused
 _HEAVY = 2  # threads that read large bodies and write large answers
+
+
+class _Name(StringConvertor):
+  """The name of a student in an address, up to a colon."""
+
+  regex = '[^/:]+'
+
+
+register_url_convertor('student', _Name())
 
 
 def as_json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -51,8 +61,8 @@ class App:
   def starlette(self) -> Starlette:
     """Return the application."""
     routes = [
-      self._route('/v1/models/{name}:predict', self._predict, 'predict', 'POST'),
-      self._route('/v1/models/{name}', self._model, 'model', 'GET'),
+      self._route('/v1/models/{name:student}:predict', self._predict, 'predict', 'POST'),
+      self._route('/v1/models/{name:student}', self._model, 'model', 'GET'),
       self._route('/v1/models', self._models, 'models', 'GET'),
       self._route('/healthz', self._health, 'healthz', 'GET'),
       self._route('/metrics', self._metrics_text, 'metrics', 'GET'),
@@ -116,7 +126,7 @@ class App:
     return known[name]
 
   async def _page(self, request: Request) -> Response:
-    file = pages.files()[request.url.path]
+    file = pages.files()[request.scope['path']]
     if file.is_known(request.headers.get('if-none-match', '')):
       return Response(status_code=304, headers=file.headers)
     return Response(file.content, headers=file.headers)

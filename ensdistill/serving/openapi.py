@@ -122,7 +122,8 @@ def _parameters(one: Hosted) -> list[dict[str, Any]]:
   if one.has_members:
     found['members'] = FLAG, "Add each member's own prediction."
   if not one.is_table:
-    scale = {'type': 'number', 'exclusiveMinimum': 0, 'maximum': 1e6}
+    scale = {'anyOf': [{'type': 'number', 'exclusiveMinimum': 0, 'maximum': 1},
+                       {'type': 'string', 'pattern': f'^{requests.PART}$'}]}  # fmt: skip
     found['scale'] = scale, 'Number that arrays of images are multiplied by, such as 1/255.'
   return [
     {'name': name, 'in': 'query', 'required': False, 'schema': schema, 'description': about}

@@ -4,9 +4,9 @@ import functools
 import io
 import json
 import math
+import re
 import urllib.parse
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +31,9 @@ INSTANCES = 'instances'  # the entry of a JSON body
 _SLACK = 64  # signs of JSON around the rows
 PIXELS = 40_000_000  # of one image: its memory before it is resized
 _NUMPY = b'\x93NUMPY'
-_TRUE_FALSE = {'true': True, 'false': False, '1': True, '0': False}
+_TRUE_FALSE = {'true': True, 'false': False}
+_NUMBER = re.compile(r'(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?', re.ASCII)
+PART = r'1/[1-9][0-9]{0,5}'  # a scale as people write it
 
 
 class Read(NamedTuple):
@@ -42,21 +44,27 @@ class Read(NamedTuple):
 
 
 def _flag(text: str) -> bool:
-  return _TRUE_FALSE[text.lower()]
+  return _TRUE_FALSE[text]
 
 
 def _share(text: str) -> float:
-  value = float(text)
+  value = _number(text)
   if not 0 < value < 1:
     raise ValueError
   return value
 
 
-def _positive(text: str) -> float:
-  value = float(Fraction(text)) if '/' in text else float(text)
-  if not 0 < value < float('inf'):
+def _scale(text: str) -> float:
+  value = 1 / int(text[2:]) if re.fullmatch(PART, text, re.ASCII) else _number(text)
+  if not 0 < value <= 1:
     raise ValueError
   return value
+
+
+def _number(text: str) -> float:
+  if not _NUMBER.fullmatch(text):
+    raise ValueError
+  return float(text)
 
 
 def _kind(text: str) -> str:
@@ -72,7 +80,7 @@ OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
   'sets': (_kind, f'one of {", ".join(KINDS)}'),
   'abstain': (_share, 'a number between 0 and 1, such as 0.05'),
   'members': (_flag, 'true or false'),
-  'scale': (_positive, 'a positive number, such as 1/255'),
+  'scale': (_scale, 'a number above 0 and up to 1, such as 1/255'),
 }
 
 
@@ -94,7 +102,7 @@ def options(query: bytes) -> Options:
     read, must_be = OPTIONS[name]
     try:
       found[name] = read(text)
-    except (ValueError, KeyError, ArithmeticError):
+    except (ValueError, KeyError):
       raise Refused(400, f'{name}={text[:40]!r} must be {must_be}') from None
   return Options(**found)
 

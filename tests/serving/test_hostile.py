@@ -124,7 +124,8 @@ def test_images_of_other_sizes_are_resized(running):
 
 PATHS = (
   '/../../../../etc/passwd', '/page/../../pyproject.toml', '/page/%2e%2e/app.py',
-  '/page/style.css/', '/page/..%2fserver.py', '/page//etc/passwd', '//etc/passwd', '/v1/models/../../config.json',
+  '/page/style.css/', '/page/..%2fserver.py', '/page//etc/passwd', '//etc/passwd',
+  '/v1/models/../../config.json',
   '/v1/models/%2e%2e%2f%2e%2e', '/v1/models/digits%00', '/v1/models/digits/config.json', '/%00',
   '/page/\\..\\..\\x', '/v1/models/digits:predict/..', '/page/style.css%3f', '/index.html',
   '/page/index.html', '/.git/config', '/page/__init__.py', '/%ff%fe', '/v1/models/' + 'a' * 5000,
