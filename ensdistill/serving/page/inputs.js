@@ -124,6 +124,7 @@ export class Pad {
     pad.addEventListener('pointerdown', (event) => {
       if (!this.draws || event.button) return;
       event.preventDefault();
+      pad.classList.add('pointer');
       pad.focus({preventScroll: true});
       pad.setPointerCapture(event.pointerId);
       this.file = this.image = this.pen = null;
@@ -146,7 +147,11 @@ export class Pad {
     pad.addEventListener('pointerup', end);
     pad.addEventListener('pointercancel', end);
     pad.addEventListener('keydown', (event) => this.key(event));
-    pad.addEventListener('blur', () => { this.pen = null; this.paint(); });
+    pad.addEventListener('blur', () => {
+      this.pen = null;
+      pad.classList.remove('pointer');
+      this.paint();
+    });
     document.getElementById('clear').addEventListener('click', () => this.clear());
     document.getElementById('undo').addEventListener('click', () => this.undo());
     this.centre.addEventListener('change', () => { this.paint(); this.change(0); });
@@ -180,6 +185,7 @@ export class Pad {
 
   key(event) {
     // Draw by the keyboard.
+    this.canvas.classList.remove('pointer');
     const moves = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]};
     if (event.key === 'Delete' || event.key === 'Backspace') { event.preventDefault(); this.clear(); return; }
     if (!this.draws || event.ctrlKey || event.metaKey || event.altKey) return;

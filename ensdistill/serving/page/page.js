@@ -8,6 +8,7 @@ const state = {model: null, input: null, coverage: 0.9, timer: 0, asked: null};
 const one = (selector) => document.querySelector(selector);
 const pad = new Pad(schedule);
 const row = new Row(schedule);
+one('#row-input').addEventListener('submit', () => { state.look = true; }); // on a phone it lies below
 
 async function start() {
   const answer = await fetch('/v1/models');
@@ -103,6 +104,11 @@ function succeed(model, found) {
   one('#error').hidden = true;
   one('#empty').hidden = true;
   one('#results').hidden = false;
+  if (state.look) {
+    state.look = false;
+    const output = one('#output');
+    if (output.getBoundingClientRect().top > innerHeight / 2) output.scrollIntoView();
+  }
   const said = show(model, found, state.coverage);
   clearTimeout(state.saying);
   state.saying = setTimeout(() => { one('#status').textContent = said; }, 500);

@@ -14,11 +14,12 @@ export function element(tag, className, ...content) {
 const one = (selector) => document.querySelector(selector);
 
 export function number(value) {
-  // Return a number with three or four digits.
+  // Return a number with three digits, or all digits before the point.
   if (value === null || value === undefined) return '∞';
   const size = Math.abs(value);
   if (size >= 1e6 || (size && size < 1e-3)) return value.toExponential(1);
-  return Number(value.toPrecision(size >= 1000 ? Math.ceil(Math.log10(size + 1)) : 3)).toLocaleString('en-US', {maximumFractionDigits: 6});
+  const places = size ? Math.max(0, 2 - Math.floor(Math.log10(size))) : 0;
+  return value.toLocaleString('en-US', {minimumFractionDigits: places, maximumFractionDigits: places});
 }
 
 const share = (p) => (p > 0 && p < 0.0005 ? '< 0.1 %' : p < 1 && p > 0.9995 ? '> 99.9 %' : percent(p));
@@ -40,7 +41,7 @@ export function show(model, answer, coverage) {
 function badges(row) {
   const found = [];
   if (row.outside) found.push(element('span', 'badge', 'far outside the training range'));
-  if (row.abstain) found.push(element('span', 'badge', 'among the 5 % that it would rather not decide'));
+  if (row.abstain) found.push(element('span', 'badge', 'would abstain: 5 % most uncertain'));
   return found;
 }
 
@@ -87,7 +88,6 @@ function uncertainty(model, row) {
   const most = model.classes ? Math.log(model.classes.length) : row.total || 1;
   one('.stack .data').style.width = `${(100 * row.data) / most}%`;
   one('.stack .knowledge').style.width = `${(100 * row.knowledge) / most}%`;
-  const unit = model.classes ? ' nats' : '²';
   const shown = (value) => (model.classes ? number(value) : number(Math.sqrt(value)));
   const part = (name, className, value) => {
     const dt = element('dt', '');
@@ -101,7 +101,6 @@ function uncertainty(model, row) {
     ? `Uncertainty, in nats of at most ${number(most)}`
     : 'Uncertainty, as standard deviations' + (row.mean.length > 1 ? ' over all targets' : '');
   one('#uncertainty .meaning').textContent = `${howMuch(model, row, most)} ${which(model, row, most)}`;
-  return unit;
 }
 
 function level(model, total) {
@@ -137,7 +136,7 @@ function which(model, row, most) {
   if (part >= 0.5) {
     return `Most of it (${shown}) is knowledge: the ensemble's members disagree, as they do on inputs unlike those of training, and more such examples would help.`;
   }
-  if (part >= 0.15) {
+  if (part >= 0.1) {
     return `Some of it (${shown}) is knowledge, disagreement of the ensemble's members that more training data would reduce; the rest is data, ambiguity of the input itself.`;
   }
   return `Nearly all of it is data (knowledge is ${shown}): the ensemble's members agree that the input itself is ambiguous or noisy, and more training data would not help.`;
@@ -233,28 +232,23 @@ function axis({low, high, mean, members: values}) {
   // Return a picture of an interval, a mean, and members on a line.
   const known = [low, high, mean, ...values].filter((v) => v !== null && v !== undefined);
   let [from, to] = [Math.min(...known), Math.max(...known)];
-  const slack = 0.12 * (to - from) || Math.abs(from) * 0.1 || 1;
+  const slack = 0.15 * (to - from) || Math.abs(from) * 0.1 || 1;
   [from, to] = [from - slack, to + slack];
-  const x = (v) => 10 + (380 * (v - from)) / (to - from);
-  const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
-  const add = (tag, attributes, text) => {
-    const made = document.createElementNS('http://www.w3.org/2000/svg', tag);
-    Object.entries(attributes).forEach(([name, value]) => made.setAttribute(name, value));
-    if (text) made.textContent = text;
-    svg.append(made);
+  const at = (v) => `${(100 * (v - from)) / (to - from)}%`;
+  const found = element('div', 'axis');
+  found.setAttribute('aria-hidden', 'true');
+  const add = (className, place, ...content) => {
+    const made = element('i', className, ...content);
+    Object.assign(made.style, place);
+    found.append(made);
   };
-  svg.setAttribute('viewBox', '0 0 400 52');
-  svg.setAttribute('class', 'axis');
-  svg.setAttribute('aria-hidden', 'true');
-  add('line', {class: 'line', x1: 10, x2: 390, y1: 20, y2: 20});
   if (!values.length) {
-    const [a, b] = [low === null ? 10 : x(low), high === null ? 390 : x(high)];
-    add('rect', {class: 'band', x: a, y: 8, width: Math.max(2, b - a), height: 24, rx: 5});
+    const [a, b] = [low === null ? '0%' : at(low), high === null ? '100%' : at(high)];
+    add('band', {left: a, right: `calc(100% - ${b})`});
   }
-  values.forEach((v) => add('circle', {class: 'member', cx: x(v), cy: 20, r: 6}));
-  add('line', {class: 'mean', x1: x(mean), x2: x(mean), y1: 5, y2: 35});
+  values.forEach((v) => add('member', {left: at(v)}));
+  add('mean', {left: at(mean)});
   const ends = values.length ? [Math.min(...values), Math.max(...values)] : [low, high];
-  if (ends[0] !== null) add('text', {x: x(ends[0]), y: 48, 'text-anchor': 'middle'}, number(ends[0]));
-  if (ends[1] !== null) add('text', {x: x(ends[1]), y: 48, 'text-anchor': 'middle'}, number(ends[1]));
-  return svg;
+  ends.forEach((v) => { if (v !== null) add('end', {left: at(v)}, number(v)); });
+  return found;
 }
