@@ -184,16 +184,16 @@ class Hosted:
     spec, known = self.model.spec, self.model.spec.get('inputs') or {}
     if not self.is_table:
       return {'kind': 'image', 'shape': list(self.shape), 'mean': list(spec['mean'])}
-    ranges = zip(known.get('low', []), known.get('high', []))
-    low_high = list(ranges) or [(None, None)] * self.shape[0]
     columns = self.model.columns or [None] * self.shape[0]
+    unknown = [None] * self.shape[0]
+    low, high = (known.get(name) or unknown for name in ('low', 'high'))
+    moments = [np.broadcast_to(spec[name], self.shape).tolist() for name in ('mean', 'std')]
+    rows = zip(columns, low, high, *moments, strict=True)
+    keys = 'name', 'low', 'high', 'mean', 'std'
     return {
       'kind': 'table',
       'shape': list(self.shape),
-      'columns': [
-        {'name': name, 'low': low, 'high': high, 'mean': float(mean), 'std': float(std)}
-        for name, (low, high), mean, std in zip(columns, low_high, spec['mean'], spec['std'])
-      ],
+      'columns': [dict(zip(keys, row)) for row in rows],
     }
 
 
