@@ -218,6 +218,8 @@ def array(file, name: str, takes: Takes, path: str | None = None) -> Iterator[Bl
   shape, fortran, dtype = _header(file)
   if dtype.hasobject:
     raise DataError('the array holds Python objects: store numbers instead')
+  if min(shape, default=0) < 0:
+    raise DataError(f'the file is damaged: its array has shape {list(shape)}')
   one, grey = takes.shape, takes.images and takes.shape[2] == 1
   allowed = (one, one[:2]) if grey else (one,)
   if shape in allowed:

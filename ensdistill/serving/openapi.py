@@ -12,14 +12,14 @@ from ensdistill.serving import metrics, pages, requests
 from ensdistill.serving.hosted import Hosted
 from ensdistill.serving.refused import STATUSES
 from ensdistill.serving.service import Limits
-from ensdistill.student.calibration import COVERAGE, KINDS
+from ensdistill.student.calibration import COVERAGE, KINDS, LEVELS
 from ensdistill.student.inputs import LARGEST
 
 NUMBER = {'type': 'number'}
 MAYBE = {'type': ['number', 'null']}  # null: infinite, as a threshold from few examples may be
 TEXT = {'type': 'string'}
 FLAG = {'type': 'boolean'}
-SHARE = {'type': 'number', 'exclusiveMinimum': 0, 'exclusiveMaximum': 1}
+SHARE = {'type': 'number', 'minimum': LEVELS[0], 'maximum': LEVELS[-1]}
 
 
 def document(students: Sequence[Hosted], limits: Limits) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ensdistill.prediction import sources, tables
 from ensdistill.serving.hosted import Hosted, Options
 from ensdistill.serving.refused import Refused
 from ensdistill.student import inputs
-from ensdistill.student.calibration import KINDS
+from ensdistill.student.calibration import KINDS, LEVELS
 from ensdistill.student.inputs import Accepted
 
 JSON, NPY, CSV, BYTES = (
@@ -49,7 +49,7 @@ def _flag(text: str) -> bool:
 
 def _share(text: str) -> float:
   value = _number(text)
-  if not 0 < value < 1:
+  if not LEVELS[0] <= value <= LEVELS[-1]:
     raise ValueError
   return value
 
@@ -76,9 +76,9 @@ def _kind(text: str) -> str:
 # {option: (reader, what it must be)}
 OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
   'calibrated': (_flag, 'true or false'),
-  'coverage': (_share, 'a number between 0 and 1, such as 0.9'),
+  'coverage': (_share, f'a number from {LEVELS[0]} to {LEVELS[-1]}'),
   'sets': (_kind, f'one of {", ".join(KINDS)}'),
-  'abstain': (_share, 'a number between 0 and 1, such as 0.05'),
+  'abstain': (_share, f'a number from {LEVELS[0]} to {LEVELS[-1]}'),
   'members': (_flag, 'true or false'),
   'scale': (_scale, 'a number above 0 and up to 1, such as 1/255'),
 }
