@@ -4,6 +4,7 @@ https://chromedevtools.github.io/devtools-protocol/
 """
 
 import base64
+import contextlib
 import json
 import os
 import pathlib
@@ -35,7 +36,9 @@ class Browser:
     self._process = subprocess.Popen(
       command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    self._socket, self._number, self._events = self._connected(), 0, []
+    self._closing = contextlib.ExitStack()
+    self._socket = self._closing.enter_context(self._connected())
+    self._number, self._events = 0, []
 
   def _connected(self):
     from websockets.sync.client import connect
@@ -59,19 +62,20 @@ class Browser:
         return found['result']
       self._events.append(found)
 
-  def events(self, method: str) -> list[dict]:
-    """Return the parameters of all events of a kind so far."""
-    return [one['params'] for one in self._events if one.get('method') == method]
+  def events(self, method: str, session: str) -> list[dict]:
+    """Return the parameters of all events of a kind so far, of one page."""
+    own = (one for one in self._events if one.get('sessionId') == session)
+    return [one['params'] for one in own if one.get('method') == method]
 
   def page(self, address: str, width=1200, height=900, dark=False) -> 'Page':
     """Open a page."""
     target = self.send('Target.createTarget', url='about:blank')['targetId']
     session = self.send('Target.attachToTarget', targetId=target, flatten=True)['sessionId']
-    return Page(self, session, address, width, height, dark)
+    return Page(self, session, target, address, width, height, dark)
 
   def close(self) -> None:
     """End the browser."""
-    self._socket.close()
+    self._closing.close()
     self._process.terminate()
     try:
       self._process.wait(20)
@@ -83,8 +87,8 @@ class Browser:
 class Page:
   """One page of a browser."""
 
-  def __init__(self, browser: Browser, session: str, address: str, width, height, dark):
-    self._browser, self._session = browser, session
+  def __init__(self, browser, session, target, address: str, width, height, dark):
+    self._browser, self._session, self._target = browser, session, target
     for domain in ('Page', 'Runtime', 'Network', 'Log'):
       self._send(f'{domain}.enable')
     self.size(width, height)
@@ -95,6 +99,14 @@ class Page:
 
   def _send(self, method: str, **parameters):
     return self._browser.send(method, self._session, **parameters)
+
+  def _events(self, method: str) -> list[dict]:
+    self.value('0')  # so that all events so far have arrived
+    return self._browser.events(method, self._session)
+
+  def close(self) -> None:
+    """Close the page."""
+    self._browser.send('Target.closeTarget', targetId=self._target)
 
   def size(self, width: int, height: int) -> None:
     """Set the size of the window; a narrow one is a phone's."""
@@ -178,11 +190,11 @@ class Page:
 
   def problems(self) -> list[str]:
     """Return the errors of scripts and loads, and addresses outside of the server, so far."""
-    found = [str(one) for one in self._browser.events('Runtime.exceptionThrown')]
-    entries = [one['entry'] for one in self._browser.events('Log.entryAdded')]
+    found = [str(one) for one in self._events('Runtime.exceptionThrown')]
+    entries = [one['entry'] for one in self._events('Log.entryAdded')]
     return found + [one['text'] for one in entries if one['level'] == 'error']
 
   def addresses(self) -> list[str]:
     """Return the addresses that the browser asked for."""
-    found = self._browser.events('Network.requestWillBeSent')
+    found = self._events('Network.requestWillBeSent')
     return [one['request']['url'] for one in found]

@@ -88,13 +88,14 @@ def main(arguments: Sequence[str] | None = None, prog: str = 'ensdistill serve')
     listener = server.listening(options.host, options.port)
   except (OSError, UnicodeError) as error:
     fail(2, f'--host={options.host} --port={options.port}: {_cause(error)}')
-  try:
-    with stopping.listening():
-      students = _loaded(options)
-      stopping.check()
-  except stopping.Stopped as stop:
-    fail(stop.code, f'stopped by {stop.name}: it had not started')
-  _serve(students, listener, options)
+  with listener:
+    try:
+      with stopping.listening():
+        students = _loaded(options)
+        stopping.check()
+    except stopping.Stopped as stop:
+      fail(stop.code, f'stopped by {stop.name}: it had not started')
+    _serve(students, listener, options)
 
 
 def _cause(error: Exception) -> str:

@@ -88,7 +88,9 @@ def started(*arguments):
   raise AssertionError((lines, process.stderr.read()))
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+  'number', [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_signal_answers_what_was_accepted(folder, number):
   if number == signal.SIGINT and signal.getsignal(number) is signal.SIG_IGN:
     pytest.skip('SIGINT is ignored here')

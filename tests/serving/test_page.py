@@ -30,12 +30,16 @@ def chromium(tmp_path_factory):
 
 @pytest.fixture
 def page(chromium, running):
-  def opened(model, **settings):
-    found = chromium.page(f'{running.address}/?model={model}', **settings)
-    found.wait("document.getElementById('about').innerText")
-    return found
+  found = []
 
-  return opened
+  def opened(model, **settings):
+    found.append(chromium.page(f'{running.address}/?model={model}', **settings))
+    found[-1].wait("document.getElementById('about').innerText")
+    return found[-1]
+
+  yield opened
+  for one in found:
+    one.close()
 
 
 def bars(own):
@@ -168,7 +172,7 @@ def test_the_order_of_the_tab_key_reaches_everything(page):
   own = page('digits')
   own.draw('#pad', SEVEN)
   own.wait(RESULT)
-  own.value('document.activeElement.blur(), window.getSelection().removeAllRanges()')
+  own.value("document.querySelector('.skip').focus()")
   found = []
   for _ in range(14):
     own.press('Tab')
