@@ -36,6 +36,15 @@ class Running:
     self._thread.join(60)
     assert not self._thread.is_alive()
 
+  @contextlib.contextmanager
+  def starting(self):
+    """Run without waiting until the students are ready."""
+    self._thread.start()
+    try:
+      yield self
+    finally:
+      self.__exit__()
+
   def request(self, method, path, body=None, headers=(), timeout=60):
     """Return (status, headers, body) of one request; JSON is parsed."""
     with contextlib.closing(http.client.HTTPConnection('127.0.0.1', self.port, timeout)) as own:
