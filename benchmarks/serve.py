@@ -6,7 +6,8 @@ Three measurements:
 - load: RATE requests a second of one row, from 32 connections; latencies are counted from the time
   at which a request was due, so a server that falls behind shows it.
 - flat: the server's memory over many requests, as fast as 32 connections can.
-- burst: ten times as many requests at once as the queue holds, then one second of normal load.
+- burst: ten times as many rows at once as the queue holds, in requests of 64 rows, and as many
+  requests of one row at once as connections are allowed; after each, one second of normal load.
 
 The client is plain asyncio: it writes prepared bytes and reads the head of the answer alone.
 """
@@ -14,6 +15,7 @@ The client is plain asyncio: it writes prepared bytes and reads the head of the 
 import argparse
 import asyncio
 import contextlib
+import io
 import json
 import pathlib
 import re
@@ -30,7 +32,7 @@ import numpy as np
 from benchmarks import timing
 
 CONNECTIONS, RATE = 32, 1000
-GOAL_MS = 50.0
+BURST_ROWS = 64
 
 
 class Measured(NamedTuple):
@@ -72,11 +74,16 @@ class Connection:
     self._writer.close()
 
 
-def request_of(name: str, shape, row, kind: str = 'json') -> bytes:
-  """Return the bytes of a request of one row."""
-  body = json.dumps({'instances': np.round(row, 4).tolist()}).encode()
-  head = f'POST /v1/models/{name}:predict HTTP/1.1\r\nhost: localhost\r\n'
-  head += f'content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n'
+def request_of(rows: np.ndarray, kind: str = 'json') -> bytes:
+  """Return the bytes of a request."""
+  if kind == 'json':
+    body = json.dumps({'instances': np.round(rows, 4).tolist()}).encode()
+  else:
+    file = io.BytesIO()
+    np.save(file, rows.astype(np.float32))
+    body = file.getvalue()
+  head = 'POST /v1/models/model:predict HTTP/1.1\r\nhost: localhost\r\n'
+  head += f'content-type: application/{kind}\r\ncontent-length: {len(body)}\r\n\r\n'
   return head.encode() + body
 
 
@@ -171,13 +178,11 @@ def memory(process) -> float:
   return int(re.search(r'VmRSS:\s+(\d+)', text)[1]) / 1024  # type: ignore[index]
 
 
-def rows_of(student: str, count: int = 64) -> list[bytes]:
-  """Return requests of one random row each, of the shape that the student takes."""
+def shape_of(student: str) -> list[int]:
+  """Return the shape of an input of a student."""
   folder = pathlib.Path(student)
   folder = folder / 'student' if (folder / 'student').is_dir() else folder
-  shape = json.loads((folder / 'config.json').read_text())['shape']
-  random = np.random.default_rng(0)
-  return [request_of('model', shape, random.random((1, *shape))) for _ in range(count)]
+  return json.loads((folder / 'config.json').read_text())['shape']
 
 
 def main() -> None:
@@ -188,13 +193,16 @@ def main() -> None:
   parser.add_argument('--seconds', type=float, default=20, help='of each load')
   parser.add_argument('--rate', type=float, default=RATE, help='requests a second')
   parser.add_argument('--flat', type=int, default=200_000, help='requests for the memory')
-  parser.add_argument('--queue', type=int, default=256, help='rows that wait, in the burst')
-  parser.add_argument('--only', default='load,flat,burst', help='the measurements to make')
+  parser.add_argument('--queue', type=int, default=1024, help='rows that wait, in the burst')
+  parser.add_argument('--connections', type=int, default=4000, help='of the second burst')
+  parser.add_argument('--only', default='load,flat,burst', help='the ones to make')
   options = parser.parse_args()
   limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
   resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
   print(f'machine: {json.dumps(timing.machine())}', flush=True)
-  requests, rows, notes = rows_of(options.student), [], []
+  shape, random = shape_of(options.student), np.random.default_rng(0)
+  requests = [request_of(random.random((1, *shape))) for _ in range(64)]
+  rows, notes = [], []
   if 'load' in options.only:
     with server(options.student) as (process, port):
       asyncio.run(load(port, requests, options.rate, 2))
@@ -216,16 +224,20 @@ def main() -> None:
         f'flat: statuses {dict(statuses)}; MB after each tenth of {options.flat:,}: {shown}'
       )
   if 'burst' in options.only:
+    many = [request_of(random.random((BURST_ROWS, *shape)), 'x-npy')]
     with server(options.student, f'--queue={options.queue}') as (process, port):
       asyncio.run(load(port, requests, options.rate, 2))
-      count = 10 * options.queue
-      found = asyncio.run(burst(port, requests, count))
-      after = asyncio.run(load(port, requests, options.rate, 1))
-      rows.append(after.row('the second after the burst'))
-      notes.append(
-        f'burst: {count:,} requests at once, the queue holds {options.queue}: statuses '
-        f'{dict(found.statuses)} in {found.wall:.2f} s; the second after: {dict(after.statuses)}'
-      )
+      count = 10 * options.queue // BURST_ROWS
+      for size, own in ((BURST_ROWS, many), (1, requests)):
+        found = asyncio.run(burst(port, own, count))
+        after = asyncio.run(load(port, requests, options.rate, 1))
+        rows.append(after.row(f'the second after {count:,} requests of {size} rows at once'))
+        notes.append(
+          f'burst: {count:,} requests of {size} rows at once, the queue holds {options.queue:,} '
+          f'rows: statuses {dict(found.statuses)} in {found.wall:.2f} s; the second after: '
+          f'{dict(after.statuses)}, memory {memory(process):.0f} MB'
+        )
+        count = options.connections
   print(f'\n{timing.markdown(HEAD, rows)}\n')
   print('\n'.join(notes))
 

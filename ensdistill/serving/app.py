@@ -160,12 +160,13 @@ class App:
     kind = requests.content_type(request.headers.get('content-type', ''), one, encoding)
     if not self._service.ready:
       raise Refused(503, 'the server is starting', retry=1, close=True)
+    batcher, whole = self._service.batchers[one.name], []
+    batcher.check()  # before the body is read, so that a refusal costs little
     async with self._body(request) as body:
       arguments = body, kind, one, options, self._limits.max_rows
       found = await self._away(requests.is_light(kind, body), requests.read, *arguments)
     if not len(found.x):
       return as_json(self._answer(one, []))
-    batcher, whole = self._service.batchers[one.name], []
     futures = batcher.submit(found.x, members=options.members)
     parts = await self._in_time(asyncio.gather(*map(asyncio.wrap_future, futures)), futures)
     start = 0

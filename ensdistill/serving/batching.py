@@ -93,20 +93,24 @@ class Batcher:
     parts = [x[at : at + largest] for at in range(0, len(x), largest)]
     waiting = [_Waiting(part, members, now, concurrent.futures.Future()) for part in parts]
     with self._changed:
-      if self._closed:
-        raise Refused(503, 'the server is stopping', retry=5, close=True)
-      if self._rows + len(x) > self._capacity and self._queue:
-        raise Refused(
-          503,
-          f'{self._rows} rows wait already, the limit is {self._capacity}: try again later',
-          retry=self._seconds_to_wait(),
-        )
+      self.check(len(x))
       idle = not self._queue
       self._queue.extend(waiting)
       self._rows += len(x)
       if idle or self._rows >= largest:
         self._changed.notify()
     return [one.future for one in waiting]
+
+  def check(self, rows: int = 1) -> None:
+    """Raise Refused if there is no place for as many rows; an empty queue takes any number."""
+    if self._closed:
+      raise Refused(503, 'the server is stopping', retry=5, close=True)
+    if self._rows + rows > self._capacity and self._queue:
+      raise Refused(
+        503,
+        f'{self._rows} rows wait already, the limit is {self._capacity}: try again later',
+        retry=self._seconds_to_wait(),
+      )
 
   def _seconds_to_wait(self) -> int:
     return max(1, math.ceil(self._rows / self._rate)) if self._rate else 1

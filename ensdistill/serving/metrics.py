@@ -103,8 +103,8 @@ class Metrics:
     )
     self.batch_rows = Histogram('ensdistill_batch_rows', 'Rows of a batch, without padding.', ROWS)
     self.batch_seconds = Histogram('ensdistill_batch_seconds', 'Time of one batch.', SECONDS)
-    self.all = [self.requests, self.rows, self.outside, self.uncertainty]
-    self.all += [self.seconds, self.batch_rows, self.batch_seconds]
+    self.all: list[Counter | Gauge | Histogram] = [self.requests, self.rows, self.outside]
+    self.all += [self.uncertainty, self.seconds, self.batch_rows, self.batch_seconds]
 
   def gauge(
     self, name: str, about: str, read: Callable[[], Iterable[tuple[Labels, float]]]

@@ -179,8 +179,8 @@ def test_the_order_of_the_tab_key_reaches_everything(page):
     found.append(own.focused())
   places = [found.index(name) for name in ('model', 'pad', 'clear', 'undo', 'choose', 'centre')]
   assert places == sorted(places)
-  named = own.value("""[...document.querySelectorAll('button, input:not([aria-hidden]), select,
-    textarea, canvas')].every((e) => e.innerText || e.labels?.length || e.ariaLabel || e.hidden)""")
+  named = own.value("""[...document.querySelectorAll(`button, input:not([aria-hidden]), select,
+    textarea, canvas`)].every((e) => e.innerText || e.labels?.length || e.ariaLabel || e.hidden)""")
   assert named
 
 

@@ -34,6 +34,7 @@ export class Pad {
     this.canvas.height = Math.round((640 * height) / width);
     this.canvas.classList.toggle('light', this.ink === 0);
     this.canvas.classList.toggle('still', !this.draws);
+    this.preview.setAttribute('aria-label', 'What the student sees');
     this.preview.width = width;
     this.preview.height = height;
     document.querySelector('#seen figcaption').textContent = `The student sees ${width} × ${height} pixels`;

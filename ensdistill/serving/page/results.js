@@ -208,7 +208,7 @@ function strip(classes, p) {
   return element('div', 'strip', ...p.map((value, k) => {
     const ink = element('i');
     ink.style.opacity = value;
-    return element('span', value > 0.5 ? 'dark' : '', ink, element('b', '', classes[k]));
+    return element('span', value > 0.75 ? 'dark' : '', ink, element('b', '', classes[k]));
   }));
 }
 
