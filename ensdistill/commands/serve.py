@@ -22,6 +22,10 @@ from ensdistill.commands.usage import (
   student_folder,
 )
 
+# Seconds after which a thread passes the interpreter on: a batch that is ready to run does not wait
+# for long while requests are read.
+SWITCH = 0.0005
+
 
 def _parse(arguments, prog: str):
   about, *more = (__doc__ or '').split('\n\n')
@@ -159,6 +163,7 @@ def _serve(students, listener, options) -> None:
   if not ipaddress.ip_address(host.partition('%')[0]).is_loopback:
     print('every machine that reaches this address can use it: it has no password', file=sys.stderr)
   print(f'starting at {address}', flush=True)
+  sys.setswitchinterval(SWITCH)
   running.run(sockets=[listener])
   if own.failed:
     fail(1, f'a student cannot predict: {own.failed}')
