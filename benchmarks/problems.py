@@ -64,7 +64,9 @@ def problem(row: Row, strategy: str = 'auto') -> Problem:
   config.network.update(unset | NETWORKS[row.network] | {'dtype': row.dtype})
   if row.network == 'mlp':
     config.augment.update(crop=0, flip=False)
-  config.teacher.update(members=row.members, batch_size=row.batch, strategy=strategy)
+  # Networks of a teacher are started below: a run's limit on their number does not bind here.
+  teachers_of_student = 1 if alone else row.members
+  config.teacher.update(members=teachers_of_student, batch_size=row.batch, strategy=strategy)
   config.student.batch_size = row.batch
   for section in (config.teacher, config.student):  # a low constant rate suits noise
     section.optimizer.update(schedule='constant', warmup=0.0, rate=0.01)

@@ -259,6 +259,14 @@ def _stored(folder, wanted, writer) -> dict[int, Any]:
   return {m: member for m, member in found.items() if member is not None}
 
 
+def stored(folder: pathlib.Path) -> list[dict[str, np.ndarray]]:
+  """Return the tensors of the members in a folder, from the first on; raise Damaged."""
+  found: list[dict[str, np.ndarray]] = []
+  while read := _read(folder, _name(len(found))):
+    found.append(safe.parse_tensors(read[1]))
+  return found
+
+
 def _say_found(stored, wanted, folder, writer) -> None:
   if stored:
     found = f'{len(stored)} of {len(wanted)} members found in {folder}'

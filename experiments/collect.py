@@ -6,7 +6,8 @@
 An experiment is a folder with results/, which `ensdistill sweep --out=FOLDER` fills. Its tables
 stand in its README.md between the marks <!-- NAME: measured --> and <!-- NAME: end -->, where NAME
 is the folder's name. A folder with a collector of its own is listed in COLLECTORS; without results
-it is an error, unless it stands in WITHOUT_RESULTS.
+it is an error, unless it stands in WITHOUT_RESULTS, or in PLANNED: their collectors write what has
+not run. The table of all claims stands in experiments/README.md and in README.md.
 """
 
 import argparse
@@ -16,12 +17,28 @@ from collections.abc import Callable
 
 from ensdistill.storage import safe
 from ensdistill.sweep import records, tables
+from experiments import claims
+from experiments.cifar_small import collect as cifar_small
 from experiments.digits import collect as digits
+from experiments.full import collect as full
+from experiments.grid import collect as grid
 from experiments.hydra import uci
+from experiments.mnist import collect as mnist
+from experiments.spirals import collect as spirals
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # {folder: (root, its results/) -> {file: new content, or {mark: text}}}
-COLLECTORS: dict[str, Callable] = {'digits': digits.files, 'hydra': uci.files}
+COLLECTORS: dict[str, Callable] = {
+  'cifar_small': cifar_small.files,
+  'digits': digits.files,
+  'full': full.files,
+  'grid': grid.files,
+  'hydra': uci.files,
+  'mnist': mnist.files,
+  'spirals': spirals.files,
+}
+# Experiments of COLLECTORS that need no results: their tables say what has not run.
+PLANNED = ('cifar_small', 'full', 'grid', 'mnist', 'spirals')
 # Experiments of COLLECTORS whose table is older than the results' format, and stays as it is.
 WITHOUT_RESULTS = ('hydra',)
 
@@ -33,15 +50,31 @@ def stale(root: pathlib.Path = ROOT) -> dict[pathlib.Path, str]:
   """
   for name in COLLECTORS:
     folder = root / 'experiments' / name
-    if folder.is_dir() and name not in WITHOUT_RESULTS and not any(folder.glob('results/*.json')):
+    needed = name not in (*WITHOUT_RESULTS, *PLANNED)
+    if folder.is_dir() and needed and not any(folder.glob('results/*.json')):
       raise ValueError(f'{folder} has no results/*.json: run its sweep, or restore them')
   contents: dict[pathlib.Path, str] = {}
-  for results in sorted((root / 'experiments').glob('*/results')):
-    if any(results.glob('*.json')):
-      for path, new in COLLECTORS.get(results.parent.name, _default)(root, results).items():
-        old = contents.get(path) or path.read_text()
-        contents[path] = new if isinstance(new, str) else _marked(path, old, new)
-  return {path: new for path, new in contents.items() if path.read_text() != new}
+  for folder in sorted(path for path in (root / 'experiments').glob('*') if path.is_dir()):
+    if folder.name in PLANNED or any(folder.glob('results/*.json')):
+      collector = COLLECTORS.get(folder.name, _default)
+      _add(contents, collector(root, folder / 'results'))
+  if (root / 'experiments' / 'README.md').exists():
+    every, tested = claims.tables(root / 'experiments')
+    _add(contents, {root / 'experiments' / 'README.md': {'claims': every}})
+    _add(contents, {root / 'README.md': {'claims': tested}})
+  return {path: new for path, new in contents.items() if _read(path) != new}
+
+
+def _read(path: pathlib.Path) -> str:
+  """Return the content of a file; '' where there is none yet."""
+  return path.read_text() if path.exists() else ''
+
+
+def _add(contents: dict[pathlib.Path, str], found: dict) -> None:
+  """Add the new contents of files, or texts between their marks, to those of other collectors."""
+  for path, new in found.items():
+    old = contents.get(path) or _read(path)
+    contents[path] = new if isinstance(new, str) else _marked(path, old, new)
 
 
 def _default(root: pathlib.Path, results: pathlib.Path) -> dict[pathlib.Path, dict[str, str]]:

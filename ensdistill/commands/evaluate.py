@@ -41,17 +41,24 @@ def _parse(arguments, prog: str):
   add('unreadable', 'stop|skip', 'images that cannot be read (default: as in training)')
   add('shift_examples', 'N', 'number of test examples to corrupt', type=int, default=500)
   add('batch_size', 'N', 'examples of one block', type=int, default=500)
+  help_of_labels = 'a .npy file [N, K]: a distribution over the classes for each test example'
+  add('label-distributions', 'FILE', help_of_labels)
+  add(
+    'teacher', 'DIR', 'for --label-distributions: folder of the ensemble (default: beside the run)'
+  )
   add_imports(parser)
   add('out', 'FILE', 'the JSON file to write')
   options = parser.parse_args(arguments)
   for name in ('shift_examples', 'batch_size'):
     if getattr(options, name) < 1:
       parser.error(f'--{name}={getattr(options, name)} must be at least 1')
-  for name in ('student', 'data_dir', 'out'):
+  for name in ('student', 'data_dir', 'label_distributions', 'teacher', 'out'):
     try:
       paths.check(f'--{name}', getattr(options, name))
     except ValueError as error:
       fail(2, str(error))
+  if options.teacher and not options.label_distributions:
+    parser.error('--teacher is for --label-distributions=FILE')
   return options
 
 
@@ -136,6 +143,7 @@ def dataset_of(model, name: str | None = None, dir: str | None = None, unreadabl
 def evaluate(model, options) -> dict:
   """Return results.json of one row; `options` are the command's."""
   from ensdistill import runtime
+  from ensdistill.commands import label_distributions
   from ensdistill.evaluation import cost, measure, sets
   from ensdistill.report.results import strict
 
@@ -146,6 +154,9 @@ def evaluate(model, options) -> dict:
   dataset = dataset_of(model, options.data, dir, unreadable)
   reading = {'dir': dir, 'seed': trained['seed'], 'unreadable': unreadable}
   sets.check(dataset, ood=options.ood, shifts=options.shift, dir=dir)
+  against, folder = None, student_folder(options.student)
+  if options.label_distributions:
+    against = label_distributions.prepared(model, folder, dataset, options)
   inputs = sets.inputs(dataset, options.ood, not_run, **reading)
   predictor = model.predictor(min(options.batch_size, max(map(len, inputs.values()))))
   predict = functools.partial(predictor, model.variables)
@@ -160,6 +171,10 @@ def evaluate(model, options) -> dict:
   costs = cost.of_models(timed, model.spec['shape'], model.spec['dtype'])[name]
   row = {'name': name, 'role': rows.STUDENT, 'size': model.student.size, 'seeds': 1, 'se': {}}
   row['metrics'] = found | measure.with_means(shifted) | costs
+  human = {}
+  if against:
+    own = label_distributions.measured(against, name, predictions['test'], dataset.test.x)
+    human = {'label_distributions': own}
   return strict(
     {
       'name': model.spec['name'],
@@ -167,6 +182,7 @@ def evaluate(model, options) -> dict:
       'family': dataset.family,
       'examples': {name: len(inputs[name]) for name in predictions},
       'rows': [row],
+      **human,
       'not_run': not_run,
       'timings': {'evaluation': time.monotonic() - began},
       'versions': runtime.versions(),
@@ -201,6 +217,10 @@ def table(results: dict) -> str:
         for name, row in lines_of.items()
       ]
   lines += list(filter(None, [columns.shift_note([found])]))
+  if 'label_distributions' in results:
+    from ensdistill.commands import label_distributions
+
+    lines += label_distributions.lines(results['label_distributions'])
   lines += [f'not run: {name}: {reason}' for name, reason in results['not_run'].items()]
   return '\n'.join(lines)
 

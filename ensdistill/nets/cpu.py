@@ -201,6 +201,7 @@ def _each_backward(strides, padding, saved, g):
 _each.defvjp(_each_forward, _each_backward)
 
 
+@functools.partial(jax.jit, static_argnames='ways')  # traced once for each shape
 def channel_sums(*arrays, ways=16):
   """Return the sum of the arrays' product over all axes except the last, as sums of slices."""
   size, channels = arrays[0].size, arrays[0].shape[-1]

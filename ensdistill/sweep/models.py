@@ -170,14 +170,16 @@ def _student_label(record: dict, role: str) -> str:
 def baseline_of(group: Group, model: Model, baseline: str | None) -> Model | None:
   """Return what a student is compared with: a baseline's row, or one member without a baseline.
 
-  Of several rows of a baseline's method it is the one that shares most settings with the student.
+  Of several rows of a baseline's method it is one with the student's teacher, if there is one, and
+  of these the one that shares most settings with the student.
   """
   if baseline is None:
     return group.teachers_of(model)[0]
   rivals = [m for m in group.students() if baseline in (m.method, m.label)]
 
-  def shared(rival: Model) -> int:
-    return sum(model.settings.get(k) == v for k, v in rival.settings.items())
+  def shared(rival: Model) -> tuple[bool, int]:
+    same = sum(model.settings.get(k) == v for k, v in rival.settings.items())
+    return rival.ensemble == model.ensemble, same
 
   return max(rivals, key=shared, default=None)
 

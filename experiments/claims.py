@@ -1,0 +1,250 @@
+"""What the papers claim, and what our experiments found: one table, from results/*.json alone.
+
+A claim compares a student with another model in one metric, over teachers and seeds. It is *held*
+if the difference has the claimed sign by more than two standard errors, and *not held* otherwise;
+a difference within two standard errors is marked as within noise. Without an error (a single
+teacher with a single seed) nothing is decided.
+"""
+
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ensdistill.evaluation.rows import STUDENT
+from ensdistill.sweep import models, statistics
+from ensdistill.sweep.models import Group, Model
+from ensdistill.sweep.statistics import Estimate
+from experiments import sections
+from experiments.cifar_small import collect as levels
+
+HELD, NOT_HELD, NOISE, NOT_TESTED = 'held', 'not held', 'not held: within noise', 'not tested'
+MEMBER, ENSEMBLE, MEMBERS = 'one member', 'the ensemble', 'its members'
+PROTOCOLS = {
+  'cifar_small': 'CIFAR-10, 6,000 images of 16 × 16, four ResNet-8',
+  'digits': 'digits, 600 images of 8 × 8, four ResNet-8',
+  'full': 'CIFAR-10, one protocol, four WRN-28-1',
+  'grid': 'CIFAR-10, 6,000 images of 16 × 16, 20 epochs',
+  'hydra': 'UCI regression, 20 MLPs',
+  'mnist': 'MNIST, 50 MLPs',
+  'spirals': 'three spirals, 100 MLPs',
+}
+
+
+class Claim(NamedTuple):
+  """A claim in one protocol: `label` has a lower or higher metric than `other`."""
+
+  paper: str
+  text: str
+  experiment: str
+  label: str  # of the student in tables
+  other: str  # of another student, or MEMBER, ENSEMBLE, MEMBERS
+  metric: str
+  better: str = 'lower'
+  margin: float = 0.0  # how much worse it may be
+  source: tuple[str, str] | None = None  # data and variant, where a folder holds several
+
+
+class Outcome(NamedTuple):
+  """What was found."""
+
+  verdict: str
+  number: str = ''
+  hours: float = 0.0
+
+
+P1, P2, P3, P4 = 'Hydra', 'EnD²', 'Diversity Matters', 'LatentBE'
+OOD = {
+  'digits': 'ood/digits_inverted/auroc_knowledge',
+  'cifar_small': 'ood/cifar100_small/auroc_knowledge',
+  'mnist': 'ood/notmnist/auroc_knowledge',
+}
+_KD = {'cifar_small': 'kd (teacher.epochs=40)'}
+_BE = {'cifar_small': 'be_kd (teacher.epochs=40)'}
+_ODS = {'cifar_small': 'be_confods (perturb.eta=1.0)'}
+_SDIV = {'cifar_small': 'latentbe_tdiv_sdiv (perturb.eta=1.0)'}
+
+
+def _on(experiments: Sequence[str], paper: str, text: str, label, other, metric, **rest):
+  """Return a claim for each experiment; labels and metrics may depend on it."""
+
+  def of(value, experiment):
+    return value.get(experiment) or value[None] if isinstance(value, dict) else value
+
+  return [
+    Claim(paper, text, name, of(label, name), of(other, name), of(metric, name), **rest)
+    for name in experiments
+  ]
+
+
+def _named(labels: dict, plain: str) -> dict:
+  return {**labels, None: plain}
+
+
+KD, BE = _named(_KD, 'kd'), _named(_BE, 'be_kd')
+CONFODS, SDIV = _named(_ODS, 'be_confods'), _named(_SDIV, 'latentbe_tdiv_sdiv')
+SMALL = ('cifar_small', 'digits')
+LEVELS = Claim(
+  P3,
+  'more is transferred where the training error is larger (share of the pairwise KL kept)',
+  'cifar_small',
+  'be_kd (teacher.epochs=5)',
+  'be_kd (teacher.epochs=40)',
+  'pairwise_kl',
+  better='higher',
+)
+CLAIMS = [
+  LEVELS,
+  *_on((*SMALL, 'mnist'), P1, 'better than plain distillation (NLL)', _named(
+    {'mnist': 'hydra (teacher.members=50)'}, 'hydra'), KD, 'nll'),
+  *_on((*SMALL, 'mnist'), P1, "keeps the ensemble's detection of foreign inputs by knowledge "
+    'uncertainty (AUROC, to .01)', _named({'mnist': 'hydra (teacher.members=50)'}, 'hydra'),
+    ENSEMBLE, OOD, better='higher', margin=0.01),
+  Claim(P1, 'regression: better than plain distillation (NLL)', 'hydra', 'hydra', 'kd', 'nll'),
+  *_on(('spirals', 'digits', 'cifar_small'), P2, 'better than a single network (NLL)',
+    'end2', MEMBER, 'nll'),
+  *_on(('spirals',), P2, 'detects errors better than EnD (AUROC, total uncertainty)',
+    'end2', 'end', 'misclassification/auroc_total', better='higher'),
+  *_on(('spirals',), P2, 'detects foreign inputs better than EnD (AUROC, total uncertainty)',
+    'end2', 'end', 'ood/spirals_ood/auroc_total', better='higher'),
+  *_on(('spirals',), P2, 'with auxiliary points, detects foreign inputs better than EnD with them',
+    'end2_aux', 'end_aux', 'ood/spirals_ood/auroc_total', better='higher'),
+  *_on(SMALL, P3, 'plain distillation transfers only a part of the diversity (pairwise KL, test)',
+    BE, ENSEMBLE, 'pairwise_kl'),
+  *_on(('cifar_small',), P3, 'the same on training inputs', BE, ENSEMBLE, 'train/pairwise_kl'),
+  *_on(SMALL, P3, 'ConfODS raises the diversity (pairwise KL) over distillation without it',
+    CONFODS, BE, 'pairwise_kl', better='higher'),
+  *_on(SMALL, P3, 'ConfODS lowers the NLL', CONFODS, BE, 'nll'),
+  *_on(('cifar_small',), P3, 'a step of four times the length lowers the NLL',
+    'be_confods (perturb.eta=4.0)', BE, 'nll'),
+  *_on(SMALL, P4, 'averaging loses nothing (NLL of the average against its members, to .01)',
+    _named({'cifar_small': 'latentbe'}, 'latentbe_tdiv_sdiv'), MEMBERS, 'nll', margin=0.01),
+  *_on(('cifar_small',), P4, 'better than plain distillation (NLL)', 'latentbe', KD, 'nll'),
+  *_on(SMALL, P4, 'with TDiv-SDiv, better than plain distillation (NLL)', SDIV, KD, 'nll'),
+  *_on(('cifar_small',), P4, 'TDiv-SDiv lowers the NLL', SDIV, 'latentbe', 'nll'),
+  *[
+    Claim(paper, text, 'full', label, other, 'nll', source=('cifar10', 'common'))
+    for paper, text, label, other in (
+      (P1, 'better than plain distillation (NLL)', 'hydra', 'kd'),
+      (P3, 'ConfODS lowers the NLL', 'be_confods', 'be_kd'),
+      (P4, 'with TDiv-SDiv, better than plain distillation (NLL)', 'latentbe_tdiv_sdiv', 'kd'),
+    )
+  ],
+]  # fmt: skip
+
+
+def outcome(claim: Claim, records: Sequence[dict]) -> Outcome:
+  """Return the outcome of a claim from the records of its experiment."""
+  if claim.experiment == 'hydra':
+    return of_uci(records)
+  if claim == LEVELS:
+    return of_levels(records)
+  if claim.source:
+    records = [r for r in records if (r['data'], r['variant']) == claim.source]
+  groups = models.by_data(records)
+  if not groups:
+    return Outcome(NOT_TESTED)
+  group = groups[0]
+  student, other = sections.model_named(group, claim.label), _other(group, claim)
+  if student is None or other is None:
+    return Outcome(NOT_TESTED)
+  found = models.difference(student, other, claim.metric)
+  if found is None:
+    return Outcome(NOT_TESTED)
+  own = [r for r in records if models.kind_label(r) in (claim.label, claim.other)]
+  return Outcome(judged(claim, found), _number(found), sum(r['seconds'] for r in own) / 3600)
+
+
+def of_levels(records: Sequence[dict]) -> Outcome:
+  """Return whether more of the diversity is kept where teachers have a larger training error.
+
+  The share that be_kd keeps on test inputs, from teachers of 5 epochs less that of 40 epochs.
+  """
+  labels = [f'be_kd (teacher.epochs={epochs})' for epochs in (5, 40)]
+  early, late = (levels.share(list(records), label, 'pairwise_kl') for label in labels)
+  found = statistics.paired(early, late)
+  if found is None:
+    return Outcome(NOT_TESTED)
+  own = [record for record in records if models.kind_label(record) in labels]
+  seconds = sum(record['seconds'] for record in own)
+  return Outcome(judged(LEVELS, found), _number(found), seconds / 3600)
+
+
+def of_uci(records: Sequence[dict]) -> Outcome:
+  """Return whether Hydra's NLL is lower than that of plain distillation on UCI regression.
+
+  Paired over the splits of each set: held if it is lower by two standard errors on more sets than
+  not, and higher on none.
+  """
+  signs = []
+  own = [record for record in records if record['variant'] == '']
+  for record in own:
+    apart = np.subtract(record['nll']['hydra'], record['nll']['kd'])
+    error = apart.std(ddof=1) / len(apart) ** 0.5
+    signs.append(int(np.sign(apart.mean())) if abs(apart.mean()) > 2 * error else 0)
+  if not signs:
+    return Outcome(NOT_TESTED)
+  lower, higher = signs.count(-1), signs.count(1)
+  verdict = HELD if 2 * lower > len(signs) and not higher else NOT_HELD
+  number = f'lower on {lower}, higher on {higher} of {len(signs)} sets'
+  return Outcome(verdict, number, sum(record['wall'] for record in own) / 3600)
+
+
+def _other(group: Group, claim: Claim) -> Model | None:
+  """Return the model that a student is compared with."""
+  student = sections.model_named(group, claim.label)
+  if student is None:
+    return None
+  member, ensemble = group.teachers_of(student)
+  if claim.other in (MEMBER, ENSEMBLE):
+    return member if claim.other == MEMBER else ensemble
+  if claim.other == MEMBERS:
+    views = group.students(primary=False)
+    kind = (STUDENT, student.method, student.settings)
+    return next((m for m in views if (m.role, m.method, m.settings) == kind), None)
+  return sections.model_named(group, claim.other)
+
+
+def judged(claim: Claim, found: Estimate) -> str:
+  """Return the verdict on a difference."""
+  if found.error is None:
+    return NOT_TESTED
+  lead = (found.mean if claim.better == 'higher' else -found.mean) + claim.margin
+  if lead > 2 * found.error:
+    return HELD
+  return NOT_HELD if lead < -2 * found.error else NOISE
+
+
+def _number(found: Estimate) -> str:
+  error = '' if found.error is None else f' ± {found.error:.4f}'
+  return f'{found.mean:+.4f}{error} ({found.teachers} × {found.runs // found.teachers})'
+
+
+def tables(experiments: pathlib.Path) -> tuple[str, str]:
+  """Return the table of all claims, and that of the ones that were tested."""
+  known: dict[str, list[dict]] = {}
+  every, tested = [], []
+  order = {paper: number for number, paper in enumerate((P1, P2, P3, P4))}
+  for claim in sorted(CLAIMS, key=lambda claim: order[claim.paper]):
+    if claim.experiment not in known:
+      known[claim.experiment] = sections.read(experiments / claim.experiment / 'results')
+    found = outcome(claim, known[claim.experiment])
+    verdict = f'**{found.verdict}**' if found.verdict == HELD else found.verdict
+    cells = [claim.paper, claim.text, PROTOCOLS[claim.experiment], verdict, found.number or '-']
+    line = f'| {" | ".join(cells)} | {f"{found.hours:.1f}" if found.number else "-"} |'
+    every.append(line)
+    if found.verdict != NOT_TESTED:
+      tested.append(line)
+  rest = f'{len(every) - len(tested)} more rows are not tested yet.' if every != tested else ''
+  return '\n'.join([HEAD, *every, '', NOTES]), '\n'.join([HEAD, *tested, '', NOTES, rest]).strip()
+
+
+HEAD = """| paper | claim | our protocol | outcome | difference (teachers × seeds) | hours |
+| --- | --- | --- | --- | ---: | ---: |"""
+NOTES = (
+  'The difference is that of the metric in the claim between the student and what it is compared '
+  'with, paired over teachers and seeds, with its standard error over teachers (over seeds with '
+  'one teacher). *Held*: the claimed sign by more than two standard errors. A single run decides '
+  'nothing. Hours are those of the compared runs, with their evaluations.'
+)

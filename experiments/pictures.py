@@ -1,0 +1,131 @@
+"""Pictures of the experiments as SVG text, the same on every machine."""
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from ensdistill.sweep.statistics import Estimate
+
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 400, 70, 50, 30
+FONT = 'font-family="sans-serif" font-size="12" fill="#333"'
+
+
+class Point(NamedTuple):
+  """A model in a picture of two metrics."""
+
+  label: str
+  x: Estimate
+  y: Estimate
+
+
+def points(found: Sequence[Point], x_title: str, y_title: str) -> str:
+  """Return models as points with error bars of one standard error, labelled."""
+  x_of = _scale([v for p in found for v in _ends(p.x)], LEFT, WIDTH - 190)
+  y_of = _scale([v for p in found for v in _ends(p.y)], HEIGHT - BOTTOM, TOP)
+  parts = [*_axes(x_of, y_of, x_title, y_title)]
+  for point in found:
+    x, y = x_of.place(point.x.mean), y_of.place(point.y.mean)
+    for low, high in [(x_of.place(v) for v in _ends(point.x))]:
+      parts.append(_line(low, y, high, y, '#555'))
+    for low, high in [(y_of.place(v) for v in _ends(point.y))]:
+      parts.append(_line(x, low, x, high, '#555'))
+    parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="#1b6ca8"/>')
+    parts.append(_text(x + 8, y - 5, point.label))
+  return _document(WIDTH, HEIGHT, parts)
+
+
+def lines(found: Mapping[str, Sequence[tuple[float, float]]], x_title: str, y_title: str) -> str:
+  """Return curves {name: (x, y)}; x is logarithmic."""
+  colours = ('#1b6ca8', '#c2571a', '#3a8f3a', '#8a4fa8')
+  xs, ys = zip(*(p for curve in found.values() for p in curve))
+  x_of = _scale([math.log10(x) for x in xs], LEFT, WIDTH - 190)
+  y_of = _scale(ys, HEIGHT - BOTTOM, TOP)
+  parts = [*_axes(x_of, y_of, x_title, y_title, power=True)]
+  for number, (name, curve) in enumerate(found.items()):
+    colour = colours[number % len(colours)]
+    places = [(x_of.place(math.log10(x)), y_of.place(y)) for x, y in curve]
+    path = ' '.join(f'{x:.1f},{y:.1f}' for x, y in places)
+    parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+    parts.append(_text(places[-1][0] + 6, places[-1][1] + 4, name))
+  return _document(WIDTH, HEIGHT, parts)
+
+
+def heat(cells: Mapping[str, Mapping[str, Estimate]], columns: Sequence[str]) -> str:
+  """Return {row: {column: value}} as coloured cells with values and errors in percent."""
+  values = [found.mean for row in cells.values() for found in row.values()]
+  low, high = min(values), max(values)
+  width, height, left = 92, 34, 210
+  parts = [_text(left + i * width + 6, 20, name) for i, name in enumerate(columns)]
+  for j, (title, row) in enumerate(cells.items()):
+    y = 30 + j * height
+    parts.append(_text(4, y + 21, title))
+    for i, name in enumerate(columns):
+      found = row.get(name)
+      share = 0.0 if found is None or high == low else (found.mean - low) / (high - low)
+      fill = '#eee' if found is None else _colour(share)
+      parts.append(
+        f'<rect x="{left + i * width}" y="{y}" width="{width - 2}" height="{height - 2}" '
+        f'fill="{fill}"/>'
+      )
+      if found is not None:
+        error = '' if found.error is None else f' ± {100 * found.error:.0f}'
+        parts.append(_text(left + i * width + 8, y + 21, f'{100 * found.mean:.0f}{error}'))
+  return _document(left + len(columns) * width, 36 + len(cells) * height, parts)
+
+
+class _Scale(NamedTuple):
+  low: float
+  high: float
+  start: float
+  end: float
+
+  def place(self, value: float) -> float:
+    """Return where a value lies on the picture."""
+    share = (value - self.low) / (self.high - self.low)
+    return self.start + share * (self.end - self.start)
+
+
+def _scale(values: Sequence[float], start: float, end: float) -> _Scale:
+  low, high = min(values), max(values)
+  space = 0.08 * (high - low) or 0.5
+  return _Scale(low - space, high + space, start, end)
+
+
+def _ends(found: Estimate) -> tuple[float, float]:
+  error = found.error or 0.0
+  return found.mean - error, found.mean + error
+
+
+def _axes(x_of: _Scale, y_of: _Scale, x_title: str, y_title: str, power: bool = False):
+  yield _line(x_of.start, y_of.start, x_of.end, y_of.start, '#333')
+  yield _line(x_of.start, y_of.start, x_of.start, y_of.end, '#333')
+  for number in range(5):
+    x = x_of.low + (x_of.high - x_of.low) * number / 4
+    y = y_of.low + (y_of.high - y_of.low) * number / 4
+    shown = 10**x if power else x
+    yield _text(x_of.place(x) - 12, y_of.start + 16, f'{shown:.3g}')
+    yield _text(6, y_of.place(y) + 4, f'{y:.3g}')
+  yield _text(x_of.start, HEIGHT - 12, x_title)
+  yield _text(6, 16, y_title)
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
+  return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}"/>'
+
+
+def _text(x: float, y: float, text: str) -> str:
+  return f'<text x="{x:.1f}" y="{y:.1f}" {FONT}>{html.escape(text)}</text>'
+
+
+def _colour(share: float) -> str:
+  """Return a colour from white to blue."""
+  return '#' + ''.join(
+    f'{round(light + share * (dark - light)):02x}'
+    for light, dark in zip((247, 251, 255), (107, 174, 214))
+  )
+
+
+def _document(width: float, height: float, parts: Sequence[str]) -> str:
+  head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}">'
+  return '\n'.join([head, '<rect width="100%" height="100%" fill="#fff"/>', *parts, '</svg>', ''])
