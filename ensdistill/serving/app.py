@@ -48,6 +48,10 @@ def as_json(content: Any, status: int = 200, headers: dict[str, str] | None = No
   return Response(text, status, {**HEADERS, **(headers or {})}, 'application/json')
 
 
+async def _results(futures) -> list:
+  return [await asyncio.wrap_future(future) for future in futures]
+
+
 class App:
   """The answers to requests; `starlette` is the ASGI application."""
 
@@ -168,7 +172,7 @@ class App:
     if not len(found.x):
       return as_json(self._answer(one, []))
     futures = batcher.submit(found.x, members=options.members)
-    parts = await self._in_time(asyncio.gather(*map(asyncio.wrap_future, futures)), futures)
+    parts = await self._in_time(_results(futures), futures)
     start = 0
     for part in parts:
       rows = slice(start, start + part.stop - part.start)

@@ -37,11 +37,14 @@ class _Waiting(NamedTuple):
 
 
 def sizes(max_batch: int) -> tuple[int, ...]:
-  """Return the sizes of batches: 1, 8, 64, ... and the largest one."""
+  """Return the sizes of batches: the powers of two below the largest one, and that one.
+
+  So at most half of a batch is padding.
+  """
   found, size = [], 1
   while size < max_batch:
     found.append(size)
-    size *= 8
+    size *= 2
   return (*found, max_batch)
 
 

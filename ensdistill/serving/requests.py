@@ -207,13 +207,16 @@ def _of_json(body: bytes | bytearray, hosted: Hosted, max_rows: int):
   if _signs(body) > max_rows * _signs_of_row(hosted) + _SLACK:  # each becomes an object in memory
     raise Refused(413, f'the body holds more than {max_rows:,} rows of numbers: send them in parts')
   try:
-    found = json.loads(body, parse_constant=_no_constant)
+    text = body.decode('utf-8')
+    found = json.loads(text, parse_constant=_no_constant)
   except RecursionError:
     raise Refused(400, 'the body is nested too deeply') from None
   except UnicodeDecodeError:
     raise Refused(400, 'the body is not UTF-8') from None
   except json.JSONDecodeError as error:
     raise Refused(400, f'the body is not JSON: {error}') from None
+  except ValueError:  # Python reads integers of at most 4300 digits
+    raise Refused(400, 'the body holds a number of too many digits') from None
   if not isinstance(found, dict) or found.keys() != {INSTANCES}:
     raise Refused(400, f'the body must be {{"{INSTANCES}": [...]}}: options go into the query')
   rows = found[INSTANCES]
@@ -225,13 +228,27 @@ def _of_json(body: bytes | bytearray, hosted: Hosted, max_rows: int):
     return np.zeros((0, *hosted.shape), np.float32)
   if isinstance(rows[0], dict) and hosted.is_table:
     return _objects(rows)
-  _only_numbers(rows, len(hosted.shape))
+  if not (_holds_numbers_alone(text) and isinstance(rows[0], list)):
+    _only_numbers(rows, len(hosted.shape))
+  grey = not hosted.is_table and hosted.shape[2] == 1
   try:
-    return np.asarray(rows, np.float64)
+    x = np.asarray(rows, np.float64)
+    problem = f'got {list(x.shape)}'
+    if x.shape[1:] == hosted.shape or (grey and x.shape[1:] == hosted.shape[:2]):
+      return x
   except (ValueError, OverflowError, TypeError) as error:
-    reason = 'a number is too large' if isinstance(error, OverflowError) else 'lengths differ'
-    shape = ', '.join(map(str, hosted.shape))
-    raise Refused(400, f'{INSTANCES} must have the shape [N, {shape}]: {reason}') from None
+    problem = 'a number is too large' if isinstance(error, OverflowError) else 'lengths differ'
+  shape = ', '.join(map(str, hosted.shape))
+  raise Refused(400, f'{INSTANCES} must have the shape [N, {shape}]: {problem}')
+
+
+def _holds_numbers_alone(text: str) -> bool:
+  """Return whether JSON of one key can hold nothing but lists and numbers under it."""
+  return (
+    text.count('"') == 2
+    and text.count('{') == 1
+    and not any(word in text for word in ('true', 'false', 'null'))
+  )
 
 
 def _signs(body: bytes | bytearray) -> int:
