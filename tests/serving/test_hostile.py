@@ -198,6 +198,7 @@ def test_slow_clients_are_ended(students):
     is_alive(own)
 
 
+@pytest.mark.slow
 def test_a_client_that_reads_nothing_is_ended(students):
   with servers.Running([('table', students['table'])], timeout_s=0.5) as own:
     request = b'GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n'

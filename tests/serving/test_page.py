@@ -184,8 +184,17 @@ def test_the_order_of_the_tab_key_reaches_everything(page):
   assert named
 
 
-@pytest.mark.parametrize('dark', [False, True])
-@pytest.mark.parametrize('model', ['digits', 'table', 'values', 'colour'])
+@pytest.mark.parametrize(
+  ('model', 'dark'),
+  [
+    ('digits', False),
+    ('table', True),
+    *(
+      pytest.param(*pair, marks=pytest.mark.slow)
+      for pair in (('digits', True), ('table', False), ('values', True), ('colour', False))
+    ),
+  ],
+)
 def test_a_phone_needs_no_horizontal_scroll(page, model, dark):
   own = page(model, width=360, height=740, dark=dark)
   if model == 'digits':
