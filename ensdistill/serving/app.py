@@ -49,7 +49,7 @@ def as_json(content: Any, status: int = 200, headers: dict[str, str] | None = No
 
 
 async def _results(futures) -> list:
-  return [await asyncio.wrap_future(future) for future in futures]
+  return [await future for future in futures]
 
 
 class App:
@@ -85,6 +85,9 @@ class App:
   @contextlib.asynccontextmanager
   async def _lifespan(self, app):
     pages.files()
+    loop = asyncio.get_running_loop()
+    for batcher in self._service.batchers.values():
+      batcher.call, batcher.future = loop.call_soon_threadsafe, loop.create_future
     self._service.start(self._on_ready)
     yield
     await asyncio.to_thread(self._service.close)
@@ -176,7 +179,8 @@ class App:
     start = 0
     for part in parts:
       rows = slice(start, start + part.stop - part.start)
-      outside = None if found.accepted.outside is None else found.accepted.outside[rows]
+      outside = found.accepted.outside if one.is_table else None
+      outside = None if outside is None else outside[rows]
       light = (rows.stop - rows.start) * one.model.spec['targets'] <= 256
       whole += await self._away(light, one.answers, part, outside, options, start)
       start = rows.stop

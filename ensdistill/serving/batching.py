@@ -33,7 +33,7 @@ class _Waiting(NamedTuple):
   x: np.ndarray
   members: bool
   arrived: float
-  future: concurrent.futures.Future
+  future: Any
 
 
 def sizes(max_batch: int) -> tuple[int, ...]:
@@ -46,6 +46,21 @@ def sizes(max_batch: int) -> tuple[int, ...]:
     found.append(size)
     size *= 2
   return (*found, max_batch)
+
+
+def _now(function: Callable, *arguments) -> None:
+  function(*arguments)
+
+
+def _set_all(pairs: Sequence[tuple[Any, Any]]) -> None:
+  """Set the results of futures; those that were given up meanwhile are left alone."""
+  for future, value in pairs:
+    if future.done():
+      continue
+    if isinstance(value, BaseException):
+      future.set_exception(value)
+    else:
+      future.set_result(value)
 
 
 class Batcher:
@@ -70,6 +85,8 @@ class Batcher:
     observe: Callable[[int, float], None] | None = None,
   ):
     self._predict, self._observe = predict, observe
+    self.call: Callable = _now  # how results are set; an event loop's call_soon_threadsafe
+    self.future: Callable = concurrent.futures.Future  # or an event loop's create_future
     self._sizes, self._max_wait, self._capacity = sizes(max_batch), max_wait, capacity
     self._queue: deque[_Waiting] = deque()
     self._rows = 0  # in the queue
@@ -87,14 +104,14 @@ class Batcher:
     """Start the thread."""
     self._thread.start()
 
-  def submit(self, x: np.ndarray, *, members: bool = False) -> list[concurrent.futures.Future]:
+  def submit(self, x: np.ndarray, *, members: bool = False) -> list[Any]:
     """Queue the rows of a request, all or none; return the futures of their parts.
 
     More rows than a batch holds become several parts. Raise Refused if the queue is full.
     """
     largest, now = self._sizes[-1], time.monotonic()
     parts = [x[at : at + largest] for at in range(0, len(x), largest)]
-    waiting = [_Waiting(part, members, now, concurrent.futures.Future()) for part in parts]
+    waiting = [_Waiting(part, members, now, self.future()) for part in parts]
     with self._changed:
       self.check(len(x))
       idle = not self._queue
@@ -128,20 +145,20 @@ class Batcher:
 
   def _work(self) -> None:
     while batch := self._next():
-      batch = [one for one in batch if one.future.set_running_or_notify_cancel()]
+      batch = [one for one in batch if not one.future.cancelled()]
       if not batch:
         continue
       began = time.monotonic()
       try:
         result = self._predict(self._padded(batch), any(one.members for one in batch))
       except BaseException as error:  # the thread goes on with the next batch
-        for one in batch:
-          one.future.set_exception(error)
+        self.call(_set_all, [(one.future, error) for one in batch])
         continue
-      start = 0
+      start, parts = 0, []
       for one in batch:
-        one.future.set_result(Part(result, start, start + len(one.x)))
+        parts.append((one.future, Part(result, start, start + len(one.x))))
         start += len(one.x)
+      self.call(_set_all, parts)
       self._note(start, time.monotonic() - began)
 
   def _next(self) -> list[_Waiting]:

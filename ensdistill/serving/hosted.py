@@ -32,10 +32,12 @@ class Options(NamedTuple):
 
 
 class Predicted(NamedTuple):
-  """The predictions of one batch, and each member's own where one was asked for."""
+  """The predictions of one batch."""
 
   prediction: Prediction
-  members_BMK: np.ndarray | None
+  members_BMK: np.ndarray | None  # each member's own, where a request asked for them
+  columns: dict[str, list]  # what every answer holds, as plain values, made once for the batch
+  has_invalid: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +103,8 @@ class Hosted:
   def predict(self, x: np.ndarray, members: bool, max_batch: int) -> Predicted:
     """Return the predictions of a padded batch of accepted inputs."""
     p = self.model.predict(x, on_invalid='flag', batch_size=max_batch)
-    return Predicted(p, self.model.members(x, batch_size=max_batch) if members else None)
+    own = self.model.members(x, batch_size=max_batch) if members else None
+    return Predicted(p, own, self._columns(p), bool(p.invalid.any()))
 
   def warm_up(self, size: int, max_batch: int) -> None:
     """Compile what predictions of this size need, and run it once."""
@@ -114,49 +117,49 @@ class Hosted:
 
     outside: which of them are far outside the training range; first: the number of the first row.
     """
-    p, members_BMK = _cut(part)
-    if p.invalid.any():
-      row = first + int(np.argmax(p.invalid))
+    found, rows = part.result, slice(part.start, part.stop)
+    if found.has_invalid and (wrong := found.prediction.invalid[rows]).any():
+      row = first + int(np.argmax(wrong))
       raise Refused(
         400, f'row {row} is so far outside the training range that its prediction is not finite'
       )
-    if options.calibrated:
-      p = p._replace(probs=calibration.apply_temperature(p.basis))
-    columns = self._of_classes(p, options) if self.classes else self._of_targets(p, options)
-    for kind in ('total', 'data', 'knowledge'):
-      columns[kind] = numbers(getattr(p, kind))
-    if options.abstain is not None:
-      columns['abstain'] = p.abstain(options.abstain).tolist()
+    columns = {name: values[rows] for name, values in found.columns.items()}
+    if options.calibrated or options.abstain is not None or options.coverage is not None:
+      self._add(columns, _cut(found.prediction, rows), options)
     if outside is not None:
       columns['outside'] = outside.tolist()
-    if options.members and members_BMK is not None:
-      columns['members'] = [[numbers(own) for own in row] for row in members_BMK]
+    if options.members and found.members_BMK is not None:
+      columns['members'] = numbers(found.members_BMK[rows])
     return [dict(zip(columns, row)) for row in zip(*columns.values())]
 
-  def _of_classes(self, p: Prediction, options: Options) -> dict[str, list]:
-    assert self.classes is not None and p.probs is not None
-    labels = [self.classes[place] for place in p.probs.argmax(-1).tolist()]
-    found: dict[str, list] = {
-      'label': labels,
-      'confidence': numbers(p.probs.max(-1)),
-      'probabilities': [numbers(row) for row in p.probs],
-    }
-    if options.coverage is not None:
-      member_BK = p.predict_set(options.coverage, options.sets)
-      found['set'] = [[self.classes[k] for k in np.flatnonzero(row)] for row in member_BK]
-    return found
+  def _columns(self, p: Prediction) -> dict[str, list]:
+    """Return what every answer holds."""
+    found: dict[str, list] = {}
+    if self.classes:
+      assert p.probs is not None
+      probs_BK = np.nan_to_num(p.probs)
+      found['label'] = [self.classes[place] for place in probs_BK.argmax(-1).tolist()]
+      found['confidence'] = numbers(probs_BK.max(-1))
+      found['probabilities'] = numbers(probs_BK)
+    else:
+      assert p.mean is not None
+      found['mean'] = numbers(p.mean)
+    return found | {kind: numbers(getattr(p, kind)) for kind in ('total', 'data', 'knowledge')}
 
-  def _of_targets(self, p: Prediction, options: Options) -> dict[str, list]:
-    assert p.mean is not None
-    found: dict[str, list] = {'mean': [numbers(row) for row in p.mean]}
-    if options.coverage is not None:
+  def _add(self, columns: dict[str, list], p: Prediction, options: Options) -> None:
+    """Add what the options ask for."""
+    if options.calibrated:
+      columns |= self._columns(p._replace(probs=calibration.apply_temperature(p.basis)))
+    if options.coverage is not None and self.classes:
+      member_BK = p.predict_set(options.coverage, options.sets)
+      columns['set'] = [[self.classes[k] for k in np.flatnonzero(row)] for row in member_BK]
+    elif options.coverage is not None:
       levels = results.levels(options.coverage)
-      quantiles_BQD = p.quantiles(levels).swapaxes(0, 1)
       names = [results.level_name(level) for level in levels]
-      found['quantiles'] = [
-        dict(zip(names, [numbers(own) for own in row])) for row in quantiles_BQD
-      ]
-    return found
+      quantiles_BQD = p.quantiles(levels).swapaxes(0, 1)
+      columns['quantiles'] = [dict(zip(names, row)) for row in numbers(quantiles_BQD)]
+    if options.abstain is not None:
+      columns['abstain'] = p.abstain(options.abstain).tolist()
 
   @functools.cached_property
   def description(self) -> dict[str, Any]:
@@ -197,25 +200,35 @@ class Hosted:
     }
 
 
-def _cut(part: batching.Part) -> tuple[Any, np.ndarray | None]:
-  """Return the predictions of the rows of one request."""
-  (p, members_BMK), rows = part.result, slice(part.start, part.stop)
+def _cut(p: Prediction, rows: slice) -> Prediction:
+  """Return the predictions of some rows."""
   basis = p.basis
+  assert basis is not None
   if basis.log_probs is not None:
     basis = basis._replace(log_probs=basis.log_probs[rows])
   else:
     distribution = type(basis.distribution)(*(leaf[rows] for leaf in basis.distribution))
     basis = basis._replace(distribution=distribution)
   own = [None if value is None else value[rows] for value in p[:-1]]
-  members_BMK = None if members_BMK is None else members_BMK[rows]
-  return Prediction._make([*own, basis]), members_BMK
+  return Prediction._make([*own, basis])
 
 
 def numbers(values: np.ndarray) -> list:
-  """Return numbers with the digits that they have: seven of float32; infinity and NaN are None."""
+  """Return numbers as nested lists, float32 with its seven digits; infinity and NaN are None."""
+  finite = np.isfinite(values)
   if values.dtype == np.float32:
-    return [plain(float(f'{value:.7g}')) for value in values.tolist()]
-  return list(map(plain, values.tolist()))
+    values = _seven_digits(np.where(finite, values, 0))
+  if finite.all():
+    return values.tolist()
+  return np.where(finite, values.astype(object), None).tolist()
+
+
+def _seven_digits(values: np.ndarray) -> np.ndarray:
+  """Return float32 numbers as the float64 numbers that their seven digits say."""
+  values = values.astype(np.float64)
+  size = np.where(values == 0, 1, np.abs(values))
+  scale = 10.0 ** (6 - np.floor(np.log10(size)))
+  return np.rint(values * scale) / scale
 
 
 def plain(value: float) -> float | None:

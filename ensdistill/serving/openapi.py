@@ -6,7 +6,7 @@ https://spec.openapis.org/oas/v3.1.0
 from collections.abc import Sequence
 from typing import Any
 
-import ensdistill
+from ensdistill import runtime
 from ensdistill.prediction import results
 from ensdistill.serving import metrics, pages, requests
 from ensdistill.serving.hosted import Hosted
@@ -43,7 +43,7 @@ def document(students: Sequence[Hosted], limits: Limits) -> dict[str, Any]:
     'openapi': '3.1.0',
     'info': {
       'title': 'ensdistill',
-      'version': ensdistill.__version__,
+      'version': runtime.versions().get('ensdistill', 'unknown'),
       'summary': 'Predictions of distilled ensembles, with their uncertainty',
       'description': 'Options go into the query. Every error is {"error": one line}.',
     },
