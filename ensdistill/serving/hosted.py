@@ -104,7 +104,7 @@ class Hosted:
     """Return the predictions of a padded batch of accepted inputs."""
     p = self.model.predict(x, on_invalid='flag', batch_size=max_batch)
     own = self.model.members(x, batch_size=max_batch) if members else None
-    return Predicted(p, own, self._columns(p), bool(p.invalid.any()))
+    return Predicted(p, own, self._columns(p), p.invalid is not None and bool(p.invalid.any()))
 
   def warm_up(self, size: int, max_batch: int) -> None:
     """Compile what predictions of this size need, and run it once."""
@@ -148,7 +148,7 @@ class Hosted:
 
   def _add(self, columns: dict[str, list], p: Prediction, options: Options) -> None:
     """Add what the options ask for."""
-    if options.calibrated:
+    if options.calibrated and p.basis:
       columns |= self._columns(p._replace(probs=calibration.apply_temperature(p.basis)))
     if options.coverage is not None and self.classes:
       member_BK = p.predict_set(options.coverage, options.sets)
@@ -187,7 +187,7 @@ class Hosted:
     spec, known = self.model.spec, self.model.spec.get('inputs') or {}
     if not self.is_table:
       return {'kind': 'image', 'shape': list(self.shape), 'mean': list(spec['mean'])}
-    columns = self.model.columns or [None] * self.shape[0]
+    columns: list[Any] = self.model.columns or [None] * self.shape[0]
     unknown = [None] * self.shape[0]
     low, high = (known.get(name) or unknown for name in ('low', 'high'))
     moments = [np.broadcast_to(spec[name], self.shape).tolist() for name in ('mean', 'std')]
@@ -220,7 +220,9 @@ def numbers(values: np.ndarray) -> list:
     values = _seven_digits(np.where(finite, values, 0))
   if finite.all():
     return values.tolist()
-  return np.where(finite, values.astype(object), None).tolist()
+  found = values.astype(object)
+  found[~finite] = None
+  return found.tolist()
 
 
 def _seven_digits(values: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 https://spec.openapis.org/oas/v3.1.0
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ensdistill import runtime
@@ -28,7 +28,7 @@ def document(students: Sequence[Hosted], limits: Limits) -> dict[str, Any]:
   for one in students:
     paths[f'/v1/models/{one.name}:predict'] = {'post': _predict(one, limits)}
     paths[f'/v1/models/{one.name}'] = {'get': _get(f'What {one.name} is', _ref('Model'))}
-  paths['/v1/models'] = {'get': _get('All students', _object(models=_list(_ref('Model'))))}
+  paths['/v1/models'] = {'get': _get('All students', _object({'models': _list(_ref('Model'))}))}
   starting = {'503': _answer('The server is starting.', _ref('Status'), _RETRY)}
   paths['/healthz'] = {'get': _get('Whether all students are ready', _ref('Status'), starting)}
   paths['/metrics'] = {
@@ -50,8 +50,8 @@ def document(students: Sequence[Hosted], limits: Limits) -> dict[str, Any]:
     'paths': paths,
     'components': {
       'schemas': {
-        'Error': _object(error=TEXT),
-        'Status': _object(status={'enum': ['ready', 'starting']}),
+        'Error': _object({'error': TEXT}),
+        'Status': _object({'status': {'enum': ['ready', 'starting']}}),
         'Model': {'type': 'object', 'required': ['name', 'task', 'inputs', 'members', 'ready']},
       },
       'responses': {
@@ -69,9 +69,9 @@ def _ref(name: str) -> dict[str, str]:
   return {'$ref': f'#/components/schemas/{name}'}
 
 
-def _object(optional: Sequence[str] = (), **properties) -> dict[str, Any]:
+def _object(properties: Mapping[str, Any], optional: Sequence[str] = ()) -> dict[str, Any]:
   required = [name for name in properties if name not in optional]
-  return {'type': 'object', 'properties': properties, 'required': required}
+  return {'type': 'object', 'properties': dict(properties), 'required': required}
 
 
 def _list(items, size: int | None = None) -> dict[str, Any]:
@@ -140,13 +140,13 @@ def _body(one: Hosted, limits: Limits) -> dict[str, Any]:
     rows = _list(rows, size)
   if one.is_table and one.model.columns:
     number = {'type': 'number', 'minimum': -LARGEST, 'maximum': LARGEST}
-    named = _object(**dict.fromkeys(one.model.columns, number)) | {'additionalProperties': False}
+    named = _object(dict.fromkeys(one.model.columns, number)) | {'additionalProperties': False}
     instances: dict[str, Any] = {'anyOf': [_list(rows), _list(named)]}
   else:
     instances = _list(rows)
   for own in instances.get('anyOf', [instances]):
     own['maxItems'] = limits.max_rows
-  return _object(**{requests.INSTANCES: instances}) | {'additionalProperties': False}
+  return _object({requests.INSTANCES: instances}) | {'additionalProperties': False}
 
 
 def _predictions(one: Hosted) -> dict[str, Any]:
@@ -168,5 +168,5 @@ def _predictions(one: Hosted) -> dict[str, Any]:
   own |= {'abstain': FLAG, 'outside': FLAG, 'members': _list(values)}
   optional = ('set', 'quantiles', 'abstain', 'outside', 'members')
   classes = _list(TEXT, targets) if one.classes else {'type': 'null'}
-  predictions = _list(_object(optional, **own))
-  return _object(model={'const': one.name}, classes=classes, predictions=predictions)
+  predictions = _list(_object(own, optional))
+  return _object({'model': {'const': one.name}, 'classes': classes, 'predictions': predictions})

@@ -170,7 +170,7 @@ def _rows(body: bytes | bytearray, kind: str, hosted: Hosted, options: Options, 
     raise Refused(415, f'the body is no .npy array: send it as {JSON}, {NPY} or {CSV}')
   if options.scale is not None:
     raise Refused(400, 'scale is for arrays: encoded images need none')
-  return image(body, hosted)[None]
+  return image(bytes(body), hosted)[None]
 
 
 def _without_errors(rows: tables.Rows) -> np.ndarray:
@@ -189,7 +189,7 @@ def _joined(blocks: Iterator[np.ndarray], hosted: Hosted, max_rows: int) -> np.n
   return np.concatenate(found) if found else np.zeros((0, *hosted.shape), np.float32)
 
 
-def image(body: bytes | bytearray, hosted: Hosted) -> np.ndarray:
+def image(body: bytes, hosted: Hosted) -> np.ndarray:
   """Return an encoded image as uint8 in the student's shape, by the treatment of training."""
   with decode.opened(body) as opened:
     width, height = opened.size
