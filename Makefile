@@ -1,5 +1,6 @@
 # make demo: set up ./.venv, then one whole run on real data     make toy: the same for regression
 # make test: the quick tests     make test-all: all tests     make check: lint, format, types
+# make docs: the documentation site, into docs/_build/html, with its notebooks executed
 # PYTHON chooses the interpreter, 3.11 to 3.13. By default the first one that runs.
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -11,7 +12,7 @@ PYTHON := $(shell for python in $(CANDIDATES); do \
   $$python -c "$(SUPPORTED)" 2>/dev/null && { echo $$python; break; }; done)
 endif
 
-.PHONY: demo toy test test-all check clean
+.PHONY: demo toy test test-all check docs clean
 
 demo: $(VENV)/.installed
 	$(RUN) -m ensdistill train kd_digits
@@ -30,6 +31,9 @@ check: $(VENV)/.installed-test
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
+docs: $(VENV)/.installed-docs
+	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
+
 # The environment is updated when the requirements have changed.
 $(RUN):
 	@test -n "$(PYTHON)" && $(PYTHON) -c "$(SUPPORTED)" || \
@@ -44,5 +48,9 @@ $(VENV)/.installed-test: pyproject.toml setup.py | $(RUN)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[test]"
 	touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-docs: pyproject.toml setup.py | $(RUN)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[docs]"
+	touch $@ $(VENV)/.installed
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) docs/_build docs/_generated build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

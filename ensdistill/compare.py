@@ -4,7 +4,8 @@ Every model is its predictive distributions on the same inputs: the test set, th
 (which its temperature is fitted on), the out-of-distribution and the shifted sets.
 """
 
-import collections
+import collections.abc
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ import numpy as np
 from ensdistill import given, metrics, stopping
 from ensdistill.config import inputs
 from ensdistill.config.build import Plan
-from ensdistill.evaluation import cost, measure, networks, rows, sets
+from ensdistill.evaluation import cost, measure, networks, rows, sets, subsets
 from ensdistill.evaluation.networks import Network
 from ensdistill.families import FAMILIES
 from ensdistill.metrics import influence
@@ -22,7 +23,8 @@ from ensdistill.metrics import influence
 class Model(NamedTuple):
   """A row: its role, and the predictive distributions of its repeats on every set.
 
-  Repeats are members, or students of several seeds.
+  Repeats are members, or students of several seeds. Ensembles of some of the members have none:
+  they are made of the whole ensemble's.
   """
 
   role: str  # see evaluation.rows
@@ -57,30 +59,70 @@ def compare(plan: Plan, teacher, distilled, writer) -> Comparison:
 
   models = _models(sets.predicted(predict, seen, not_run))
   whole = _whole(models)
-  shifted = _shifted(plan, predict, writer, not_run, reading, whole.name if whole else None)
+  shifted = _shifted(plan, predict, writer, not_run, reading)
   not_run |= _unknown(plan, seen, shifted)
   if dataset.valid_is_empty and FAMILIES[dataset.family].has_classes:
     not_run['calibrated metrics'] = 'data.valid=0 leaves no examples to fit a temperature on'
   training = {}
   if section.train:
     writer.line(f'evaluation on train ({len(dataset.train.x)})')
-    training = measure.training(dataset, predict, batch)
+    training = measure.training(dataset, lambda *block: _with_subsets(predict(*block)), batch)
   for name, reason in not_run.items():
     writer.line(f'not run: {name}: {reason}')
   costs = _costs(dataset, ensemble, students, teacher)
+  found = _rows(dataset, models, whole, shifted, training, costs)
+  return Comparison(found, models, not_run, (ensemble, students))
+
+
+def _rows(
+  dataset, models: list[Model], whole: Model | None, shifted, training, costs
+) -> list[dict]:
+  """Return the rows of all models, with their errors from the test examples and gaps closed."""
   found: list[dict] = []
-  influences = {}
+  influences: list[dict[str, tuple]] = []
   for model in models:
     stopping.check()
-    measured = _measured(dataset, model, shifted, training, whole, _curve(found))
-    found.append(
-      row(model.name, measured, costs.get(model.name, {}), role=model.role, size=model.size)
-    )
-    if model.role == rows.MEMBER or model is whole:
-      influences[model.name] = _influences(dataset, model, measured, shifted)
-  if whole:
-    _add_gaps(found, _test_errors(influences[models[0].name], influences[whole.name]))
-  return Comparison(found, models, not_run, (ensemble, students))
+    parts, against = _parts(model, whole), _against(model, whole, found)
+    trained = training.get((model.role, model.size)) or {}
+    measured = [
+      measure.sets(dataset, part, **against)
+      | measure.with_means(shifted.metrics[model.name].get(i, {}))
+      | trained.get(i, {})
+      for i, part in enumerate(parts)
+    ]
+    average, about = row if model.repeats else of_subsets, {'role': model.role, 'size': model.size}
+    found.append(average(model.name, measured, costs.get(model.name, {}), **about))
+    influences.append(_influences(dataset, model, parts, measured, shifted))
+    found[-1]['test_se'] = _alone(influences[-1])
+  main = [i for i, model in enumerate(models) if model.repeats]
+  for i in main:
+    earlier = [j for j in main if j < i]
+    found[i]['paired'] = {models[j].name: _apart(influences[i], influences[j]) for j in earlier}
+  if whole and whole.role == rows.ENSEMBLE:
+    member = next(i for i, model in enumerate(models) if model.role == rows.MEMBER)
+    _add_gaps(found, _apart(influences[member], influences[models.index(whole)], kinds=True))
+  return found
+
+
+def _parts(model: Model, whole: Model | None):
+  """Return the predictions of a row's repeats; those of subsets are made one at a time."""
+  if model.repeats or whole is None:
+    return model.repeats
+  return _Subsets(whole.repeats[0], subsets.of_size(whole.size, model.size))
+
+
+class _Subsets(collections.abc.Sequence):
+  """Predictions {set: predictive} of subsets of an ensemble, made when they are asked for."""
+
+  def __init__(self, predictions: dict[str, Any], indices: list[tuple[int, ...]]):
+    self._predictions, self._indices = predictions, indices
+
+  def __len__(self):
+    return len(self._indices)
+
+  def __getitem__(self, number):
+    index = self._indices[number]
+    return {name: subsets.part(p, index) for name, p in self._predictions.items()}
 
 
 def _whole(models: list[Model]) -> Model | None:
@@ -105,22 +147,33 @@ def _predictions(
 ) -> dict[tuple[str, int], list]:
   """Return {(role, size): predictive of each repeat} for these inputs, in the order of the rows.
 
-  There are no rows of the ensemble where its outputs for the set of this name are unknown.
+  There are no rows of the ensemble where its outputs for the set of this name are unknown. Smaller
+  ensembles have an empty list; see `_with_subsets`.
   """
   every = ensemble.predict(x, name, start)
   found: dict[tuple, list] = {}
   if every is not None:
-    found[rows.MEMBER, 1] = [_part(every, m, m + 1) for m in range(ensemble.size)]
-    for size in range(2, ensemble.size + 1):
-      found[rows.ENSEMBLE, size] = [_part(every, 0, size)]
+    found[rows.MEMBER, 1] = [subsets.part(every, slice(m, m + 1)) for m in range(ensemble.size)]
+    for size in range(2, ensemble.size):
+      found[rows.ENSEMBLE, size] = []
+    if ensemble.size > 1:
+      found[rows.ENSEMBLE, ensemble.size] = [every]
   for student in students:
     found.setdefault((student.role, student.size), []).append(student.predict(x))
   return found
 
 
-def _part(predictive, start: int, end: int):
-  """Return the predictive distribution of some members of an ensemble."""
-  return jax.tree.map(lambda leaf: leaf[:, start:end], predictive)
+def _with_subsets(found: dict[tuple[str, int], list]) -> dict[tuple[str, int], list]:
+  """Fill in a few subsets of every smaller ensemble, from the predictions of the largest."""
+  whole = max((key for key in found if key[0] == rows.ENSEMBLE), default=None)
+  if whole is None:
+    return found
+  (every,), members = found[whole], whole[1]
+
+  def few(size):
+    return [subsets.part(every, i) for i in subsets.of_size(members, size)[: subsets.FEW]]
+
+  return {key: few(key[1]) if repeats == [] else repeats for key, repeats in found.items()}
 
 
 def _models(predictions: dict[str, dict[tuple, list]]) -> list[Model]:
@@ -133,31 +186,18 @@ def _models(predictions: dict[str, dict[tuple, list]]) -> list[Model]:
   return models
 
 
-def _curve(found: list[dict]) -> list[float] | None:
-  """Return the calibrated NLL of ensembles of 1, 2, ... members, where it exists."""
+def _against(model: Model, whole: Model | None, found: list[dict]) -> dict[str, Any]:
+  """Return what students are compared with: the ensemble, and its calibrated NLL by its size."""
+  if model.role not in rows.STUDENTS or whole is None:
+    return {}
   teachers = rows.of_role(found, rows.MEMBER, rows.ENSEMBLE)
   values = [r['metrics']['cnll'] for r in teachers if 'cnll' in r['metrics']]
-  return values if values and np.isfinite(values).all() else None
-
-
-def _measured(
-  dataset, model: Model, shifted: '_Shifts', training: dict, whole: Model | None, curve
-) -> list[dict]:
-  """Return the metrics of every repeat; students are also compared with the ensemble."""
-  against = {}
-  if model.role in rows.STUDENTS and whole:
-    against = {'ensemble': whole.repeats[0], 'curve': curve}
-  trained = training.get((model.role, model.size)) or [{}] * len(model.repeats)
-  return [
-    measure.sets(dataset, repeat, **against)
-    | measure.with_means(shifted.metrics[model.name][i])
-    | trained[i]
-    for i, repeat in enumerate(model.repeats)
-  ]
+  curve = values if values and np.isfinite(values).all() else None
+  return {'ensemble': whole.repeats[0], 'curve': curve}
 
 
 class _Shifts(NamedTuple):
-  """{row: {repeat: ...}} over all shifted sets; influences of one member and the whole ensemble."""
+  """{row: {repeat: ...}} over all shifted sets: metrics, and the examples' influences on them."""
 
   metrics: dict
   influences: dict
@@ -167,7 +207,7 @@ def _by_repeat() -> dict:
   return collections.defaultdict(lambda: collections.defaultdict(dict))
 
 
-def _shifted(plan: Plan, predict, writer, not_run, reading: dict, whole: str | None) -> _Shifts:
+def _shifted(plan: Plan, predict, writer, not_run, reading: dict) -> _Shifts:
   """Measure every row on every shifted set; one set is held at a time."""
   section, found, seen = plan.config.evaluate, _Shifts(_by_repeat(), _by_repeat()), set()
   options = {name: reading[name] for name in ('dir', 'seed', 'unreadable')}
@@ -176,30 +216,45 @@ def _shifted(plan: Plan, predict, writer, not_run, reading: dict, whole: str | N
     if kind not in seen:
       writer.line(f'evaluation on shift/{kind} ({len(x)})')
       seen.add(kind)
-    for (role, size), repeats in predict(x, f'shift/{kind}/{severity}').items():
+    predictions = predict(x, f'shift/{kind}/{severity}')
+    for (role, size), repeats in _with_subsets(predictions).items():
       name = rows.name(role, size)
       for i, predictive in enumerate(repeats):
         found.metrics[name][i] |= measure.shifted(kind, severity, predictive, y)
-        if role == rows.MEMBER or name == whole:
+        if predictions[role, size]:  # only the rows of the pictures have error bars
           influences = measure.shifted_influences(kind, severity, predictive, y)
           found.influences[name][i] |= influences
   return found
 
 
-def _influences(dataset, model, measured, shifted) -> dict[str, tuple]:
-  """Return the influence of the examples on a row's metrics."""
+def _influences(dataset, model, parts, measured, shifted) -> dict[str, tuple]:
+  """Return the influence of the examples on a row's metrics; of subsets, by the first few."""
   return influence.mean(
     [
-      measure.influences(dataset, repeat, metrics.get('temperature', 1.0))
-      | measure.with_means(shifted.influences[model.name][i], influence.average)
-      for i, (repeat, metrics) in enumerate(zip(model.repeats, measured))
+      measure.influences(dataset, part, metrics.get('temperature', 1.0))
+      | measure.with_means(shifted.influences[model.name].get(i, {}), influence.average)
+      for i, (part, metrics) in enumerate(_first(zip(parts, measured), model))
     ]
   )
 
 
-def _test_errors(member, ensemble) -> dict[str, float]:
-  """Return {metric: standard error of the gap between two rows, from the test examples}."""
-  return {key: influence.error(member[key], ensemble[key]) for key in member if key in ensemble}
+def _first(pairs, model: Model):
+  return pairs if model.repeats else itertools.islice(pairs, subsets.FEW)
+
+
+def _alone(influences: dict[str, tuple]) -> dict[str, float]:
+  """Return {metric: standard error of a row's metric, from the test examples}."""
+  return {key: influence.error(own) for key, own in influences.items()}
+
+
+def _apart(ours: dict[str, tuple], theirs: dict[str, tuple], kinds=False) -> dict[str, float]:
+  """Return {metric: standard error of the difference of two rows, from the test examples}.
+
+  kinds: also for each kind of shift, not only for their mean.
+  """
+  keys = [key for key in ours if key in theirs]
+  keys = [key for key in keys if kinds or not key.startswith('shift/') or '/mean/' in key]
+  return {key: influence.error(ours[key], theirs[key]) for key in keys}
 
 
 def row(name: str, repeats: list[dict], costs: dict, **fields) -> dict:
@@ -212,6 +267,21 @@ def row(name: str, repeats: list[dict], costs: dict, **fields) -> dict:
     spread = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float('nan')
     errors[key] = spread if len(repeats) > 1 else None
   return {'name': name, **fields, 'seeds': len(repeats), 'se': errors, 'metrics': means | costs}
+
+
+def of_subsets(name: str, repeats: list[dict], costs: dict, **fields) -> dict:
+  """Return a row of results.json: means over subsets of members, and their standard deviations.
+
+  Subsets share members, so their spread is no standard error. Some metrics have fewer subsets.
+  """
+  means, spread = {}, {}
+  for key in repeats[0]:
+    values = np.array([r[key] for r in repeats if key in r], np.float64)
+    values = values[np.isfinite(values)]
+    means[key] = float(values.mean()) if len(values) else float('nan')
+    spread[key] = float(values.std(ddof=1)) if len(values) > 1 else None
+  fields |= {'seeds': 1, 'se': dict.fromkeys(means), 'subsets': len(repeats), 'spread': spread}
+  return {'name': name, **fields, 'metrics': means | costs}
 
 
 def _add_gaps(found: list[dict], test_errors=None) -> None:

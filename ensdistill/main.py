@@ -12,14 +12,15 @@ NAME is a recipe, such as hydra_cifar100, or the path of a config file, such as
 configs/hydra_cifar100.py. `ensdistill train NAME[:VARIANT]` and
 `python -m ensdistill.main --config=NAME[:VARIANT]` are the same.
 
-  --config.path.to.setting=VALUE   changes a setting (`ensdistill config --all` lists them)
-  --workdir=DIR                    is the run's folder (default: runs/NAME)
-  --import=FILE.py or MODULE       imports parts of your own first (repeatable)
-  --overwrite                      starts the run of that folder afresh; teachers are kept
+  --config.SETTING=VALUE      changes a setting; `ensdistill config --all` lists them
+  --workdir=DIR               is the run's folder (default: runs/NAME)
+  --import=FILE.py or MODULE  imports parts of your own first (repeatable)
+  --overwrite                 starts the run of that folder afresh; keeps teachers
 
-The same command again continues a run that was killed or stopped. SIGTERM and Ctrl-C save the run
-first (exit codes 143 and 130); a second Ctrl-C ends it at once. Exit codes: 2 for wrong usage, 1
-for bad data or a failed run; both with one line that says what is wrong and what to do."""
+The same command again continues a run that was killed or stopped. SIGTERM and
+Ctrl-C save the run first (exit codes 143 and 130); a second Ctrl-C ends it at
+once. Exit codes: 2 for wrong usage, 1 for bad data or a failed run; both with
+one line that says what is wrong and what to do."""
 USAGE = 'python -m ensdistill.main --config=NAME[:VARIANT]'
 
 

@@ -112,7 +112,8 @@ def run(plan: Plan) -> dict:
         results = _stages(plan, writer)
     shutil.rmtree(plan.folder / 'checkpoints', ignore_errors=True)
   print(report.table(results))
-  print(f'report: {plan.folder / "report.html"}   tensorboard --logdir {plan.folder / "tb"}')
+  print(f'page:   {plan.folder / "report.html"} (ensdistill report {plan.folder} --open)')
+  print(f'curves: tensorboard --logdir {plan.folder / "tb"}')
   return results
 
 
@@ -162,7 +163,7 @@ def _watched(plan: Plan) -> Plan:
 
 
 def _stages(plan: Plan, writer) -> dict:
-  writer.line(_opening(plan))
+  writer.line('\n'.join(report.opening(plan)))
   stopping.check()
   skipped = plan.dataset.skipped
   if skipped:
@@ -221,14 +222,3 @@ def _holds_other_results(folder: pathlib.Path, decisive: dict) -> bool:
     return report.load(folder) is not None and report.load(folder, decisive) is None
   except seals.Damaged:
     return False
-
-
-def _opening(plan: Plan) -> str:
-  """Return the first line of a run."""
-  dataset, devices = plan.dataset, jax.devices()
-  sizes = ' / '.join(str(len(split.y)) for split in (dataset.train, dataset.valid, dataset.test))
-  unused = f'; not used: {dataset.unused}' if dataset.unused else ''
-  return (
-    f'{plan.config.name}: {dataset.name}, {sizes} train / validation / test examples; '
-    f'{len(devices)} x {devices[0].device_kind}; into {plan.folder}{unused}'
-  )

@@ -65,10 +65,35 @@ def test_a_row_is_the_mean_over_what_was_trained(compared):
   mixture = predictive.Mixture(log_probs_BMK)
   nll = metrics.nll(mixture.log_probs(), dataset.test.y)
   assert found.rows[2]['metrics']['nll'] == pytest.approx(nll, rel=1e-5)
-  two = predictive.Mixture(log_probs_BMK[:, :2])
-  assert found.rows[1]['metrics']['knowledge'] == pytest.approx(
-    float(two.knowledge().mean()), rel=1e-4
-  )
+
+
+def test_an_ensemble_of_some_members_is_an_average_over_its_subsets(compared):
+  dataset, ensemble, _, found = compared
+  outputs = np.asarray(ensemble.freeze(ensemble.variables).outputs(jnp.asarray(dataset.test.x)))
+  log_probs_BMK = jax.nn.log_softmax(outputs)
+  pairs = [predictive.Mixture(log_probs_BMK[:, i]) for i in ([0, 1], [0, 2], [1, 2])]
+  row, nll = found.rows[1], [metrics.nll(p.log_probs(), dataset.test.y) for p in pairs]
+  assert row['metrics']['nll'] == pytest.approx(np.mean(nll), rel=1e-5)
+  assert row['spread']['nll'] == pytest.approx(np.std(nll, ddof=1), rel=1e-3)
+  knowledge = [float(p.knowledge().mean()) for p in pairs]
+  assert row['metrics']['knowledge'] == pytest.approx(np.mean(knowledge), rel=1e-4)
+  assert row['subsets'] == 3 and not found.models[1].repeats
+  teachers = found.rows[:3]
+  curve = [r['metrics']['cnll'] for r in teachers]
+  each = [measure.sets(dataset, r, ensemble=found.models[2].repeats[0], curve=curve)['dee']
+          for r in found.models[3].repeats]  # fmt: skip
+  assert found.rows[3]['metrics']['dee'] == pytest.approx(np.mean(each))
+
+
+def test_every_row_has_its_error_from_the_test_examples(compared):
+  dataset, _, _, found = compared
+  right = np.mean([np.asarray(p['test'].log_probs()).argmax(-1) == dataset.test.y
+                   for p in found.models[0].repeats], 0)  # fmt: skip
+  assert found.rows[0]['test_se']['acc'] == pytest.approx(right.std(ddof=1) / len(right) ** 0.5)
+  assert all(row['test_se']['acc'] >= 0 for row in found.rows)
+  assert 'shift/mean/3/acc' in found.rows[3]['test_se']
+  paired = [sorted(row.get('paired', {})) for row in found.rows]
+  assert paired[2:] == [['member'], ['ensemble-3', 'member'], ['ensemble-3', 'member', 'student']]
 
 
 def test_shifted_sets_are_scored_like_the_test_set(compared):
@@ -285,12 +310,7 @@ def test_the_test_sets_error_is_that_of_the_same_examples(compared):
   member = np.mean([right(p) for p in found.models[0].repeats], 0)
   difference = member - right(found.models[2].repeats[0])
   expected = difference.std(ddof=1) / len(difference) ** 0.5
-  influences = [
-    compare._influences(dataset, m, [r['metrics']] * 3, compare._Shifts({}, {m.name: [{}] * 3}))
-    for m, r in zip(found.models, found.rows)
-  ]
-  errors = compare._test_errors(influences[0], influences[2])
-  assert errors['acc'] == pytest.approx(expected)
+  assert found.rows[2]['paired']['member']['acc'] == pytest.approx(expected)
   values = [row['metrics']['acc'] for row in (found.rows[0], found.rows[2], found.rows[3])]
   settings = {'member_se': found.rows[0]['se']['acc'], 'test_se': expected}
   closed = found.rows[3]['metrics']['gap_closed/acc']

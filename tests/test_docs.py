@@ -1,9 +1,14 @@
 """The examples of the guides to the library and to teachers are short, and they run."""
 
+import doctest
+import fnmatch
+import importlib
 import json
 import pathlib
 import re
 import runpy
+import subprocess
+import sys
 import warnings
 
 import jax
@@ -12,6 +17,7 @@ import pytest
 import tiny
 
 from ensdistill import cli, data, export
+from ensdistill.config import recipes
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGE = ROOT / 'docs' / 'library.md'
@@ -24,6 +30,65 @@ def blocks(text, kind='python'):
 BLOCKS = blocks(PAGE.read_text())
 TEACHERS = (ROOT / 'docs' / 'teachers.md').read_text()
 FOREST, TORCH, FUNCTION = blocks(TEACHERS)
+
+
+PAGES = [
+  ROOT / 'README.md',
+  *(p for p in sorted((ROOT / 'docs').rglob('*.md')) if not {'_build', '_generated'} & {*p.parts}),
+]
+
+
+MODULES = (
+  'metrics.scoring', 'metrics.calibration', 'metrics.diversity', 'metrics.uncertainty',
+  'predictive.classification', 'objectives.matching',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_examples_of_docstrings_run(name):
+  module = importlib.import_module(f'ensdistill.{name}')
+  found = doctest.testmod(module, extraglobs={'np': np, 'jnp': jax.numpy})
+  assert found.attempted and not found.failed
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda path: path.name)
+def test_recipes_of_commands_exist(page):
+  pattern = r'^ensdistill train ([a-z0-9_:]+)(?![\w.:])(?!.*--import)'
+  for recipe in re.findall(pattern, page.read_text(), re.MULTILINE):
+    assert recipes.named(*recipe.split(':')), recipe
+
+
+def test_every_page_is_in_a_table_of_contents():
+  listed = re.findall(
+    r'```{toctree}\n(.*?)```', (ROOT / 'docs' / 'index.md').read_text(), re.DOTALL
+  )
+  names = [line for part in listed for line in part.splitlines() if line and line[0] != ':']
+  own = [p for p in PAGES[1:] if p.name not in ('README.md', 'index.md')]
+  own += sorted((ROOT / 'docs').glob('*.ipynb')) + sorted(
+    (ROOT / 'docs' / 'notebooks').glob('*.ipynb')
+  )
+  for page in own:
+    found = str(page.relative_to(ROOT / 'docs').with_suffix(''))
+    assert any(fnmatch.fnmatch(found, name) for name in names), found
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_warnings(tmp_path):
+  """Its notebooks are executed by `make docs`."""
+  for package in ('sphinx', 'myst_nb', 'sphinx_book_theme', 'latex2mathml'):
+    pytest.importorskip(package)
+  command = [sys.executable, '-m', 'sphinx', '-W', '--keep-going', '-q', '-b', 'html']
+  command += ['-D', 'nb_execution_mode=off', str(ROOT / 'docs'), str(tmp_path / 'html')]
+  done = subprocess.run(command, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  assert (tmp_path / 'html' / 'notebooks' / 'own_ensemble.html').exists()
+
+
+def test_notebooks_have_no_outputs():
+  for path in (ROOT / 'docs').rglob('*.ipynb'):
+    if '_build' not in path.parts:
+      for cell in json.loads(path.read_text())['cells']:
+        assert not cell.get('outputs') and not cell.get('execution_count'), path
 
 
 @pytest.mark.parametrize('block', [*BLOCKS, FOREST, TORCH, FUNCTION])

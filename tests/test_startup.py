@@ -20,7 +20,7 @@ from ensdistill.training import stage
 ROOT = pathlib.Path(__file__).parent.parent
 HEAVY = (
   'tensorflow', 'tensorflow_datasets', 'orbax', 'matplotlib', 'tensorboard', 'optax', 'scipy',
-  'clu', 'ml_collections', 'sklearn', 'torch',
+  'clu', 'ml_collections', 'sklearn', 'torch', 'jinja2', 'grain',
 )  # fmt: skip
 
 PREDICT = """

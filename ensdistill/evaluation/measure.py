@@ -59,8 +59,8 @@ def shifted_influences(kind: str, severity: int, predictive, y) -> dict[str, tup
   return {f'shift/{kind}/{severity}/{key}': found[key] for key in family.shift_metrics}
 
 
-def training(dataset, predict: Callable, batch: int) -> dict[Any, list[dict[str, float]]]:
-  """Return {row: {'train/acc': ..., ...} of each repeat} on the clean training inputs.
+def training(dataset, predict: Callable, batch: int) -> dict[Any, dict[int, dict[str, float]]]:
+  """Return {row: {repeat: {'train/acc': ..., ...}}} on the clean training inputs.
 
   predict(x, 'train', start) returns {row: predictive of each repeat} of a block. Every block is
   reduced to sums, so a set of any size needs the memory of one block.
@@ -72,7 +72,8 @@ def training(dataset, predict: Callable, batch: int) -> dict[Any, list[dict[str,
     for row, repeats in predict(block, 'train', number * batch).items():
       sums[row].append([family.sums(p, labels) for p in repeats])
   return {
-    row: [_trained(family, own, len(x)) for own in zip(*found)] for row, found in sums.items()
+    row: {i: _trained(family, own, len(x)) for i, own in enumerate(zip(*found))}
+    for row, found in sums.items()
   }
 
 

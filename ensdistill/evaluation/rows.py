@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 MEMBER = 'member'  # one network of the ensemble
-ENSEMBLE = 'ensemble'  # the first `size` members together
+ENSEMBLE = 'ensemble'  # `size` members together; an average over subsets of this size
 STUDENT = 'student'  # the distilled network
 AVERAGED = 'averaged'  # the plain network that a batch ensemble is averaged into
 

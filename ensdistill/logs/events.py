@@ -9,7 +9,7 @@ import pathlib
 import socket
 import struct
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -28,9 +28,9 @@ class Events:
     """Write the values of one step."""
     self._write(step=step, summary={'value': list(values)})
 
-  def restart(self, step: int):
-    """Make readers drop the values of this run from this step on."""
-    self._write(step=step, session_log={'status': 'START'})
+  def record(self, content: bytes):
+    """Write an event as it was read from another file."""
+    self._records.write(content)
 
   def close(self):
     """Close the file."""
@@ -86,17 +86,54 @@ def image(tag: str, array_HWC: np.ndarray) -> dict:
   return {'tag': tag, 'image': encoded}
 
 
-def hparams(settings: Mapping, metrics: Mapping[str, float], trial: str) -> bytes:
-  """Return the event file of a row of the HPARAMS tab: nested settings and final metrics."""
+FINAL = 'test'  # the group of the final metrics: it sorts after the stages' curves
+
+
+def hparams(
+  settings: Mapping,
+  metrics: Mapping[str, float],
+  trial: str,
+  changed: Collection[str] = (),
+  others: Iterable[str] = (),
+) -> bytes:
+  """Return the event file of a row of the HPARAMS tab: nested settings and final metrics.
+
+  changed: names of the flat settings that come first; with them, the metrics keep their order, and
+    curves are no columns.
+  others: metrics that other runs may have. TensorBoard takes the columns of all runs from one.
+  """
   from tensorboard.plugins.hparams import plugin_data_pb2, summary_v2
 
   buffer = io.BytesIO()
   events = Events(buffer)
+  if changed:
+    shown = dict.fromkeys([*metrics, *others])
+    events.summary(0, [_session_value('experiment', _columns(flat(settings), shown, changed))])
   events.summary(0, summary_v2.hparams_pb(flat(settings), trial_id=trial).value)
-  events.summary(0, [scalar(f'final/{name}', value) for name, value in metrics.items()])
+  events.summary(0, [scalar(f'{FINAL}/{name}', value) for name, value in metrics.items()])
   ended = plugin_data_pb2.SessionEndInfo(status='STATUS_SUCCESS', end_time_secs=time.time())
   events.summary(0, [_session_value('session_end_info', ended)])
   return buffer.getvalue()
+
+
+def _columns(settings: Mapping, metrics: Iterable[str], changed: Collection[str]) -> Any:
+  """Return the columns of the HPARAMS tab, those of changed settings first."""
+  from tensorboard.plugins.hparams import api_pb2
+
+  def kind(value):
+    if isinstance(value, bool):
+      return api_pb2.DATA_TYPE_BOOL
+    return api_pb2.DATA_TYPE_STRING if isinstance(value, str) else api_pb2.DATA_TYPE_FLOAT64
+
+  return api_pb2.Experiment(
+    hparam_infos=[
+      api_pb2.HParamInfo(name=name, type=kind(value), differs=name in changed)
+      for name, value in settings.items()
+    ],
+    metric_infos=[
+      api_pb2.MetricInfo(name=api_pb2.MetricName(tag=f'{FINAL}/{name}')) for name in metrics
+    ],
+  )
 
 
 def _session_value(kind: str, info: Any) -> dict:
@@ -124,18 +161,56 @@ def flat(settings: Mapping, prefix: str = '') -> dict[str, bool | int | float | 
   return values
 
 
-def times(folder: pathlib.Path) -> dict[tuple[str, int], float]:
-  """Return {(tag, step): time in seconds} of the scalars in a folder of event files."""
+def records(folder: pathlib.Path) -> Iterator[Any]:
+  """Yield the events of all files in a folder, in order.
+
+  A record that a kill cut off is left out, and so is all that follows damage.
+  """
+  from google.protobuf.message import DecodeError
   from tensorboard.compat.proto import event_pb2
 
-  found = {}
-  for path in sorted(folder.glob('events.out.tfevents.*')):
+  for path in files(folder):
     content, at = path.read_bytes(), 0
     while at + 12 <= len(content):  # length (8 bytes), its checksum (4), the event, a checksum (4)
       (length,) = struct.unpack('<Q', content[at : at + 8])
-      event = event_pb2.Event.FromString(content[at + 12 : at + 12 + length])
-      at += length + 16
-      for value in event.summary.value:
-        if value.HasField('simple_value'):
-          found[value.tag, event.step] = event.wall_time
+      end = at + length + 16
+      if end > len(content):
+        break
+      try:
+        event = event_pb2.Event.FromString(content[at + 12 : end - 4])
+      except DecodeError:
+        break
+      yield event
+      at = end
+
+
+def files(folder: pathlib.Path) -> list[pathlib.Path]:
+  """Return the event files in a folder and below it, from the oldest to the newest."""
+  return sorted(folder.rglob('events.out.tfevents.*'), key=lambda path: path.name)
+
+
+def kept(folder: pathlib.Path, wanted: Callable[[str, int], bool]) -> bytes:
+  """Return one event file with the values (tag, step) that are wanted, of all in a folder."""
+  from tensorboard.compat.proto import event_pb2
+
+  buffer = io.BytesIO()
+  events = Events(buffer)
+  for event in records(folder):
+    values = [value for value in event.summary.value if wanted(value.tag, event.step)]
+    if values:
+      left = event_pb2.Event()
+      left.CopyFrom(event)
+      del left.summary.value[:]
+      left.summary.value.extend(values)
+      events.record(left.SerializeToString())
+  return buffer.getvalue()
+
+
+def times(folder: pathlib.Path) -> dict[tuple[str, int], float]:
+  """Return {(tag, step): time in seconds} of the scalars in a folder of event files."""
+  found = {}
+  for event in records(folder):
+    for value in event.summary.value:
+      if value.HasField('simple_value'):
+        found[value.tag, event.step] = event.wall_time
   return found

@@ -3,14 +3,16 @@
 import errno
 import json
 import pathlib
-import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
 from ensdistill.logs import events, progress, sinks
+from ensdistill.logs.events import FINAL
 from ensdistill.storage import safe
+
+_HPARAMS = '.hparams'  # the end of the names of files with hyper-parameters and final metrics
 
 
 class Silent:
@@ -19,13 +21,19 @@ class Silent:
   def scalars(self, step: int, values: Mapping, *, stage: str):
     """Write the values of one step of a stage."""
 
-  def image(self, name: str, array, step: int = 0, *, stage: str = 'report'):
+  def image(self, name: str, array, step: int = 0, *, stage: str = FINAL):
     """Write a uint8 picture [H, W, C] with 1, 3 or 4 channels."""
 
-  def text(self, name: str, text: str, step: int = 0, *, stage: str = 'report'):
+  def text(self, name: str, text: str, step: int = 0, *, stage: str = FINAL):
     """Write a text in Markdown."""
 
-  def hparams(self, hparams: Mapping, metrics: Mapping):
+  def hparams(
+    self,
+    hparams: Mapping,
+    metrics: Mapping,
+    changed: Collection[str] = (),
+    others: Collection[str] = (),
+  ):
     """Write nested settings and the final metrics of a run."""
 
   def progress(self, stage: str, total_steps: int, *, start: int = 0, examples_per_step: int):
@@ -51,8 +59,9 @@ class Silent:
 class Writer(Silent):
   """The writer of one run's folder.
 
-  Curves go to tb/<stage>, a TensorBoard run of its own, so that a resumed stage removes its own
-  later steps and keeps other stages. Hyper-parameters and final metrics go to tb/final.
+  TensorBoard sees one run, tb/, with the stages as groups of tags. A resumed stage writes the files
+  there anew, without its own later steps. Hyper-parameters and final metrics have a file of their
+  own, which a later evaluation replaces.
   """
 
   def __init__(
@@ -79,7 +88,7 @@ class Writer(Silent):
     self._jsonl = self.folder / 'metrics.jsonl'
     self._begun = False
     self._stream = None if quiet else stream or sys.stderr
-    self._events: dict[str, events.Events] = {}
+    self._events: events.Events | None = None
     self._progress: progress.Progress | None = None
     self.folder.mkdir(parents=True, exist_ok=True)
     self._keep_lines(_any_line)
@@ -101,33 +110,41 @@ class Writer(Silent):
       file.write(line + '\n')
     self._begun = True
     curves = [events.scalar(f'{stage}/{name}', value) for name, value in values.items()]
-    self._summary(stage, step, curves)
+    self._summary(step, curves)
     if self._sinks:
       self._sinks.scalars(step, {k: v for k, v in finite.items() if v is not None}, stage)
 
-  def image(self, name: str, array, step: int = 0, *, stage: str = 'report'):
-    """Write a uint8 picture [H, W, C] with 1, 3 or 4 channels to TensorBoard."""
+  def image(self, name: str, array, step: int = 0, *, stage: str = FINAL):
+    """Write a uint8 picture [H, W, C] with 1, 3 or 4 channels to TensorBoard's 'stage/name'."""
     array = np.asarray(fetch(array))
-    self._summary(stage, step, [events.image(name, array)])
+    self._summary(step, [events.image(f'{stage}/{name}', array)])
     if self._sinks:
       self._sinks.call('image', name, array, int(step))
 
-  def text(self, name: str, text: str, step: int = 0, *, stage: str = 'report'):
-    """Write a text in Markdown to TensorBoard."""
-    self._summary(stage, step, [events.text(name, text)])
+  def text(self, name: str, text: str, step: int = 0, *, stage: str = FINAL):
+    """Write a text in Markdown to TensorBoard's 'stage/name'."""
+    self._summary(step, [events.text(f'{stage}/{name}', text)])
     if self._sinks:
       self._sinks.call('text', name, text, int(step))
 
-  def hparams(self, hparams: Mapping, metrics: Mapping):
-    """Write a row of TensorBoard's HPARAMS tab: nested settings and the metrics 'final/<name>'.
+  def hparams(
+    self,
+    hparams: Mapping,
+    metrics: Mapping,
+    changed: Collection[str] = (),
+    others: Collection[str] = (),
+  ):
+    """Write a row of TensorBoard's HPARAMS tab: nested settings and the metrics 'test/<name>'.
 
-    The row of an earlier evaluation of this run is replaced.
+    The row of an earlier evaluation of this run is replaced. `changed` settings come first. The
+    columns of `others` are those of other runs.
     """
-    final = numbers({name: v for name, v in sorted(metrics.items()) if v is not None})
-    content = events.hparams(hparams, final, trial=str(self.folder))
-    folder = self.folder / 'tb' / 'final'
-    shutil.rmtree(folder, ignore_errors=True)
-    safe.write_atomic(folder / events.file_name(), content)
+    final = numbers({name: v for name, v in metrics.items() if v is not None})
+    content = events.hparams(hparams, final, str(self.folder), changed, others)
+    folder = self.folder / 'tb'
+    for path in folder.glob(f'*{_HPARAMS}'):
+      path.unlink()
+    safe.write_atomic(folder / (events.file_name() + _HPARAMS), content)
     if self._sinks:
       found = {name: value for name, value in final.items() if np.isfinite(value)}
       self._sinks.call('hparams', events.flat(hparams), found)
@@ -149,34 +166,46 @@ class Writer(Silent):
   def resume(self, stage: str, step: int):
     """Remove what an interrupted run wrote of this stage after `step`."""
     self._keep_lines(lambda line: line['stage'] != stage or line['step'] <= step)
-    if stage in self._events or (self.folder / 'tb' / stage).exists():
-      with safe.writing(self.folder / 'tb' / stage):
-        self._run(stage).restart(step + 1)
+    folder = self.folder / 'tb'
+    old = events.files(folder)
+    if not old:
+      return
+    if self._events:
+      self._events.close()
+      self._events = None
+
+    def wanted(tag: str, at: int) -> bool:  # a row of HPARAMS is written again at the end
+      if tag.startswith((f'{FINAL}/', '_hparams_/')):
+        return False
+      return not tag.startswith(f'{stage}/') or at <= step
+
+    with safe.writing(folder):
+      content = events.kept(folder, wanted)
+      safe.write_atomic(folder / events.file_name(), content)
+      for path in old:
+        path.unlink()
 
   def close(self):
     """Close all files and the progress display."""
     if self._progress:
       self._progress.close()
     self._progress = None
-    for file in self._events.values():
-      file.close()
-    self._events = {}
+    if self._events:
+      self._events.close()
+    self._events = None
     if self._sinks:
       self._sinks.close()
     self._sinks = None
 
-  def _summary(self, stage: str, step: int, values: list):
-    with safe.writing(self.folder / 'tb' / stage):
-      self._run(stage).summary(int(step), values)
-
-  def _run(self, name: str) -> events.Events:
-    if name not in self._events:
-      folder = self.folder / 'tb' / name
-      folder.mkdir(parents=True, exist_ok=True)
-      # Unbuffered, so that a record reaches the kernel at once and survives a kill of the process.
-      file = open(folder / events.file_name(), 'xb', buffering=0)
-      self._events[name] = events.Events(file)
-    return self._events[name]
+  def _summary(self, step: int, values: list):
+    folder = self.folder / 'tb'
+    with safe.writing(folder):
+      if self._events is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Unbuffered: a record reaches the kernel at once and survives a kill of the process.
+        file = open(folder / events.file_name(), 'xb', buffering=0)
+        self._events = events.Events(file)
+      self._events.summary(int(step), values)
 
   def _last_steps(self) -> dict[str, int]:
     """Return the last step of each stage in metrics.jsonl."""

@@ -78,6 +78,11 @@ def ece(log_probs_BK, labels_B, bins=15):
 
   It is sum_b (n_b / N) |accuracy_b - confidence_b| over bins (l, u] of equal width. A confidence of
   1 is in the last bin, of 0 in the first.
+
+  Example:
+    >>> log_probs_BK = np.log([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7]])
+    >>> round(ece(log_probs_BK, np.array([0, 1, 1])), 4)  # gaps 0.1, 0.6 and 0.3
+    0.3333
   """
   return table_error(reliability(log_probs_BK, labels_B, bins))
 
@@ -231,6 +236,12 @@ def fit_temperature(log_probs_BK, labels_B):
   stays within TEMPERATURES. If all predictions are correct, T is the lower bound, as the likelihood
   grows without limit when T falls. If predictions are worse than uniform, T is the upper bound. If
   temperature has no effect (all predictions uniform, or certain and correct), T is 1.
+
+  Example:
+    >>> confident_BK = np.log([[0.99, 0.01]] * 4)
+    >>> T = fit_temperature(confident_BK, np.array([0, 0, 0, 1]))  # right in three of four
+    >>> np.exp(apply_temperature(confident_BK, T)[0]).round(3)
+    array([0.75, 0.25])
   """
   log_probs_BK, labels_B = check(log_probs_BK, labels_B)
   confidence(log_probs_BK)  # refuses log_probs that are not normalised

@@ -31,6 +31,11 @@ def pairwise_kl(log_probs_BMK):
   """Return the mean KL(p_i || p_j) over i != j and examples; 0 for one member.
 
   It is inf where a class has zero probability for one member and not for another.
+
+  Example:
+    >>> log_probs_BMK = np.log([[[0.8, 0.2], [0.6, 0.4]]])  # one example, two members
+    >>> round(pairwise_kl(log_probs_BMK), 4)
+    0.0981
   """
   members = np.shape(log_probs_BMK)[1]
   return epkl(log_probs_BMK) * members / (members - 1) if members > 1 else 0.0
@@ -65,8 +70,12 @@ def dee(ensemble_cnll, cnll):
   """Return the deep-ensemble equivalent (Ashukha et al. 2020).
 
   It is the number of members with the same calibrated NLL. ensemble_cnll[i] is the calibrated NLL
-  of the first i + 1 members. The result is linear between members and clamped to [1, M]. If the
-  curve is not monotone, the smallest number is returned.
+  of i + 1 members, an average over subsets of that size. The result is linear between members and
+  clamped to [1, M]. If the curve is not monotone, the smallest number is returned.
+
+  Example:
+    >>> dee([1.0, 0.5, 0.25], 0.375)  # between two and three members
+    2.5
   """
   curve = np.asarray(ensemble_cnll, np.float64)
   if curve.ndim != 1 or not len(curve) or np.isnan(curve).any():

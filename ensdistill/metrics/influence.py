@@ -33,9 +33,10 @@ def average(influences: list[tuple]) -> tuple:
   )
 
 
-def error(ours: tuple, theirs: tuple) -> float:
-  """Return the standard error of the difference between two models' metric."""
-  pairs = list(zip(ours, theirs, strict=True))
+def error(ours: tuple, theirs: tuple | None = None) -> float:
+  """Return the standard error of a metric, or of its difference between two models."""
+  none = tuple(np.zeros(len(array)) for array in ours)
+  pairs = list(zip(ours, none if theirs is None else theirs, strict=True))
   if any(len(a) < 2 for a, _ in pairs):
     return math.inf  # one example has no variance
   return math.sqrt(sum((a - b).var(ddof=1) / len(a) for a, b in pairs))

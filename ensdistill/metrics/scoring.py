@@ -12,7 +12,13 @@ def correct(log_probs_BK, labels_B):
 
 
 def accuracy(log_probs_BK, labels_B):
-  """Return the share of examples whose likeliest class (the first of equals) is the label."""
+  """Return the share of examples whose likeliest class (the first of equals) is the label.
+
+  Example:
+    >>> log_probs_BK = np.log([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7]])
+    >>> accuracy(log_probs_BK, np.array([0, 1, 1]))
+    0.6666666666666666
+  """
   return float(correct(log_probs_BK, labels_B).mean())
 
 
@@ -35,7 +41,13 @@ def squared_errors(log_probs_BK, labels_B):
 
 
 def nll(log_probs_BK, labels_B):
-  """Return the negative log likelihood, mean of -log p(label); inf if a label has p = 0."""
+  """Return the negative log likelihood, mean of -log p(label); inf if a label has p = 0.
+
+  Example:
+    >>> log_probs_BK = np.log([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7]])
+    >>> round(nll(log_probs_BK, np.array([0, 1, 1])), 4)
+    0.4594
+  """
 
   def per_example(x, y):
     return -label_log_probs(normalized(x), y)
@@ -44,7 +56,13 @@ def nll(log_probs_BK, labels_B):
 
 
 def brier(log_probs_BK, labels_B):
-  """Return the Brier score, mean of sum_k (p_k - 1[k = label])^2, between 0 and 2."""
+  """Return the Brier score, mean of sum_k (p_k - 1[k = label])^2, between 0 and 2.
+
+  Example:
+    >>> log_probs_BK = np.log([[0.9, 0.1], [0.6, 0.4], [0.3, 0.7]])
+    >>> round(brier(log_probs_BK, np.array([0, 1, 1])), 4)
+    0.3067
+  """
 
   def per_example(x, y):
     return squared_errors(normalized(x), y)

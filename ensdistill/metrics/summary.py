@@ -223,8 +223,7 @@ def classification(
   p is a predictive.Mixture or Dirichlet. The temperature and the thresholds of prediction sets are
   fitted on the validation set. Without one, CALIBRATED and `dee` are NaN. `ensemble` is the
   ensemble's predictive for the same inputs; with it, the agreement is added. `ensemble_cnll` is the
-  calibrated NLL of the ensemble's first 1..M members; with it, the deep-ensemble equivalent is
-  added.
+  calibrated NLL of ensembles of 1..M members; with it, the deep-ensemble equivalent is added.
 
   `conformal_size` and `conformal_coverage` are those of LAC sets. `conformal_aps_*` and
   `conformal_raps_*` are those of APS and RAPS, randomised by SET_SEED. All aim at `coverage`.

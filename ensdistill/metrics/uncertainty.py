@@ -79,6 +79,11 @@ def prr(uncertainty_B, correct_B):
   It is 100 * (area between the random and the model's rejection curve) / (area between the random
   and the oracle's). 100 rejects all errors first, 0 rejects at random. It is NaN if no prediction
   is wrong, and if all are.
+
+  Example:
+    >>> correct_B = np.array([True, True, True, False])
+    >>> prr(np.array([0.1, 0.2, 0.3, 0.9]), correct_B)  # the error is the most uncertain one
+    100.0
   """
   return rejection_ratio(uncertainty_B, 1.0 - np.asarray(correct_B, np.float64))
 
@@ -173,6 +178,10 @@ def auroc(scores_in, scores_out):
   """Return the area under the ROC curve, with out as the positive class.
 
   It is P(score of out > score of in) + P(equal) / 2, and NaN if either is empty.
+
+  Example:
+    >>> auroc([0.1, 0.2, 0.4], [0.3, 0.9])
+    0.8333333333333334
   """
   if not np.size(scores_in) or not np.size(scores_out):
     return float('nan')

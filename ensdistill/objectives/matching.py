@@ -23,6 +23,11 @@ def mean(logits_BMK, teacher_logits_BMK, temperature=1.0, *, family=families.cat
   student members are therefore compared as a mixture. The papers write the cross-entropy, which
   differs by the teacher's entropy. EnD's code averages over B and K; we sum over K. EnD's
   temperature falls to 1 in the course of a run (see `make_mean`).
+
+  Example:
+    >>> teacher_logits_BMK = jnp.array([[[2.0, 0.0], [0.0, 2.0]]])
+    >>> abs(round(float(mean(jnp.zeros((1, 2)), teacher_logits_BMK)), 4))  # the mean is uniform
+    0.0
   """
   logits_BMK, teacher_logits_BMK = with_members(logits_BMK, teacher_logits_BMK)
   return mean_loss(family, logits_BMK, teacher_logits_BMK, temperature)[0].mean()
@@ -39,6 +44,13 @@ def members(logits_BMK, teacher_logits_BMK, temperature=1.0, *, family=families.
   """Return T^2 (1/M) sum_m KL(teacher m || student m): Hydra, Diversity Matters, LatentBE.
 
   LatentBE writes the cross-entropy, which differs by the teachers' entropy.
+
+  Example:
+    >>> teacher_logits_BMK = jnp.array([[[2.0, 0.0], [0.0, 2.0]]])
+    >>> float(members(teacher_logits_BMK, teacher_logits_BMK))
+    0.0
+    >>> round(float(members(jnp.zeros((1, 2, 2)), teacher_logits_BMK)), 4)
+    0.3278
   """
   logits_BMK, teacher_logits_BMK = with_members(logits_BMK, teacher_logits_BMK)
   return members_loss(family, logits_BMK, teacher_logits_BMK, temperature)[0].mean()

@@ -47,6 +47,11 @@ class Mixture(_Classifier):
   """Categorical predictions of members, equally weighted: log p_m(k | x), [B, M, K].
 
   A probability of zero (-inf) is allowed.
+
+  Example:
+    >>> p = Mixture(jnp.log(jnp.array([[[0.9, 0.1], [0.1, 0.9]]])))  # two members, who disagree
+    >>> [round(float(u[0]), 3) for u in (p.total(), p.data(), p.knowledge())]
+    [0.693, 0.325, 0.368]
   """
 
   log_probs_BMK: jax.Array

@@ -1,7 +1,6 @@
-"""The last sections of the page: pictures, settings, versions, and commands to repeat the runs."""
+"""What the page shows beside the results: pictures, settings, versions, commands to repeat it."""
 
 import base64
-import html
 import json
 import os
 import pathlib
@@ -11,56 +10,56 @@ from collections.abc import Iterable
 from ensdistill import data
 from ensdistill.report.runs import Run
 
-
-def text(value: object) -> str:
-  """Return a value as text for HTML."""
-  return html.escape(str(value))
+_TITLES = {'cost': 'quality against cost', 'pit': 'positions of the targets (PIT)'}
 
 
-def appendix(runs: list[Run]) -> str:
-  """Return the sections that follow the results."""
-  return _pictures(runs) + _settings(runs) + _versions(runs) + _commands(runs)
+def about(runs: list[Run]) -> dict:
+  """Return the values of the last sections of the page."""
+  return {
+    'configurations': [
+      ('All settings' if len(runs) == 1 else run.label, _json(run.config)) for run in runs
+    ],
+    'versions': _versions(runs),
+    'commands': '\n'.join(_commands(runs)),
+  }
 
 
-def _pictures(runs: list[Run]) -> str:
-  """Return all pictures: of a single run as SVG, of several runs as folded PNG."""
-  parts = []
-  for run in runs:
-    figures = ''.join(
-      _figure(run.folder / 'figures' / name, caption, vector=len(runs) == 1)
-      for name, caption in run.results.get('pictures', {}).items()
-    )
-    if figures and len(runs) > 1:
-      figures = f'<details><summary>{text(run.label)}</summary>{figures}</details>'
-    parts.append(figures)
-  return f'<h2>Pictures</h2>{"".join(parts)}' if any(parts) else ''
+def _json(config: dict) -> str:
+  return json.dumps(config, indent=2, sort_keys=True)
 
 
-def _figure(path: pathlib.Path, caption: str, vector: bool) -> str:
-  """Return one picture with its caption; `path` lacks the suffix."""
-  file = path.with_suffix('.svg' if vector else '.png')
-  try:
-    content = base64.b64encode(file.read_bytes()).decode()
-  except OSError:
-    return f'<p class="note">{text(file)} is missing.</p>'
-  kind = 'svg+xml' if vector else 'png'
-  title = text(path.name.replace('_', ' '))
-  return (
-    f'<figure><h3>{title}</h3><div class="card"><img alt="{title}: {text(caption)}" '
-    f'src="data:image/{kind};base64,{content}"></div><figcaption>{text(caption)}</figcaption></figure>'
-  )
+def pictures(run: Run) -> list[dict]:
+  """Return the pictures of a run, with those for a phone where the run has them."""
+  found = []
+  for name, caption in run.results.get('pictures', {}).items():
+    path = run.folder / 'figures' / name
+    try:
+      content = path.with_suffix('.svg').read_bytes()
+    except OSError:
+      found.append({'missing': str(path.with_suffix('.svg'))})
+      continue
+    for_phones = path.with_name(f'{name}-narrow.svg')
+    small = for_phones.read_bytes() if for_phones.exists() else None
+    found.append(drawn(name, caption, content, small))
+  return found
 
 
-def _settings(runs: list[Run]) -> str:
-  parts = ['<h2>Configuration</h2>']
-  for run in runs:
-    name = 'All settings' if len(runs) == 1 else run.label
-    settings = json.dumps(run.config, indent=2, sort_keys=True)
-    parts.append(f'<details><summary>{text(name)}</summary><pre>{text(settings)}</pre></details>')
-  return ''.join(parts)
+def drawn(name: str, caption: str, wide: bytes, narrow: bytes | None = None) -> dict:
+  """Return a picture as the page shows it, from SVG."""
+  return {
+    'missing': None,
+    'title': _TITLES.get(name, name.replace('_', ' ')),
+    'caption': caption,
+    'source': _uri(wide),
+    'narrow': _uri(narrow) if narrow else None,
+  }
 
 
-def _versions(runs: list[Run]) -> str:
+def _uri(svg: bytes) -> str:
+  return f'data:image/svg+xml;base64,{base64.b64encode(svg).decode()}'
+
+
+def _versions(runs: list[Run]) -> list[str]:
   """Return the versions and hardware of the runs; runs with the same ones share a line."""
   groups: dict[str, list[str]] = {}
   for run in runs:
@@ -70,11 +69,11 @@ def _versions(runs: list[Run]) -> str:
   for versions, labels in groups.items():
     whose = f'{", ".join(labels)}: ' if len(groups) > 1 else ''
     if versions:
-      lines.append(f'<p class="note">{text(whose + versions)}</p>')
-  return f'<h2>Versions</h2>{"".join(lines)}' if lines else ''
+      lines.append(whose + versions)
+  return lines
 
 
-def _commands(runs: list[Run]) -> str:
+def _commands(runs: list[Run]) -> list[str]:
   """Return the commands that repeat the runs and their reports.
 
   Students of arrays come from `ensdistill.distil`: no command trains them again.
@@ -98,7 +97,7 @@ def _commands(runs: list[Run]) -> str:
   if trained:
     logs = folders[0] if len(folders) == 1 else shlex.quote(str(_common(runs)))
     lines += ['# show curves, pictures and hyper-parameters', f'tensorboard --logdir {logs}']
-  return f'<h2>Commands to repeat this</h2><pre>{text(chr(10).join(lines))}</pre>'
+  return lines
 
 
 def _common(runs: Iterable[Run]) -> pathlib.Path:

@@ -132,6 +132,12 @@ LOWER = (
 OWN_SHIFTS = "Corruptions are the package's own and not comparable with CIFAR-10-C."
 
 
+def known() -> list[str]:
+  """Return the metrics of all columns that do not depend on the evaluated sets."""
+  shown = [*QUALITY, *CALIBRATION, *UNCERTAINTY, *COST]
+  return [column.key for column in shown if column.key != RELATIVE_TIME]
+
+
 def present(rows: Iterable[dict], columns: Iterable[Column]) -> list[Column]:
   """Return the columns for which one of the rows has a value."""
   metrics = [row['metrics'] for row in rows]
@@ -155,8 +161,21 @@ def table_columns(rows: list[dict]) -> list[Column]:
   return [column for group in groups(rows).values() for column in group]
 
 
-def groups(rows: list[dict]) -> dict[str, list[Column]]:
-  """Return the columns of the report's table by topic."""
+# Columns that few readers look for: the page folds them.
+_RARE = (
+  *('classwise_ece', 'smooth_ece', 'cece', 'shift/mean/3/ece', 'sharpness_90', 'aurc'),
+  *('entropy_knowledge', 'agreement_kl', 'agreement_knowledge', 'auroc_entropy_knowledge'),
+  *('flops', 'batch_1', 'auroc_confidence'),
+)
+
+
+def is_rare(column: Column) -> bool:
+  """Return whether the page folds a column."""
+  return column.key in _RARE or column.key.rpartition('/')[2] in _RARE
+
+
+def ood_columns(rows: Iterable[dict]) -> list[Column]:
+  """Return the columns of all out-of-distribution sets in these rows."""
   ood = []
   for name in ood_sets(rows):
     for score, words in OOD.items():
@@ -164,11 +183,16 @@ def groups(rows: list[dict]) -> dict[str, list[Column]]:
       ood.append(Column(f'ood/{name}/auroc_{score}', title, percent(2), 'higher'))
     title = f'rank of knowledge ({name})'
     ood.append(Column(f'ood/{name}/agreement_knowledge', title, fixed(3), 'higher'))
+  return ood
+
+
+def groups(rows: list[dict]) -> dict[str, list[Column]]:
+  """Return the columns of the report's table by topic."""
   topics = {
     'quality on the test set': QUALITY,
     'calibration and shift': CALIBRATION,
     'detection of errors, and agreement with the ensemble': UNCERTAINTY,
-    'out-of-distribution inputs': ood,
+    'out-of-distribution inputs': ood_columns(rows),
     'cost': COST,
   }
   found = {topic: present(rows, columns) for topic, columns in topics.items()}

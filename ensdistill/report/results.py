@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 from ensdistill import runtime, stopping
-from ensdistill.config import identity
+from ensdistill.config import identity, settings
 from ensdistill.evaluation.rows import AVERAGED, STUDENT, of_role
 from ensdistill.logs import writers
 from ensdistill.report import columns, verdict
@@ -54,19 +54,27 @@ def write(
   )
   run = Run(config.name or folder.name, folder, identity.to_json(config), results)
   writer.text('report/table', write_pages([run], folder / 'report.html'))
-  writer.hparams(run.config, final(results['rows'], config.student.view))
+  metrics = final(results['rows'], config.student.view)
+  writer.hparams(run.config, metrics, changed(run.config), columns.known())
   results['timings']['report'] = time.monotonic() - began
   seals.write_json(folder / 'results.json', results)
   return results
 
 
 def final(rows: list[dict], view: str = 'members') -> dict[str, float]:
-  """Return the student's metrics of table and verdict: the columns of TensorBoard's HPARAMS tab."""
+  """Return the student's metrics of table and verdict, those of the table's main columns first."""
   (student,) = of_role(rows, AVERAGED if view == 'averaged' else STUDENT)
   metrics = student['metrics']
-  keys = [column.key for column in columns.table_columns(rows)]
+  shown = sorted(columns.table_columns(rows), key=columns.is_rare)
+  keys = [column.key for column in shown]
   keys += [f'gap_closed/{gap.metric}' for gap in verdict.gaps(rows, student).closed]
   return {key: metrics[key] for key in keys if metrics.get(key) is not None}
+
+
+def changed(config: dict) -> set[str]:
+  """Return the names of the settings that differ from their defaults."""
+  known = identity.flatten(identity.to_json(settings.default()))
+  return {name for name, value in identity.flatten(config).items() if value != known.get(name)}
 
 
 def shown(config, compared, probes):
@@ -87,7 +95,10 @@ def shown(config, compared, probes):
 
 
 def draw(folder: pathlib.Path, dataset, compared, probes, writer: writers.Silent) -> dict[str, str]:
-  """Write every picture that applies as figures/NAME.png and .svg; return {name: caption}."""
+  """Write every picture that applies as figures/NAME.png and .svg; return {name: caption}.
+
+  NAME-narrow.svg is for phones.
+  """
   from ensdistill.report import figures  # imports matplotlib
   from ensdistill.report.figures import style
 
@@ -105,6 +116,8 @@ def draw(folder: pathlib.Path, dataset, compared, probes, writer: writers.Silent
     png = style.png(figure)
     safe.write_atomic(folder / 'figures' / f'{name}.png', png)
     safe.write_atomic(folder / 'figures' / f'{name}.svg', style.svg(figure))
+    phone = figures.draw(name, context, narrow=True)
+    safe.write_atomic(folder / 'figures' / f'{name}-narrow.svg', style.svg(phone))
     writer.image(f'report/{name}', style.pixels(png))
     drawn[name] = figures.caption(name)
   return drawn

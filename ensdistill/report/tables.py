@@ -1,12 +1,14 @@
 """Results as text: a table for the terminal, and a Markdown table of any number of runs."""
 
+import math
+import textwrap
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from ensdistill.evaluation.rows import ENSEMBLE, MEMBER, STUDENTS, of_role
-from ensdistill.report import columns
+from ensdistill.evaluation.rows import ENSEMBLE, MEMBER, STUDENTS, largest_ensemble, of_role
+from ensdistill.report import columns, noise
 from ensdistill.report.columns import Column
-from ensdistill.report.runs import Run
+from ensdistill.report.runs import Run, by_data
 
 
 class Row(NamedTuple):
@@ -16,6 +18,8 @@ class Row(NamedTuple):
   row: dict  # as in results.json
   origin: str = ''  # label of the run, where another run has another row of the same name
   machine: str | None = None  # that timed the row, where runs are compared and it is known
+  run: str = ''  # label of the run
+  teacher: tuple = ()  # equal for runs with the same teacher and test set
 
   @property
   def student(self) -> bool:
@@ -23,21 +27,67 @@ class Row(NamedTuple):
     return self.row['role'] in STUDENTS
 
 
-def table(results: dict) -> str:
-  """Return one line per row of a run, with standard errors where there are several students."""
+WIDTH = 80  # characters of a terminal
+TESTED = ('acc', 'rmse')  # metrics that show the error of the test examples
+
+
+def table(results: dict, wide: bool = False) -> str:
+  """Return one line per row of a run, in 80 characters, or with all columns of the quality.
+
+  Columns are left out from the right, except for the share of the gap; accuracy and RMSE have their
+  standard errors.
+  """
   rows = some_ensembles(results['rows'])
-  shown = columns.present(rows, columns.QUALITY)
-  shown += [columns.PARAMETERS, columns.TIME, columns.GAP]
+  text, whole = _lines([Row(row['name'], row) for row in rows], wide)
+  covered = [f'{name}: {line}' for name, line in results.get('coverage', {}).items()]
+  took = ', '.join(f'{name} {value:.0f} s' for name, value in results['timings'].items())
+  notes = [*covered, _legend(whole), f'took: {took}']
+  return '\n'.join([*text, *(notes if wide else _wrapped(notes))])
+
+
+def narrow(runs: list[Run]) -> str:
+  """Return the main columns of runs in 80 characters, a table for each data set."""
+  parts = []
+  for name, group in by_data(runs).items():
+    text, whole = _lines(joined(group), wide=False)
+    parts.append(
+      '\n'.join([*([name] if len(runs) > 1 else []), *text, *_wrapped([_legend(whole)])])
+    )
+  return '\n\n'.join(parts)
+
+
+def _lines(rows: list[Row], wide: bool) -> tuple[list[str], bool]:
+  """Return the lines of a table for the terminal, and whether it has all columns."""
+  values = [row.row for row in rows]
+  shown = columns.present(values, columns.QUALITY)
+  shown += columns.present(values, [columns.PARAMETERS, *columns.COST[2:], columns.GAP])
   lines = [['', *(column.title for column in shown)]]
   for row in rows:
-    lines.append([row['name'], *(cell(row, column) for column in shown)])
-  widths = [max(map(len, column)) for column in zip(*lines)]
+    tested = [cell(row.row, c) if wide or c.key in TESTED else _value(row.row, c) for c in shown]
+    lines.append([row.label, *tested])
+  by_column = list(zip(*lines))
+  while not wide and sum(max(map(len, c)) + 2 for c in by_column) > WIDTH + 2 > 0:
+    if len(by_column) <= 3:
+      break
+    del by_column[-2 if shown[-1] is columns.GAP else -1]
+  widths = [max(map(len, column)) for column in by_column]
   text = [
-    '  '.join(_align(c, w, i) for i, (c, w) in enumerate(zip(line, widths))) for line in lines
+    '  '.join(_align(c, w, i) for i, (c, w) in enumerate(zip(line, widths))).rstrip()
+    for line in zip(*by_column)
   ]
-  text.insert(1, '-' * len(text[0]))
-  covered = [f'{name}: {line}' for name, line in results.get('coverage', {}).items()]
-  return '\n'.join([*text, *covered, _note(results)])
+  text.insert(1, '-' * max(map(len, text)))
+  return text, len(by_column) == len(lines[0])
+
+
+def _wrapped(notes: list[str]) -> list[str]:
+  return [line for note in notes for line in textwrap.wrap(note, WIDTH, subsequent_indent='  ')]
+
+
+def _legend(whole: bool) -> str:
+  notes = ['gap closed: share of the distance in NLL from one member to the ensemble.']
+  notes += ['± is one standard error over repeats and test examples.']
+  notes += [] if whole else ['More columns: `ensdistill report RUN --wide`.']
+  return ' '.join(notes)
 
 
 def some_ensembles(rows: list[dict]) -> list[dict]:
@@ -53,20 +103,24 @@ def _align(text: str, width: int, column: int) -> str:
   return text.rjust(width) if column else text.ljust(width)
 
 
+def _value(row: dict, column: Column) -> str:
+  """Return a metric of a row as text; '-' if missing."""
+  value = row['metrics'].get(column.key)
+  return '-' if value is None else column.form(value)
+
+
 def cell(row: dict, column: Column) -> str:
-  """Return a metric of a row as text, with its standard error or spread; '-' if missing."""
+  """Return a metric of a row as text, with its standard error or spread; '-' if missing.
+
+  Accuracies and RMSE have the error of the test examples in it, other metrics that of the repeats.
+  """
   value = row['metrics'].get(column.key)
   if value is None:
     return '-'
-  error = row['se'].get(column.key) if row['seeds'] > 1 else None
-  error = error or row['metrics'].get(f'{column.key}/spread')  # of repeated timings
+  tested = column.key.rpartition('/')[2] in TESTED
+  error = (noise.of_row if tested else noise.of_repeats)(row, column.key)
   form = column.error or column.form
   return column.form(value) + (f' ± {form(error)}' if error else '')
-
-
-def _note(results: dict) -> str:
-  took = ', '.join(f'{name} {value:.0f} s' for name, value in results['timings'].items())
-  return f'gap closed: share of the distance in NLL from one member to the ensemble. {took}'
 
 
 def joined(runs: list[Run]) -> list[Row]:
@@ -77,7 +131,19 @@ def joined(runs: list[Run]) -> list[Row]:
   if len(runs) > 1:
     return _teachers(runs) + [_student(run, run.students[0]) for run in runs if run.students]
   (run,) = runs
-  return _teachers(runs) + [Row(run.named(row, 'student'), row) for row in run.students]
+  return _teachers(runs) + [
+    Row(run.named(row, 'student'), row, run=run.label, teacher=_teacher(run))
+    for row in run.students
+  ]
+
+
+def _teacher(run: Run) -> tuple:
+  """Return what runs with the same teacher and test set have in common."""
+  rows = [*of_role(run.rows, MEMBER), *filter(None, [largest_ensemble(run.rows)])]
+  return (
+    run.config['data']['name'],
+    *((row['name'], row['metrics'].get('nll'), row['metrics'].get('cnll')) for row in rows),
+  )
 
 
 def _teachers(runs: list[Run]) -> list[Row]:
@@ -92,7 +158,8 @@ def _teachers(runs: list[Run]) -> list[Row]:
       seen.add(same)
       clash = any(other.row['name'] == row['name'] for other in rows)
       label = f'{row["name"]} [{run.label}]' if clash else row['name']
-      found = Row(label, row, run.label if clash else '')
+      origin = run.label if clash else ''
+      found = Row(label, row, origin, run=run.label, teacher=_teacher(run))
       rows.append(_timed(run, found) if len(runs) > 1 else found)
   return rows
 
@@ -107,7 +174,7 @@ def others(runs: list[Run]) -> list[Row]:
 
 
 def _student(run: Run, row: dict) -> Row:
-  return _timed(run, Row(run.named(row), row))
+  return _timed(run, Row(run.named(row), row, run=run.label, teacher=_teacher(run)))
 
 
 def _timed(run: Run, row: Row) -> Row:
@@ -115,16 +182,25 @@ def _timed(run: Run, row: Row) -> Row:
   metrics, key = dict(row.row['metrics']), columns.TIME.key
   member: dict = next(iter(of_role(run.rows, MEMBER)), {'metrics': {}})
   ours, unit = metrics.get(key), member['metrics'].get(key)
+  spreads = [m.get(f'{key}/spread') or 0.0 for m in (metrics, member['metrics'])]
   metrics = {k: v for k, v in metrics.items() if not k.startswith(key)}
   if ours and unit:
-    metrics[columns.RELATIVE_TIME] = ours / unit
+    ratio = ours / unit
+    metrics[columns.RELATIVE_TIME] = ratio
+    if row.row['role'] != MEMBER and any(spreads):
+      spread = ratio * math.hypot(spreads[0] / ours, spreads[1] / unit)
+      metrics[f'{columns.RELATIVE_TIME}/spread'] = spread
   return row._replace(row=row.row | {'metrics': metrics}, machine=run.machine)
+
+
+EXACT = (columns.PARAMETERS.key, 'flops')  # columns without noise
 
 
 def best(rows: list[Row], column: Column) -> set[int]:
   """Return the indices of the best rows of a column: of the students, or of all if there is one.
 
-  Values that are printed alike are ties.
+  These are the best value and all that cannot be told from it: their difference is below two
+  standard errors. There are none where nothing is told from the best, or the noise is not known.
   """
   if not column.better:
     return set()
@@ -132,13 +208,27 @@ def best(rows: list[Row], column: Column) -> set[int]:
     return set()
   rivals = [i for i, row in enumerate(rows) if row.student]
   if len(rivals) < 2:
-    rivals = list(range(len(rows)))
+    rivals = [i for i, row in enumerate(rows) if not row.row.get('subsets')]
   values = {i: rows[i].row['metrics'].get(column.key) for i in rivals}
   values = {i: value for i, value in values.items() if value is not None}
   if len(values) < 2:
     return set()
-  top = (max if column.better == 'higher' else min)(values.values())
-  return {i for i, value in values.items() if column.form(value) == column.form(top)}
+  top = (max if column.better == 'higher' else min)(values, key=lambda i: values[i])
+  told = {i for i in values if i != top and differ(rows[top], rows[i], column)}
+  return set(values) - told if told else set()
+
+
+def differ(ours: Row, theirs: Row, column: Column) -> bool:
+  """Return whether the values of two rows are told from noise; False where noise is not known."""
+  values = [row.row['metrics'].get(column.key) for row in (ours, theirs)]
+  if None in values:
+    return False
+  if column.key in EXACT:
+    return column.form(values[0]) != column.form(values[1])
+  same_teacher = ours.teacher == theirs.teacher != ()
+  known = {'same_run': ours.run == theirs.run != '', 'same_teacher': same_teacher}
+  error = noise.of_difference(ours.row, theirs.row, column.key, **known)
+  return error is not None and abs(values[0] - values[1]) > noise.TOLD * error
 
 
 # (rows, column) -> indices of the rows whose cells are in bold
@@ -167,7 +257,23 @@ def time_note(rows: list[Row]) -> str | None:
 def bold_note(rows: list[Row]) -> str:
   """Return the note that explains bold cells."""
   several = sum(row.student for row in rows) > 1
-  return f'Bold: the best {"student" if several else "model"} of each column, including ties.'
+  return (
+    f'Bold: the best {"student" if several else "model"} of a column, with all that differ from it '
+    'by less than two standard errors; none where nothing is told from noise.'
+  )
+
+
+def error_note(rows: list[Row]) -> str | None:
+  """Return the note that explains ±, where there is one."""
+  subsets = [row.row['size'] for row in rows if row.row.get('subsets')]
+  notes = ['±: one standard error over members, or over students of several seeds']
+  if any(row.row.get('test_se') for row in rows):
+    notes[0] += '; of accuracies and RMSE also over the test examples'
+  if any(f'{columns.TIME.key}/spread' in row.row['metrics'] for row in rows):
+    notes[0] += '; of times half their interquartile range'
+  if subsets:
+    notes.append('Ensembles of some of the members are averages over subsets of members')
+  return '. '.join(notes) + '.'
 
 
 def shift_note(rows: list[Row]) -> str | None:

@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 from ensdistill.evaluation.rows import MEMBER, largest_ensemble, of_role
-from ensdistill.report import columns
+from ensdistill.report import columns, noise
 
 
 class Gap(NamedTuple):
@@ -13,7 +13,7 @@ class Gap(NamedTuple):
   metric: str
   title: str
   closed: float
-  error: float | None  # over the student's seeds
+  error: float | None  # over the student's seeds and the test examples
 
 
 class Gaps(NamedTuple):
@@ -43,16 +43,19 @@ def gaps(rows: list[dict], student: dict) -> Gaps:
     elif (after > before) != columns.higher_is_better(metric):
       found.worse.append(title)
     else:
-      error = student['se'].get(f'gap_closed/{metric}') if student['seeds'] > 1 else None
-      found.closed.append(Gap(metric, title, closed, error))
+      of_seeds = student['se'].get(f'gap_closed/{metric}') if student['seeds'] > 1 else None
+      errors = [e for e in (of_seeds, noise.of_gap(member, ensemble, student, metric)) if e]
+      found.closed.append(Gap(metric, title, closed, math.hypot(*errors) if errors else None))
   return found
 
 
 def _behind(metric: str, member: dict, student: dict) -> bool:
   """Return whether the student is worse than one member by more than two standard errors."""
   lead = student['metrics'][metric] - member['metrics'][metric]
-  errors = [row['se'].get(metric) or 0.0 for row in (member, student)]
-  return (lead if columns.higher_is_better(metric) else -lead) < -2 * math.hypot(*errors)
+  error = noise.of_difference(student, member, metric, same_run=True, same_teacher=True)
+  if error is None:  # of results without errors of the test examples
+    error = math.hypot(*(row['se'].get(metric) or 0.0 for row in (member, student)))
+  return (lead if columns.higher_is_better(metric) else -lead) < -noise.TOLD * error
 
 
 def merit(gap: Gap) -> float:
@@ -130,20 +133,32 @@ def _disagreement(student: dict, ensemble: dict) -> str:
 
 def comparison(rivals: list[tuple[str, list[dict], dict]]) -> list[str]:
   """Return which of several students (label, rows of the run, row) closes which gap best."""
-  best: dict[str, tuple[Gap, str]] = {}
+  found: dict[str, list[tuple[Gap, str]]] = {}
   for label, rows, student in rivals:
     for gap in gaps(rows, student).closed:
-      if gap.metric not in best or merit(gap) > merit(best[gap.metric][0]):
-        best[gap.metric] = gap, label
-  if not best:
+      found.setdefault(gap.metric, []).append((gap, label))
+  if not found:
     return ['No run has a measurable gap between one network and the ensemble.']
   leaders: dict[str, list[str]] = {}
-  for gap, label in best.values():
-    if gap.closed > 0:
+  nowhere, alike = [], []
+  for entries in found.values():
+    gap, label = max(entries, key=lambda entry: merit(entry[0]))
+    if gap.closed <= 0:
+      nowhere.append(gap.title)
+    elif len(entries) > 1 and all(not told_apart(gap, other) for other, _ in entries):
+      alike.append(gap.title)
+    else:
       leaders.setdefault(label, []).append(f'{gap.title} {percent(gap)} %')
-  found = [f'{label} closes the gap best: {", ".join(words)}.' for label, words in leaders.items()]
-  nowhere = [gap.title for gap, _ in best.values() if gap.closed <= 0]
-  return found + ([f'No student closes any of the gap in {_listed(nowhere)}.'] if nowhere else [])
+  lines = [f'{label} closes the gap best: {", ".join(words)}.' for label, words in leaders.items()]
+  lines += [f'The students differ by less than the noise in {_listed(alike)}.'] if alike else []
+  return lines + ([f'No student closes any of the gap in {_listed(nowhere)}.'] if nowhere else [])
+
+
+def told_apart(ours: Gap, theirs: Gap) -> bool:
+  """Return whether two gaps differ by more than two standard errors, or have none."""
+  errors = [gap.error for gap in (ours, theirs) if gap.error]
+  apart = abs(merit(ours) - merit(theirs))
+  return ours is not theirs and (not errors or apart > noise.TOLD * math.hypot(*errors))
 
 
 def _listed(words: list[str]) -> str:

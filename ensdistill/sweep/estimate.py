@@ -82,15 +82,15 @@ def of_smoke(
   more = [
     (long.steps - short.steps) * step + (long.validations - short.validations) * validation
     for long, short in zip(full, run)
-    for step, validation in [rates(folder / 'tb' / long.name)]
+    for step, validation in [rates(folder / 'tb', long.name)]
   ]
   teacher = timings['teacher']
   return Cost(wall - teacher + sum(more[1:]), teacher + more[0])
 
 
-def rates(folder: pathlib.Path) -> tuple[float, float]:
+def rates(folder: pathlib.Path, stage: str) -> tuple[float, float]:
   """Return the seconds of a step and of a validation, from the times of a stage's logged points."""
-  times = events.times(folder)
+  times = {key: t for key, t in events.times(folder).items() if key[0].startswith(f'{stage}/')}
   logged = sorted((step, when) for (tag, step), when in times.items() if tag.endswith('/loss'))
   scored = {step: w for (tag, step), w in times.items() if '/valid_' in tag}
   waits = [max(scored[step] - when, 0.0) for step, when in logged if step in scored]

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from ensdistill.logs import events
 from ensdistill.report import columns, html, latex, tables
-from ensdistill.report.appendix import text
 from ensdistill.report.columns import Column
 from ensdistill.report.tables import Row
 from ensdistill.storage import safe
@@ -275,12 +274,15 @@ def as_latex(made: list[Table]) -> str:
 
 def as_html(made: list[Table]) -> str:
   """Return one page with the tables."""
-  body = ['<h1>Results of a sweep</h1>']
-  for table in made:
-    notes = ''.join(f'<p class="note">{text(note)}</p>' for note in table.notes)
-    grid = html.grid(table.rows, table.shown, table.marked)
-    body.append(f'<h2>{text(table.title)}</h2>{grid}{notes}')
-  return html.document('Results of a sweep', ''.join(body))
+  sections = [
+    (
+      table.title,
+      html.grid(table.rows, {'': table.shown}, table.marked, label=table.title),
+      table.notes,
+    )
+    for table in made
+  ]
+  return html.tables_page('Results of a sweep', sections)
 
 
 def summary_csv(groups: list[Group], baseline: str | None) -> str:

@@ -33,10 +33,12 @@ def test_the_command_compares_runs(folders, tmp_path, capsys):
   out = tmp_path / 'pages' / 'all.html'
   report.main([*folders, f'--out={out}'])
   printed = capsys.readouterr().out
-  assert out.with_suffix('.md').read_text() in printed and f'page: {out}' in printed
+  assert f'page: {out}' in printed and max(map(len, printed.split('page:')[0].splitlines())) <= 80
+  assert 'gap closed' in printed and 'other' in printed
   assert r'\toprule' in out.with_suffix('.tex').read_text()
   text = Page(out.read_text()).text
-  assert '2 runs compared' in text and 'one closes the gap best: accuracy 90 ± 12 %' in text
+  assert '2 runs compared' in text and 'one closes the gap best: NLL 50 %' in text
+  assert 'differ by less than the noise in accuracy' in text
 
 
 def test_the_page_of_a_single_run_lies_in_its_folder(folders, tmp_path, capsys, monkeypatch):
@@ -45,6 +47,17 @@ def test_the_page_of_a_single_run_lies_in_its_folder(folders, tmp_path, capsys, 
   monkeypatch.chdir(tmp_path)
   report.main(folders)
   assert (tmp_path / 'comparison.html').exists() and 'comparison.md' in capsys.readouterr().out
+
+
+def test_all_columns_are_printed_and_the_page_is_opened(folders, tmp_path, capsys, monkeypatch):
+  asked = []
+  monkeypatch.setattr(report.webbrowser, 'open', lambda url: asked.append(url) or len(asked) == 1)
+  report.main([folders[0], '--wide', '--open'])
+  printed = capsys.readouterr().out
+  assert (tmp_path / 'one' / 'report.md').read_text() in printed and 'no browser' not in printed
+  assert asked == [(tmp_path / 'one' / 'report.html').as_uri()]
+  report.main([folders[0], '--open'])
+  assert f'no browser was found: open {asked[0]}' in capsys.readouterr().out
 
 
 def test_mistakes_are_one_line_and_exit_code_2(folders, capsys):

@@ -21,13 +21,13 @@ class Reader:
     """Return the lines of metrics.jsonl."""
     return [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
 
-  def events(self, folder, run):
-    """Return what TensorBoard reads of one of its runs."""
-    return EventAccumulator(str(folder / 'tb' / run), purge_orphaned_data=True).Reload()
+  def events(self, folder):
+    """Return what TensorBoard reads of the run."""
+    return EventAccumulator(str(folder / 'tb'), purge_orphaned_data=True).Reload()
 
-  def curve(self, folder, run, tag):
+  def curve(self, folder, tag):
     """Return the steps and values of a curve."""
-    return [(event.step, event.value) for event in self.events(folder, run).Scalars(tag)]
+    return [(event.step, event.value) for event in self.events(folder).Scalars(tag)]
 
 
 @pytest.fixture(scope='session')

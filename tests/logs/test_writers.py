@@ -32,7 +32,7 @@ def test_scalars_of_every_kind_reach_both_files(writer, tmp_path, reader):
   ]
   assert isinstance(reader.lines(tmp_path)[0]['count'], int)
   for name, value in values.items():
-    (step, seen), *more = reader.curve(tmp_path, 'teacher', f'teacher/{name}')
+    (step, seen), *more = reader.curve(tmp_path, f'teacher/{name}')
     assert step == 3 and np.float32(seen) == np.float32(np.asarray(value).item()) and not more
 
 
@@ -45,8 +45,8 @@ def test_what_is_not_finite_is_null_in_json_and_itself_in_tensorboard(writer, tm
   writer.scalars(1, {'nan': float('nan'), 'inf': np.float32(np.inf), 'low': -np.inf}, stage='s')
   text = (tmp_path / 'metrics.jsonl').read_text()
   assert text == '{"stage": "s", "step": 1, "nan": null, "inf": null, "low": null}\n'
-  assert np.isnan(reader.curve(tmp_path, 's', 's/nan')[0][1])
-  assert reader.curve(tmp_path, 's', 's/low') == [(1, -np.inf)]
+  assert np.isnan(reader.curve(tmp_path, 's/nan')[0][1])
+  assert reader.curve(tmp_path, 's/low') == [(1, -np.inf)]
 
 
 def test_a_vector_is_no_scalar(writer):
@@ -63,7 +63,7 @@ def test_device_arrays_are_fetched_explicitly(writer):
 def test_what_was_written_needs_no_close(writer, tmp_path, reader):
   writer.scalars(1, {'loss': 1.0}, stage='s')  # a kill may follow at once
   assert len(reader.lines(tmp_path)) == 1
-  assert reader.curve(tmp_path, 's', 's/loss') == [(1, 1.0)]
+  assert reader.curve(tmp_path, 's/loss') == [(1, 1.0)]
 
 
 def train(writer, stage, start, stop):
@@ -87,9 +87,9 @@ def test_a_killed_and_resumed_run_leaves_what_an_uninterrupted_one_does(tmp_path
       train(second, stage, done, 6)
   assert (killed / 'metrics.jsonl').read_text() == (whole / 'metrics.jsonl').read_text()
   for stage in 'teacher', 'student':
-    wanted = reader.curve(whole, stage, f'{stage}/loss')
+    wanted = reader.curve(whole, f'{stage}/loss')
     assert [step for step, _ in wanted] == [1, 2, 3, 4, 5, 6]
-    assert reader.curve(killed, stage, f'{stage}/loss') == wanted
+    assert reader.curve(killed, f'{stage}/loss') == wanted
 
 
 def test_a_stage_that_begins_again_forgets_everything(writer, tmp_path, reader):
@@ -98,8 +98,8 @@ def test_a_stage_that_begins_again_forgets_everything(writer, tmp_path, reader):
   writer.resume('student', 0)
   assert [line['stage'] for line in reader.lines(tmp_path)] == ['teacher'] * 2
   train(writer, 'student', 0, 1)
-  assert reader.curve(tmp_path, 'student', 'student/loss') == [(1, 1.0)]
-  assert len(reader.curve(tmp_path, 'teacher', 'teacher/loss')) == 2
+  assert reader.curve(tmp_path, 'student/loss') == [(1, 1.0)]
+  assert len(reader.curve(tmp_path, 'teacher/loss')) == 2
 
 
 def test_resuming_a_stage_that_never_ran_writes_nothing(writer, tmp_path):

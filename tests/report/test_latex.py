@@ -24,7 +24,7 @@ def test_latex_fits_a_page_however_many_columns_there_are():
     assert len(printed) < 100, printed  # of small digits, in part: 400 pt
   assert shown == len(columns.table_columns([one]))
   assert tex.count('{') == tex.count('}') and 'a\\_name\\_of\\_some\\_length\\_a &' in tex
-  assert r'-- & ' in tex and r'\textbf{$-$12.34}{\scriptsize$\pm$1.23}' in tex
+  assert r'-- & ' in tex and r'$-$12.34{\scriptsize$\pm$1.23}' in tex
 
 
 def test_labels_of_a_paper_are_made_from_roles():

@@ -11,6 +11,7 @@ from PIL import Image
 from reports import seen_by
 
 from ensdistill import report
+from ensdistill.config import identity
 from ensdistill.logs import writers
 from ensdistill.report import figures, results
 from ensdistill.report.figures import quality, style
@@ -51,16 +52,25 @@ def test_pictures_and_numbers_are_in_tensorboard(finished):
   from tensorboard.backend.event_processing import event_accumulator
 
   folder, written = finished
-  events = event_accumulator.EventAccumulator(str(folder / 'tb' / 'report'))
+  events = event_accumulator.EventAccumulator(str(folder / 'tb'))
   events.Reload()
-  assert set(events.Tags()['images']) == {f'report/{name}' for name in written['pictures']}
+  assert set(events.Tags()['images']) == {f'test/report/{name}' for name in written['pictures']}
   for tag in events.Tags()['images']:
     (image,) = events.Images(tag)
     content = image.encoded_image_string
     assert len(content) <= 160_000 and Image.open(io.BytesIO(content)).width == image.width > 100
-  final = event_accumulator.EventAccumulator(str(folder / 'tb' / 'final'))
-  final.Reload()
-  assert final.Scalars('final/nll')[0].value == pytest.approx(written['rows'][-1]['metrics']['nll'])
+  nll = written['rows'][-1]['metrics']['nll']
+  assert events.Scalars('test/nll')[0].value == pytest.approx(nll)
+  assert not [path for path in (folder / 'tb').iterdir() if path.is_dir()]  # one run
+  table = events.Tensors('test/report/table')[0].tensor_proto.string_val[0].decode()
+  assert table.startswith('| model |')
+
+
+def test_settings_that_differ_come_first():
+  config = identity.to_json(tiny.config(seed=3))
+  found = results.changed(config)
+  assert 'seed' in found and 'augment.flip' not in found
+  assert len(found) < len(identity.flatten(config)) / 2
 
 
 def test_pictures_lie_beside_the_page(finished):

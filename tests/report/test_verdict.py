@@ -42,7 +42,7 @@ def test_more_disagreement_than_the_ensemble_has_is_no_merit():
 
 def test_the_comparison_names_the_leader_of_each_gap():
   first, second = gap_rows(), gap_rows()
-  second[-1]['metrics']['gap_closed/nll'] = 0.75
+  second[-1]['metrics'] |= {'gap_closed/nll': 0.75, 'gap_closed/acc': 0.4}
   for rows in (first, second):
     for r, bs in zip(rows, (0.2, 0.1, 0.3)):
       r['metrics']['bs'] = bs
@@ -51,5 +51,9 @@ def test_the_comparison_names_the_leader_of_each_gap():
   assert 'one closes the gap best: accuracy 90 ± 12 %.' in lines
   assert 'two closes the gap best: NLL 75 %.' in lines
   assert 'No student closes any of the gap in Brier score.' in lines
+  for rows, closed in ((first, 0.8), (second, 0.6)):
+    rows[-1]['metrics']['gap_closed/acc'] = closed  # ± 0.125
+  lines = verdict.comparison([('one', first, first[-1]), ('two', second, second[-1])])
+  assert 'The students differ by less than the noise in accuracy.' in lines
   almost = verdict.Gap('nll', 'NLL', -1e-9, None)
   assert verdict.percent(almost) == '0'

@@ -35,8 +35,8 @@ def stage(tmp_path, monkeypatch):
   """Write a stage whose steps take 2 s and whose validations take 3 s, after 50 s of compiling."""
 
   def write(name):
-    folder = tmp_path / 'tb' / name
-    folder.mkdir(parents=True)
+    folder = tmp_path / 'tb'
+    folder.mkdir(exist_ok=True)
     now = 50.0
     monkeypatch.setattr(events.time, 'time', lambda: now)
     with open(folder / events.file_name(), 'wb') as file:
@@ -55,7 +55,7 @@ def stage(tmp_path, monkeypatch):
 
 
 def test_rates_are_those_of_the_logged_points(stage):
-  assert estimate.rates(stage('student')) == pytest.approx((2.0, 3.0))
+  assert estimate.rates(stage('student'), 'student') == pytest.approx((2.0, 3.0))
 
 
 def test_a_smoke_run_gives_the_cost_of_the_whole(stage, tmp_path):

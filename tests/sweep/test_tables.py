@@ -112,7 +112,7 @@ def test_files(tmp_path):
   runs = list((tmp_path / 'tb').iterdir())
   assert len(runs) == 12
   events = EventAccumulator(str(runs[0])).Reload()
-  assert 'final/nll' in events.Tags()['scalars']
+  assert 'test/nll' in events.Tags()['scalars']
   tables.write(tmp_path, sweep()[:2], 'kd')
   assert len(list((tmp_path / 'tb').iterdir())) == 2
 

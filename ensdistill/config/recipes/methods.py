@@ -173,7 +173,7 @@ METHODS = names.Registry(
     # The authors' image code has the forward form. On members that nearly agree, the few examples
     # with the largest target precision dominate its loss, and short runs fail.
     'end2_proxy': Method(
-      'Proxy-EnD²: matches a Dirichlet fitted to the members',
+      'Proxy-EnD²: matches a Dirichlet of the members',
       {
         'student.kind': 'single',
         'student.targets': 'clean_cache',

@@ -12,6 +12,7 @@ from ensdistill.report.figures import (
   calibration,
   diversity,
   inputs,
+  joint,
   plane,
   quality,
   regression,
@@ -37,16 +38,37 @@ FIGURES = {
   'subspace': subspace.subspace,
 }
 
+# Pictures of several runs on the same data: {name: (function of their rows, title)}.
+JOINT = {
+  'cost': (joint.cost, 'quality against cost'),
+  'ranks': (joint.ranks, 'ranks of the students'),
+}
 
-def draw(name: str, context: Context):
-  """Return the picture of that name, or None where it does not apply."""
-  with matplotlib.rc_context(style.SETTINGS):
+
+def draw(name: str, context: Context, narrow: bool = False):
+  """Return the picture of that name, or None where it does not apply; narrow: for a phone."""
+  with matplotlib.rc_context(style.SETTINGS), style.narrow(narrow):
     figure = FIGURES[name](context)
     if figure is not None:
       style.settle(figure)
     return figure
 
 
+def draw_joint(function, rows, narrow: bool = False) -> bytes | None:
+  """Return a picture of the rows of several runs as SVG, or None where it does not apply."""
+  with matplotlib.rc_context(style.SETTINGS), style.narrow(narrow):
+    figure = function(rows)
+    if figure is None:
+      return None
+    style.settle(figure)
+    return style.svg(figure)
+
+
 def caption(name: str) -> str:
   """Return the caption of the picture of that name."""
-  return ' '.join((inspect.getdoc(FIGURES[name]) or '').split())
+  return caption_of(FIGURES[name])
+
+
+def caption_of(function) -> str:
+  """Return the caption of the picture that a function draws."""
+  return ' '.join((inspect.getdoc(function) or '').split())

@@ -1,5 +1,7 @@
 """Calibration: whether the confidence is right, and whether it finds the errors."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from ensdistill import metrics
@@ -7,14 +9,17 @@ from ensdistill.metrics import calibration, scoring
 from ensdistill.report.figures import style
 
 BINS = 15
-FEW = 10
+WORSE = 1e-3  # rise of the ECE from which on it is called worse
+FEW = 10  # bins are joined with their neighbours until each has as many predictions
 
 
 def reliability(context):
   """Reliability before and after temperature scaling. Each point is a bin of predictions: their
-  accuracy against their mean confidence, with a 95 % interval. The diagonal is perfect. Bins of
-  fewer than ten predictions are faint. Below: the share of the predictions in each bin. Without
-  validation examples there is no temperature to fit.
+  accuracy against their mean confidence, with a 95 % interval. The diagonal is perfect, below it a
+  model is overconfident. Neighbouring bins are joined until each has at least ten predictions.
+  Below: the share of the predictions by their confidence. The temperature T is fitted to the NLL of
+  the validation set, so the ECE may rise, above all on a small test set. Without validation
+  examples there is no temperature to fit.
   """
   if not context.has_classes:
     return None
@@ -28,14 +33,14 @@ def reliability(context):
       (style.ORANGE, 'o', 'before temperature'),
       (style.BLUE, 's', 'after temperature'),
     )
+    repeats = len(context.predictions(name, 'test'))
     for table, (colour, marker, when) in zip(_tables(context, name, y_B), looks):
-      _points(upper, table, colour, marker, when, len(context.predictions(name, 'test')))
+      _points(upper, joined(table, FEW * repeats), colour, marker, when, repeats)
       share = table.count / table.count.sum()
       lower.stairs(share, np.append(table.lower, 1), color=colour, linewidth=1.2)
-    errors = [context.metric(name, key) for key in ('ece', 'cece')]
-    shown = ' → '.join(f'{100 * error:.2f}' for error in errors if np.isfinite(error))
-    title = f'{context.look(name).title}\nECE {shown} %'
+    title = f'{context.look(name).title}\n{_words(context, name)}'
     upper.set(title=title, xlim=(0, 1.02), ylim=(0, 1.04))
+    upper.title.set_size(8.5)
     lower.set(xlabel='confidence', yscale='log', ylim=(1e-4, 1.5))
     style.log_axis(lower.yaxis)
   axes[0, 0].set_ylabel('accuracy')
@@ -43,6 +48,16 @@ def reliability(context):
   figure.align_ylabels(axes[:, 0])
   style.legend_below(figure, axes[0, 0])
   return figure
+
+
+def _words(context, name) -> str:
+  """Return the ECE before and after the temperature, and what the temperature did."""
+  before, after = (context.metric(name, key) for key in ('ece', 'cece'))
+  if after is None or not np.isfinite(after):
+    return f'ECE {100 * before:.2f} %'
+  worse = ', worse' if after > before + WORSE else ''
+  temperature = context.metric(name, 'temperature')
+  return f'ECE {100 * before:.2f} → {100 * after:.2f} %{worse}\nT = {temperature:.2f}'
 
 
 def _tables(context, name, y_B):
@@ -66,20 +81,49 @@ def _tables(context, name, y_B):
   return tables
 
 
-def _points(axes, table, colour, marker, label, repeats):
-  """Draw bins with their intervals; bins of few examples are faint, and the line skips them.
+class Bins(NamedTuple):
+  """Bins of predictions: the mean confidence, the accuracy and the size of each."""
+
+  confidence: np.ndarray
+  accuracy: np.ndarray
+  size: np.ndarray
+
+
+def joined(table, least: int) -> Bins:
+  """Return bins of at least `least` predictions, joined from the top down.
+
+  What is left over at the bottom joins the last bin.
+  """
+  sums: list[np.ndarray] = []
+  full = True
+  for count, confidence, accuracy in zip(*(a[::-1] for a in _columns(table))):
+    if not count:
+      continue
+    own = np.array([count, count * confidence, count * accuracy])
+    if full:
+      sums.append(own)
+    else:
+      sums[-1] = sums[-1] + own
+    full = sums[-1][0] >= least
+  if not full and len(sums) > 1:
+    sums[-2:] = [sums[-2] + sums[-1]]
+  count, confidence, accuracy = np.array(sums[::-1]).T
+  return Bins(confidence / count, accuracy / count, count)
+
+
+def _columns(table):
+  return table.count, table.confidence, table.accuracy
+
+
+def _points(axes, bins: Bins, colour, marker, label, repeats):
+  """Draw bins with their intervals.
 
   Repeats see the same examples, so all repeats together count as one.
   """
-  for kept, settings in (
-    (table.count >= FEW, dict(linewidth=1, label=label)),
-    ((table.count > 0) & (table.count < FEW), dict(linestyle='none', alpha=0.3)),
-  ):
-    x, y = table.confidence[kept], table.accuracy[kept]
-    low, high = interval(y, table.count[kept] / repeats)
-    errors = np.maximum([y - low, high - y], 0)
-    style_ = dict(color=colour, marker=marker, markersize=3.5, elinewidth=0.8)
-    axes.errorbar(x, y, yerr=errors, **style_, **settings)
+  low, high = interval(bins.accuracy, bins.size / repeats)
+  errors = np.maximum([bins.accuracy - low, high - bins.accuracy], 0)
+  looks = dict(color=colour, marker=marker, markersize=3.5, elinewidth=0.8, linewidth=1)
+  axes.errorbar(bins.confidence, bins.accuracy, yerr=errors, label=label, **looks)
 
 
 def interval(share, count, z=1.96):
@@ -101,8 +145,9 @@ def rejection(context):
   all errors first, the dotted line rejects at random. PRR, in percent, says how far a curve lies
   from the dotted towards the dashed line.
   """
-  names = context.main
-  if all(loss.min() == loss.max() for name in names for loss in context.losses(name)):
+  # A model without any error, or with nothing else, has nothing to reject.
+  names = [n for n in context.main if any(np.ptp(loss) > 0 for loss in context.losses(n))]
+  if not names:
     return None
   figure, axes = style.panels(1, len(names), height=2.7, sharex=True, sharey=True)
   curves = {name: _rejections(context, name) for name in names}

@@ -1,150 +1,177 @@
 """Quality against cost, and quality under shift."""
 
+from typing import NamedTuple
+
 import numpy as np
-from matplotlib import ticker
 
-from ensdistill.evaluation.rows import ENSEMBLE, STUDENTS, largest_ensemble
-from ensdistill.report import columns, tables
-from ensdistill.report.figures import style
+from ensdistill.evaluation.rows import ENSEMBLE, MEMBER, STUDENTS, largest_ensemble
+from ensdistill.report import columns, noise, tables
+from ensdistill.report.figures import points, style
 
-_QUALITY = (('acc', 'accuracy, %', 100), ('rmse', 'RMSE', 1), ('nll', 'NLL', 1))
+QUALITY = (('acc', 'accuracy, %', 100), ('rmse', 'RMSE', 1), ('nll', 'NLL', 1))
 _COST = (('params', 'parameters'), ('ms_per_example', 'ms per example (batch of 128)'))
 
 
 def cost(context):
   """Quality against cost, one point per model. A good student has nearly the ensemble's quality at
-  nearly the cost of one member. Bars are standard errors.
+  nearly the cost of one member. Bars are standard errors over repeats and test examples, and the
+  spread of timings; networks of one architecture have one time. Ensembles of some of the members
+  are averages over subsets; the band is the spread over these.
   """
-  rows = list(context.rows.values())
+  rows = same_times(list(context.rows.values()))
   costs = [c for c in _COST if sum(row['metrics'].get(c[0]) is not None for row in rows) > 1]
   if not costs:
     return None
-  qualities = [q for q in _QUALITY if any(q[0] in row['metrics'] for row in rows)]
+  qualities = [q for q in QUALITY if any(q[0] in row['metrics'] for row in rows)]
   figure, axes = style.panels(
     len(qualities), len(costs), width=3.5, height=2.5, sharex='col', sharey='row'
   )
   for line, (metric, title, scale) in zip(axes, qualities):
     for ax, (key, _) in zip(line, costs):
-      _points(ax, rows, key, metric, scale)
+      points.draw(ax, _points(rows, key, metric, scale))
+      _teachers(ax, rows, key, metric, scale)
+      points.settle(ax)
     better = 'higher' if columns.higher_is_better(metric) else 'lower'
     line[0].set_ylabel(f'{title} ({better} is better)')
   for ax, (_, label) in zip(axes[-1], costs):
     ax.set_xlabel(label)
   style.settle(figure)
   for ax in axes.flat:
-    _place_labels(figure, ax)
+    points.place(figure, ax)
   return figure
 
 
-def _points(ax, rows, key, metric, scale):
-  """Draw every model as a point, with its label, and a line through member and ensembles."""
+def same_times(rows: list[dict], key: str = columns.TIME.key) -> list[dict]:
+  """Return the rows with one time for all networks of equal parameters and operations.
+
+  They are one architecture, so what their times differ by is noise.
+  """
+  groups: dict[tuple, list[dict]] = {}
+  for row in rows:
+    values = row['metrics']
+    if values.get(key) is not None and row['role'] != ENSEMBLE:
+      groups.setdefault((values.get('params'), values.get('flops')), []).append(values)
+  found = []
+  for row in rows:
+    values = row['metrics']
+    group = groups.get((values.get('params'), values.get('flops')), [])
+    if len(group) > 1 and any(values is other for other in group):
+      times = [other[key] for other in group]
+      spreads = [other.get(f'{key}/spread') or 0.0 for other in group]
+      spread = max([*spreads, (max(times) - min(times)) / 2])
+      row = row | {'metrics': values | {key: float(np.mean(times)), f'{key}/spread': spread}}
+    found.append(row)
+  return found
+
+
+def _points(rows, key, metric, scale) -> list[points.Point]:
+  """Return a point for each model, the main ones with error bars."""
   labelled = {row['name'] for row in tables.some_ensembles(rows)}
-  largest = largest_ensemble(rows)
-  curve = []
+  largest, found = largest_ensemble(rows), []
+  seen: list[tuple] = []
   for row in rows:
     x, y = row['metrics'].get(key), row['metrics'].get(metric)
     if x is None or y is None:
       continue
-    error = row['se'].get(metric) or 0
     look = style.look(row['role'], row['size'])
     main = row['role'] != ENSEMBLE or row is largest
-    ax.errorbar(
-      x,
-      scale * y,
-      yerr=scale * error if error else None,
-      color=look.colour,
-      marker=look.marker,
-      markersize=6 if main else 3,
-      elinewidth=1,
-      zorder=3,
+    label = look.title if main else str(row['size'])
+    label = label if row['name'] in labelled else ''
+    errors = (
+      (noise.of_row(row, metric), row['metrics'].get(f'{key}/spread')) if main else (None,) * 2
     )
-    if row['role'] not in STUDENTS:
-      curve.append((x, scale * y))
-    if row['name'] in labelled:
-      text = look.title if main else str(row['size'])
-      ax.annotate(text, (x, scale * y), annotation_clip=False, size=8 if main else 7)
-  ax.plot(*zip(*sorted(curve)), color=style.PALE, linewidth=1, zorder=0)
-  ax.set_xscale('log')
-  ax.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5), numticks=8))
-  ax.xaxis.set_major_formatter(_short)
-  ax.xaxis.set_minor_locator(ticker.NullLocator())
-  ax.margins(x=0.25, y=0.22)
-  ax.grid(color='#eeeeee', linewidth=0.6)
-  ax.set_axisbelow(True)
+    same = sum(other == (x, y) for other in seen)
+    seen.append((x, y))
+    error = scale * errors[0] if errors[0] else None
+    found.append(
+      points.Point(x, scale * y, '' if same else label, look, errors[1], error, not main)
+    )
+  return found
 
 
-def _short(value, _):
-  return columns.short(value)
+def _teachers(ax, rows, key, metric, scale):
+  """Draw a line through member and ensembles, with the spread over subsets as a band."""
+  rows = [row for row in rows if row['role'] not in STUDENTS]
+  rows = [r for r in rows if None not in (r['metrics'].get(key), r['metrics'].get(metric))]
+  rows.sort(key=lambda row: row['metrics'][key])
+  x = [row['metrics'][key] for row in rows]
+  y = np.array([scale * row['metrics'][metric] for row in rows])
+  ax.plot(x, y, color=style.PALE, linewidth=1, zorder=0)
+  spread = [scale * _spread(row, metric) for row in rows]
+  if any(row.get('spread') for row in rows):
+    area = dict(color=style.BLUE, alpha=0.12, linewidth=0, zorder=0)
+    ax.fill_between(x, y - np.array(spread), y + np.array(spread), **area)
 
 
-def _place_labels(figure, ax):
-  """Place each label beside its point where it covers neither a point nor another label."""
-  scale, gap, frame = figure.dpi / 72, 6, ax.get_window_extent()
-  points = [p for bar in ax.containers for p in ax.transData.transform(bar.lines[0].get_xydata())]
-  taken: list[tuple] = []
-  for text in ax.texts:
-    point = ax.transData.transform(text.xy)
-    box = text.get_window_extent()
-    width, height = box.width / scale, box.height / scale
-    least, best = np.inf, ((0.0, 0.0), (0.0, 0.0, 0.0, 0.0))
-    for dx, dy in (
-      *((gap, -height / 2), (-gap - width, -height / 2), (-width / 2, gap)),
-      *((-width / 2, -gap - height), (gap, gap), (gap, -gap - height)),
-      *((-gap - width, gap), (-gap - width, -gap - height)),
-    ):
-      x, y = point[0] + scale * dx, point[1] + scale * dy
-      area = x, y, x + box.width, y + box.height
-      bad = _badness(area, taken, points, frame)
-      if bad < least - 1e-9:
-        least, best = bad, ((dx, dy), area)
-    offset, area = best
-    taken.append(area)
-    text.set(position=offset, anncoords='offset points')
-
-
-def _badness(area, taken, points, frame) -> float:
-  """Return how much a label in this area covers others and points, or leaves the frame."""
-  bad = sum(_overlap(area, other) for other in taken)
-  bad += sum(1e3 for p in points if _overlap(area, (*(p - 6), *(p + 6))))
-  bad += 10 * max(0, frame.x0 - area[0]) + 10 * max(0, area[2] - frame.x1)
-  return bad + 10 * max(0, frame.y0 - area[1]) + 10 * max(0, area[3] - frame.y1)
-
-
-def _overlap(a, b):
-  """Return the area that two boxes (x0, y0, x1, y1) share."""
-  return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
+def _spread(row: dict, metric: str) -> float:
+  """Return the standard deviation of a metric over subsets of members, or over single ones."""
+  if row['role'] == MEMBER:
+    return (row['se'].get(metric) or 0.0) * row['seeds'] ** 0.5
+  return (row.get('spread') or {}).get(metric) or 0.0
 
 
 SEVERITY = 3  # for the panel that shows each kind of shift
 
 
+class _Curve(NamedTuple):
+  """A metric by severity; severity 0 is the test set."""
+
+  x: list[int]
+  y: np.ndarray
+  error: np.ndarray
+
+
 def shift(context):
   """Accuracy and calibration error against the severity of the shift, as means over all kinds of
-  corruption, and the accuracy under each kind at severity 3.
+  corruption, and the accuracy under each kind at severity 3. Bars are standard errors over repeats
+  and test examples.
   """
   if not context.has_classes:
     return None
   found = {name: shifts(context.rows[name]['metrics']) for name in context.main}
   if not any(found.values()):
     return None
-  figure, (axes,) = style.panels(1, 3, width=2.9, height=2.9)
-  for name, kinds in found.items():
-    look = context.look(name)
-    settings = dict(color=look.colour, marker=look.marker, markersize=4)
-    for ax, metric in zip(axes, ('acc', 'ece')):
-      x = sorted({s for kind in kinds.values() for s, values in kind.items() if metric in values})
-      mean = [np.mean([kind[s][metric] for kind in kinds.values() if s in kind]) for s in x]
-      y = 100 * np.array([context.metric(name, metric), *mean])
-      ax.plot([0, *x], y, label=look.title, **settings)
-    at = {kind: 100 * v[SEVERITY]['acc'] for kind, v in kinds.items() if SEVERITY in v}
-    axes[2].plot(list(at.values()), [k.replace('_', ' ') for k in at], linestyle='none', **settings)
-  for ax, title in zip(axes, ('accuracy, %', 'ECE, %')):
+  curved = [m for m in ('acc', 'ece') if len(_curve(context.rows[context.main[-1]], m).x) > 1]
+  kinds = list(dict.fromkeys(k for own in found.values() for k, v in own.items() if SEVERITY in v))
+  figure, (axes,) = style.panels(1, len(curved) + bool(kinds), width=2.9, height=2.9)
+  count = len(found)
+  for number, name in enumerate(found):
+    look, row = context.look(name), context.rows[name]
+    settings = dict(color=look.colour, marker=look.marker, markersize=4, elinewidth=0.8)
+    aside = (number - (count - 1) / 2) * 0.09  # so that bars do not cover each other
+    for ax, metric in zip(axes, curved):
+      x, y, error = _curve(row, metric)
+      ax.errorbar(np.array(x) + aside, y, yerr=error, label=look.title, **settings)
+    if kinds:
+      at = {f'shift/{kind}/{SEVERITY}/acc': i for i, kind in enumerate(kinds)}
+      at = {key: i for key, i in at.items() if row['metrics'].get(key) is not None}
+      x = [100 * row['metrics'][key] for key in at]
+      errors = [100 * (noise.of_row(row, key) or 0) for key in at]
+      place = np.array([*at.values()]) + 2 * aside
+      axes[-1].errorbar(x, place, xerr=errors, linestyle='none', label=look.title, **settings)
+  for ax, metric in zip(axes, curved):
+    title = {'acc': 'accuracy, %', 'ece': 'ECE, %'}[metric]
     ax.set(xlabel='severity (0: the test set)', ylabel=title, xticks=range(6))
-  axes[2].set(xlabel=f'accuracy at severity {SEVERITY}, %')
-  axes[2].invert_yaxis()
-  axes[2].grid(axis='y', color='#eeeeee', linewidth=0.6)
+  if kinds:
+    axes[-1].set(xlabel=f'accuracy at severity {SEVERITY}, %')
+    axes[-1].set_yticks(range(len(kinds)), [kind.replace('_', ' ') for kind in kinds])
+    axes[-1].invert_yaxis()
+    axes[-1].grid(axis='y', color=style.GRID, linewidth=0.6)
   style.legend_below(figure, axes[0], columns=len(found))
   return figure
+
+
+def _curve(row: dict, metric: str) -> _Curve:
+  """Return a metric in percent by severity, from the test set on, with its standard errors."""
+  kinds = [own for own in shifts(row['metrics']).values() if any(metric in v for v in own.values())]
+  severities = sorted({s for own in kinds for s, values in own.items() if metric in values})
+  values, errors = [row['metrics'].get(metric)], [noise.of_row(row, metric)]
+  for severity in severities:
+    own = [kind[severity][metric] for kind in kinds if metric in kind.get(severity, {})]
+    values.append(float(np.mean(own)))
+    errors.append(noise.of_row(row, f'shift/mean/{severity}/{metric}'))
+  scaled = [100 * np.array([v or 0.0 for v in found]) for found in (values, errors)]
+  return _Curve([0, *severities], *scaled)
 
 
 def shifts(metrics: dict) -> dict[str, dict[int, dict[str, float]]]:

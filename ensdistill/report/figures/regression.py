@@ -28,9 +28,7 @@ def bands(context):
     column[0].set_title(context.look(name).title)
     for d, ax in enumerate(column):
       _bands(ax, line.x[:, 0], p.mean()[:, d], p.data()[:, d], p.knowledge()[:, d])
-      ax.plot(
-        train.x[:, 0], train.y[:, d], '.', color=style.BLACK, markersize=2.5, label='training'
-      )
+      ax.plot(train.x[:, 0], train.y[:, d], '.', color=style.INK, markersize=2.5, label='training')
   for d, ax in enumerate(axes[:, 0]):
     ax.set(ylabel=f'target {d}' if rows > 1 else 'target', ylim=_span(train.y[:, d], found, d))
   for ax in axes[-1]:
@@ -89,21 +87,35 @@ def pit(context):
 
 
 def coverage(context):
-  """Share of the targets inside their central intervals, against the intervals' level: below the
-  diagonal the model is overconfident. Right: mean width of the intervals. Of two models with the
-  right coverage, the one with narrower intervals is better.
+  """Left: how many more targets lie inside their central intervals than should, in percentage
+  points by the level of the interval. Above zero intervals are too wide, below zero too narrow; the
+  grey band covers 95 % of the noise of a calibrated model. Right: mean width of the intervals,
+  relative to one member's. Of two models with the right coverage, the one with narrower intervals
+  is better.
   """
   if context.has_classes:
     return None
   figure, ((left, right),) = style.panels(1, 2, width=3.5, height=2.9)
-  left.plot([0, 100], [0, 100], color=style.PALE, linewidth=1, zorder=0)
-  for name in context.main:
+  single = context.dataset.test.y.size  # repeats see the same targets, so they count once
+  low, high = calibration.interval(LEVELS, single)
+  band = [100 * (edge - LEVELS) for edge in (low, high)]
+  left.fill_between(100 * LEVELS, *band, color=style.PALE, alpha=0.6, linewidth=0)
+  left.axhline(0, color=style.GREY, linewidth=0.8)
+  base = np.array([context.metric(context.main[0], f'sharpness_{level}') for level in SHARP])
+  for number, name in enumerate(context.main):
     look = context.look(name)
     settings = dict(color=look.colour, marker=look.marker, markersize=3)
     shares = [metrics.regression.covered(u, LEVELS) for u in context.pits(name)]
-    left.plot(100 * LEVELS, 100 * np.mean(shares, 0), label=context.look(name).title, **settings)
-    right.plot(SHARP, [context.metric(name, f'sharpness_{level}') for level in SHARP], **settings)
-  left.set(xlabel='interval, %', ylabel='targets within, %', xlim=(0, 100), ylim=(0, 102))
-  right.set(xlabel='interval, %', ylabel='mean width', xticks=SHARP, ylim=(0, None))
+    left.plot(
+      100 * LEVELS, 100 * (np.mean(shares, 0) - LEVELS), label=look.title, linewidth=1.2, **settings
+    )
+    widths = np.array([context.metric(name, f'sharpness_{level}') for level in SHARP])
+    place = np.arange(len(SHARP)) + 0.12 * (number - (len(context.main) - 1) / 2)
+    right.plot(place, widths / base, linestyle='none', **(settings | {'markersize': 5}))
+  left.set(xlabel='interval, %', ylabel='targets within − level, points', xlim=(0, 100))
+  right.axhline(1, color=style.PALE, linewidth=1, zorder=0)
+  right.set(xlabel='interval, %', ylabel='mean width / one member’s', xlim=(-0.5, len(SHARP) - 0.5))
+  right.set_xticks(range(len(SHARP)), list(map(str, SHARP)))
+  right.margins(y=0.25)
   style.legend_below(figure, left, columns=len(context.main))
   return figure

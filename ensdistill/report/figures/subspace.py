@@ -8,7 +8,7 @@ from ensdistill.report.figures import style
 
 LEVELS = 16  # about this many contours
 _AVERAGE = style.look(AVERAGED, 1)
-_COLOURS = (style.BLUE, style.VERMILLION, style.GREEN, style.ORANGE, style.SKY, style.BLACK)
+_COLOURS = (style.BLUE, style.VERMILLION, style.GREEN, style.ORANGE, style.SKY, style.INK)
 _SCORES = {'nll': ('NLL', 1), 'acc': ('accuracy, %', 100), 'rmse': ('RMSE', 1)}
 
 
@@ -66,7 +66,7 @@ def _lines(ax, t, values, title: str, scale: float):
   )
   ax.set(xlabel='t', ylabel=title, xlim=(t[0], t[-1]), xticks=(0, 1))
   ax.set_xticklabels(['0\naverage', '1\nmember'])
-  ax.grid(color='#eeeeee', linewidth=0.6)
+  ax.grid(color=style.GRID, linewidth=0.6)
 
 
 def _plane(figure, ax, plane, top: float):

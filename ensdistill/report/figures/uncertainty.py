@@ -1,87 +1,89 @@
 """Uncertainty in and out of distribution."""
 
 import numpy as np
+from matplotlib import ticker
 
 from ensdistill import metrics
 from ensdistill.report.figures import style
 
-BINS = 40
+MOST = 5  # sets in one picture
+LOWEST = 1e-6  # of the largest value: smaller ones are drawn there
 
 
 def ood(context):
-  """Knowledge and total uncertainty in and out of distribution: the ensemble upwards, the student
-  downwards. The further apart the two colours, the better the model detects OOD inputs (AUROC).
+  """Share of the inputs whose uncertainty is below a value: on the test set (grey) and on
+  out-of-distribution sets. The further a set's curve lies to the right of the test set's, the
+  better the model tells its inputs apart. AUROC: the share of pairs of a test input and an OOD
+  input of which the OOD input is the more uncertain one; 50 % is chance.
   """
-  sets = context.sets('ood/')
+  sets = context.sets('ood/')[:MOST]
   if not sets or not context.ensemble or not context.students:
     return None
   student = next(filter(context.knows, context.students), context.students[-1])
-  pair = context.ensemble, student
-  kinds = ['knowledge', 'total'] if context.knows(context.ensemble) else ['total']
-  figure, axes = style.panels(len(kinds), len(sets), width=3.4, height=2.5, sharey='row')
-  for row, kind in zip(axes, kinds):
-    for ax, name in zip(row, sets):
-      _mirrored(ax, context, pair, kind, name)
-    low, high = (f([ax.get_ylim() for ax in row]) for f in (np.min, np.max))
-    row[0].set_ylim(low, high)
-    row[0].set_ylabel('share of examples, %')
-  for ax, name in zip(axes[0], sets):
-    ax.set_title(f'test set against {name.removeprefix("ood/")}')
-  style.legend_below(figure, axes[0, 0])
+  kinds = ['total', 'knowledge'] if context.knows(context.ensemble) else ['total']
+  shown = [(kind, name) for kind in kinds for name in (context.ensemble, student)]
+  shown = [(kind, name) for kind, name in shown if kind == 'total' or context.knows(name)]
+  across = len(shown) if len(shown) <= 3 else 2
+  width = 3.4 if across < 3 else 2.7
+  figure, axes = style.panels(
+    -(-len(shown) // across), across, width=width, height=2.5, sharey=True
+  )
+  for ax, (kind, name) in zip(axes.flat, shown):
+    _curves(ax, context, kind, name, sets)
+  for ax in axes.flat[len(shown) :]:
+    ax.remove()
+  axes[0, 0].set_ylim(0, 1.02)
+  for row in axes:
+    row[0].set_ylabel('share of inputs below')
+  style.legend_below(figure, axes[0, 0], columns=3)
   return figure
 
 
-def _mirrored(ax, context, pair, kind, name):
-  """Draw the histograms of two models, the first upwards, the second downwards."""
-  values = {
-    (model, where): context.uncertainty(model, where, kind)
-    for model in pair
-    for where in ('test', name)
-    if kind != 'knowledge' or context.knows(model)
-  }
-  edges = _edges(np.concatenate(list(values.values())))
-  for (model, where), x in values.items():
-    side = 1 if model == pair[0] else -1
-    weights = np.full(len(x), side * 100 / len(x))
-    share, _ = np.histogram(np.clip(x, edges[0], edges[-1]), edges, weights=weights)
-    colour, text = (style.BLUE, 'test set') if where == 'test' else (style.ORANGE, 'OOD set')
-    ax.stairs(share, edges, color=colour, fill=True, alpha=0.45, label=text if side > 0 else None)
-    ax.stairs(share, edges, color=colour, linewidth=1)
-  ax.axhline(0, color=style.BLACK, linewidth=0.6)
-  if edges[0] > 0:
+def _curves(ax, context, kind: str, name: str, sets: list[str]):
+  """Draw the distribution of an uncertainty on the test set and on every other set."""
+  found = {where: context.uncertainty(name, where, kind) for where in ('test', *sets)}
+  low, high, log = _range(np.concatenate(list(found.values())))
+  for (where, x), colour in zip(found.items(), (style.GREY, *style.CYCLE)):
+    x = np.sort(np.clip(x, low, high))
+    label = 'test set' if where == 'test' else where.removeprefix('ood/')
+    # With a point at either end the curve reaches from 0 to 1.
+    steps = np.concatenate([[low], x, [high]]), np.concatenate([[0], _ranks(x), [1]])
+    ax.plot(*_thinned(*steps), drawstyle='steps-post', color=colour, label=label)
+  if log:
     ax.set_xscale('log')
     style.log_axis(ax.xaxis)
+  else:
+    ax.xaxis.set_major_locator(ticker.MaxNLocator(4))
   unit = ', nats' if context.has_classes else ' (variance)'
-  ax.set(xlabel=f'{kind} uncertainty{unit}', xlim=(edges[0], edges[-1]))
-  low, high = ax.get_ylim()
-  ax.set_ylim(min(low, -high / 3) * 1.3, high * 1.3)
-  ax.yaxis.set_major_formatter(_without_sign)
-  box = dict(facecolor='white', alpha=0.7, linewidth=0, pad=1)
-  for model, height, align in ((pair[0], 0.97, 'top'), (pair[1], 0.03, 'bottom')):
-    text = _words(context, model, kind, name)
-    ax.text(0.02, height, text, transform=ax.transAxes, va=align, size=8, bbox=box)
+  ax.set(xlabel=f'{kind} uncertainty{unit}', xlim=(low, high))
+  aurocs = [f'{100 * auroc(context, name, kind, where):.1f}' for where in sets]
+  ax.set_title(f'{context.look(name).title}, {kind}\nAUROC {", ".join(aurocs)} %', size=8.5)
 
 
-def _without_sign(value, _):
-  return f'{abs(value):g}'
+def auroc(context, name: str, kind: str, where: str) -> float:
+  """Return the AUROC of an uncertainty between the test set and another, the mean over repeats."""
+  pairs = zip(context.predictions(name, 'test'), context.predictions(name, where))
+  return float(
+    np.mean([metrics.auroc(a.uncertainties[kind], b.uncertainties[kind]) for a, b in pairs])
+  )
 
 
-def _words(context, model, kind, name):
-  """Return the title of a model and its AUROC."""
-  title = context.look(model).title
-  if kind == 'knowledge' and not context.knows(model):
-    return f'{title}: has no knowledge\nuncertainty (one network)'
-  pairs = zip(context.predictions(model, 'test'), context.predictions(model, name))
-  aurocs = [metrics.auroc(a.uncertainties[kind], b.uncertainties[kind]) for a, b in pairs]
-  return f'{title}\nAUROC {np.mean(aurocs):.3f}'
+def _ranks(x) -> np.ndarray:
+  return np.arange(1, len(x) + 1) / len(x)
 
 
-def _edges(x):
-  """Return the edges of bins, logarithmic where values span orders of magnitude."""
-  low, high = np.quantile(x, [0.005, 1])
+def _thinned(x, y, most: int = 400):
+  """Return at most about so many points of a curve, evenly spaced in height."""
+  if len(x) <= most:
+    return x, y
+  kept = np.unique(np.searchsorted(y, np.linspace(0, 1, most)).clip(0, len(x) - 1))
+  return x[kept], y[kept]
+
+
+def _range(x):
+  """Return the range of an axis, and whether it is logarithmic: values span orders of magnitude."""
+  low, high = np.quantile(x, [0.01, 1])
   if high <= 0:
-    return np.linspace(0, 1, BINS + 1)
-  low = max(low, high * 1e-6)
-  if high / low > 30:
-    return np.geomspace(low, high, BINS + 1)
-  return np.linspace(0, high, BINS + 1)
+    return 0.0, 1.0, False
+  low = max(low, high * LOWEST)
+  return (low, high, True) if high / low > 30 else (0.0, high, False)

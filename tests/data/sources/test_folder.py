@@ -6,7 +6,7 @@ import pictures
 import pytest
 import tiny
 
-from ensdistill import data, distillation, run, teacher
+from ensdistill import data, distillation, report, run, teacher
 from ensdistill.commands import data as data_command
 from ensdistill.config import recipes
 from ensdistill.data.images import stored
@@ -92,7 +92,8 @@ def test_test_images_without_a_class_are_not_used(tmp_path, name):
   note = f'{tmp_path}/test has no labels; the validation images are used for testing'
   assert len(loaded.test.y) == 3 and loaded.unused == note
   assert f'not used    {note}' in data_command.describe(loaded).splitlines()
-  assert run._opening(tiny.plan(tiny.config(), loaded)).endswith(f'; not used: {note}')
+  lines = report.opening(tiny.plan(tiny.config(), loaded))
+  assert 'not used' in ' '.join(lines) and note in ' '.join(' '.join(lines).split())
   (tmp_path / name).unlink()
   assert not load(tmp_path).unused
 

@@ -3,13 +3,14 @@
 import dataclasses
 
 import numpy as np
+import pytest
 from reports import SETS, comparison, context, flat_dataset, model, row_of, seen_by
 from scipy import special
 
 from ensdistill import compare, metrics, predictive
 from ensdistill.data.dataset import Split
-from ensdistill.report import columns, figures
-from ensdistill.report.figures import diversity, plane, quality, style
+from ensdistill.report import columns, figures, noise
+from ensdistill.report.figures import calibration, diversity, plane, points, quality, style
 
 
 def test_every_picture_is_drawn_and_not_empty(dataset, compared):
@@ -47,38 +48,57 @@ def test_pictures_that_do_not_apply_are_left_out(dataset):
   assert figures.draw('simplex', context(many, compared)) is None
 
 
-def test_reliability_shows_the_bins_of_ece(dataset, compared):
+def test_reliability_shows_joined_bins_and_the_ece(dataset, compared):
   figure = figures.draw('reliability', context(dataset, compared))
   ensemble = figure.axes[1]
   p = np.asarray(compared.models[2].repeats[0]['test'].log_probs())
   table = metrics.reliability(p, dataset.test.y)
-  x, y = ensemble.containers[0].lines[0].get_data()
-  faint = ensemble.containers[1].lines[0].get_xydata()
-  shown = np.concatenate([np.stack([x, y], 1), faint])
-  expected = np.stack([table.confidence, table.accuracy], 1)[table.count > 0]
-  np.testing.assert_allclose(shown[shown[:, 0].argsort()], expected, rtol=1e-5)
-  assert len(faint) == ((table.count > 0) & (table.count < 10)).sum() > 0
-  ece = 100 * compared.rows[2]['metrics']['ece']
-  assert f'ECE {ece:.2f} →' in ensemble.get_title()
+  bins = calibration.joined(table, 10)
+  np.testing.assert_allclose(
+    ensemble.containers[0].lines[0].get_xydata(),
+    np.stack([bins.confidence, bins.accuracy], 1),
+    rtol=1e-5,
+  )
+  assert bins.size.sum() == len(p) and bins.size.min() >= 10 and len(bins.size) == 2
+  right = (p.argmax(-1) == dataset.test.y).sum()
+  np.testing.assert_allclose((bins.size * bins.accuracy).sum(), right)
+  assert (np.diff(bins.confidence) > 0).all()
+  ece, cece = (100 * compared.rows[2]['metrics'][key] for key in ('ece', 'cece'))
+  worse = ', worse' if cece > ece + 0.1 else ''
+  assert f'ECE {ece:.2f} → {cece:.2f} %{worse}\nT = ' in ensemble.get_title()
 
 
-def test_histograms_count_every_example(dataset, compared):
-  """The ensemble has two sets upwards, the student two downwards; each sums to 100 percent."""
+def test_bins_without_enough_examples_are_one():
+  table = metrics.reliability(np.log([[0.9, 0.1], [0.6, 0.4]]), np.array([0, 1]))
+  bins = calibration.joined(table, 10)
+  np.testing.assert_allclose([bins.confidence, bins.accuracy, bins.size], [[0.75], [0.5], [2]])
+
+
+def test_curves_of_uncertainty_are_distributions(dataset, compared):
+  """Each rises from 0 to 1; the title has the AUROC."""
   figure = figures.draw('out_of_distribution', context(dataset, compared))
+  assert len(figure.axes) == 4
   for ax in figure.axes:
-    filled = [p.get_data().values for p in ax.patches if p.get_fill()]
-    np.testing.assert_allclose([v.sum() for v in filled], [100, 100, -100, -100], rtol=1e-9)
+    assert [line.get_label() for line in ax.lines] == ['test set', 'far']
+    for line in ax.lines:
+      y = line.get_ydata()
+      assert y[0] == 0 and y[-1] == 1 and (np.diff(y) >= 0).all()
   models = compared.models
   scores = [
     np.asarray(models[2].repeats[0][s].knowledge(), np.float64) for s in ('test', 'ood/far')
   ]
-  assert f'AUROC {metrics.auroc(*scores):.3f}' in figure.axes[0].texts[0].get_text()
+  title = figure.axes[2].get_title()
+  assert title == f'ensemble of 3, knowledge\nAUROC {100 * metrics.auroc(*scores):.1f} %'
+  test = figure.axes[2].lines[0]
+  middle = np.searchsorted(test.get_ydata(), 0.5)
+  expected = np.sort(scores[0])[len(scores[0]) // 2 - 1]
+  np.testing.assert_allclose(test.get_xdata()[middle], expected, rtol=1e-5)
 
 
-def test_a_student_without_knowledge_is_said_to_have_none(dataset):
+def test_a_student_without_knowledge_has_no_empty_panel(dataset):
   figure = figures.draw('out_of_distribution', context(dataset, comparison(dataset, 'single')))
-  assert 'no knowledge' in figure.axes[0].texts[1].get_text()
-  assert 'AUROC' in figure.axes[1].texts[1].get_text()
+  titles = [ax.get_title().split('\n')[0] for ax in figure.axes]
+  assert titles == ['ensemble of 3, total', 'student, total', 'ensemble of 3, knowledge']
 
 
 def test_rejection_starts_at_the_error_and_ends_with_the_oracle_below(dataset, compared):
@@ -109,15 +129,63 @@ def test_cost_labels_every_model_where_it_stands(dataset, compared):
 
 def test_shift_is_the_mean_over_kinds_from_the_clean_set_on(dataset, compared):
   accuracy, ece, kinds = figures.draw('shift', context(dataset, compared)).axes
-  line = next(line for line in accuracy.lines if line.get_label() == 'ensemble of 3')
+  bars = dict(zip(*accuracy.get_legend_handles_labels()[::-1]))
+  line = bars['ensemble of 3'].lines[0]
   row = compared.rows[2]['metrics']
   means = [100 * row[f'shift/mean/{s}/acc'] for s in (1, 2, 3, 4, 5)]
   np.testing.assert_allclose(line.get_ydata(), [100 * row['acc'], *means])
-  assert list(line.get_xdata()) == [0, 1, 2, 3, 4, 5] and len(ece.lines) == 3
+  assert np.allclose(line.get_xdata(), [0, 1, 2, 3, 4, 5], atol=0.1) and len(bars) == 3
   assert set(quality.shifts(row)) == {'blur', 'noise'}
   np.testing.assert_allclose(
-    kinds.lines[1].get_xdata(), [100 * row[f'shift/{k}/3/acc'] for k in ('blur', 'noise')]
+    np.asarray(kinds.containers[1].lines[0].get_xdata(), float),
+    [100 * row[f'shift/{k}/3/acc'] for k in ('blur', 'noise')],
   )
+  ((_, high),) = bars['student'].lines[2][0].get_segments()[:1]  # the whiskers of the test set
+  error = 100 * noise.of_row(compared.rows[-1], 'acc')
+  np.testing.assert_allclose(high[1] - 100 * compared.rows[-1]['metrics']['acc'], error)
+
+
+def test_one_architecture_has_one_time():
+  def of(role, ms, flops=9.0):
+    return {'role': role, 'metrics': {'params': 5, 'flops': flops, 'ms_per_example': ms}}
+
+  found = quality.same_times([of('member', 1.0), of('student', 1.4), of('averaged', 3.0, 8.0)])
+  assert [row['metrics']['ms_per_example'] for row in found] == [1.2, 1.2, 3.0]
+  assert abs(found[0]['metrics']['ms_per_example/spread'] - 0.2) < 1e-9
+
+
+def test_the_front_has_what_no_cheaper_model_beats():
+  def at(x, y):
+    return points.Point(x, y, '', style.look('student', 1))
+
+  found = [at(1, 3), at(2, 4), at(2, 2), at(3, 2), at(4, 1)]
+  assert [(p.x, p.y) for p in points.front(found, higher=False)] == [(1, 3), (2, 2), (4, 1)]
+  assert [(p.x, p.y) for p in points.front(found, higher=True)] == [(1, 3), (2, 4)]
+
+
+@pytest.mark.parametrize('name', ['reliability', 'out_of_distribution', 'shift', 'cost'])
+def test_on_a_phone_panels_lie_below_each_other(name, dataset, compared):
+  wide = figures.draw(name, context(dataset, compared))
+  narrow = figures.draw(name, context(dataset, compared), narrow=True)
+  assert narrow.get_figwidth() == style.NARROW < wide.get_figwidth()
+  drawn = narrow.axes
+  assert len({round(ax.get_position().y0, 3) for ax in drawn}) == len(drawn) == len(wide.axes)
+  assert all(ax.get_xlabel() and ax.get_ylabel() for ax in drawn[-1:])
+  renderer = narrow.canvas.get_renderer() if hasattr(narrow.canvas, 'get_renderer') else None
+  for legend in narrow.legends:
+    box = legend.get_window_extent(renderer)
+    assert box.width <= narrow.bbox.width
+
+
+def test_svg_follows_the_readers_preference(dataset, compared):
+  figure = figures.draw('cost', context(dataset, compared))
+  text = style.svg(figure).decode()
+  assert '<style>@media (prefers-color-scheme: dark)' in text
+  for light in (style.INK, style.GREY, style.VERMILLION):
+    assert light.lower() in text.split('</style>', 1)[1]
+  assert '#ffffff' not in text.split('</style>', 1)[1].lower()  # no background
+  pixels = style.pixels(style.png(figure))
+  assert (pixels[0, 0] == 255).all()  # bitmaps have one
 
 
 def test_diversity_is_the_mean_kl_of_each_pair(dataset):

@@ -89,10 +89,14 @@ def test_coverage_is_the_share_within_central_intervals(drawn_from):
     shares = [
       metrics.coverage(p, y, regression.LEVELS) for p in drawn_from.distributions(name, 'test')
     ]
-    np.testing.assert_allclose(line.get_ydata(), 100 * np.mean(shares, 0))
-  assert left.lines[-1].get_ydata()[-1] < 80 < left.lines[2].get_ydata()[-1]
-  width = metrics.sharpness(drawn_from.distributions('student', 'test')[0], 0.9)
-  np.testing.assert_allclose(right.lines[-1].get_ydata()[1], width, rtol=1e-6)
+    expected = 100 * (np.mean(shares, 0) - regression.LEVELS)
+    np.testing.assert_allclose(line.get_ydata(), expected, atol=1e-9)
+  assert left.lines[-1].get_ydata()[-1] < -15 < left.lines[2].get_ydata()[-1]
+  widths = [
+    np.mean([metrics.sharpness(p, 0.9) for p in drawn_from.distributions(name, 'test')])
+    for name in ('member', 'student')
+  ]
+  np.testing.assert_allclose(right.lines[2].get_ydata()[1], widths[1] / widths[0], rtol=1e-6)
 
 
 def test_the_table_writes_errors_in_two_digits_of_the_targets_unit(drawn_from):

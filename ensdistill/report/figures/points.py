@@ -1,0 +1,122 @@
+"""Points of models in a plane of cost and quality, with labels that do not cover each other."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib import ticker
+
+from ensdistill.report import columns
+from ensdistill.report.figures import style
+
+
+class Point(NamedTuple):
+  """A model in a plane; label '' for none."""
+
+  x: float
+  y: float
+  label: str
+  look: style.Look
+  x_error: float | None = None
+  y_error: float | None = None
+  small: bool = False
+
+
+def draw(ax, points: Iterable[Point]):
+  """Draw points with their error bars; labels are placed by `place`."""
+  for point in points:
+    error = point.x_error or 0.0
+    x_error = [[min(error, 0.5 * point.x)], [error]]  # a logarithmic axis has no zero
+    ax.errorbar(
+      point.x,
+      point.y,
+      xerr=x_error if error else None,
+      yerr=point.y_error or None,
+      color=point.look.colour,
+      marker=point.look.marker,
+      markersize=3 if point.small else 6,
+      elinewidth=1,
+      zorder=3,
+    )
+    if point.label:
+      size = 7 if point.small else 8
+      ax.annotate(point.label, (point.x, point.y), annotation_clip=False, size=size)
+
+
+def settle(ax):
+  """Set scale, grid and margins of a plane of costs; limits are those of the points."""
+  ax.set_xscale('log')
+  x = [at for bar in ax.containers for at in np.atleast_1d(bar.lines[0].get_xdata())]
+  low, high = (min(x), max(x)) if x else (1.0, 1.0)
+  room = max((high / low) ** 0.25, 1.3)
+  ax.set_xlim(low / room, high * room)
+  steps = (1, 2, 5) if high / low < 50 else (1,)
+  ax.xaxis.set_major_locator(ticker.LogLocator(subs=steps, numticks=8))
+  ax.xaxis.set_major_formatter(_short)
+  ax.xaxis.set_minor_locator(ticker.NullLocator())
+  ax.margins(y=0.22)
+  ax.grid(color=style.GRID, linewidth=0.6)
+  ax.set_axisbelow(True)
+
+
+def _short(value, _):
+  return columns.short(value)
+
+
+def front(points: Iterable[Point], higher: bool) -> list[Point]:
+  """Return the Pareto front by cost: points that no cheaper or equally cheap point beats."""
+  found: list[Point] = []
+  for point in sorted(points, key=lambda p: (p.x, -p.y if higher else p.y)):
+    if not found or (point.y > found[-1].y if higher else point.y < found[-1].y):
+      found.append(point)
+  return found
+
+
+def place(figure, ax):
+  """Place each label beside its point where it covers neither a point nor another label."""
+  scale, gap, frame = figure.dpi / 72, 6, ax.get_window_extent()
+  points = [p for bar in ax.containers for p in ax.transData.transform(bar.lines[0].get_xydata())]
+  bars = [p for bar in ax.containers for lines in bar.lines[2] for p in _along(ax, lines)]
+  taken: list[tuple] = []
+  for text in ax.texts:
+    point = ax.transData.transform(text.xy)
+    box = text.get_window_extent()
+    width, height = box.width / scale, box.height / scale
+    least, best = np.inf, ((0.0, 0.0), (0.0, 0.0, 0.0, 0.0))
+    for dx, dy in (
+      *((gap, -height / 2), (-gap - width, -height / 2), (-width / 2, gap)),
+      *((-width / 2, -gap - height), (gap, gap), (gap, -gap - height)),
+      *((-gap - width, gap), (-gap - width, -gap - height)),
+      *((gap, 2.5 * gap), (gap, -2.5 * gap - height), (-gap - width, 2.5 * gap)),
+      *((-gap - width, -2.5 * gap - height), (-width / 2, 4 * gap), (-width / 2, -4 * gap)),
+    ):
+      x, y = point[0] + scale * dx, point[1] + scale * dy
+      area = x, y, x + box.width, y + box.height
+      bad = _badness(area, taken, points, frame)
+      bad += sum(30 for p in bars if _overlap(area, (*(p - 2), *(p + 2))))
+      if bad < least - 1e-9:
+        least, best = bad, ((dx, dy), area)
+    offset, area = best
+    taken.append(area)
+    text.set(position=offset, anncoords='offset points')
+
+
+def _along(ax, lines) -> list[np.ndarray]:
+  """Return points along error bars, on the screen."""
+  found = []
+  for start, end in (ax.transData.transform(segment) for segment in lines.get_segments()):
+    found += [start + share * (end - start) for share in np.linspace(0, 1, 9)]
+  return found
+
+
+def _badness(area, taken, points, frame) -> float:
+  """Return how much a label in this area covers others and points, or leaves the frame."""
+  bad = sum(_overlap(area, other) for other in taken)
+  bad += sum(1e3 for p in points if _overlap(area, (*(p - 6), *(p + 6))))
+  bad += 10 * max(0, frame.x0 - area[0]) + 10 * max(0, area[2] - frame.x1)
+  return bad + 10 * max(0, frame.y0 - area[1]) + 10 * max(0, area[3] - frame.y1)
+
+
+def _overlap(a, b):
+  """Return the area that two boxes (x0, y0, x1, y1) share."""
+  return max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
