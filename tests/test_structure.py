@@ -20,7 +20,7 @@ FLOORS = (
   {'commands', 'sklearn'},
   {'sweep', 'serving'},
   {'run', 'splits', 'teachers', 'library', 'prediction'},
-  {'export'},
+  {'export', 'exporting'},
   {'student'},
   {'distillation', 'compare', 'report'},
   {'teacher'},
