@@ -18,7 +18,7 @@ FLOORS = (
   {'cli'},
   {'main', 'ensdistill'},
   {'commands', 'sklearn'},
-  {'sweep'},
+  {'sweep', 'serving'},
   {'run', 'splits', 'teachers', 'library', 'prediction'},
   {'export', 'exporting'},
   {'student'},
