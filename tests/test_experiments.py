@@ -119,6 +119,30 @@ def test_verdicts(mean, error, fields, verdict):
   assert claims.judged(claim(**fields), Estimate(mean, error, 3, 6)) == verdict
 
 
+def test_a_single_teacher_decides_nothing():
+  assert claims.judged(claim(), Estimate(-0.1, 0.01, 1, 6)) == claims.NOT_TESTED
+
+
+def test_the_best_combination():
+  records = []
+  for (method, objective, move), value in {
+    ('kd', '', 'none'): 0.8, ('kd', '', 'tdiv'): 0.6, ('hydra', 'members', 'none'): 0.7,
+  }.items():  # fmt: skip
+    settings = {'perturb.name': move} | ({'objective.name': objective} if objective else {})
+    for t in range(3):
+      noise = 0.001 * (-1) ** t if move == 'tdiv' else 0
+      records.append(sweeps.record(method, t, 0, value + t + noise, settings=settings))
+  found = claims.outcome(claims.BEST, records)
+  assert found.verdict == claims.HELD and found.number.startswith('-0.0997 ±')
+  worse = [dict(r, rows=[dict(row) for row in r['rows']]) for r in records]
+  for record in worse:
+    if record['method'] == 'hydra':
+      student = record['rows'][-1]
+      student['metrics'] = student['metrics'] | {'nll': 0.5 + record['teacher']}
+  assert claims.outcome(claims.BEST, worse).verdict == claims.NOT_HELD
+  assert claims.outcome(claims.BEST, sweeps.sweep()).verdict == claims.NOT_TESTED
+
+
 def test_claims_from_records():
   records = sweeps.sweep()
   found = claims.outcome(claim(), records)

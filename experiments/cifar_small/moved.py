@@ -4,7 +4,8 @@
 
 The ensemble is that of a run of the sweep in DIR (by default of the first one that is there).
 For the step of 1/255 that the papers use and for longer ones, and for ODS at the temperatures 1 and
-4, it measures the mean pairwise KL of the members on training and test images.
+4, it measures the mean pairwise KL of the members on training and test images. The same command
+continues.
 """
 
 import argparse
@@ -39,8 +40,8 @@ def configuration(path: pathlib.Path) -> ConfigDict:
   return config
 
 
-def measure(folder: pathlib.Path, images: int) -> dict:
-  """Return the divergences of a run's ensemble, on as many training and test images."""
+def measure(folder: pathlib.Path, images: int, out: pathlib.Path) -> None:
+  """Write the divergences of a run's ensemble, row by row; rows that are there stay."""
   config = configuration(folder / 'config.json')
   plan = run.checked(config, folder)
   found = teacher.obtain(plan, writers.Silent())
@@ -49,24 +50,37 @@ def measure(folder: pathlib.Path, images: int) -> dict:
   parts = {'train': plan.dataset.train, 'test': plan.dataset.test}
   x = {name: as_input(np.asarray(split.x[:images])) for name, split in parts.items()}
   outputs = jax.jit(frozen.outputs)
-  rows: list[dict[str, Any]] = [{'name': 'none', 'temperature': None, 'eta': None, 'step': 0.0}]
-  rows[0] |= {name: divergences(outputs, inputs) for name, inputs in x.items()}
+  content: dict[str, Any] = {'job': folder.name, 'images': images, 'teacher': found.fingerprint}
+  stored = json.loads(out.read_text()) if out.exists() else {}
+  same = all(stored.get(key) == value for key, value in content.items())
+  rows = stored['rows'] if same else [NOTHING | measured(outputs, x)]
+  accuracy = {
+    f'{name}_acc': member_accuracy(outputs, x[name], split.y[:images])
+    for name, split in parts.items()
+  }
   for name, temperature in MOVES:
     for eta in ETAS:
+      row: dict[str, Any] = {'name': name, 'temperature': temperature, 'eta': eta}
+      if any(row.items() <= known.items() for known in rows):
+        continue
       own = {} if temperature is None else {'temperature': temperature}
       perturbation = perturb.make(name, eta=eta, **own)
       assert perturbation
       move = moving(perturbation, frozen, plan.dataset.space)
       moved = {part: move(inputs) for part, inputs in x.items()}
-      step = np.sqrt(np.mean((moved['train'] - np.asarray(x['train'])) ** 2)) * 255
-      row = {'name': name, 'temperature': temperature, 'eta': eta, 'step': float(step)}
-      rows.append(row | {part: divergences(outputs, inputs) for part, inputs in moved.items()})
+      row['step'] = float(np.sqrt(np.mean((moved['train'] - np.asarray(x['train'])) ** 2)) * 255)
+      rows.append(row | measured(outputs, moved))
       print(json.dumps(rows[-1]), flush=True)
-  accuracy = {
-    f'{name}_acc': member_accuracy(outputs, x[name], split.y[:images])
-    for name, split in parts.items()
-  }
-  return {'job': folder.name, 'images': images, **accuracy, 'rows': rows, **runtime.software()}
+      whole = {**content, **accuracy, 'rows': rows, **runtime.software()}
+      safe.write_atomic(out, json.dumps(whole, indent=1) + '\n')
+
+
+NOTHING = {'name': 'none', 'temperature': None, 'eta': None, 'step': 0.0}
+
+
+def measured(outputs, x: dict) -> dict[str, dict[str, float]]:
+  """Return {part: divergences} of the members."""
+  return {part: divergences(outputs, inputs) for part, inputs in x.items()}
 
 
 def moving(perturbation: perturb.Perturbation, frozen: members.Members, space):
@@ -114,8 +128,7 @@ def main(arguments: list[str] | None = None) -> None:
   if not runs:
     sys.exit('no run is there: start python -m experiments.cifar_small.run first')
   runtime.prepare()
-  content = measure(runs[0].parent, given.images)
-  safe.write_atomic(given.out / 'moved.json', json.dumps(content, indent=1) + '\n')
+  measure(runs[0].parent, given.images, given.out / 'moved.json')
 
 
 if __name__ == '__main__':
