@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from ensdistill.serving import pages, requests
 
 schemathesis = pytest.importorskip('schemathesis')
+schema_checks = pytest.importorskip('schemathesis.specs.openapi.checks')
 
 QUICK = settings(
   max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
@@ -76,7 +77,11 @@ def validated(document, running, how) -> None:
     @how
     @given(case_of(json_alone(document), mode))
     def drawn(case):
-      case.call_and_validate(base_url=running.address)
+      response = case.call(base_url=running.address)
+      # Its list of statuses for what the schema refuses lacks 413, which too many rows get.
+      refused_as_too_large = [schema_checks.negative_data_rejection]
+      excluded = refused_as_too_large if response.status_code == 413 else []
+      case.validate_response(response, excluded_checks=excluded)
 
     drawn()
   assert running.predict('table', [[45, 1.5, 80]])[0] == 200
