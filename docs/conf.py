@@ -139,7 +139,7 @@ def _mathml(translator, node, display: str) -> None:
   text = node.astext().replace(r'\arg\max', r'\operatorname{arg\,max}')
   formula = converter.convert(text, display=display)
   if display == 'block':
-    formula = f'<div class="math" style="overflow-x:auto">{formula}</div>'
+    formula = f'<div style="overflow-x:auto;margin:1rem 0;font-size:1.1em">{formula}</div>'
   translator.body.append(formula)
   raise nodes.SkipNode
 

@@ -5,7 +5,8 @@ import importlib
 __version__ = '0.1.0'
 
 
-MODULES = ('data', 'metrics', 'objectives', 'predictive', 'teachers')  # imported at first use
+# Imported at first use.
+MODULES = ('data', 'exporting', 'metrics', 'objectives', 'predictive', 'teachers')
 
 
 def __getattr__(name):
@@ -14,6 +15,10 @@ def __getattr__(name):
     from ensdistill.export import load
 
     return load
+  if name == 'load_stablehlo':
+    from ensdistill.exporting.stablehlo import load as load_stablehlo
+
+    return load_stablehlo
   if name == 'distil':
     from ensdistill.library import distil
 

@@ -16,6 +16,7 @@ from ensdistill.commands.usage import (
   Parser,
   add_imports,
   fail,
+  loaded_student,
   memory_in_one_line,
   reason,
   stoppable,
@@ -69,15 +70,12 @@ def main(
 ) -> None:
   """Run the command with its arguments, those of the process by default."""
   options = _parse(arguments, prog)
-  from ensdistill import export, runtime
+  from ensdistill import runtime
   from ensdistill.data import DataError
   from ensdistill.storage import safe
 
   runtime.prepare()
-  try:
-    model = export.load(student_folder(options.student), options.imports)
-  except (ValueError, OSError) as error:
-    fail(1, reason(error))
+  model = loaded_student(options.student, options.imports)
   try:
     if options.out:
       safe.make_folder(pathlib.Path(options.out).parent)

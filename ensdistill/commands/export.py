@@ -1,39 +1,52 @@
-"""Write a student with smaller weights, and measure what it loses.
+"""Write a student for another runtime, or with smaller weights, and check what it predicts.
 
-The new folder is read like the old one. Weights are float32 again once they are loaded, so a
-variant takes less space on disk and in transfer, and is as fast. On the data set of its training
-(or --data) it is calibrated again, and NLL and time are measured beside the original.
+stablehlo, onnx, savedmodel, tflite: a file that needs no ensdistill, with named outputs. It is
+loaded again by its own runtime and compared with the student on test inputs and random ones. A file
+whose probabilities differ by more than 1e-4 is not written, and the exit code is 1.
+
+int8, bfloat16: a student's folder whose weights take less space on disk and in transfer; they are
+float32 again once they are loaded. It is calibrated again, and NLL and time are measured beside the
+original.
 """
 
+import contextlib
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ensdistill.commands.usage import (
   Parser,
   add_imports,
   fail,
+  loaded_student,
   memory_in_one_line,
   reason,
   stoppable,
   student_folder,
 )
 
+NAMES = 'stablehlo|onnx|savedmodel|tflite|int8|bfloat16'
+
 
 def _parse(arguments, prog: str):
   about, *more = (__doc__ or '').split('\n\n')
-  parser = Parser(prog=prog, description=about, epilog='\n'.join(more))
+  parser = Parser(prog=prog, description=about, epilog=' '.join(more))
   parser.add_argument('student', metavar='STUDENT', help="a run's folder, or its folder student")
 
   def add(name, metavar, help, **settings):
     parser.add_argument(f'--{name}', metavar=metavar, help=help, **settings)
 
-  add('to', 'int8|bfloat16', 'the form of the weights', required=True)
-  add('out', 'DIR', 'the new folder (default: STUDENT-int8)')
+  add('to', NAMES, 'the format', required=True)
+  add('out', 'PATH', 'the new file or folder (default: beside the student, under its name)')
   add('data', 'NAME', 'the data set to measure on (default: the one it was trained on)')
   add('data_dir', 'DIR', 'the folder of prepared data sets')
+  add('batch_size', 'N', 'examples of a call, for a fixed batch (default: any number; savedmodel '
+      'and tflite: 1)', type=int)  # fmt: skip
   add_imports(parser)
-  return parser.parse_args(arguments)
+  options = parser.parse_args(arguments)
+  if options.batch_size is not None and options.batch_size < 1:
+    parser.error(f'--batch_size={options.batch_size} must be at least 1')
+  return options
 
 
 @stoppable
@@ -41,17 +54,85 @@ def _parse(arguments, prog: str):
 def main(arguments: Sequence[str] | None = None, prog: str = 'ensdistill export') -> None:
   """Run the command with its arguments, those of the process by default."""
   options = _parse(arguments, prog)
-  from ensdistill import export, runtime
-  from ensdistill.commands.evaluate import dataset_of
-  from ensdistill.data import DataError
-  from ensdistill.student import variants
+  from ensdistill import names, runtime, spec
+  from ensdistill.exporting import files
 
   runtime.prepare()
-  source = student_folder(options.student)
   try:
-    model = export.load(source, options.imports)
+    names.lookup('format', options.to, dict.fromkeys([*files.FORMATS, *spec.FORMS]))
+    if options.to in spec.FORMS and options.batch_size:
+      raise ValueError(f'--batch_size={options.batch_size} has no effect on --to={options.to}')
+  except ValueError as error:
+    fail(2, reason(error))
+  if options.to in files.FORMATS:
+    try:
+      files.check_packages(options.to)
+    except ValueError as error:
+      fail(1, reason(error))
+  model = loaded_student(options.student, options.imports)
+  (_file if options.to in files.FORMATS else _variant)(model, options)
+
+
+@contextlib.contextmanager
+def _measuring(options, note: str) -> Iterator[None]:
+  """Go on, with a line, where the data are not there; end the command if they were named."""
+  from ensdistill.data import DataError
+
+  try:
+    yield
+  except (ValueError, DataError, OSError) as error:
+    if options.data:
+      fail(1, reason(error))
+    print(f'{note}: {reason(error)}', file=sys.stderr)
+
+
+def _dataset(model, options):
+  """Return the data set to measure on."""
+  from ensdistill.commands.evaluate import dataset_of
+
+  unreadable = model.spec['data_settings'].get('unreadable', 'stop')
+  return dataset_of(model, options.data, options.data_dir, unreadable)
+
+
+def _file(model, options) -> None:
+  """Write a file for another runtime."""
+  from ensdistill.exporting import files, parity
+
+  source = student_folder(options.student)
+  suffix = files.FORMATS[options.to].suffix
+  target = pathlib.Path(options.out or source.with_name(f'{source.resolve().name}{suffix}'))
+  x = None
+  with _measuring(options, 'compared on random inputs alone'):
+    x = parity.test_inputs(_dataset(model, options))
+  try:
+    written = files.write(model, options.to, target, x, options.batch_size)
   except (ValueError, OSError) as error:
-    fail(1, reason(error))
+    fail(1, f'{target} is not written: {reason(error)}')
+  batch = written.facts['batch']
+  size = f'batches of {batch}' if batch else 'any number of examples'
+  print(f'{target}: {written.size:,} bytes, takes {size}')
+  if 'note' in written.facts:
+    print(written.facts['note'], file=sys.stderr)
+  for line in parity_table(written):
+    print(line)
+
+
+def parity_table(written) -> list[str]:
+  """Return the largest differences from the student as lines."""
+  kinds = list(written.parity)
+  titles = [f'{written.examples[kind]:,} {kind} inputs' for kind in kinds]
+  lines = [f'{"largest difference":20}' + ''.join(f'{title:>22}' for title in titles)]
+  for name in written.parity[kinds[0]]:
+    values = [f'{written.parity[kind][name]:.2g}' for kind in kinds]
+    lines.append(f'{name:20}' + ''.join(f'{value:>22}' for value in values))
+  return lines
+
+
+def _variant(model, options) -> None:
+  """Write a student's folder with smaller weights."""
+  from ensdistill.student import variants
+
+  source = student_folder(options.student)
   target = pathlib.Path(options.out or source.with_name(f'{source.resolve().name}-{options.to}'))
   try:
     if target.exists() and target.resolve() == source.resolve():
@@ -62,17 +143,12 @@ def main(arguments: Sequence[str] | None = None, prog: str = 'ensdistill export'
   except (ValueError, OSError) as error:
     fail(2, reason(error))
   lines = []
-  try:
-    unreadable = model.spec['data_settings'].get('unreadable', 'stop')
-    dataset = dataset_of(model, options.data, options.data_dir, unreadable)
+  with _measuring(options, 'not measured, and without calibration'):
+    dataset = _dataset(model, options)
     found = variants.loss(model, variant, dataset)
     variant = variants.calibrated(variant, dataset)
     variant.spec['results'] = variants.results(found, options.to)
     lines = table(found, options.to)
-  except (ValueError, DataError, OSError) as error:
-    if options.data:
-      fail(1, reason(error))
-    print(f'not measured, and without calibration: {reason(error)}', file=sys.stderr)
   try:
     variant.save(target)
   except OSError as error:

@@ -18,10 +18,10 @@ from ensdistill.commands.usage import (
   Parser,
   add_imports,
   fail,
+  loaded_student,
   memory_in_one_line,
   reason,
   stoppable,
-  student_folder,
 )
 
 if TYPE_CHECKING:
@@ -80,15 +80,12 @@ def _scale(text: str) -> float:
 def main(arguments: Sequence[str] | None = None, prog: str = 'ensdistill predict') -> None:
   """Run the command with its arguments, those of the process by default."""
   options = _parse(arguments, prog)
-  from ensdistill import export, runtime
+  from ensdistill import runtime
   from ensdistill.data import DataError
   from ensdistill.prediction import writers
 
   runtime.prepare()
-  try:
-    model = export.load(student_folder(options.student), options.imports)
-  except (ValueError, OSError) as error:
-    fail(1, reason(error))
+  model = loaded_student(options.student, options.imports)
   try:
     if options.out:
       writers.check(options.out)

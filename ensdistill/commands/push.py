@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from ensdistill.commands.usage import Parser, add_imports, fail, reason, student_folder
+from ensdistill.commands.usage import Parser, add_imports, fail, loaded_student, student_folder
 
 FILES = ('README.md', 'config.json', 'weights.safetensors', 'model.stablehlo', 'student.seal')
 
@@ -27,13 +27,8 @@ def _parse(arguments, prog: str):
 def main(arguments: Sequence[str] | None = None, prog: str = 'ensdistill push') -> None:
   """Run the command with its arguments, those of the process by default."""
   options = _parse(arguments, prog)
-  from ensdistill import export
-
+  model = loaded_student(options.student, options.imports)
   folder = student_folder(options.student)
-  try:
-    model = export.load(folder, options.imports)
-  except (ValueError, OSError) as error:
-    fail(1, reason(error))
   try:
     import huggingface_hub
   except ImportError:

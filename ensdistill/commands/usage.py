@@ -55,6 +55,16 @@ def student_folder(path: str) -> pathlib.Path:
   return folder / 'student' if (folder / 'student').is_dir() else folder
 
 
+def loaded_student(path: str, imports: Sequence[str] = ()):
+  """Return the student of a folder, or of a run's folder; end the command if it cannot be read."""
+  from ensdistill import export
+
+  try:
+    return export.load(student_folder(path), imports)
+  except (ValueError, OSError) as error:
+    fail(1, reason(error))
+
+
 def fail(code: int, message: str) -> NoReturn:
   """Print one line on standard error, and exit with the code."""
   with contextlib.suppress(OSError):  # standard error may lie on a disk that is full

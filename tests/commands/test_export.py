@@ -1,5 +1,7 @@
-"""`ensdistill export` and `ensdistill push`: folders that are read back, and a fake client."""
+"""`ensdistill export` and `ensdistill push`: files that are read back, and a fake client."""
 
+import importlib.util
+import json
 import sys
 import types
 
@@ -7,8 +9,9 @@ import numpy as np
 import pytest
 import tiny
 
-from ensdistill import cli, data, export
+from ensdistill import cli, data, export, load_stablehlo
 from ensdistill.commands import push
+from ensdistill.exporting import parity
 
 
 @pytest.fixture(scope='module')
@@ -58,12 +61,67 @@ def test_no_other_folder_is_written_into(run, tmp_path, capsys):
   assert (tmp_path / 'README.md').read_text() == 'mine' and len(list(tmp_path.iterdir())) == 1
 
 
-def test_wrong_usage(run, capsys):
-  assert call('export', run, '--to=int4', capsys=capsys)[0] == 2
-  assert call('export', run, capsys=capsys)[0] == 2
-  out = run / 'student'
-  assert call('export', run, '--to=int8', f'--out={out}', capsys=capsys)[0] == 2
-  assert call('export', run / 'nowhere', '--to=int8', capsys=capsys)[0] == 1
+def test_a_file_lies_beside_the_student(run, capsys):
+  code, out, err = call('export', run, '--to=stablehlo', capsys=capsys)
+  assert (code, err) == (0, '')
+  path = run / 'student.stablehlo'
+  assert out.startswith(f'{path}: {path.stat().st_size:,} bytes, takes any number of examples\n')
+  table = {line.split()[0]: line.split()[1:] for line in out.splitlines()[2:]}
+  assert list(table) == ['probabilities', 'total', 'data', 'knowledge']
+  assert max(float(value) for row in table.values() for value in row) < 1e-5
+  record = json.loads((run / 'student.stablehlo.json').read_text())
+  assert record['parity']['test']['examples'] == 60
+  x = data.load('digits', limit=60).test.x
+  found = load_stablehlo(path)(x)['probabilities']
+  np.testing.assert_allclose(found, export.load(run / 'student').predict(x).probs, atol=1e-5)
+
+
+def test_a_fixed_batch_and_another_place(run, tmp_path, capsys):
+  path = tmp_path / 'new' / 'digits.stablehlo'
+  flags = '--to=stablehlo', f'--out={path}', '--batch_size=8'
+  code, out, _ = call('export', run, *flags, capsys=capsys)
+  assert code == 0 and 'takes batches of 8' in out
+  assert load_stablehlo(path).description['batch'] == 8
+
+
+def test_without_its_data_a_file_is_compared_on_random_inputs(run, tmp_path, capsys):
+  model = export.load(run / 'student')
+  spec = {**model.spec, 'data': 'nowhere.npz'}
+  type(model)(spec, model.student, model.variables).save(tmp_path / 'student')
+  code, out, err = call('export', tmp_path, '--to=stablehlo', capsys=capsys)
+  assert code == 0 and 'compared on random inputs alone: ' in err and err.count('\n') == 1
+  assert '256 random inputs' in out and 'test inputs' not in out
+  flags = '--to=stablehlo', '--data=elsewhere.npz'
+  code, _, err = call('export', tmp_path, *flags, capsys=capsys)
+  assert code == 1 and err.count('\n') == 1
+
+
+def test_a_file_that_differs_is_not_written(run, tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(parity, 'LIMIT', -1.0)
+  path = tmp_path / 'a.stablehlo'
+  code, out, err = call('export', run, '--to=stablehlo', f'--out={path}', capsys=capsys)
+  assert code == 1 and not out and err.count('\n') == 1
+  assert f'{path} is not written: its' in err and "from the student's on" in err
+  assert not list(tmp_path.iterdir())
+
+
+def test_wrong_usage(run, tmp_path, capsys, monkeypatch):
+  def refused(*flags, code=2):
+    found, out, err = call('export', *flags, capsys=capsys)
+    assert (found, out, err.count('\n')) == (code, '', 1), err
+    return err
+
+  assert 'known: ' in refused(run, '--to=int4') and "'int8'" in refused(run, '--to=int7')
+  assert '--to' in refused(run)
+  assert '--batch_size=0' in refused(run, '--to=onnx', '--batch_size=0')
+  assert 'has no effect on --to=int8' in refused(run, '--to=int8', '--batch_size=2')
+  assert 'the student itself' in refused(run, '--to=int8', f'--out={run / "student"}')
+  assert 'is a folder' in refused(run, '--to=stablehlo', f'--out={tmp_path}', code=1)
+  inside = f'--out={run / "student" / "model.stablehlo"}'
+  assert "in a student's folder" in refused(run, '--to=stablehlo', inside, code=1)
+  refused(run / 'nowhere', '--to=int8', code=1)
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+  assert 'pip install "ensdistill[onnx]"' in refused(run, '--to=onnx', code=1)
 
 
 class Client:

@@ -1,0 +1,202 @@
+"""Write a student in another format, checked by parity before it has its name."""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator
+
+from ensdistill import memory, names, runtime
+from ensdistill.exporting import inference, parity, stablehlo, tensorflow
+from ensdistill.exporting.onnx import file as onnx_file
+from ensdistill.storage import safe, seals
+from ensdistill.student.model import Model
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+  """A format of files.
+
+  Attributes:
+    suffix: of the file's name.
+    write: (inference, describe, path, batch) -> what is to be said of the file.
+    load: path -> function x -> {name: array}, by the format's own runtime.
+    packages: what is imported, beyond the requirements of ensdistill.
+    extra: the optional requirements that bring these packages.
+    folder: whether the file is a folder.
+  """
+
+  suffix: str
+  write: Callable
+  load: Callable
+  packages: tuple[str, ...] = ()
+  extra: str = ''
+  folder: bool = False
+
+
+FORMATS = {
+  'stablehlo': Format('.stablehlo', stablehlo.write, stablehlo.load),
+  'onnx': Format('.onnx', onnx_file.write, onnx_file.load, ('onnx', 'onnxruntime'), 'onnx'),
+  'savedmodel': Format(
+    '.savedmodel',
+    tensorflow.write_savedmodel,
+    tensorflow.load_savedmodel,
+    ('tensorflow',),
+    'tf',
+    folder=True,
+  ),
+  'tflite': Format(
+    '.tflite', tensorflow.write_tflite, tensorflow.load_tflite, ('tensorflow',), 'tf'
+  ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+  """A file that is written, and what was measured."""
+
+  path: pathlib.Path
+  record: pathlib.Path  # the JSON file beside it
+  size: int  # bytes
+  facts: dict
+  parity: dict[str, dict]  # kind of input -> output -> largest difference
+  examples: dict[str, int]
+
+
+def check_packages(kind: str) -> None:
+  """Raise ValueError, with the command, if the packages of a format are not installed."""
+  form = names.lookup('format', kind, FORMATS)
+  for package in form.packages:
+    if importlib.util.find_spec(package) is None:
+      raise ValueError(
+        f'--to={kind} needs the package {package}: pip install "ensdistill[{form.extra}]"'
+      )
+
+
+def write(model: Model, kind: str, path, test=None, batch: int | None = None) -> Written:
+  """Write a student in a format, with a record of its parity beside it.
+
+  The file is written under another name, loaded by its own runtime and compared with the student on
+  test inputs and on random ones. Raises parity.Rejected if it differs too much; nothing is left
+  then.
+
+  Args:
+    test: inputs of the test set, if they are at hand.
+    batch: examples of a call; None: any number, or 1 where the format needs a number.
+  """
+  check_packages(kind)
+  form, path = FORMATS[kind], pathlib.Path(path)
+  _check_place(form, path)
+  function = inference.of(model)
+  describe = functools.partial(inference.description, model)
+  compared = parity.inputs(model, test)
+  with _part(path) as part, _one_line(kind):
+    facts = form.write(function, describe, part, batch)
+    found = parity.check(model, form.load(part), compared)
+    digest, size = _digest(part)
+    _replace(part, path)
+  rough = _of_bfloat16(model, compared)
+  if rough:
+    facts['note'] = '; '.join(filter(None, [facts.get('note'), rough]))
+  examples = {name: len(x) for name, x in compared.items()}
+  record = path.with_name(f'{path.name}.json')
+  content = {
+    'file': path.name,
+    'format': kind,
+    'sha256': digest,
+    **describe(facts['batch']),
+    **facts,
+    'parity': {
+      'limit': parity.LIMIT,
+      **{name: {'examples': examples[name], **row} for name, row in found.items()},
+    },
+    'versions': runtime.versions() | _versions(form),
+  }
+  safe.write_atomic(record, seals.to_json(content))
+  return Written(path, record, size, facts, found, examples)
+
+
+def _of_bfloat16(model: Model, compared: dict) -> str | None:
+  """Return how far a student whose layers are bfloat16 is from its file, which is float32."""
+  exact = inference.in_float32(model)
+  if exact is model:
+    return None
+  both = [inference.expected(one, compared['random']) for one in (exact, model)]
+  gap = max(parity.differences(both[0], both[1], model.family.has_classes).values())
+  return (
+    f'the student computes in bfloat16 and the file in float32: outputs differ by up to {gap:.2g}'
+  )
+
+
+def _check_place(form: Format, path: pathlib.Path) -> None:
+  """Raise ValueError if the path holds something that must not be replaced."""
+  if (path.resolve().parent / 'student.seal').exists():
+    raise ValueError(f"{path} lies in a student's folder: choose another place with --out")
+  if form.folder:
+    foreign = path.is_dir() and any(path.iterdir()) and not (path / 'saved_model.pb').exists()
+    if foreign or (path.exists() and not path.is_dir()):
+      raise ValueError(f'{path} holds other files: give a new folder with --out')
+  elif path.is_dir():
+    raise ValueError(f'{path} is a folder: give the name of a file with --out')
+
+
+@contextlib.contextmanager
+def _part(path: pathlib.Path) -> Iterator[pathlib.Path]:
+  """Give a path beside another one; what is left there in the end is removed."""
+  part = path.with_name(f'.{path.name}.{os.getpid()}-0.part')
+  with safe.writing(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+  try:
+    with safe.writing(path):
+      yield part
+  finally:
+    if part.is_dir():
+      shutil.rmtree(part, ignore_errors=True)
+    else:
+      part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _one_line(kind: str) -> Iterator[None]:
+  """Turn errors of other packages, which are of any type, into a ValueError."""
+  try:
+    yield
+  except (ValueError, OSError):
+    raise
+  except Exception as error:
+    if memory.exhausted(error):
+      raise
+    first = ' '.join(str(error).split())[:200]
+    raise ValueError(f'--to={kind} failed ({type(error).__name__}: {first})') from error
+
+
+def _replace(part: pathlib.Path, path: pathlib.Path) -> None:
+  if path.is_dir():
+    shutil.rmtree(path)
+  os.replace(part, path)
+
+
+def _digest(path: pathlib.Path) -> tuple[str, int]:
+  """Return the SHA-256 of a file, or of a folder's files in order, and the bytes."""
+  files = sorted(p for p in path.rglob('*') if p.is_file()) if path.is_dir() else [path]
+  digest, size = hashlib.sha256(), 0
+  for file in files:
+    content = file.read_bytes()
+    digest.update(content)
+    size += len(content)
+  return digest.hexdigest(), size
+
+
+def _versions(form: Format) -> dict[str, str]:
+  found = {}
+  for package in form.packages:
+    for name in (package, f'{package}-cpu', f'{package}-gpu'):
+      with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        found[name] = importlib.metadata.version(name)
+        break
+  return found

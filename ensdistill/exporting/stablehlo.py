@@ -1,0 +1,150 @@
+"""StableHLO files: the program of `jax.export`, with the weights inside and a description.
+
+The description follows the program, so that the file as it is can also be read by
+`jax.export.deserialize`, which needs JAX alone. Layout: program, description (JSON), SHA-256 of
+both, length of the description (8 bytes, little endian), MARK.
+"""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ensdistill.exporting.blocks import in_blocks
+
+if TYPE_CHECKING:
+  from ensdistill.exporting.inference import Inference
+
+MARK = b'ensdistill-hlo-1'
+TAIL = 32 + 8 + len(MARK)
+PLATFORMS = ('cpu', 'cuda', 'tpu')
+
+
+def write(
+  inference: 'Inference', describe: Callable[[int | None], Mapping], path: pathlib.Path,
+  batch: int | None,
+) -> dict:  # fmt: skip
+  """Write the file; return what is to be said of it.
+
+  describe: size of a batch, None for any -> the description of the file.
+  """
+  import jax
+  from jax import export
+
+  note = None
+  function = jax.jit(inference.closed())
+  try:
+    size = batch or export.symbolic_shape('batch')[0]
+    exported = export.export(function, platforms=PLATFORMS)(inference.inputs(size))
+  except Exception as error:
+    if batch:
+      raise
+    first, batch = ' '.join(str(error).split())[:120], 1
+    note = f'the batch is fixed at {batch}: tracing with an open batch failed ({first})'
+    exported = export.export(function, platforms=PLATFORMS)(inference.inputs(batch))
+  path.write_bytes(content(bytes(exported.serialize()), describe(batch)))
+  return {'platforms': list(PLATFORMS), 'batch': batch} | ({'note': note} if note else {})
+
+
+def content(program: bytes, description: Mapping) -> bytes:
+  """Return the bytes of a file."""
+  about = json.dumps(description, allow_nan=False).encode()
+  digest = hashlib.sha256(program + about).digest()
+  return program + about + digest + len(about).to_bytes(8, 'little') + MARK
+
+
+def load(file) -> 'Program':
+  """Return the program of a StableHLO file of a student, as a function: x -> {name: array}.
+
+  Neither the network nor Flax is needed. Raises ValueError, with the file and the cause, if it is
+  damaged or something else.
+  """
+  path = pathlib.Path(file)
+  try:
+    data = path.read_bytes()
+  except OSError as error:
+    raise type(error)(error.errno, f'cannot be read: {error.strerror}', str(path)) from error
+  return Program(path, *_parse(path, data))
+
+
+def _parse(path: pathlib.Path, data: bytes) -> tuple[bytes, dict]:
+  """Return program and description, verified."""
+  remedy = 'copy it again, or export it again with --to=stablehlo'
+  if len(data) <= TAIL or not data.endswith(MARK):
+    raise ValueError(f'{path} is no StableHLO file of a student, or was cut off: {remedy}')
+  size = int.from_bytes(data[-len(MARK) - 8 : -len(MARK)], 'little')
+  program, about = data[: -TAIL - size], data[-TAIL - size : -TAIL]
+  digest = hashlib.sha256(program + about).digest()
+  if size > len(data) - TAIL or digest != data[-TAIL : -TAIL + 32]:
+    raise ValueError(f'{path} is damaged (its SHA-256 does not match): {remedy}')
+  return program, json.loads(about)
+
+
+class Program:
+  """A loaded file: call it with inputs [B, ...]."""
+
+  def __init__(self, path: pathlib.Path, program: bytes, description: dict):
+    import jax
+    from jax import export
+
+    self.path, self.description = path, description
+    try:
+      exported = export.deserialize(bytearray(program))
+    except Exception as error:  # of a later version of JAX
+      first = ' '.join(str(error).split())[:150]
+      raise ValueError(
+        f'{path} cannot be read by jax {jax.__version__} ({first}): export it again from the '
+        "student's folder"
+      ) from error
+    here = jax.default_backend()
+    platform = {'gpu': 'cuda', 'rocm': 'cuda'}.get(here, here)
+    if platform not in exported.platforms:
+      raise ValueError(
+        f'{path} is for {", ".join(exported.platforms)}, and JAX runs on {here} here: set '
+        'JAX_PLATFORMS=cpu'
+      )
+    self._call = jax.jit(exported.call)
+
+  @property
+  def classes(self) -> list[str] | None:
+    """The names of the classes, in the order of the probabilities."""
+    return self.description['classes']
+
+  @property
+  def outputs(self) -> list[str]:
+    """The names of the outputs."""
+    return list(self.description['outputs'])
+
+  def __call__(self, x) -> dict[str, np.ndarray]:
+    """Return the outputs for inputs [B, ...] as NumPy arrays; see `description['input']`."""
+    x = self._checked(x)
+    size, fixed = len(x), self.description['batch']
+    if not size:  # a program has no form for no example
+      shapes = self.description['outputs'].items()
+      return {name: np.zeros((0, *shape), np.float32) for name, shape in shapes}
+    if fixed is None:
+      return {name: np.asarray(a) for name, a in self._call(x).items()}
+    return in_blocks(self._call, x, fixed)
+
+  def _checked(self, x) -> np.ndarray:
+    x, wanted = np.asarray(x), self.description['input']
+    shape, dtype = wanted['shape'], np.dtype(wanted['dtype'])
+    if x.ndim != len(shape) + 1 or list(x.shape[1:]) != shape:
+      sizes = ', '.join(map(str, ['N', *shape]))
+      raise ValueError(f'inputs have shape {list(x.shape)}, {self.path.name} takes [{sizes}]')
+    if x.dtype == np.uint8 and dtype == np.float32 and wanted['range']:
+      return x.astype(np.float32) / np.float32(255)  # as a student takes images
+    if x.dtype != dtype:
+      if dtype != np.float32 or x.dtype.kind != 'f':
+        low, high = wanted['range'] or (None, None)
+        span = '' if low is None else f' in [{low}, {high}]'
+        raise ValueError(f'inputs hold {x.dtype}, {self.path.name} takes {dtype}{span}')
+      x = x.astype(np.float32)
+    return x
+
+  def __repr__(self) -> str:
+    sizes = ', '.join(map(str, ['N', *self.description['input']['shape']]))
+    return f'<{self.path.name}: [{sizes}] to {", ".join(self.outputs)}>'
