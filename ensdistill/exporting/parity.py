@@ -22,13 +22,14 @@ VARIANCES = ('variance', 'total', 'data', 'knowledge')
 class Rejected(ValueError):
   """A file whose outputs are not those of the student."""
 
-  def __init__(self, found: Mapping[str, Mapping[str, float]]):
+  def __init__(self, found: Mapping[str, Mapping[str, float]], note: str = ''):
     kind, name, value = max(
       ((kind, name, value) for kind, row in found.items() for name, value in row.items()),
       key=lambda entry: entry[2],
     )
     super().__init__(
       f"its {name} differ by {value:.3g} from the student's on {kind} inputs, {LIMIT:g} is allowed"
+      f'{note and f" ({note})"}'
     )
     self.found = found
 
@@ -49,7 +50,7 @@ def inputs(model: Model, test=None) -> dict[str, np.ndarray]:
 
 def _accepted(model: Model, x: np.ndarray, dtype) -> np.ndarray:
   accepted = student_inputs.accept(x, model.spec, on_invalid='flag')
-  return sizes.as_dtype(accepted.x[~accepted.invalid], dtype)
+  return sizes.as_dtype(accepted.x[~accepted.invalid][:EXAMPLES], dtype)
 
 
 def _random(spec: Mapping) -> np.ndarray:
@@ -93,7 +94,7 @@ def _largest(expected, found, scale) -> float:
   a, b = (np.asarray(values, np.float64) for values in (expected, found))
   if a.shape != b.shape:
     return np.inf
-  with np.errstate(invalid='ignore'):
+  with np.errstate(invalid='ignore', divide='ignore'):
     gap = np.abs(a - b) / scale
   gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0, gap)
   return float(np.where(np.isnan(gap), np.inf, gap).max(initial=0.0))
@@ -115,5 +116,19 @@ def check(model: Model, run: Callable, compared: Mapping[str, np.ndarray]) -> di
     for name, value in differences(one, run(x[:1]), model.family.has_classes).items():
       found[kind][name] = max(found[kind][name], value)
   if max(itertools.chain(*(row.values() for row in found.values()))) > LIMIT:
-    raise Rejected(found)
+    raise Rejected(found, _of_large_targets(found, expected))
   return found
+
+
+def _of_large_targets(found: Mapping[str, Mapping[str, float]], expected: Mapping) -> str:
+  """Return the remedy where means differ because float32 has too few digits for the targets."""
+  wrong = {name for row in found.values() for name, value in row.items() if value > LIMIT}
+  if not wrong or not wrong <= {'mean', 'members'}:
+    return ''
+  size = np.abs(expected['mean']) / np.sqrt(expected['variance'])
+  if size.max() * np.finfo(np.float32).eps < LIMIT / 10:
+    return ''
+  return (
+    f'means are up to {size.max():.2g} deviations of a prediction, too many for float32 outputs: '
+    'train on targets minus a constant'
+  )
