@@ -16,20 +16,21 @@ LIMIT = 1e-4  # of every difference
 EXAMPLES = 1000  # of the test set, at most
 RANDOM = 256
 BLOCK = 128  # examples of a call, so that memory is bounded
+OTHER = 'try another format, such as stablehlo'
 VARIANCES = ('variance', 'total', 'data', 'knowledge')
 
 
 class Rejected(ValueError):
   """A file whose outputs are not those of the student."""
 
-  def __init__(self, found: Mapping[str, Mapping[str, float]], note: str = ''):
+  def __init__(self, found: Mapping[str, Mapping[str, float]], remedy: str = OTHER):
     kind, name, value = max(
       ((kind, name, value) for kind, row in found.items() for name, value in row.items()),
       key=lambda entry: entry[2],
     )
     super().__init__(
-      f"its {name} differ by {value:.3g} from the student's on {kind} inputs, {LIMIT:g} is allowed"
-      f'{note and f" ({note})"}'
+      f"output {name!r} differs by {value:.3g} from the student's on {kind} inputs, {LIMIT:g} is "
+      f'allowed: {remedy}'
     )
     self.found = found
 
@@ -116,19 +117,19 @@ def check(model: Model, run: Callable, compared: Mapping[str, np.ndarray]) -> di
     for name, value in differences(one, run(x[:1]), model.family.has_classes).items():
       found[kind][name] = max(found[kind][name], value)
   if max(itertools.chain(*(row.values() for row in found.values()))) > LIMIT:
-    raise Rejected(found, _of_large_targets(found, expected))
+    raise Rejected(found, _remedy(found, expected))
   return found
 
 
-def _of_large_targets(found: Mapping[str, Mapping[str, float]], expected: Mapping) -> str:
-  """Return the remedy where means differ because float32 has too few digits for the targets."""
+def _remedy(found: Mapping[str, Mapping[str, float]], expected: Mapping) -> str:
+  """Return what to do; targets far from zero have more digits than float32."""
   wrong = {name for row in found.values() for name, value in row.items() if value > LIMIT}
-  if not wrong or not wrong <= {'mean', 'members'}:
-    return ''
-  size = np.abs(expected['mean']) / np.sqrt(expected['variance'])
-  if size.max() * np.finfo(np.float32).eps < LIMIT / 10:
-    return ''
+  if not wrong <= {'mean', 'members'} or 'variance' not in expected:
+    return OTHER
+  size = float((np.abs(expected['mean']) / np.sqrt(expected['variance'])).max())
+  if size * np.finfo(np.float32).eps < LIMIT / 10:
+    return OTHER
   return (
-    f'means are up to {size.max():.2g} deviations of a prediction, too many for float32 outputs: '
-    'train on targets minus a constant'
+    f'means are up to {size:.2g} deviations from zero, too many for float32 outputs, so train on '
+    'targets minus a constant'
   )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ensdistill import runtime
 from ensdistill.exporting.blocks import in_blocks
 from ensdistill.mesh import block_size
 from ensdistill.student import inputs
@@ -110,6 +111,7 @@ class Program:
         'JAX_PLATFORMS=cpu'
       )
     self._call = jax.jit(exported.call)
+    self._compiled: set[int] = set()
 
   @property
   def classes(self) -> list[str] | None:
@@ -135,10 +137,19 @@ class Program:
       shapes = self.description['outputs'].items()
       return {name: np.zeros((0, *shape), np.float32) for name, shape in shapes}
     block = self.description['batch'] or block_size(len(x), LARGEST)
-    found = in_blocks(self._call, x, block)
+    found = in_blocks(self._run, x, block)
     if invalid.any():
       mask = {name: invalid.reshape(-1, *(1,) * (a.ndim - 1)) for name, a in found.items()}
       found = {name: np.where(mask[name], np.float32(np.nan), a) for name, a in found.items()}
+    return found
+
+  def _run(self, x: np.ndarray) -> dict:
+    """Return the outputs for one block; the first call for its size uses the compilation cache."""
+    if len(x) in self._compiled:
+      return self._call(x)
+    with runtime.cached():
+      found = self._call(x)
+    self._compiled.add(len(x))
     return found
 
   def _accepted(self, x, scale, on_invalid: str) -> tuple[np.ndarray, np.ndarray]:

@@ -37,9 +37,9 @@ def check(model, kind, folder, batch=None):
   """Write a student and compare the file with it, on other inputs than the gate's."""
   needs(kind)
   written = files.write(model, kind, folder / f'student{files.FORMATS[kind].suffix}', batch=batch)
-  x = exported.examples(model, 5, seed=3)
-  found = files.FORMATS[kind].load(written.path)(x)
-  expected = inference.expected(model, x)
+  x = exported.examples(model, parity.RANDOM, seed=3)  # this size of a batch is compiled already
+  found = files.FORMATS[kind].load(written.path)(x[:5])
+  expected = {name: values[:5] for name, values in inference.expected(model, x).items()}
   differences = parity.differences(expected, found, model.family.has_classes)
   assert max(differences.values()) < 1e-5 * (100 if kind in TENSORFLOW else 5), differences
   assert max(written.parity['random'].values()) <= parity.LIMIT
@@ -121,8 +121,7 @@ def test_a_student_of_bfloat16_is_written_in_float32(tmp_path):
   path = tmp_path / 'a.stablehlo'
   written = ensdistill.exporting.write(rough, 'stablehlo', path, test=exported.examples(model))
   assert 'bfloat16 and the file in float32: outputs differ by up to 0.0' in written.facts['note']
-  found = ensdistill.load_stablehlo(path)(exported.examples(model))['probabilities']
-  np.testing.assert_allclose(found, model.predict(exported.examples(model)).probs, atol=1e-6)
+  assert max(written.parity['test'].values()) < 1e-5  # from the student in float32
   assert written.examples == {'test': 7, 'random': parity.RANDOM}
 
 
@@ -156,7 +155,7 @@ def test_a_wrong_converter_writes_nothing(tmp_path, monkeypatch):
   monkeypatch.setitem(files.onnx_file.convert.HANDLERS, 'exp', identity)
   old = tmp_path / 'student.onnx'
   old.write_text('an older file')
-  with pytest.raises(parity.Rejected, match="differ by .* from the student's on random inputs"):
+  with pytest.raises(parity.Rejected, match="differs by .* from the student's on random .* such as stablehlo"):
     files.write(exported.student(), 'onnx', old)
   assert [path.name for path in tmp_path.iterdir()] == ['student.onnx']
   assert old.read_text() == 'an older file'

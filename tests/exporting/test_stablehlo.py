@@ -116,9 +116,7 @@ def test_few_programs_serve_all_sizes(model, file):
   program._call = counted
   x = exported.examples(model, 5)
   for size in range(1, 6):
-    np.testing.assert_allclose(
-      program(x[:size])['total'], model.predict(x[:size]).total, atol=1e-6
-    )
+    np.testing.assert_allclose(program(x[:size])['total'], model.predict(x[:size]).total, atol=1e-6)
   assert sizes == [1, 2, 4, 4, 8]
 
 
