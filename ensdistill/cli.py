@@ -57,6 +57,12 @@ def _push(arguments: Sequence[str]) -> None:
   push.main(arguments, prog='ensdistill push')
 
 
+def _serve(arguments: Sequence[str]) -> None:
+  from ensdistill.commands import serve
+
+  serve.main(arguments, prog='ensdistill serve')
+
+
 def _report(arguments: Sequence[str]) -> None:
   from ensdistill.commands import report
 
@@ -80,6 +86,7 @@ COMMANDS = {
   'predict': (_predict, 'predict with a finished student on images, arrays and tables'),
   'export': (_export, 'write a student as ONNX, StableHLO, ...: export STUDENT --to=onnx'),
   'push': (_push, 'upload a student to the Hugging Face Hub: push STUDENT OWNER/NAME'),
+  'serve': (_serve, 'serve students over HTTP, with a page: serve STUDENT...'),
   'report': (_report, 'write one page and table over finished runs'),
 }
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ensdistill import given, metrics, stopping
+from ensdistill import given, metrics, processes, stopping
 from ensdistill.config import inputs
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import cost, measure, networks, rows, sets, subsets
@@ -69,7 +69,7 @@ def compare(plan: Plan, teacher, distilled, writer) -> Comparison:
     training = measure.training(dataset, lambda *block: _with_subsets(predict(*block)), batch)
   for name, reason in not_run.items():
     writer.line(f'not run: {name}: {reason}')
-  costs = _costs(dataset, ensemble, students, teacher)
+  costs = processes.by_first(lambda: _costs(dataset, ensemble, students, teacher)) or {}
   found = _rows(dataset, models, whole, shifted, training, costs)
   return Comparison(found, models, not_run, (ensemble, students))
 
@@ -81,7 +81,7 @@ def _rows(
   found: list[dict] = []
   influences: list[dict[str, tuple]] = []
   for model in models:
-    stopping.check()
+    stopping.check_together()
     parts, against = _parts(model, whole), _against(model, whole, found)
     trained = training.get((model.role, model.size)) or {}
     measured = [

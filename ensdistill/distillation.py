@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ensdistill.config import identity
+from ensdistill import mesh
+from ensdistill.config import estimate, identity
 from ensdistill.config.build import Phase, Plan
 from ensdistill.config.settings import KEPT
 from ensdistill.given import Recorded
@@ -26,13 +27,13 @@ class Distilled(NamedTuple):
 def distil(plan: Plan, teacher: 'Teacher | Recorded', writer) -> Distilled:
   """Train the students phase by phase; each phase resumes, and a finished one is skipped."""
   config, variables = plan.config, None
-  arrays, frozen = plan.student_arrays(), teacher.frozen()
+  arrays, online = plan.student_arrays(), teacher
   if config.student.targets in KEPT:
     arrays['teacher_outputs'] = teacher.outputs_on(plan.training, config.evaluate, writer)
-    frozen = None
+    online = None
   for number, phase in enumerate(plan.phases):
-    variables = _train(plan, phase, number, variables, arrays, frozen, writer)
-  return Distilled(plan.student, jax.device_get(variables))
+    variables = _train(plan, phase, number, variables, arrays, online, writer)
+  return Distilled(plan.student, mesh.fetch(variables))
 
 
 def student_keys(seed: int, phase: int, seeds: int, first: int = 0):
@@ -44,7 +45,17 @@ def student_keys(seed: int, phase: int, seeds: int, first: int = 0):
   return network_keys(root, range(first, first + seeds))
 
 
-def _train(plan: Plan, phase: Phase, number: int, before, arrays, frozen: Frozen | None, writer):
+def _frozen(plan: Plan, teacher: Teacher, loop) -> Frozen:
+  """Return the teacher as a step sees it; a large one is shared by the devices of a batch."""
+  if not estimate.shares_teacher(
+    plan, loop.mesh.shape['data'], estimate.size_of(teacher.variables)
+  ):
+    return teacher.frozen()
+  loop.writer.line(f'teacher: its variables are shared by {loop.mesh.shape["data"]} devices')
+  return teacher.frozen(loop.mesh)
+
+
+def _train(plan: Plan, phase: Phase, number: int, before, arrays, teacher, writer):
   config, method = plan.config, phase.method
   section = config.student
   loop = plan.loop(section, method, config.seeds, writer)
@@ -54,7 +65,7 @@ def _train(plan: Plan, phase: Phase, number: int, before, arrays, frozen: Frozen
     f'{loop.note(section.batch_size)}'
   )
   if before is not None and phase.start:
-    before = jax.vmap(phase.start)(before)
+    before = jax.vmap(phase.start)(mesh.fetch(before))
   keys, orders = student_keys(config.seed, number, config.seeds, section.seed or 0)
   states = start(keys, orders, method, jnp.zeros((1, *plan.training.shape)), before)
   variables, _ = stage.train(
@@ -65,7 +76,7 @@ def _train(plan: Plan, phase: Phase, number: int, before, arrays, frozen: Frozen
     validation=plan.validation(),
     loop=loop,
     folder=plan.folder / 'checkpoints' / phase.name,
-    teacher=frozen,
+    teacher=_frozen(plan, teacher, loop) if teacher else None,
     settings=identity.fingerprint(identity.decisive(config)),
   )
   return variables

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from ensdistill import objectives, plugins, spec, stopping, students
+from ensdistill import objectives, plugins, processes, spec, stopping, students
 from ensdistill.members import take
 from ensdistill.storage import safe, seals
 from ensdistill.storage.seals import StudentError
@@ -62,7 +62,7 @@ def save_all(plan: Plan, distilled, made_by: dict | None = None, rows=()) -> dic
   for seed in range(plan.config.seeds):
     views = distilled.method.student.views(take(distilled.variables, seed))
     for name, (student, variables) in views.items():
-      stopping.check()
+      stopping.check_together()
       results = card.rows(rows, name)
       folder = _folder(plan, name, seed)
       found = save(folder, plan, student, variables, made_by, results).calibration
@@ -88,7 +88,11 @@ def save(
   if results:
     description['results'] = results
   made = calibrated(plan, Model(description, student, variables))
-  folders.write(folder, made.spec, student, variables, _settings(plan))
+
+  def write() -> None:
+    folders.write(folder, made.spec, student, variables, _settings(plan))
+
+  processes.by_first(write)
   return made
 
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from ensdistill import stopping
+from ensdistill import joining, processes, stopping
 from ensdistill.commands.usage import OVERWRITE, again, fail, memory_in_one_line, reason
 
 HELP = """Train and distil: {usage} [--workdir=DIR].
@@ -16,6 +16,9 @@ configs/hydra_cifar100.py. `ensdistill train NAME[:VARIANT]` and
   --workdir=DIR               is the run's folder (default: runs/NAME)
   --import=FILE.py or MODULE  imports parts of your own first (repeatable)
   --overwrite                 starts the run of that folder afresh; keeps teachers
+  --coordinator=HOST:PORT --num_processes=N --process_id=I
+                              share the run among N processes; TPU slices, Slurm
+                              and Open MPI need none of the three
 
 The same command again continues a run that was killed or stopped. SIGTERM and
 Ctrl-C save the run first (exit codes 143 and 130); a second Ctrl-C ends it at
@@ -37,22 +40,47 @@ def main(arguments: Sequence[str] | None = None, usage: str = USAGE) -> None:
     except stopping.Stopped as stop:
       saved = stop.saved or 'nothing new to save'
       program = usage.partition(' NAME')[0].partition(' --config')[0]
+      if not _parted():
+        sys.exit(stop.code)
       fail(
         stop.code,
         f'stopped by {stop.name}: {saved}; continue with: {again(arguments, program)}',
       )
+    except Exception as error:
+      _tell_all(error)
+      raise
+    _parted()
+
+
+def _tell_all(error: Exception) -> None:
+  """End all processes that share the run, after an unexpected error; a lone one does nothing."""
+  if not processes.shared():
+    return
+  from ensdistill import memory
+
+  if memory.exhausted(error) is None:
+    processes.leave(1, f'{type(error).__name__}: {" ".join(str(error).split())}', error)
+
+
+def _parted() -> bool:
+  """Part from the processes that share the run; return whether this one was the first."""
+  first = processes.first()
+  processes.finish()
+  return first
 
 
 def _run(arguments: list[str]) -> None:
   from absl import logging
 
-  from ensdistill.commands.arguments import configuration
+  from ensdistill.commands.arguments import configuration, place
 
   logging.use_absl_handler()
   logging.set_verbosity(logging.WARNING)  # hides JAX's notes on missing back ends
   overwrite = OVERWRITE in arguments
   try:
-    config, workdir = configuration([a for a in arguments if a != OVERWRITE])
+    arguments, own = place([a for a in arguments if a != OVERWRITE])
+    joining.hush(own)
+    config, workdir = configuration(arguments)
   except ValueError as error:
     fail(2, str(error))
 
@@ -61,8 +89,8 @@ def _run(arguments: list[str]) -> None:
   from ensdistill.training.clock import NonFinite
 
   try:
-    run.run(run.prepare(config, workdir, overwrite))
-    stopping.check('the run is finished')
+    run.run(run.prepare(config, workdir, overwrite, own))
+    stopping.check_together('the run is finished')
   except run.UsageError as error:
     fail(2, str(error))
   except (DataError, NonFinite, OSError, ValueError) as error:

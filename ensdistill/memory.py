@@ -34,6 +34,13 @@ def of_device(device=None) -> int | None:
   return None if limit is None else int(limit) - int(stats.get('bytes_in_use', 0))
 
 
+def limit_of_device() -> int | None:
+  """Return the bytes that a device has; None on a CPU, and where it does not say."""
+  device = jax.local_devices()[0]
+  limit = None if device.platform == 'cpu' else (device.memory_stats() or {}).get('bytes_limit')
+  return None if limit is None else int(limit)
+
+
 def text(size: float) -> str:
   """Return a number of bytes as text, such as '1.5 GB'."""
   for unit in ('bytes', 'kB', 'MB', 'GB', 'TB'):

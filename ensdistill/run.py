@@ -2,83 +2,111 @@
 
 import dataclasses
 import pathlib
-import shutil
 import sys
 import time
 from collections.abc import Callable
-
-import jax
 
 from ensdistill import (
   compare,
   distillation,
   export,
   given,
+  joining,
   paths,
+  processes,
   report,
   runtime,
   stopping,
   teacher,
+  watching,
 )
-from ensdistill.config import build, checks, estimate, identity, imported, inputs
+from ensdistill.config import build, checks, estimate, identity, imported, inputs, shared
 from ensdistill.config import folder as claims
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import sets
 from ensdistill.logs import sinks, writers
-from ensdistill.storage import safe, seals
+from ensdistill.storage import checkpoint, safe, seals
 
 
 class UsageError(ValueError):
   """A mistake in the configuration, which the user can correct."""
 
 
-def prepare(config, workdir: str | None = None, overwrite: bool = False) -> Plan:
+def prepare(
+  config,
+  workdir: str | None = None,
+  overwrite: bool = False,
+  place: joining.Place = joining.UNKNOWN,
+) -> Plan:
   """Check everything that can be checked before anything compiles, and build every part.
 
-  `overwrite` starts the run of the folder afresh.
+  overwrite: starts the run of the folder afresh.
+  place: of this process among those that share the run; by default, what its cluster says.
   """
   try:
     places = {'--workdir': workdir, 'workdir': config.workdir, 'cache': config.cache}
     places |= {'data.dir': config.data.dir, 'teacher.dir': config.teacher.dir}
-    for name, place in places.items():
-      paths.check(name, place)
+    for name, path in places.items():
+      paths.check(name, path)
   except ValueError as error:
     raise UsageError(str(error)) from error
   runtime.prepare(config.cache)
-  if jax.process_count() > 1:
-    raise UsageError(
-      f'{jax.process_count()} processes: a run is one process that drives all devices of its host'
-    )
   try:
-    place = workdir or config.workdir or pathlib.Path('runs', config.name)
-    folder = pathlib.Path(place).expanduser()
-    stopping.check()
-    plan = checked(config, folder)
+    joining.join(place)
+    _start_watchdog(config)
+    folder = pathlib.Path(workdir or config.workdir or pathlib.Path('runs', config.name))
+    folder = folder.expanduser()
+    stopping.check_together()
+    plan = checked(config, folder, overwrite=overwrite)
+    shared.check(plan)
     if overwrite or not (folder / 'results.json').exists():  # a finished run trains no more
       estimate.check(plan)
-    safe.make_folder(folder)
-    if overwrite:
-      claims.check_overwrite(folder)
-    with safe.alone(folder):
-      if overwrite:
-        claims.clear(folder)
-      _claim(folder, config)  # last: a refused configuration leaves nothing behind
+    processes.agreed(lambda: _make_folder(folder, overwrite), 'folder')
+    with processes.locked(safe.alone(folder)):
+      # The claim is last: a refused configuration leaves nothing behind.
+      processes.agreed(lambda: _take(folder, config, overwrite), 'claim')
+    shared.check_folders(plan)
     plan = _watched(plan)
   except ValueError as error:
     raise UsageError(str(error)) from error
   return plan
 
 
-def checked(config, folder: pathlib.Path, load: Callable = inputs.load_data) -> Plan:
+def _start_watchdog(config) -> None:
+  """Watch for progress if a setting says so, or if several processes share the run."""
+  minutes = config.watchdog_minutes
+  if minutes is None:
+    minutes = 30.0 if processes.shared() else 0.0
+  if minutes:
+    watching.watchdog(minutes)
+
+
+def _make_folder(folder: pathlib.Path, overwrite: bool) -> None:
+  safe.make_folder(folder)
+  if overwrite:
+    claims.check_overwrite(folder)
+
+
+def _take(folder: pathlib.Path, config, overwrite: bool) -> None:
+  if overwrite:
+    claims.clear(folder)
+  _claim(folder, config)
+
+
+def checked(
+  config, folder: pathlib.Path, load: Callable = inputs.load_data, overwrite: bool = False
+) -> Plan:
   """Return the plan of a configuration after all checks; raise ValueError. Nothing is written.
 
   load: (config, least share of an image that a crop shows) -> the data sets.
+  overwrite: what is in the folder does not matter.
   """
   imported.record(config)
   sinks.chosen(config.sinks)  # refuses what is not installed
   parts = build.parts(config)
   checks.check(config, parts)
   dataset, training = load(config, parts.augment.crop_area)
+  shared.settle_order(config, training.streams, None if overwrite else folder, _note)
   ensemble = given.load(config, dataset)
   if ensemble:
     teacher.adopt(config, ensemble)
@@ -96,25 +124,42 @@ def checked(config, folder: pathlib.Path, load: Callable = inputs.load_data) -> 
 
 
 def run(plan: Plan) -> dict:
-  """Run teacher, student, evaluation and report, each once; return the results."""
-  with safe.alone(plan.folder):
-    _claim(plan.folder, plan.config)  # another process may have had the folder meanwhile
-    safe.sweep_parts(plan.folder)
-    (plan.folder / claims.BAD_STEP).unlink(missing_ok=True)  # written again if it still applies
-    results = _finished(plan)
-    if results:
-      stages = ', '.join(results['timings'])
-      print(f'{plan.folder}: already finished ({stages}); --overwrite runs it again')
-    else:
-      config = plan.config
-      about = {'name': config.name, 'settings': identity.to_json(config)}
-      with writers.Writer(plan.folder, trackers=sinks.chosen(config.sinks), **about) as writer:
+  """Run teacher, student, evaluation and report, each once; return the results.
+
+  Of several processes that share the run, only the first has them.
+  """
+  with processes.locked(safe.alone(plan.folder)):
+    results = processes.by_first(lambda: _begin(plan))
+    if not processes.agreed(lambda: results is not None, 'finished'):
+      with _writer(plan) as writer:
         results = _stages(plan, writer)
-    shutil.rmtree(plan.folder / 'checkpoints', ignore_errors=True)
-  print(report.table(results))
-  print(f'page:   {plan.folder / "report.html"} (ensdistill report {plan.folder} --open)')
-  print(f'curves: tensorboard --logdir {plan.folder / "tb"}')
+    checkpoint.remove(plan.folder / 'checkpoints')
+  if processes.first():
+    print(report.table(results))
+    print(f'page:   {plan.folder / "report.html"} (ensdistill report {plan.folder} --open)')
+    print(f'curves: tensorboard --logdir {plan.folder / "tb"}')
+  return results or {}
+
+
+def _begin(plan: Plan) -> dict | None:
+  """Take the folder of a run; return the results if the run is finished."""
+  _claim(plan.folder, plan.config)  # another process may have had the folder meanwhile
+  safe.sweep_parts(plan.folder)
+  (plan.folder / claims.BAD_STEP).unlink(missing_ok=True)  # written again if it still applies
+  results = _finished(plan)
+  if results:
+    stages = ', '.join(results['timings'])
+    print(f'{plan.folder}: already finished ({stages}); --overwrite runs it again', flush=True)
   return results
+
+
+def _writer(plan: Plan) -> writers.Silent:
+  """Return the writer of a run; only the first of its processes writes."""
+  if not processes.first():
+    return writers.Silent()
+  config = plan.config
+  about = {'name': config.name, 'settings': identity.to_json(config)}
+  return writers.Writer(plan.folder, trackers=sinks.chosen(config.sinks), **about)
 
 
 def _finished(plan: Plan) -> dict | None:
@@ -157,14 +202,15 @@ def _silent(text: str) -> None:
 
 def _watched(plan: Plan) -> Plan:
   """Return the plan with data whose changes under the run are noticed."""
-  dataset = inputs.watched(plan.dataset, plan.folder / 'checkpoints')
+  folder = plan.folder / 'checkpoints'
+  dataset = processes.in_turn(lambda: inputs.watched(plan.dataset, folder))
   training = dataset if plan.training is plan.dataset else plan.training
   return dataclasses.replace(plan, dataset=dataset, training=training)
 
 
 def _stages(plan: Plan, writer) -> dict:
   writer.line('\n'.join(report.opening(plan)))
-  stopping.check()
+  stopping.check_together()
   skipped = plan.dataset.skipped
   if skipped:
     writer.line(f'{len(skipped)} image(s) skipped, the first: {skipped[0]}')
@@ -173,7 +219,7 @@ def _stages(plan: Plan, writer) -> dict:
   def timed(stage, result):
     nonlocal began
     timings[stage], began = time.monotonic() - began, time.monotonic()
-    stopping.check()
+    stopping.check_together()
     return result
 
   try:
@@ -185,7 +231,11 @@ def _stages(plan: Plan, writer) -> dict:
     covered = export.save_all(plan, student, made_by, compared.rows)
     probes = report.collect(plan, ensemble, student, compared.networks)
     own = plan.folder, plan.config, plan.dataset
-    return report.write(*own, compared, probes, timings, writer, made_by, covered)
+
+    def write() -> dict:
+      return report.write(*own, compared, probes, timings, writer, made_by, covered)
+
+    return processes.by_first(write)
   except stopping.Stopped as stop:
     finished = f'{" and ".join(list(timings)[:2])} finished' if timings else ''
     raise stopping.Stopped(stop.number, stop.saved or finished) from None
@@ -193,10 +243,9 @@ def _stages(plan: Plan, writer) -> dict:
 
 def _student(plan: Plan, ensemble, writer) -> distillation.Distilled:
   """Return the distilled student: as this run stored it, or trained."""
-  variables = export.stored(plan)
-  if variables is not None:
+  if processes.agreed(lambda: export.stored(plan) is not None, 'student'):
     writer.line(f'student: found in {plan.folder}')
-    return distillation.Distilled(plan.student, variables)
+    return distillation.Distilled(plan.student, export.stored(plan))
   return distillation.distil(plan, ensemble, writer)
 
 

@@ -5,6 +5,10 @@ delays handlers while the main thread is in compiled code. A thread reads the si
 the flag is set at once, and a second SIGINT ends the process even during a compilation.
 
 Only commands listen to signals; as a library the package changes no handler.
+
+Processes that share a run stop together. A signal to one of them is told to all, and they look at
+it together: `check_together` stops them at the same place, while `check` looks only where a process
+works by itself.
 """
 
 import contextlib
@@ -13,6 +17,8 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+
+from ensdistill import processes
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _EXIT = 128  # plus the number of a signal: the exit code of a process that the signal ended
@@ -45,18 +51,31 @@ class _Asked:
   number = 0
 
 
-def requested() -> bool:
-  """Return whether the process was asked to stop.
+def asked() -> int:
+  """Return the signal that asked this process, or one that shares its run, to stop; 0 if none."""
+  processes.beat()
+  return _Asked.number or processes.told_stop()
 
-  The only place that knows: where several processes share a run, they agree here.
-  """
-  return _Asked.number != 0
+
+def requested() -> bool:
+  """Return whether the process was asked to stop, and may stop here by itself."""
+  return asked() != 0 and (processes.alone() or not processes.shared())
 
 
 def check(saved: str = '') -> None:
-  """Raise Stopped if the process was asked to stop; `saved` says what was saved."""
+  """Raise Stopped if the process was asked to stop; `saved` says what was saved.
+
+  Where several processes share a run, only one that works alone stops here.
+  """
   if requested():
-    raise Stopped(_Asked.number, saved)
+    raise Stopped(asked(), saved)
+
+
+def check_together(saved: str = '') -> None:
+  """Raise Stopped in all processes of the run if one was asked to stop; all of them must call."""
+  number = processes.agreed(asked, 'check')
+  if number:
+    raise Stopped(number, saved)
 
 
 @contextlib.contextmanager
@@ -104,6 +123,10 @@ def _watch(reader: socket.socket) -> None:
         if number not in SIGNALS:
           continue
         _note(number, None)
+        processes.tell_stop(number)
+        if processes.State.joining:  # inside a call of XLA that waits for minutes
+          _say('ensdistill: stopped while it waited for the other processes')
+          os._exit(_EXIT + number)
         interrupts += number == signal.SIGINT
         if interrupts > 1:
           _say('\nensdistill: stopped at once; the same command continues from what was saved')

@@ -1,8 +1,8 @@
 """The deep ensemble: members are trained together, stored one by one, and found by later runs."""
 
 import dataclasses
-import hashlib
 import pathlib
+import socket
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,13 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import data, given, members, runtime
+from ensdistill import data, given, members, mesh, processes, runtime
 from ensdistill.config import build, identity
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import inference, networks, rows
 from ensdistill.logs import writers
 from ensdistill.method import Method
-from ensdistill.storage import checkpoint, safe, seals
+from ensdistill.storage import checkpoint, safe, sealed_arrays, seals
 from ensdistill.training import stage
 from ensdistill.training.stage import Frozen
 from ensdistill.training.step import network_keys, start
@@ -50,14 +50,25 @@ class Teacher(NamedTuple):
     predictor = inference.predictor(self.method, self.freeze, dataset, **settings)
     return networks.Network(rows.ENSEMBLE, self.size, predictor, self.variables)
 
-  def frozen(self) -> Frozen:
-    """Return the ensemble as a training step sees it."""
+  def frozen(self, over=None) -> Frozen:
+    """Return the ensemble as a training step sees it.
+
+    over: a mesh whose devices share the variables, where each of them having all needs too much
+    memory. A step then puts one member after the other together.
+    """
+    if over is None or self.given:
+      return Frozen(self.variables, lambda variables, state: self.freeze(variables))
+
+    forward = self.method.student.module.apply
+
+    def apply(variables, x):
+      return forward(mesh.whole(over, variables), x)
 
     def freeze(variables, state):
       del state
-      return self.freeze(variables)
+      return members.frozen(apply, variables, 'loop')
 
-    return Frozen(self.variables, freeze)
+    return Frozen(self.variables, freeze, mesh.by_parameter(over, self.variables))
 
   def outputs_on(self, dataset, section, writer) -> np.ndarray:
     """Return outputs [N, M, O] on the clean training inputs, computed once and stored.
@@ -74,17 +85,20 @@ class Teacher(NamedTuple):
       who = safe.holder(self.folder / 'lock')
       writer.line(f'teacher {self.fingerprint}: waiting for {who}, which uses {self.folder}')
 
-    with safe.lock(self.folder / 'lock', waiting=say):
-      safe.sweep_parts(self.folder)
-      stored = _load(self.folder, name, writer, facts)
-      if stored is not None:
+    with processes.locked(safe.lock(self.folder / 'lock', waiting=say)):
+      processes.by_first(lambda: safe.sweep_parts(self.folder))
+      stored = (
+        sealed_arrays.load(self.folder, name, writer.line, facts) if processes.first() else None
+      )
+      if processes.agreed(lambda: stored is not None, 'outputs'):
         writer.line(f'teacher {self.fingerprint}: outputs on the training inputs found')
-        return stored['outputs']
+        return (stored or _loaded(self.folder, name))['outputs']
       predictor = inference.predictor(
         self.method, self.freeze, dataset, batch=section.batch_size, precision=section.precision
       )
       outputs = predictor.outputs(self.variables, dataset.train.x)
-      _save(self.folder, name, {'outputs': outputs}, facts | {seals.MADE_BY: made_by})
+      facts |= {seals.MADE_BY: made_by}
+      _save_once(self.folder, name, {'outputs': outputs}, facts)
     return outputs
 
   @property
@@ -92,13 +106,13 @@ class Teacher(NamedTuple):
     """The checksums of the stored members; of others, that of their source and variables."""
     if self.given:
       return [self.fingerprint]
-    return [_facts(self.folder, _name(m))['sha256'] for m in range(self.size)]
+    return [sealed_arrays.facts_of(self.folder, _name(m))['sha256'] for m in range(self.size)]
 
 
 def settings(config, dataset) -> dict:
   """Return what decides a member's numbers, and so its fingerprint: not M, devices or folders."""
   section = identity.to_json(config)
-  elsewhere = ('dir', 'members', 'strategy', 'together')
+  elsewhere = ('dir', 'members', 'strategy', 'together', 'sharded')
   recipe = {k: v for k, v in section['teacher'].items() if k not in elsewhere}
   chooses = recipe['keep'] == 'best'
   validate = section['validate'] if chooses else None
@@ -150,7 +164,7 @@ def obtain(plan: Plan, writer) -> 'Teacher | given.Recorded':
   decisive = settings(config, plan.dataset)
   fingerprint = identity.fingerprint(decisive)
   folder = plan.teacher_root / fingerprint
-  folder.mkdir(parents=True, exist_ok=True)
+  processes.by_first(lambda: folder.mkdir(parents=True, exist_ok=True))
   wanted = range(config.teacher.members)
 
   def say():
@@ -161,10 +175,11 @@ def obtain(plan: Plan, writer) -> 'Teacher | given.Recorded':
 
   # Without the lock another run may be writing, so what is missing here is not yet reported.
   stored = _stored(folder, wanted, writers.Silent())
-  if len(stored) < len(wanted) or not _described(folder, decisive):
-    with safe.lock(folder / 'lock', waiting=say):
-      safe.sweep_parts(folder)
-      _describe(plan, folder, decisive, writer)
+  complete = len(stored) == len(wanted) and _described(folder, decisive)
+  if not processes.agreed(lambda: complete, 'teacher'):
+    with processes.locked(safe.lock(folder / 'lock', waiting=say)):
+      processes.by_first(lambda: safe.sweep_parts(folder))
+      processes.by_first(lambda: _describe(plan, folder, decisive, writer))
       stored = _stored(folder, wanted, writer)  # another run may have stored some meanwhile
       missing = [m for m in wanted if m not in stored]
       _say_found(stored, wanted, folder, writer)
@@ -244,9 +259,8 @@ def _functions(plan: Plan, writer) -> Teacher:
   ensemble = plan.given
   fingerprint = ensemble.content[:16]
   folder = plan.teacher_root / fingerprint
-  folder.mkdir(parents=True, exist_ok=True)
   facts = {'source': plan.config.teacher.source, 'content': ensemble.content}
-  _describe(plan, folder, facts, writer)
+  processes.by_first(lambda: _describe(plan, folder, facts, writer))
   writer.line(f'teacher {fingerprint}: {ensemble.size} members from {ensemble.where}')
   strategy = plan.config.teacher.strategy
   parts = plan.teacher, ensemble.variables, fingerprint, folder, strategy
@@ -254,15 +268,30 @@ def _functions(plan: Plan, writer) -> Teacher:
 
 
 def _stored(folder, wanted, writer) -> dict[int, Any]:
-  """Return the members that are stored: {number: variables}."""
-  found = {m: _load(folder, _name(m), writer) for m in wanted}
-  return {m: member for m, member in found.items() if member is not None}
+  """Return the members that are stored: {number: variables}; the first process says which."""
+  found = {}
+  if processes.first():
+    found = {m: sealed_arrays.load(folder, _name(m), writer.line) for m in wanted}
+  there = processes.agreed(lambda: [m for m in wanted if found[m] is not None], 'stored')
+  return {m: found[m] if found else _loaded(folder, _name(m)) for m in there}
+
+
+def _loaded(folder, name):
+  """Return the tensors of a file that the first process has found whole."""
+  tensors = sealed_arrays.load(folder, name, writers.Silent().line)
+  if tensors is None:
+    raise seals.Damaged(
+      folder / f'{name}.safetensors',
+      f'is not what process 0 reads on {socket.gethostname()}',
+      'use a folder that is the same on all hosts',
+    )
+  return tensors
 
 
 def stored(folder: pathlib.Path) -> list[dict[str, np.ndarray]]:
   """Return the tensors of the members in a folder, from the first on; raise Damaged."""
   found: list[dict[str, np.ndarray]] = []
-  while read := _read(folder, _name(len(found))):
+  while read := sealed_arrays.read(folder, _name(len(found))):
     found.append(safe.parse_tensors(read[1]))
   return found
 
@@ -280,7 +309,12 @@ def _groups(folder, missing, stored, together: int) -> list[list[int]]:
   stored its members continues from its last checkpoint, so no number depends on the moment.
   """
   groups = []
-  for path in sorted((folder / 'checkpoints').glob('members_*')):
+
+  def left() -> list[str]:
+    return sorted(path.name for path in (folder / 'checkpoints').glob('members_*'))
+
+  for name in processes.agreed(left, 'groups'):
+    path = folder / 'checkpoints' / name
     bits = int(path.name.removeprefix('members_'), 16)
     numbers = [m for m in range(bits.bit_length()) if bits >> m & 1]
     if stored.keys() >= set(numbers):
@@ -319,73 +353,23 @@ def _train(plan: Plan, numbers, missing, folder, writer) -> dict[int, Any]:
     loop=loop,
     folder=checkpoints,
   )
-  variables = jax.device_get(variables)
+  variables = mesh.fetch(variables)
   trained = {m: members.take(variables, i) for i, m in enumerate(numbers)}
   seconds = (time.monotonic() - began) / len(numbers)
   for i, m in enumerate(numbers):
     if m in missing:
       facts: dict[str, Any] = {name: float(values[i]) for name, values in kept.items()}
       facts |= {'seconds': seconds, seals.MADE_BY: made_by}
-      _save(folder, _name(m), trained[m], facts)
+      _save_once(folder, _name(m), trained[m], facts)
   checkpoint.remove(checkpoints)
   checkpoint.remove_empty(checkpoints.parent)
   return trained
 
 
+def _save_once(*file) -> None:
+  """Store a file; of several processes that share the run, the first does."""
+  processes.by_first(lambda: sealed_arrays.save(*file))
+
+
 def _name(number: int) -> str:
   return f'member_{number:03d}'
-
-
-def _save(folder, name, variables, facts) -> None:
-  weights = f'{name}.safetensors'
-  content = safe.tensors_content(folder / weights, safe.flatten(variables))
-  text = seals.to_json({'sha256': hashlib.sha256(content).hexdigest(), **facts})
-  seals.write(folder, name, {weights: content, f'{name}.json': text})
-
-
-def _read(folder, name) -> tuple[dict, bytes] | None:
-  """Return the facts and the tensors of a stored file; None if there is none."""
-  weights, facts = f'{name}.safetensors', f'{name}.json'
-  remedy = f'remove {folder / name}.* and run the same command again'
-  found = seals.read(folder, name, [weights, facts], remedy=remedy)
-  if found is None:
-    return None
-  try:
-    description = seals.parse(found.files[facts])
-  except ValueError as error:
-    raise seals.Damaged(folder / facts, f'is damaged ({error})', remedy) from None
-  digest = hashlib.sha256(found.files[weights]).hexdigest()
-  if description.get('sha256') != digest:
-    raise seals.Damaged(folder / weights, f'is damaged (its SHA-256 is {digest})', remedy)
-  return description, found.files[weights]
-
-
-def _facts(folder, name) -> dict:
-  """Return the facts of a stored file."""
-  found = _read(folder, name)
-  if found is None:
-    remedy = 'run the same command again'
-    raise seals.Damaged(folder / f'{name}.safetensors', 'is missing', remedy)
-  return found[0]
-
-
-def _load(folder, name, writer, wanted=None):
-  """Return a stored file's tensors; None if it is missing, or damaged (with a warning).
-
-  `wanted` are facts that must match; otherwise the file is stale.
-  """
-  path = folder / f'{name}.safetensors'
-  try:
-    found = _read(folder, name)
-    if found is None:
-      return None
-    facts, content = found
-    if any(facts.get(key) != value for key, value in (wanted or {}).items()):
-      raise ValueError('stale: made from other members or settings')
-    return {'batch_stats': {}, **safe.unflatten(safe.parse_tensors(content))}
-  except seals.Damaged as error:
-    problem = f'{error.path} {error.problem}'
-  except ValueError as error:
-    problem = f'{path} cannot be used ({error})'
-  writer.line(f'warning: {problem}; it is computed again')
-  return None

@@ -18,7 +18,7 @@ FLOORS = (
   {'cli'},
   {'main', 'ensdistill'},
   {'commands', 'sklearn'},
-  {'sweep'},
+  {'sweep', 'serving'},
   {'run', 'splits', 'teachers', 'library', 'prediction'},
   {'export', 'exporting'},
   {'student'},
@@ -33,7 +33,9 @@ FLOORS = (
   {'objectives', 'students', 'perturb', 'storage'},
   {'families', 'nets', 'mesh'},
   {'predictive', 'members'},
-  {'imports', 'memory', 'names', 'numerics', 'paths', 'runtime', 'stopping'},
+  {'imports', 'joining', 'memory', 'names', 'numerics', 'paths', 'runtime', 'stopping'},
+  {'watching'},
+  {'processes'},
 )
 MATHEMATICS = {'families', 'numerics', 'objectives', 'perturb', 'predictive', 'metrics', 'nets'}
 LIBRARIES = {'jax', 'flax', 'numpy', 'scipy'}

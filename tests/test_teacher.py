@@ -12,7 +12,7 @@ from ensdistill import data, distillation, members
 from ensdistill import teacher as teacher_lib
 from ensdistill.config import identity
 from ensdistill.logs import writers
-from ensdistill.storage import checkpoint, safe
+from ensdistill.storage import checkpoint, safe, sealed_arrays
 from ensdistill.training import step as train
 
 DATA = tiny.dataset()
@@ -127,7 +127,7 @@ class Killed(Exception):
 
 
 def test_killed_while_members_are_stored_ends_bit_identical(four, tmp_path, monkeypatch):
-  save = teacher_lib._save
+  save = sealed_arrays.save
 
   def dies(folder, name, *rest):
     if name == 'member_002':
@@ -135,7 +135,7 @@ def test_killed_while_members_are_stored_ends_bit_identical(four, tmp_path, monk
     save(folder, name, *rest)
 
   with monkeypatch.context() as patch, pytest.raises(Killed):
-    patch.setattr(teacher_lib, '_save', dies)
+    patch.setattr(sealed_arrays, 'save', dies)
     obtain(tmp_path, teacher__members=4)
   assert len(list(tmp_path.glob('*/member_*.json'))) == 2
   resumed, writer = obtain(tmp_path, teacher__members=4)
@@ -243,7 +243,7 @@ def test_stored_outputs_are_reused_mended_and_one_file_a_data_set(copy):
   tensors = {'outputs': outputs + 1}  # what is found is what lies there, not made again
   facts = json.loads(path.with_suffix('.json').read_text())
   del facts['sha256']
-  teacher_lib._save(path.parent, path.stem, tensors, facts)
+  sealed_arrays.save(path.parent, path.stem, tensors, facts)
   np.testing.assert_array_equal(outputs_on(DATA), outputs + 1)
   assert writer.said('outputs on the training inputs found') and not writer.said('warning')
 
@@ -257,7 +257,7 @@ def test_stored_outputs_are_reused_mended_and_one_file_a_data_set(copy):
   facts = json.loads(path.with_suffix('.json').read_text())
   del facts['sha256']
   stale = facts | {'members': ['of another member', *facts['members'][1:]]}
-  teacher_lib._save(path.parent, path.stem, tensors, stale)
+  sealed_arrays.save(path.parent, path.stem, tensors, stale)
   np.testing.assert_array_equal(outputs_on(DATA), outputs)
   assert writer.said('warning', path.name, 'stale', 'computed again')
 

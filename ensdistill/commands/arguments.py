@@ -14,11 +14,12 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from ensdistill import names, paths
+from ensdistill import joining, names, paths
 
+PROCESSES = ('coordinator', 'num_processes', 'process_id')  # flags of a run that several share
 _FLAGS = {  # besides --config
   'config': ('--all', '--import'),
-  'train': ('--workdir', '--overwrite', '--import'),
+  'train': ('--workdir', '--overwrite', '--import', *(f'--{name}' for name in PROCESSES)),
 }
 _KINDS = {
   bool: 'true or false',
@@ -60,6 +61,25 @@ def configuration(
   _add_imports(config, places)
   imported.record(config)
   return config, values['workdir'].value
+
+
+def place(arguments: Sequence[str]) -> tuple[list[str], joining.Place]:
+  """Return a command line without the flags of processes, and what they say of this one."""
+  rest: list[str] = []
+  found: dict[str, str] = {}
+  waiting = iter(arguments)
+  for argument in waiting:
+    flag, equals, value = argument.partition('=')
+    name = flag.lstrip('-') if argument.startswith('-') else ''
+    if name in PROCESSES:
+      found[name] = value if equals else next(waiting, '')
+    else:
+      rest.append(argument)
+  for name in PROCESSES[1:]:
+    if name in found and not found[name].isdecimal():
+      raise ValueError(f'--{name}={found[name]!r} must be a whole number')
+  count, number = (int(found[name]) if name in found else None for name in PROCESSES[1:])
+  return rest, joining.Place(found.get('coordinator'), count, number)
 
 
 def import_named(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

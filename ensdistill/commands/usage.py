@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
-from ensdistill import names, stopping
+from ensdistill import names, processes, stopping
 
 OVERWRITE = '--overwrite'  # of train: starts a run's folder afresh
 
@@ -66,7 +66,11 @@ def loaded_student(path: str, imports: Sequence[str] = ()):
 
 
 def fail(code: int, message: str) -> NoReturn:
-  """Print one line on standard error, and exit with the code."""
+  """Print one line on standard error, and exit with the code.
+
+  Where several processes share a run, all of them end.
+  """
+  processes.leave(code, ' '.join(message.split()))
   with contextlib.suppress(OSError):  # standard error may lie on a disk that is full
     print(f'ensdistill: {" ".join(message.split())}', file=sys.stderr, flush=True)
   sys.exit(code)

@@ -39,6 +39,7 @@ BOUNDS = {
   'seeds': Bounds(1, 10_000),
   'student.seed': Bounds(0, 2**31 - 10_000),
   'checkpoint_seconds': Bounds(0, _LARGEST),
+  'watchdog_minutes': Bounds(0, 1_000_000),
   'steps_per_call': Bounds(0, INT32),
   'logs': Bounds(1, 1_000_000),
   'scores': Bounds(1, 1_000_000),

@@ -38,7 +38,7 @@ def check_names(config) -> None:
   one_of('student.targets', config.student.targets, settings.TARGETS)
   one_of('factor_decay', config.student.optimizer.factor_decay, optim.FACTOR_DECAY)
   one_of('factor_scale', config.student.optimizer.factor_scale, ('one', 'members'))
-  one_of('teacher.order', config.teacher.order, ('own', 'shared'))
+  one_of('teacher.order', config.teacher.order, ('own', 'shared', 'each'))
   one_of('objective.labels_on', config.objective.labels_on, ('clean', 'perturbed'))
   one_of('on_nan', config.on_nan or 'stop', bad_steps.ON_NAN)
   one_of('evaluate.precision', config.evaluate.precision, ('default', 'high', 'highest'))

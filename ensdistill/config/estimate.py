@@ -24,6 +24,7 @@ from ensdistill.members import CHUNK
 from ensdistill.method import Method
 
 _KEPT = 0.3  # of the activations
+LARGE = 0.25  # of a device's memory: the teacher of which every device has all variables
 _STREAMED = 4  # batches of a stream on the device
 
 
@@ -87,11 +88,26 @@ def stages(plan: Plan) -> list[Stage]:
       size = len(plan.training.train.x) * count * outputs * 4
       stage.device['teacher outputs'] = stage.host['teacher outputs'] = size
     elif method.objective.loss is not None or method.perturbation:
-      stage.device['members'] = count * teacher.variables
+      parts = mesh.make(config.seeds, section.batch_size // method.microbatches).shape['data']
+      shared = shares_teacher(plan, parts, count * teacher.variables)
+      stage.device['members'] = count * teacher.variables // (parts if shared else 1)
     stage.host['members'] = count * teacher.variables
     found.append(stage)
   found.append(_evaluation(plan, teacher, network))
   return found
+
+
+def shares_teacher(plan: Plan, devices: int, size: int) -> bool:
+  """Return whether the devices of a batch share a teacher of so many bytes, in parts.
+
+  By default they do if it takes more than a quarter of a device's memory.
+  """
+  if devices == 1 or plan.given:
+    return False
+  if plan.config.teacher.sharded is not None:
+    return plan.config.teacher.sharded
+  limit = memory.limit_of_device()
+  return limit is not None and size > LARGE * limit
 
 
 def of_network(method: Method, shape: tuple[int, ...], batch: int) -> Network:

@@ -13,6 +13,7 @@ NOT_FINGERPRINTED = (
   'imports',
   'sinks',
   'checkpoint_seconds',
+  'watchdog_minutes',
   'on_nan',  # without it, a run in which it acts never finishes
   'steps_per_call',
   'onednn',
@@ -25,6 +26,7 @@ NOT_FINGERPRINTED = (
   'teacher.source',
   'teacher.strategy',
   'teacher.together',
+  'teacher.sharded',
   'student.strategy',
   'network.remat',
   'student.network.remat',

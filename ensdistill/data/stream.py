@@ -43,10 +43,13 @@ class _Read:
   batch: int
   area: float
   threads: bool
+  own: np.ndarray | None = None  # the places in a batch that are read; None: all
 
   def __call__(self, step: int) -> dict[str, np.ndarray]:
     settings = {'size': len(self.x), 'batch': self.batch}
     rows = [sampler.indices_on_host(keys, step, **settings) for keys in self.round_keys]
+    if self.own is not None:
+      rows = [rows[self.own] for rows in rows]
     x = [self._inputs(rows, [*order, step]) for rows, order in zip(rows, self.orders)]
     return {'x': np.stack(x), 'rows': np.stack(rows)}
 
@@ -55,7 +58,8 @@ class _Read:
       return self.x[rows]
     through = None
     if self.area:
-      through = windows.random_windows(self.x.form, self.area, len(rows), seed)
+      through = windows.random_windows(self.x.form, self.area, self.batch, seed)
+      through = through if self.own is None else [through[place] for place in self.own]
     return self.x.read(rows, through, threads=self.threads)
 
 
@@ -128,11 +132,15 @@ class Stream:
     """Return the batch of a step."""
     return self._whole(self._read(step))
 
-  def starting(self, at: int) -> Generator[Batch]:
-    """Yield the batches from step `at` to the last, read ahead."""
+  def starting(self, at: int, own: np.ndarray | None = None) -> Generator[Batch]:
+    """Yield the batches from step `at` to the last, read ahead.
+
+    own: the places in a batch that are read, where other processes read the others.
+    """
     import grain
 
-    read = grain.MapDataset.range(at, self._steps).map(self._read)
+    read_step = self._read if own is None else dataclasses.replace(self._read, own=own)
+    read = grain.MapDataset.range(at, self._steps).map(read_step)
     if self._workers:
       read = read.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
       read = grain.experimental.WithOptionsIterDataset(read, self._options())
@@ -181,30 +189,46 @@ class Stream:
 class Blocks:
   """Labelled inputs in files, block by block: ((x, y), number of examples).
 
-  The last block is padded with unlabelled examples.
+  The last block is padded with unlabelled examples. With `own`, rows of a block of `size` that has
+  `batch` examples, only these inputs are read.
   """
 
   x: stored.Stored
   y: np.ndarray
   batch: int
+  size: int = 0
+  own: np.ndarray | None = None
 
   def __iter__(self) -> Generator:
-    for number, x in enumerate(blocks(self.x, self.batch)):
+    for number, x in enumerate(blocks(self.x, self.batch, self.own)):
       y = self.y[number * self.batch :][: self.batch]
-      missing = self.batch - len(x)
+      labels = np.concatenate([y, no_labels(y, (self.size or self.batch) - len(y))])
+      missing = 0 if self.own is not None else self.batch - len(x)
       padding = [(0, missing)] + [(0, 0)] * (x.ndim - 1)
-      yield (np.pad(x, padding, 'edge'), np.concatenate([y, no_labels(y, missing)])), len(x)
+      yield (np.pad(x, padding, 'edge'), labels), len(y)
 
 
-def blocks(x, batch: int) -> Iterator[np.ndarray]:
-  """Yield every example once, in order, block by block; images in files are decoded ahead."""
+def blocks(x, batch: int, own: np.ndarray | None = None) -> Iterator[np.ndarray]:
+  """Yield every example once, in order, block by block; images in files are decoded ahead.
+
+  With `own`, yield these rows of each block; those that lie beyond its examples are zeros.
+  """
   starts = range(0, len(x), batch)
+
+  def block(number: int) -> np.ndarray:
+    start, end = starts[number], min(starts[number] + batch, len(x))
+    if own is None:
+      return x[start:end]
+    there = start + own[own < end - start]
+    part = x[there] if len(there) else np.zeros((0, *x.shape[1:]), x.dtype)
+    return np.concatenate([part, np.zeros((len(own) - len(part), *x.shape[1:]), x.dtype)])
+
   if not stored.in_files(x):
-    yield from (x[start : start + batch] for start in starts)
+    yield from map(block, range(len(starts)))
     return
   import grain
 
-  read = grain.MapDataset.range(len(starts)).map(lambda i: x[starts[i] : starts[i] + batch])
+  read = grain.MapDataset.range(len(starts)).map(block)
   with contextlib.closing(iter(read.to_iter_dataset(_ahead_by_thread()))) as found:
     yield from found
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import data, mesh, stopping
+from ensdistill import data, mesh, processes, stopping
 from ensdistill.data.images import sizes
 from ensdistill.members import Members
 from ensdistill.method import Method
@@ -32,16 +32,16 @@ class Probabilities(NamedTuple):
 class Predictor:
   """The predictions of a network, or of an ensemble, over sets of any size.
 
-  A set goes through in blocks of `batch` examples: its size costs no device memory, and every set
-  runs the same compiled program. The last block is padded with copies of its last example, whose
-  results are dropped.
+  A set goes through in blocks of `batch` examples, which all devices share: its size costs no
+  device memory, and every set runs the same compiled program. A block that is not full is padded
+  with copies of its last example, whose results are dropped. Where several processes share the run,
+  each reads its own rows of a block, and all get the results.
 
   Args:
     predictive: outputs [B, M, O] -> predictive distribution of standardised targets.
     freeze: variables -> Members.
     units: mean and deviation of the targets; (0, 1) for classes.
     batch: examples of a block.
-    device_mesh: the devices that share a block; None: as many as divide it.
     precision: of matrix products ('default', 'high', 'highest').
   """
 
@@ -52,11 +52,11 @@ class Predictor:
     *,
     units=(0.0, 1.0),
     batch: int,
-    device_mesh=None,
     precision: str = 'highest',
   ):
     self._predictive, self._freeze, self._units = predictive, freeze, units
-    self._mesh = device_mesh or mesh.make(1, batch)
+    self._rows = mesh.rounded(batch)  # all devices share a block
+    self._mesh = mesh.make(1, self._rows)
     self._batch, self._precision = batch, precision
     self._predict = self._compiled(self._predictive_of)
     self._output = self._compiled(self._outputs_of)
@@ -115,19 +115,31 @@ class Predictor:
     """Yield the results of one block of x, an array or images in files, after the other."""
     variables = mesh.place(variables, self.sharding)
     waiting = []
-    for block in data.blocks(x, self._batch):
-      stopping.check()
-      waiting.append((self._start(program, variables, block), len(block)))
+    for block, size in self._blocks(x):
+      stopping.check_together()
+      with jax.default_matmul_precision(self._precision):
+        waiting.append((program(variables, block), size))
       if len(waiting) == 2:  # the device has the next block before the host looks at this one
         yield _on_host(*waiting.pop(0))
     for result in waiting:
       yield _on_host(*result)
 
-  def _start(self, program: Callable, variables, block):
-    padding = [(0, self._batch - len(block))] + [(0, 0)] * (block.ndim - 1)
-    padded = np.pad(sizes.as_dtype(block, np.float32), padding, 'edge')
-    with jax.default_matmul_precision(self._precision):
-      return program(variables, mesh.place(padded, self.sharding))
+  def _blocks(self, x) -> Iterator[tuple[jax.Array, int]]:
+    """Yield the blocks of x, padded and placed, and the number of examples in each."""
+    by_row = mesh.by_row(self._mesh)
+    if processes.shared() and not processes.alone():
+      rows = mesh.own_rows(by_row, self._rows)
+      found = data.blocks(x, self._batch, rows)
+      if data.stored.in_files(x):
+        found = _read_by_all(found)
+      for start, own in zip(range(0, len(x), self._batch), found):
+        block = mesh.place_rows(sizes.as_dtype(own, np.float32), rows, self._rows, by_row)
+        yield block, min(self._batch, len(x) - start)
+      return
+    for block in data.blocks(x, self._batch):
+      padding = [(0, self._rows - len(block))] + [(0, 0)] * (block.ndim - 1)
+      padded = np.pad(sizes.as_dtype(block, np.float32), padding, 'edge')
+      yield mesh.place(padded, by_row), len(block)
 
 
 def predictor(method: Method, freeze: Callable, dataset, **settings) -> Predictor:
@@ -135,6 +147,22 @@ def predictor(method: Method, freeze: Callable, dataset, **settings) -> Predicto
   predictive = functools.partial(method.objective.predictive, method.family)
   units = dataset.target_mean, dataset.target_std
   return Predictor(predictive, freeze, units=units, **settings)
+
+
+def _read_by_all(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+  """Yield blocks; an error of reading in one process is raised in all that share the run."""
+  while True:
+    block, problem = None, None
+    try:
+      block = next(blocks, None)
+    except data.DataError as error:
+      problem = str(error)
+    for found in processes.each(problem, 'block'):
+      if found:
+        raise data.DataError(found)
+    if block is None:
+      return
+    yield block
 
 
 def joined(blocks):
@@ -149,10 +177,11 @@ def _on_host(result, size: int):
 def over(function: Callable, x, *, batch: int, device_mesh) -> jax.Array:
   """Apply function(x [batch, ...]) to a set of any size inside a program: [N, ...] -> [N, ...].
 
-  Every example is computed exactly once; the padding of the last block is cut.
+  Every example is computed exactly once; the padding of the last block is cut. Blocks are so large
+  that the devices divide them.
   """
-  size = x.shape[0]
-  batch = min(batch, size)
+  size, parts = x.shape[0], device_mesh.shape['data']
+  batch = -(-min(batch, size) // parts) * parts
   blocks = -(-size // batch)
   x = jnp.pad(x, [(0, blocks * batch - size)] + [(0, 0)] * (x.ndim - 1), mode='edge')
 

@@ -148,7 +148,7 @@ def _file(path: str, takes: Takes, stdin) -> Iterator[Block]:
     yield from _stream(stdin, takes)
   elif kind.endswith('.npy'):
     with files.found(path) as file:
-      yield from _array(file, shown(path), takes, path)
+      yield from array(file, shown(path), takes, path)
   elif kind.endswith('.npz'):
     yield from _archive(path, takes)
   elif not takes.images and kind.endswith(('.csv', '.tsv')):
@@ -210,14 +210,16 @@ def _archive(path: str, takes: Takes) -> Iterator[Block]:
   name = name or known.pop()
   with files.found(path) as file, zipfile.ZipFile(file) as archive:
     with archive.open(f'{name}.npy') as entry:
-      yield from _array(entry, shown(path), takes)
+      yield from array(entry, shown(path), takes)
 
 
-def _array(file, name: str, takes: Takes, path: str | None = None) -> Iterator[Block]:
+def array(file, name: str, takes: Takes, path: str | None = None) -> Iterator[Block]:
   """Yield the rows of an array in NumPy's format from an open file."""
   shape, fortran, dtype = _header(file)
   if dtype.hasobject:
     raise DataError('the array holds Python objects: store numbers instead')
+  if min(shape, default=0) < 0:
+    raise DataError(f'the file is damaged: its array has shape {list(shape)}')
   one, grey = takes.shape, takes.images and takes.shape[2] == 1
   allowed = (one, one[:2]) if grey else (one,)
   if shape in allowed:
@@ -299,7 +301,7 @@ def _stream(stdin, takes: Takes) -> Iterator[Block]:
   head = stdin.read(8)
   stream = io.BufferedReader(_Prefixed(head, stdin))
   if head.startswith(b'\x93NUMPY'):
-    yield from _array(stream, STDIN, takes)
+    yield from array(stream, STDIN, takes)
   elif not takes.images:
     found = tables.csv_blocks(stream, takes.columns, takes.shape[0], takes.rows())
     yield from _named(found, STDIN)

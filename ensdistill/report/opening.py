@@ -6,6 +6,7 @@ import textwrap
 
 import jax
 
+from ensdistill import processes
 from ensdistill.config.build import Plan
 from ensdistill.logs import progress
 from ensdistill.report.html import KINDS
@@ -18,9 +19,10 @@ def opening(plan: Plan) -> list[str]:
   """Return the first lines of a run."""
   config, dataset, devices = plan.config, plan.dataset, jax.devices()
   sizes = ' / '.join(str(len(split.y)) for split in (dataset.train, dataset.valid, dataset.test))
+  shared = f' of {processes.count()} processes' if processes.shared() else ''
   first = (
     f'{config.name}: {dataset.name}, {sizes} train / validation / test examples; '
-    f'{len(devices)} x {devices[0].device_kind}'
+    f'{len(devices)} x {devices[0].device_kind}{shared}'
   )
   parts = {
     'teacher': _teacher(plan),

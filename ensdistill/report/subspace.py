@@ -5,6 +5,7 @@ the shared kernels times these factors, and the shared batch-norm statistics.
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from ensdistill import mesh, stopping, students
+from ensdistill import mesh, processes, stopping, students
 from ensdistill.evaluation import inference
 
 EXAMPLES = 500  # most test examples that score a point
@@ -54,7 +55,8 @@ def measured(plan, method, variables) -> Subspace | None:
     began = time.monotonic()
     lines.append(scored(line(t, member, student.size, len(flat_MF))))
     took = time.monotonic() - began  # the first line compiles the program
-  side = SIDES[0] if took * SIDES[0] ** 2 / POINTS <= SECONDS else SIDES[1]
+  fast = processes.agreed(lambda: took * SIDES[0] ** 2 / POINTS <= SECONDS, 'plane')
+  side = SIDES[0] if fast else SIDES[1]
   return Subspace(
     t,
     {name: np.stack([found[name] for found in lines]) for name in lines[0]},
@@ -75,7 +77,7 @@ def _scorer(plan, method, variables) -> Callable[[np.ndarray], dict[str, np.ndar
   x, y = dataset.test
   rows = np.linspace(0, len(x) - 1, min(len(x), EXAMPLES)).astype(int)
   batch = min(section.batch_size, len(rows))
-  device_mesh = mesh.make(1, batch)
+  device_mesh = mesh.make(1, mesh.rounded(batch))
   score = inference.scores(
     dataclasses.replace(method, student=method.student.plain, view='student'),
     batch=batch,
@@ -84,7 +86,7 @@ def _scorer(plan, method, variables) -> Callable[[np.ndarray], dict[str, np.ndar
   )
   arguments = mesh.place((variables, x[rows], y[rows]), mesh.replicated(device_mesh))
 
-  @jax.jit
+  @functools.partial(jax.jit, out_shardings=mesh.replicated(device_mesh))
   def program(variables, x, y, weights_NM):
     def at(weights_M):
       return score(students.average(variables, weights_M), x, y)
@@ -92,13 +94,12 @@ def _scorer(plan, method, variables) -> Callable[[np.ndarray], dict[str, np.ndar
     return jax.lax.map(at, weights_NM)
 
   def scored(weights_NM):
-    stopping.check()
+    stopping.check_together()
     size = len(weights_NM)
     weights_NM = np.pad(weights_NM.astype(np.float32), ((0, -size % POINTS), (0, 0)), 'edge')
     with jax.default_matmul_precision(section.precision):
       blocks = [
-        jax.device_get(program(*arguments, weights_NM[i : i + POINTS]))
-        for i in range(0, size, POINTS)
+        mesh.fetch(program(*arguments, weights_NM[i : i + POINTS])) for i in range(0, size, POINTS)
       ]
     return {name: values[:size] for name, values in inference.joined(blocks).items()}
 

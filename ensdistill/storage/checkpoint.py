@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from absl import logging
 
+from ensdistill import processes
 from ensdistill.storage import packing, safe, seals
 
 
@@ -50,30 +51,35 @@ class Checkpointer:
     self._facts = {'settings': settings, seals.MADE_BY: dict(made_by or {})}
     self._damaged: set[int] = set()
     self._saved = False
-    self._first = jax.process_index() == 0
     with quiet():
       self._orbax = ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_compression=False))
 
   def save(self, step: int, state):
     """Write a pytree of arrays, typed keys included; return once it is safe on disk."""
     step = int(step)
-    if self._saved and not self.folder.is_dir():
-      raise FileNotFoundError(
-        f'{self.folder} was removed while the run was using it: the same command trains again'
-      )
     layout, arrays = packing.pack(state)
-    name = next(n for n in versions(step) if not (self.folder / n).exists())
+    name = processes.agreed(lambda: self._new_folder(step), 'save')
     with _writing(self.folder / name), quiet(logging.FATAL):
       self._orbax.save(self.folder / name, arrays)
-    if self._first:
+
+    def seal() -> None:
       content = {'step': step, 'folder': name, 'layout': layout, 'facts': self.facts}
       content |= self._facts
       content['files'] = digests(self.folder / name)
       safe.write_atomic(self._manifest(step), seals.seal(content))
       self._damaged.discard(step)
       self._sweep(step)
+
+    processes.agreed(seal, 'seal')
     self._saved = True
-    synchronise()
+
+  def _new_folder(self, step: int) -> str:
+    """Return the name of a folder for a step that is not there yet."""
+    if self._saved and not self.folder.is_dir():
+      raise FileNotFoundError(
+        f'{self.folder} was removed while the run was using it: the same command trains again'
+      )
+    return next(name for name in versions(step) if not (self.folder / name).exists())
 
   def restore(self, like, optional: Collection[str] = ()):
     """Return (step, state) of the newest valid step, or None; arrays are placed like `like`.
@@ -81,14 +87,10 @@ class Checkpointer:
     Leaves whose names are `optional` may be missing: those of `like` are then returned. If `like`
     lacks them, stored ones are ignored.
     """
-    found = self._newest_valid() if self._first else None
-    if jax.process_count() > 1:
-      from jax.experimental import multihost_utils
-
-      step = int(multihost_utils.broadcast_one_to_all(np.int32(found['step'] if found else -1)))
-      found = None if step < 0 else self._content(step)
-    if found is None:
+    valid = processes.agreed(self._newest_valid, 'restore')
+    if valid is None:
       return None
+    found = self._content(valid)
     source = self.folder / found['folder']
     every, structure = packing.named_leaves(like)
     asked, stored = dict(every), [entry['name'] for entry in found['layout']]
@@ -138,14 +140,14 @@ class Checkpointer:
     with quiet():
       return self._orbax.restore(source, args=ocp.args.PyTreeRestore(names, restore_args=args))
 
-  def _newest_valid(self):
-    """Return the manifest of the newest valid step, or None; log the damaged steps."""
+  def _newest_valid(self) -> int | None:
+    """Return the newest valid step, or None; log the damaged steps."""
     for step in sorted(self._steps(), reverse=True):
       try:
         manifest = self._content(step)
         seals.compare(self.folder / manifest['folder'], manifest['files'])
         if manifest.get('settings', '') in ('', self._facts['settings']):
-          return manifest
+          return step
         reason = 'is of other settings'
       except FileNotFoundError as error:
         missing = pathlib.Path(error.filename).relative_to(self.folder)
@@ -179,14 +181,17 @@ class Checkpointer:
 
 def remove(folder):
   """Remove a folder of checkpoints, or a folder of such folders."""
-  synchronise()
-  if jax.process_index() == 0:
+
+  def clear() -> None:
     shutil.rmtree(folder, ignore_errors=True)
+
+  processes.each(None, 'remove')  # a process may still read there
+  processes.agreed(clear, 'remove')
 
 
 def remove_empty(folder):
   """Remove a folder of folders of checkpoints if nothing is left in it."""
-  if jax.process_index() == 0:
+  if processes.first():
     with contextlib.suppress(OSError):
       pathlib.Path(folder).rmdir()
 
@@ -200,14 +205,6 @@ def digests(folder) -> dict[str, str]:
   """Return the SHA-256 of every file in a folder."""
   files = sorted(path for path in folder.rglob('*') if path.is_file())
   return {str(path.relative_to(folder)): safe.sha256(path) for path in files}
-
-
-def synchronise():
-  """Wait for all processes."""
-  if jax.process_count() > 1:
-    from jax.experimental import multihost_utils
-
-    multihost_utils.sync_global_devices('ensdistill.checkpoint')
 
 
 @contextlib.contextmanager

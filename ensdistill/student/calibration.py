@@ -207,7 +207,8 @@ def abstain(basis: Basis, total_B, rate: float) -> np.ndarray:
   found = basis.known()
   if isinstance(rate, bool) or not isinstance(rate, int | float | np.number) or not 0 < rate < 1:
     raise ValueError(f'rate={rate!r} must be between 0 and 1, such as 0.05')
-  return ~(np.asarray(total_B) <= _threshold(found.total, 1 - rate, 'rate'))  # so NaN abstains
+  level = min(1 - rate, np.nextafter(1, 0))  # a tiny rate is rounded away
+  return ~(np.asarray(total_B) <= _threshold(found.total, level, 'rate'))  # so NaN abstains
 
 
 def measured(basis: Basis, total_B, y) -> dict[str, float]:

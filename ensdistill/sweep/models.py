@@ -148,8 +148,11 @@ def _models(records: Iterable[dict]) -> list[Model]:
         primary = role == (AVERAGED if record['view'] == 'averaged' else STUDENT)
       else:
         label, method, of, primary = labelled(title(role, row['size']), own), '', own, True
-      key = role, label, ensemble if role not in STUDENTS else None
-      model = models.setdefault(key, Model(label, role, row['size'], method, of, ensemble, primary))
+      # Methods that do not vary a setting may share the teacher of one that does.
+      key = (role, label, None) if role in STUDENTS else (role, None, ensemble)
+      made = Model(label, role, row['size'], method, of, ensemble, primary)
+      model = models.setdefault(key, made)
+      model.label = min(model.label, label, key=len)
       number = record['teacher'], record['seed'] if role in STUDENTS else 0
       if number not in model.metrics:  # the rows of a teacher are alike in all of its runs
         model.metrics[number], model.errors[number] = row['metrics'], row['se']

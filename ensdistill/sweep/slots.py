@@ -6,6 +6,15 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 _GPUS = pathlib.Path('/proc/driver/nvidia/gpus')
+_DEVICES = pathlib.Path('/dev')
+# What tells the TPU's library that a process has one chip of this host, and no other host.
+_ONE_CHIP = {
+  'TPU_PROCESS_BOUNDS': '1,1,1',
+  'TPU_CHIPS_PER_PROCESS_BOUNDS': '1,1,1',
+  'TPU_SKIP_MDS_QUERY': '1',
+  'TPU_WORKER_HOSTNAMES': 'localhost',
+  'TPU_WORKER_ID': '0',
+}
 
 
 class Slot(NamedTuple):
@@ -19,13 +28,16 @@ class Slot(NamedTuple):
 def make(parallel: int | None, environment: Mapping[str, str] = os.environ) -> list[Slot]:
   """Return the places of `parallel` runs; by default one on each GPU, or one in all.
 
-  Several runs on a CPU have different cores. A single run has all devices, as in
-  `ensdistill train`.
+  Several runs on a TPU host have a chip each; several on a CPU have different cores. A single run
+  has all devices, as in `ensdistill train`.
   """
   gpus = _gpus(environment)
   count = parallel or max(1, len(gpus))
   if count == 1:
     return [Slot('', {})]
+  chips = _tpu_chips(environment)
+  if not gpus and count <= chips:
+    return [Slot(f'TPU chip {i}', {'TPU_VISIBLE_CHIPS': str(i), **_ONE_CHIP}) for i in range(count)]
   if not gpus:
     groups = _shares(sorted(os.sched_getaffinity(0)), count)
     return [Slot(f'cores {",".join(map(str, sorted(g)))}', {}, g) for g in groups]
@@ -42,6 +54,15 @@ def _gpus(environment: Mapping[str, str]) -> list[str]:
   if 'CUDA_VISIBLE_DEVICES' in environment:
     return [gpu for gpu in environment['CUDA_VISIBLE_DEVICES'].split(',') if gpu]
   return [str(i) for i, _ in enumerate(_GPUS.iterdir())] if _GPUS.is_dir() else []
+
+
+def _tpu_chips(environment: Mapping[str, str]) -> int:
+  """Return the number of TPU chips of this host that runs may use."""
+  platforms = environment.get('JAX_PLATFORMS', '')
+  if platforms and 'tpu' not in platforms.split(','):
+    return 0
+  chips = len(list(_DEVICES.glob('accel[0-9]*')))
+  return chips or len(list(_DEVICES.glob('vfio/[0-9]*')))
 
 
 def _shares(cores: list[int], count: int) -> list[frozenset[int]]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, NamedTuple
 
+from ensdistill import joining
 from ensdistill.sweep import records
 from ensdistill.sweep.jobs import Job
 from ensdistill.sweep.queue import KILLS, Queue
@@ -127,7 +128,7 @@ class Worker:
     with open(self.queue.log(job), 'ab') as log:
       process = subprocess.Popen(
         self.command(job),
-        env=os.environ | slot.environment | {'PYTHONPATH': path},
+        env=os.environ | slot.environment | {'PYTHONPATH': path, joining.LONE: '1'},
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import mesh
+from ensdistill import mesh, processes
 from ensdistill.storage import safe
 from ensdistill.training.clock import SKIPS, Logs, NonFinite
 from ensdistill.training.feed import Feed
@@ -46,10 +46,11 @@ def other_order(back: tuple[int, dict], networks, sharding) -> tuple[int, dict]:
   """
   at, carry = back
   states, rollbacks = carry['states'], carry['rollbacks'] + 1
-  words = np.asarray(jax.random.key_data(states.order))
+  words = mesh.fetch(jax.random.key_data(states.order))
   moved = (words[:, None] == words[None, list(networks)]).all(-1).any(-1)
   fold = jax.vmap(jax.random.fold_in, (0, None))
-  other = np.asarray(jax.random.key_data(fold(states.order, ROLLED + np.uint32(rollbacks))))
+  orders = jax.random.wrap_key_data(jnp.asarray(words), impl=jax.random.key_impl(states.order))
+  other = mesh.fetch(jax.random.key_data(fold(orders, ROLLED + np.uint32(rollbacks))))
   chosen = jnp.asarray(np.where(moved[:, None], other, words))
   order = jax.random.wrap_key_data(chosen, impl=jax.random.key_impl(states.order))
   order = mesh.place(order, sharding)
@@ -71,7 +72,8 @@ def describe(error: NonFinite, feed: Feed, orders, back, folder: str) -> None:
     'batch_indices': feed.indices(orders[error.network], error.step),
   }
   try:
-    safe.write_atomic(path, json.dumps(content, indent=2) + '\n')
+    if processes.first():
+      safe.write_atomic(path, json.dumps(content, indent=2) + '\n')
   except OSError:  # the loss is the news, not a full disk
     return
   error.args = (f'{error}. {path} has the batch and the terms',)

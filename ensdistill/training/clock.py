@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from ensdistill import mesh, processes, stopping
 from ensdistill.logs import trace
 
 SKIPS = 10  # most updates in a row that on_nan='skip' drops
@@ -32,6 +33,14 @@ class Logs(NamedTuple):
   dropped: Any = None  # updates that were dropped since the last line; None: none ever is
 
 
+class Decision(NamedTuple):
+  """What the first process decides for all, by its own clock."""
+
+  stop: bool  # now
+  until: int  # the step before which nothing is decided again
+  save: bool  # at that step
+
+
 class Clock:
   """Decide when a stage logs, validates and saves, and report what was measured.
 
@@ -50,6 +59,7 @@ class Clock:
     self.last_log = max((point for point in self.log_points if point <= at), default=0)
     self.seconds_per_step: float | None = None
     self.calls, self.last_count = 0, 0
+    self.decision = Decision(False, at, False)
     self.latest: dict[str, float] = {}
     self.saved_at = self.collected_at = time.monotonic()
     settle = functools.partial(self.collect, everything=True)
@@ -79,13 +89,27 @@ class Clock:
   def say(self, text: str) -> None:
     self.loop.writer.line(f'{self.stage}: {text}')
 
-  def next_count(self, at: int) -> int:
-    """Return the steps of the next call: up to the next event, and about a quarter of a second."""
-    count = self.loop.steps_per_call or (20 if jax.process_count() > 1 else self._affordable())
-    if self.loop.steps_per_call and jax.process_count() == 1:
+  def decide(self, at: int) -> Decision:
+    """Return what to do from step `at` on; processes that share the run do the same."""
+    if at >= self.decision.until:
+      self.decision = Decision(*processes.agreed(lambda: self._decide(at), f'{self.stage} {at}'))
+    return self.decision
+
+  def _decide(self, at: int) -> Decision:
+    save = time.monotonic() - self.saved_at >= self.loop.checkpoint_seconds
+    return Decision(stopping.asked() != 0, at + self._wanted(at), save)
+
+  def _wanted(self, at: int) -> int:
+    """Return the steps up to the next event, but for about a quarter of a second."""
+    count = self.loop.steps_per_call or self._affordable()
+    if self.loop.steps_per_call:
       seconds = self.seconds_per_step
       count = min(count, max(1, int(LONGEST / seconds)) if seconds else 1)
-    count = min(count, next(event for event in self.events if event > at) - at)
+    return min(count, next(event for event in self.events if event > at) - at)
+
+  def next_count(self, at: int) -> int:
+    """Return the steps of the next call."""
+    count = self.decision.until - at
     return min(self.trace.limit(at, count, self.calls), self.feed.steps_per_call or count)
 
   def _affordable(self) -> int:
@@ -108,13 +132,9 @@ class Clock:
   def is_score(self, at: int) -> bool:
     return at in self.score_points
 
-  def is_save(self) -> bool:
-    """Return whether a checkpoint is due, by the clock of the first process."""
-    due = time.monotonic() - self.saved_at >= self.loop.checkpoint_seconds
-    if jax.process_count() > 1:
-      from jax.experimental import multihost_utils
-
-      due = bool(multihost_utils.broadcast_one_to_all(np.asarray(due)))
+  def is_save(self, at: int) -> bool:
+    """Return whether a checkpoint is due at step `at`."""
+    due = self.decision.save and at >= self.decision.until
     if due:
       self.saved_at = time.monotonic()
     return due
@@ -133,7 +153,7 @@ class Clock:
           steps, self.last_log = at - self.last_log, at
           self._write(at, self._means(values, steps))
       else:
-        scores = jax.device_get(values)
+        scores = mesh.fetch(values)
         self._write(at, {f'valid_{name}': float(np.mean(v)) for name, v in scores.items()})
       self.progress.update(at, self.latest)
 
@@ -144,7 +164,7 @@ class Clock:
 
   def _means(self, logs: Logs, steps: int) -> dict[str, float]:
     """Return the means of the terms over the last `steps` steps, except the dropped ones."""
-    sums, dropped = jax.device_get((logs.sums, logs.dropped))
+    sums, dropped = mesh.fetch((logs.sums, logs.dropped))
     if dropped is None or not dropped.any():
       means = {name: float(np.mean(v)) / steps for name, v in sums.items()}
       return means if dropped is None else means | {'dropped': 0}
@@ -158,13 +178,13 @@ class Clock:
     return means | {'dropped': int(dropped.sum())}
 
   def _stop_at_non_finite(self, at: int, logs: Logs) -> None:
-    bad = jax.device_get(logs.bad)
+    bad = mesh.fetch(logs.bad)
     worst = (bad >= 0) & (at - bad > (SKIPS if logs.dropped is not None else 0))
     if not worst.any():
       return
     networks = np.flatnonzero(worst).tolist()
     network, step = networks[0], int(bad[networks[0]])
-    terms = {name: float(value[network]) for name, value in jax.device_get(logs.bad_terms).items()}
+    terms = {name: float(value[network]) for name, value in mesh.fetch(logs.bad_terms).items()}
     which = f' of network {network}' if self.size > 1 else ''
     shown = ', '.join(f'{name} {value:.4g}' for name, value in terms.items())
     since = '' if logs.dropped is None else f' and in the {SKIPS} steps after it'

@@ -7,6 +7,7 @@ the compiled program; `shapes` describes what `start` yields. A validation set h
 """
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Generator
 from typing import Any, Protocol
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import data, mesh, stopping
+from ensdistill import data, mesh, processes, stopping
 from ensdistill.data import sampler
 from ensdistill.training.step import AUGMENTATION, key_of_step
 
@@ -149,19 +150,42 @@ class Streamed:
     return self.stream.shapes
 
   def start(self, at: int, device_mesh) -> Generator[data.Batch]:
-    """Yield one placed batch a step, read ahead."""
-    by_example, replicated = mesh.by_example(device_mesh), mesh.replicated(device_mesh)
+    """Yield one placed batch a step, read ahead.
+
+    Where several processes share the run, each reads its own rows of every batch. The devices then
+    hold a row once, and exchange rows where several members see the same ones.
+    """
+    replicated = mesh.replicated(device_mesh)
+    if not processes.shared():
+      own, place_arrays = None, functools.partial(mesh.place, sharding=mesh.by_example(device_mesh))
+    else:
+      own, place_arrays = self._own(device_mesh)
 
     def place(batch):
-      arrays = mesh.place(batch.arrays, by_example)
-      return data.Batch(arrays, mesh.place(batch.orders, replicated))
+      return data.Batch(place_arrays(batch.arrays), mesh.place(batch.orders, replicated))
 
-    yield from data.ahead(self.stream.starting(at), place)
+    yield from data.ahead(self.stream.starting(at, own), place)
+
+  def _own(self, device_mesh) -> tuple[np.ndarray, Callable]:
+    """Return the rows of a batch that this process reads, and what places them."""
+    size = mesh.rounded(self.batch)  # the devices divide it; `draw` cuts the rest
+    by_example = mesh.by_row(device_mesh, axis=1)
+    rows = mesh.own_rows(mesh.by_row(device_mesh), size)
+    own = rows[rows < self.batch]
+
+    def place(arrays):
+      def one(array):
+        missing = [(0, len(rows) - len(own) if axis == 1 else 0) for axis in range(array.ndim)]
+        return mesh.place_rows(np.pad(array, missing), rows, size, by_example, axis=1)
+
+      return jax.tree.map(one, arrays)
+
+    return own, place
 
   def draw(self, seen: data.Batch, state) -> dict[str, jax.Array]:
     """Return the part of a streamed batch that belongs to the network's order."""
     own = (seen.orders == jax.random.key_data(state.order)[None]).all(-1).argmax()
-    drawn = {name: values[own] for name, values in seen.arrays.items()}
+    drawn = {name: values[own, : self.batch] for name, values in seen.arrays.items()}
     return as_inputs(drawn, state, self.augment)
 
   def indices(self, order: jax.Array, step: int) -> list[int]:
@@ -210,19 +234,29 @@ class InBlocks(OnDeviceValidation):
   """A validation set in files, scored block by block."""
 
   def scorer(self, score: Callable, device_mesh) -> Callable:
-    """Return a function from stacked networks to {name: [S]}: means over the examples of blocks."""
-    replicated = mesh.replicated(device_mesh)
+    """Return a function from stacked networks to {name: [S]}: means over the examples of blocks.
+
+    Where several processes share the run, each reads its own rows of a block.
+    """
+    replicated, rows, size = mesh.replicated(device_mesh), None, self.batch
+    by_row = mesh.by_row(device_mesh)
+    if processes.shared():
+      size = mesh.rounded(self.batch)
+      rows = mesh.own_rows(by_row, size)
 
     def place(block):
-      return mesh.place(block[0], replicated), block[1]
+      (x, y), count = block
+      if rows is None:
+        return mesh.place((x, y), replicated), count
+      return (mesh.place_rows(x, rows, size, by_row), mesh.place(y, replicated)), count
 
     def scored(networks):
-      blocks = data.ahead(iter(data.Blocks(self.x, self.y, self.batch)), place)
+      blocks = data.ahead(iter(data.Blocks(self.x, self.y, self.batch, size, rows)), place)
       found = []
-      for seen, size in blocks:
-        stopping.check('the last checkpoint is kept')
-        found.append((jax.device_get(score(networks, seen)), size))
-      sizes = np.array([size for _, size in found], np.float32)
+      for seen, count in blocks:
+        stopping.check_together('the last checkpoint is kept')
+        found.append((mesh.fetch(score(networks, seen)), count))
+      sizes = np.array([count for _, count in found], np.float32)
 
       def mean(*values):
         return np.average(np.stack(values), axis=0, weights=sizes)

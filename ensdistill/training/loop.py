@@ -63,6 +63,7 @@ def fit(
   feed: Feed,
   shared: tuple = (),
   *,
+  sharding: tuple | None = None,
   steps: int,
   loop: Loop,
   checkpointer,
@@ -80,6 +81,7 @@ def fit(
     states: the networks.
     feed: what each call sees.
     shared: further arguments of the step, the same for all calls.
+    sharding: of these arguments; None: every device has them.
     steps: where the stage ends.
     loop: how it runs.
     checkpointer: where states are saved.
@@ -90,8 +92,8 @@ def fit(
   step = jax.jit(step)  # traced once, for its logs, for every member and for every number of steps
   skips = loop.on_nan == 'skip'
   by_member, replicated = mesh.by_member(loop.mesh), mesh.replicated(loop.mesh)
-  shared = mesh.place(shared, replicated)
-  words = np.asarray(jax.random.key_data(states.order))
+  shared = mesh.place(shared, sharding or replicated)
+  words = mesh.fetch(jax.random.key_data(states.order))
   impl = jax.random.key_impl(states.order)
   states = mesh.place(states, by_member)
   seen = mesh.described(feed.shapes, replicated)
@@ -123,11 +125,11 @@ def fit(
     with clock, contextlib.closing(feed.start(at, loop.mesh)) as source:
       while at < steps:
         clock.collect()
-        if stopping.requested():
+        if clock.decide(at).stop:
           if at > saved:
             clock.collect(everything=True)
             checkpointer.save(at, carry)
-          stopping.check(f'{name} is saved at step {at} of {steps}')
+          stopping.check_together(f'{name} is saved at step {at} of {steps}')
         count = clock.next_count(at)
         on_device = mesh.place(np.int32(count), replicated)
         now, logs = advance(carry['states'], carry['logs'], on_device, next(source), *shared)
@@ -143,7 +145,7 @@ def fit(
           clock.scored(at, scores)
           if 'best' in carry and at >= select_from:
             carry['best'] = _keep_best(carry['best'], now, scores[select], sign)
-        if at == steps or clock.is_save():
+        if at == steps or clock.is_save(at):
           clock.collect(everything=True)  # a non-finite state is never saved
           checkpointer.save(at, carry)
           saved = at
@@ -153,8 +155,7 @@ def fit(
   if 'rollbacks' in like:
     like['rollbacks'] = mesh.place(np.int32(0), replicated)
   while True:
-    if carry['states'].order.is_fully_addressable:
-      words = np.asarray(jax.random.key_data(carry['states'].order))
+    words = mesh.fetch(jax.random.key_data(carry['states'].order))
     orders = jax.random.wrap_key_data(jnp.asarray(words), impl=impl)
     feed = feed.ordered(orders)
     try:
@@ -174,9 +175,10 @@ def fit(
       bad_steps.describe(error, feed, orders, back, loop.folder)
       raise
   if select == 'last':
-    return carry['states'].variables, {'step': np.asarray(carry['states'].step)}
+    return carry['states'].variables, {'step': mesh.fetch(carry['states'].step)}
   best = carry['best']
-  return best.variables, {'step': np.asarray(best.step), select: sign * np.asarray(best.score)}
+  step_S, score_S = mesh.fetch((best.step, best.score))
+  return best.variables, {'step': step_S, select: sign * score_S}
 
 
 def _shape(leaf):

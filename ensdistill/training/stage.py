@@ -20,6 +20,7 @@ class Frozen(NamedTuple):
 
   variables: Any  # an argument of the compiled program
   freeze: Callable  # (variables, state of the student) -> Members
+  sharding: Any = None  # of the variables; None: every device has all of them
 
 
 def train(
@@ -54,6 +55,7 @@ def train(
       states,
       feed,
       (teacher.variables,) if teacher else (),
+      sharding=(teacher.sharding,) if teacher and teacher.sharding else None,
       steps=method.steps,
       loop=loop,
       checkpointer=checkpointer,

@@ -3,6 +3,8 @@
 import pytest
 import shaped
 
+from ensdistill import joining
+from ensdistill.commands import arguments
 from ensdistill.commands.arguments import configuration
 from ensdistill.config import recipes, settings
 
@@ -171,3 +173,11 @@ def test_the_default_stands_where_no_recipe_is_named():
   assert config.to_dict() == settings.default().to_dict() | {'seed': 1}
   with pytest.raises(ValueError, match=r"'--all'\? `ensdistill config --help` shows the flags"):
     configuration(['kd_digits', '--al'], command='config')
+
+
+def test_the_flags_of_processes_are_taken_out_of_a_command_line():
+  line = ['kd_digits', '--coordinator=h:1', '--num_processes', '4', '-process_id=3', '--workdir=a']
+  assert arguments.place(line) == (['kd_digits', '--workdir=a'], joining.Place('h:1', 4, 3))
+  assert arguments.place(['kd_digits']) == (['kd_digits'], joining.UNKNOWN)
+  with pytest.raises(ValueError, match="--process_id='one' must be a whole number"):
+    arguments.place(['--process_id=one'])

@@ -279,7 +279,7 @@ def test_training_is_the_same_resident_streamed_and_resumed(folder, tmp_path, mo
   class Killed(Exception):
     """Raised by a test to stop a run."""
 
-  def dies(self, at):
+  def dies(self, at, own=None):
     yield from (self[step] for step in range(at, 5))
     raise Killed
 

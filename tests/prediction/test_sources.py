@@ -3,6 +3,7 @@
 import io
 import os
 
+import hostile
 import numpy as np
 import PIL.Image
 import pytest
@@ -139,6 +140,9 @@ def test_bad_arrays_raise(tmp_path):
     read([path], GREY)
   np.save(path, np.array([{}], object), allow_pickle=True)
   with pytest.raises(DataError, match='Python objects'):
+    read([path], GREY)
+  path.write_bytes(hostile.npy_of("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 8, 8)}"))
+  with pytest.raises(DataError, match='its array has shape .-1, 8, 8'):
     read([path], GREY)
   np.savez(tmp_path / 'x.npz', a=np.zeros(3), b=np.zeros(3))
   with pytest.raises(DataError, match='holds a, b: store the inputs as x'):

@@ -231,10 +231,11 @@ SEVERAL = """
 import sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from ensdistill import joining, processes
 from ensdistill.storage import checkpoint
 port, process, folder = sys.argv[1:]
 if port != '0':
-  jax.distributed.initialize(f'localhost:{port}', 2, int(process))
+  joining.join(joining.Place(f'localhost:{port}', 2, int(process)))
 assert jax.device_count() == 4
 mesh = jax.make_mesh((2, 2), ('data', 'member'), axis_types=(AxisType.Auto,) * 2)
 def place(tree, spec):
@@ -266,10 +267,11 @@ with checkpoint.Checkpointer(folder, log=warnings.append) as checkpointer:
   assert digest(like)(back, make(3)) and not digest(like)(back, make(2))
   if jax.process_index() == 0:
     (checkpointer.folder / '3.json').unlink()
-  checkpoint.synchronise()
+  processes.each(None, 'unlinked')
   step, back = checkpointer.restore(like)
   assert step == 2 and digest(like)(back, make(2))
   assert len(warnings) == (jax.process_index() == 0), warnings
+processes.finish()
 print('fine')
 """
 

@@ -108,6 +108,7 @@ def test_abstention_exceeds_its_rate_on_few_new_examples():
     new = fitted(*classifier(4000, seed=2))[1]
     share = calibration.abstain(basis_of(found), new, rate).mean()
     assert abs(share - rate) < 4 * math.sqrt(rate * (1 - rate) * (1 / 1000 + 1 / 4000))
+  assert not calibration.abstain(basis_of(found), total, 1e-300).any()
 
 
 def test_offsets_are_order_statistics():

@@ -131,3 +131,15 @@ def test_records_are_read_back(tmp_path):
     records.read(path)
   with pytest.raises(ValueError, match='holds no results'):
     records.read_all(tmp_path)
+
+
+def test_a_teacher_that_methods_share_has_one_row():
+  """Only one of the methods names the setting that decides it."""
+  records = [record('kd', 0, 0, 0.7, settings={'teacher.epochs': 40})]
+  records += [record('hydra', 0, 0, 0.6)]
+  records += [record('kd', 0, 0, 0.8, settings={'teacher.epochs': 5}, ensemble='other')]
+  (group,) = models.by_data(records)
+  assert [m.label for m in group.models if not m.student] == [
+    'one member', 'one member (teacher.epochs=5)', 'ensemble of 4',
+    'ensemble of 4 (teacher.epochs=5)',
+  ]  # fmt: skip

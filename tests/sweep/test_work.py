@@ -168,3 +168,16 @@ def test_runs_on_a_cpu_share_its_cores():
   cores = os.sched_getaffinity(0)
   found = slots.make(2, {'JAX_PLATFORMS': 'cpu'})
   assert frozenset().union(*(slot.cores for slot in found)) == cores
+
+
+def test_runs_on_a_tpu_host_have_a_chip_each(monkeypatch, tmp_path):
+  for number in range(4):
+    (tmp_path / f'accel{number}').touch()
+  monkeypatch.setattr(slots, '_DEVICES', tmp_path)
+  found = slots.make(4, {})
+  assert [slot.name for slot in found] == [f'TPU chip {i}' for i in range(4)]
+  assert [slot.environment['TPU_VISIBLE_CHIPS'] for slot in found] == list('0123')
+  assert found[0].environment['TPU_CHIPS_PER_PROCESS_BOUNDS'] == '1,1,1'
+  assert slots.make(1, {}) == slots.make(None, {}) == [slots.Slot('', {})]  # all chips
+  assert slots.make(4, {'JAX_PLATFORMS': 'cpu'})[0].name.startswith('cores')
+  assert slots.make(5, {})[0].name.startswith('cores')

@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 
-from ensdistill import stopping
+from ensdistill import processes, stopping
 from ensdistill.data.errors import DataError
 from ensdistill.data.images import stored
 from ensdistill.storage import safe
@@ -19,7 +19,7 @@ def skip(images: stored.Stored, file: str | os.PathLike) -> tuple[stored.Stored,
   All images are decoded once. The reasons of those that fail are kept in `file`, if it can be
   written; only those are tried again the next time, because they may have been repaired.
   """
-  reasons = _reasons(images, file)
+  reasons = processes.in_turn(lambda: _reasons(images, file))
   rows = np.setdiff1d(np.arange(len(images)), [*reasons])
   if not len(rows):
     raise DataError(next(iter(reasons.values())))
@@ -34,7 +34,8 @@ def refuse(x, part: str) -> None:
   All images are decoded once. The result is kept beside them, as in `skip`.
   """
   if stored.in_files(x) and not x.tried:
-    reasons = _reasons(x, os.path.join(x.records.folder, f'.unreadable-{part}-stop.json'))
+    file = os.path.join(x.records.folder, f'.unreadable-{part}-stop.json')
+    reasons = processes.in_turn(lambda: _reasons(x, file))
     if reasons:
       raise stored.Unreadable(next(iter(reasons.values())))
 

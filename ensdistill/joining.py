@@ -1,0 +1,242 @@
+"""Form the group of processes that share a run, found by flags or by the variables of a cluster."""
+
+import os
+import pathlib
+import socket
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ensdistill import processes, watching
+
+LONE = 'ENSDISTILL_PROCESSES'  # =1: this process joins no other, whatever the cluster says
+_HEARTBEAT = 'ENSDISTILL_HEARTBEAT'
+_COORDINATOR = 'JAX_COORDINATOR_ADDRESS'
+_GPUS = pathlib.Path('/proc/driver/nvidia/gpus')
+_PATIENCE = 300  # seconds for all processes to start
+
+
+# Variables that show a cluster.
+_SIGNS = (
+  _COORDINATOR,
+  'SLURM_STEP_NODELIST',
+  'OMPI_COMM_WORLD_SIZE',
+  'TPU_WORKER_HOSTNAMES',
+  'JOB_COMPLETION_INDEX',
+)
+
+
+class Place(NamedTuple):
+  """The place of this process in a group; None is left to the cluster."""
+
+  coordinator: str | None = None  # HOST:PORT of the first process
+  size: int | None = None
+  number: int | None = None
+
+
+UNKNOWN = Place()
+
+
+def hush(given: Place) -> None:
+  """Hide what XLA logs about processes that die, which is said in one line; before JAX is imported.
+
+  A process that seems to be alone goes on as it is.
+  """
+  if given != UNKNOWN or any(name in os.environ for name in _SIGNS):
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+
+def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
+  """Join the other processes of this run, if there are any; raise ValueError where that fails.
+
+  Call it before the first computation.
+  """
+  if processes.shared():
+    return
+  place, cluster = find(given)
+  if place is None:
+    return
+  import jax
+
+  jax.config.update('jax_enable_preemption_service', False)  # signals are those of `stopping`
+  heartbeat = _heartbeat()
+  if place.number == 0:
+    _check_port(place.coordinator)
+  processes.State.joining = True
+  try:
+    with watching.quiet_deaths():
+      jax.distributed.initialize(
+        place.coordinator,
+        place.size,
+        place.number,
+        cluster_detection_method=None if cluster else 'deactivate',
+        initialization_timeout=int(patience),
+        heartbeat_timeout_seconds=int(2 * heartbeat) + 2,
+        shutdown_timeout_seconds=60,
+      )
+  except Exception as error:
+    _forget_client()
+    cause = ' '.join(str(error).split())[:200]
+    cause = 'no answer' if 'bad_cast' in cause else cause  # see watching.quiet_deaths
+    raise ValueError(
+      f'process {place.number} of {place.size} cannot join the others at {place.coordinator} '
+      f'({cause}): start all of them, within {patience:g} seconds, with a HOST:PORT of process 0 '
+      'that every host reaches'
+    ) from error
+  finally:
+    processes.State.joining = False
+  _meet(place, heartbeat)
+
+
+def _heartbeat() -> float:
+  """Return the seconds of silence after which a process is dead."""
+  text = os.environ.get(_HEARTBEAT, '10')
+  try:
+    seconds = float(text)
+  except ValueError:
+    seconds = 0.0
+  if not 1 <= seconds <= 3600:
+    raise ValueError(f'{_HEARTBEAT}={text} must be a number of seconds from 1 to 3600')
+  return seconds
+
+
+def _check_port(coordinator: str | None) -> None:
+  """Refuse a port that another process listens on, at which XLA crashes."""
+  port = int(str(coordinator).rpartition(':')[2])
+  with socket.socket() as server:
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+      server.bind(('', port))
+    except OSError as error:
+      raise ValueError(
+        f'--coordinator={coordinator}: process 0 cannot listen on port {port} of this host '
+        f'({error.strerror}): choose another port'
+      ) from None
+
+
+def _forget_client() -> None:
+  """Drop a client that did not connect, which would complain at the end of the process."""
+  from jax._src import distributed
+
+  distributed.global_state.client = distributed.global_state.service = None
+
+
+def _meet(place: Place, heartbeat: float) -> None:
+  """Exchange what the processes are, and refuse groups that cannot work."""
+  from importlib import metadata  # a lone process does not need it
+
+  import jax
+  from jax._src import distributed
+
+  assert place.size is not None and place.number is not None
+  group = processes.Group(distributed.global_state.client, place.number, place.size, heartbeat)
+  processes.State.group = group
+  hello: dict[str, Any] = {'host': socket.gethostname(), 'pid': os.getpid()}
+  group.hellos = processes.each(hello, 'hello')
+  watching.watch(group)
+  devices = jax.local_devices()  # waits for the devices of all
+  hello = {
+    'devices': len(devices),
+    'visible': visible_gpus() if devices[0].platform == 'gpu' else len(devices),
+    'versions': {name: metadata.version(name) for name in ('jax', 'jaxlib', 'numpy')},
+  }
+  group.hellos = [a | b for a, b in zip(group.hellos, processes.each(hello, 'devices'))]
+  check(group.hellos)
+
+
+def check(hellos: list[dict]) -> None:
+  """Refuse processes of other versions, and hosts with devices that none of them uses."""
+  for number, hello in enumerate(hellos):
+    for name, version in hello['versions'].items():
+      if version != hellos[0]['versions'][name]:
+        raise ValueError(
+          f'process {number} on {hello["host"]} has {name} {version}, process 0 on '
+          f'{hellos[0]["host"]} has {hellos[0]["versions"][name]}: install the same on all hosts'
+        )
+  for host in dict.fromkeys(hello['host'] for hello in hellos):
+    there = [hello for hello in hellos if hello['host'] == host]
+    used, visible = sum(h['devices'] for h in there), max(h['visible'] for h in there)
+    if used < visible:
+      numbers = ','.join(map(str, range(visible)))
+      raise ValueError(
+        f'{used} of the {visible} GPUs of {host} are used, because Slurm and Open MPI give each '
+        f'process one: start {visible} on a host (srun --ntasks-per-node={visible}), set '
+        f'JAX_LOCAL_DEVICE_IDS={numbers} for one that uses all, or hide the rest with '
+        'CUDA_VISIBLE_DEVICES'
+      )
+
+
+def visible_gpus(environment: Mapping[str, str] = os.environ) -> int:
+  """Return the number of NVIDIA GPUs that processes on this host may use."""
+  if 'CUDA_VISIBLE_DEVICES' in environment:
+    return len([gpu for gpu in environment['CUDA_VISIBLE_DEVICES'].split(',') if gpu])
+  return sum(1 for _ in _GPUS.iterdir()) if _GPUS.is_dir() else 0
+
+
+def find(given: Place) -> tuple[Place | None, Any]:
+  """Return the place of this process, and the cluster that tells it; (None, None) if it is alone.
+
+  Flags come first, then JAX's variable, then what JAX knows of clusters: TPU slices, Slurm, Open
+  MPI, Kubernetes.
+  """
+  if os.environ.get(LONE) == '1' and given == UNKNOWN:
+    return None, None
+  coordinator = given.coordinator or os.environ.get(_COORDINATOR)
+  count, number, cluster = given.size, given.number, None
+  if count is None or number is None or coordinator is None:
+    try:
+      cluster = _cluster()
+      if cluster:
+        count = cluster.get_process_count() if count is None else count
+        number = cluster.get_process_id() if number is None else number
+      if cluster and coordinator is None and count != 1:
+        port = os.environ.get('JAX_COORDINATOR_PORT')
+        coordinator = cluster.get_coordinator_address(_PATIENCE, port)
+    except Exception as error:
+      raise ValueError(
+        f'cannot find the other processes of this run ({" ".join(str(error).split())[:200]}): set '
+        f'--coordinator, --num_processes and --process_id, or {LONE}=1 for a run of this process'
+      ) from error
+  if (coordinator, count, number) == (None, None, None) or count == 1:
+    return None, None
+  _check_place(coordinator, count, number, given)
+  return Place(coordinator, count, number), cluster
+
+
+def _check_place(coordinator, count, number, given: Place) -> None:
+  flags = {'--coordinator': coordinator, '--num_processes': count, '--process_id': number}
+  missing = [flag for flag, value in flags.items() if value is None]
+  if missing:
+    source = '' if given.coordinator or not coordinator else f' ({_COORDINATOR} is set)'
+    raise ValueError(
+      f'{" and ".join(missing)} missing{source}: several processes need --coordinator=HOST:PORT, '
+      f'--num_processes=N and --process_id=I; a single one needs none of them, or {LONE}=1'
+    )
+  if count < 1 or not 0 <= number < count:
+    raise ValueError(
+      f'--process_id={number} with --num_processes={count}: processes are numbered from 0 to '
+      f'{max(count - 1, 0)}, and --num_processes is at least 1'
+    )
+  host, _, port = coordinator.rpartition(':')
+  if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    raise ValueError(
+      f'--coordinator={coordinator} must be HOST:PORT, the address of process 0 and a free port, '
+      'such as 10.0.0.1:8476'
+    )
+
+
+def _cluster() -> Any:
+  """Return what JAX knows of the cluster that this process was started in; None outside one."""
+  import jax
+  from jax._src import clusters
+
+  wanted = jax.config.jax_platforms or ''
+  for kind in clusters.ClusterEnv._cluster_types:
+    if kind.opt_in_only_method:
+      continue
+    if 'tpu' in kind.name and wanted and 'tpu' not in wanted.split(','):
+      continue
+    if kind.__name__ == 'K8sCluster' and 'JOB_COMPLETION_INDEX' not in os.environ:
+      continue  # a pod by itself: JAX would ask the API server, or warn that it cannot
+    if kind.is_env_present():
+      return kind
+  return None

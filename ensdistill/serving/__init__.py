@@ -1,0 +1,1 @@
+"""Predictions over HTTP: batches of requests, limits, the API's description, and a page."""

@@ -1,0 +1,90 @@
+"""Processes that die or are stuck are named, and end all."""
+
+import subprocess
+import sys
+
+import pytest
+
+from ensdistill import processes, watching
+
+STUCK = """
+import time
+from ensdistill import processes, watching
+watching.watchdog(0.02)
+for _ in range(5):
+  time.sleep(0.5)
+  processes.beat()
+print('progress', flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_watchdog_prints_all_stacks_and_ends_a_stuck_process():
+  done = subprocess.run([sys.executable, '-c', STUCK], capture_output=True, text=True, timeout=60)
+  assert done.returncode == 1 and done.stdout == 'progress\n'
+  assert 'most recent call first' in done.stderr
+  assert done.stderr.splitlines()[-1].startswith('ensdistill: no progress for 0.02 minutes')
+
+
+class Service:
+  """The keys of a coordination service."""
+
+  def __init__(self):
+    self.keys = {}
+
+  def key_value_set(self, key, value, allow_overwrite=False):
+    if key in self.keys and not allow_overwrite:
+      raise RuntimeError('ALREADY_EXISTS')
+    self.keys[key] = value
+
+  def key_value_try_get(self, key):
+    import jax
+
+    if key not in self.keys:
+      raise jax.errors.JaxRuntimeError('NOT_FOUND: no such key')
+    return self.keys[key]
+
+  def key_value_dir_get(self, folder):
+    return [(key, value) for key, value in self.keys.items() if key.startswith(folder)]
+
+
+def test_a_silent_process_is_dead_after_ten_looks(monkeypatch):
+  group = processes.Group(Service(), 0, 3, heartbeat=10.0)
+  group.hellos = [{'host': f'h{i}', 'pid': 100 + i} for i in range(3)]
+  ended, signs = [], {}
+  monkeypatch.setattr(processes, 'end', lambda *how: ended.append(how))
+  for look in range(40):
+    group.set('alive/1', str(look), overwrite=True)
+    group.set('alive/2', str(min(look, 15)), overwrite=True)
+    watching._find_dead(group, signs, looks=10)
+    if ended:
+      break
+  assert look == 25
+  ((_, number, code, line),) = ended
+  assert (number, code) == (2, 1)
+  assert line.startswith('process 2 of 3 on h2 (pid 102) died: no sign of life for 10 seconds')
+
+
+def test_a_process_that_has_not_begun_to_watch_has_more_time(monkeypatch):
+  group, ended = processes.Group(Service(), 0, 2, heartbeat=10.0), []
+  monkeypatch.setattr(processes, 'end', lambda *how: ended.append(how))
+  signs = {}
+  for _ in range(29):
+    watching._find_dead(group, signs, looks=10)
+  assert not ended
+  watching._find_dead(group, signs, looks=10)
+  assert ended
+
+
+@pytest.mark.parametrize('second', [False, True])
+def test_the_first_to_end_decides_what_all_say(monkeypatch, capsys, second):
+  group = processes.Group(Service(), 1, 2, heartbeat=10.0)
+  codes = []
+  monkeypatch.setattr(processes.os, '_exit', codes.append)
+  if second:
+    group.set('ended', '{"number": 0, "code": 2, "line": "process 0: earlier"}')
+  processes.end(group, 1, 3, 'process 1: later')
+  assert codes == [2 if second else 3]
+  line = 'process 0: earlier' if second else 'process 1: later'
+  assert capsys.readouterr().err == f'ensdistill: {line}\n'
+  assert 'ensdistill/seen/1' in group.client.keys
