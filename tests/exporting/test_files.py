@@ -155,7 +155,9 @@ def test_a_wrong_converter_writes_nothing(tmp_path, monkeypatch):
   monkeypatch.setitem(files.onnx_file.convert.HANDLERS, 'exp', identity)
   old = tmp_path / 'student.onnx'
   old.write_text('an older file')
-  with pytest.raises(parity.Rejected, match="differs by .* from the student's on random .* such as stablehlo"):
+  with pytest.raises(
+    parity.Rejected, match="differs by .* from the student's on random .* such as stablehlo"
+  ):
     files.write(exported.student(), 'onnx', old)
   assert [path.name for path in tmp_path.iterdir()] == ['student.onnx']
   assert old.read_text() == 'an older file'
