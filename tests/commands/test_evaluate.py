@@ -83,10 +83,10 @@ def test_padding_changes_no_number():
 def test_all_ways_over_a_set_agree():
   student, variables = network('mlp', hidden=(8,))
   x = tiny.dataset().train.x[:13]
-  settings = {'batch': 4, 'device_mesh': mesh.make(1, 4)}
   expected = student.module.apply(variables, x)
-  found = inference.Predictor(None, student.freeze, **settings).outputs(variables, x)
+  found = inference.Predictor(None, student.freeze, batch=4).outputs(variables, x)
   np.testing.assert_allclose(found, expected, atol=1e-5)
+  settings = {'batch': 4, 'device_mesh': mesh.make(1, 4)}
   within = inference.over(lambda x: student.module.apply(variables, x), jnp.asarray(x), **settings)
   np.testing.assert_allclose(within, expected, atol=1e-5)
 
