@@ -76,6 +76,14 @@ def note(mesh: Mesh, batch: int) -> str:
   return text
 
 
+def block_size(examples: int, largest: int) -> int:
+  """Return the block for a set that is predicted once: the next power of two, at most `largest`.
+
+  So sets of 1 to N examples need 1 + log2(N) programs, and at most half of a block is padding.
+  """
+  return min(1 << (max(examples, 1) - 1).bit_length(), max(1, largest))
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
   """Return the sharding of arrays that every device holds."""
   return NamedSharding(mesh, P())

@@ -12,8 +12,8 @@ import pytest
 import tiny
 
 from ensdistill import export, runtime, teacher
-from ensdistill.evaluation.inference import block_size
 from ensdistill.logs import writers
+from ensdistill.mesh import block_size
 from ensdistill.student.model import Model
 from ensdistill.training import stage
 

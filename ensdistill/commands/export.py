@@ -137,8 +137,12 @@ def _variant(model, options) -> None:
   try:
     if target.exists() and target.resolve() == source.resolve():
       raise ValueError(f'--out={target} is the student itself: choose another folder')
-    if target.is_dir() and any(target.iterdir()) and not (target / 'student.seal').exists():
-      raise ValueError(f'{target} holds other files: give a new folder with --out')
+    is_empty = target.is_dir() and not any(target.iterdir())
+    if target.exists() and not is_empty and not variants.is_in(target):
+      raise ValueError(
+        f'{target} holds something else than a student with smaller weights: give a new folder '
+        'with --out'
+      )
     variant = variants.make(model, options.to)
   except (ValueError, OSError) as error:
     fail(2, reason(error))

@@ -29,14 +29,6 @@ class Probabilities(NamedTuple):
   log_probs: Any  # [N, K]
 
 
-def block_size(examples: int, largest: int) -> int:
-  """Return the block for a set that is predicted once: the next power of two, at most `largest`.
-
-  So sets of 1 to N examples need 1 + log2(N) programs, and at most half of a block is padding.
-  """
-  return min(1 << (max(examples, 1) - 1).bit_length(), max(1, largest))
-
-
 class Predictor:
   """The predictions of a network, or of an ensemble, over sets of any size.
 

@@ -10,6 +10,8 @@ def in_blocks(call: Callable, x: np.ndarray, batch: int) -> dict[str, np.ndarray
 
   The last block is padded with copies of its last example.
   """
+  if len(x) == batch:
+    return {name: np.asarray(a) for name, a in call(x).items()}
   found = []
   for start in range(0, len(x), batch):
     block = x[start : start + batch]

@@ -6,12 +6,14 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import pathlib
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 
-from ensdistill import memory, names, runtime
+from ensdistill import memory, names, runtime, stopping
 from ensdistill.exporting import inference, parity, stablehlo, tensorflow
 from ensdistill.exporting.onnx import file as onnx_file
 from ensdistill.storage import safe, seals
@@ -82,8 +84,8 @@ def write(model: Model, kind: str, path, test=None, batch: int | None = None) ->
   """Write a student in a format, with a record of its parity beside it.
 
   The file is written under another name, loaded by its own runtime and compared with the student on
-  test inputs and on random ones. Raises parity.Rejected if it differs too much; nothing is left
-  then.
+  test inputs and on random ones. Raises parity.Rejected if it differs too much. After any error
+  nothing new is left, and an older file and its record stay as they were.
 
   Args:
     test: inputs of the test set, if they are at hand.
@@ -91,34 +93,47 @@ def write(model: Model, kind: str, path, test=None, batch: int | None = None) ->
   """
   check_packages(kind)
   form, path = FORMATS[kind], pathlib.Path(path)
-  _check_place(form, path)
+  record = _record_of(path)
+  if batch is not None and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
+    raise ValueError(f'batch={batch!r} must be a whole number from 1, or None')
+  _check_place(form, path, record)
   function = inference.of(model)
   describe = functools.partial(inference.description, model)
   compared = parity.inputs(model, test)
-  with _part(path) as part, _one_line(kind):
-    facts = form.write(function, describe, part, batch)
-    found = parity.check(model, form.load(part), compared)
-    digest, size = _digest(part)
-    _replace(part, path)
-  rough = _of_bfloat16(model, compared)
-  if rough:
-    facts['note'] = '; '.join(filter(None, [facts.get('note'), rough]))
   examples = {name: len(x) for name, x in compared.items()}
-  record = path.with_name(f'{path.name}.json')
-  content = {
-    'file': path.name,
-    'format': kind,
-    'sha256': digest,
-    **describe(facts['batch']),
-    **facts,
-    'parity': {
-      'limit': parity.LIMIT,
-      **{name: {'examples': examples[name], **row} for name, row in found.items()},
-    },
-    'versions': runtime.versions() | _versions(form),
-  }
-  safe.write_atomic(record, seals.to_json(content))
+  with _part(path) as part, _part(record) as new_record, _one_line(kind):
+    with safe.writing(path):
+      facts = form.write(function, describe, part, batch)
+    found = parity.check(model, form.load(part), compared)
+    rough = _of_bfloat16(model, compared)
+    if rough:
+      facts['note'] = '; '.join(filter(None, [facts.get('note'), rough]))
+    digest, size = _digest(part)
+    content = {
+      'file': path.name,
+      'format': kind,
+      'sha256': digest,
+      **describe(facts['batch']),
+      **facts,
+      'parity': {
+        'limit': parity.LIMIT,
+        **{name: {'examples': examples[name], **row} for name, row in found.items()},
+      },
+      'versions': runtime.versions() | _versions(form),
+    }
+    with safe.writing(record):
+      new_record.write_text(seals.to_json(content))
+    stopping.check()
+    with safe.writing(path):
+      _replace(part, path)
+    with safe.writing(record):
+      os.replace(new_record, record)
   return Written(path, record, size, facts, found, examples)
+
+
+def _record_of(path: pathlib.Path) -> pathlib.Path:
+  """Return the path of the record beside a file."""
+  return path.with_name(f'{path.name}.json')
 
 
 def _of_bfloat16(model: Model, compared: dict) -> str | None:
@@ -133,29 +148,49 @@ def _of_bfloat16(model: Model, compared: dict) -> str | None:
   )
 
 
-def _check_place(form: Format, path: pathlib.Path) -> None:
-  """Raise ValueError if the path holds something that must not be replaced."""
+def _check_place(form: Format, path: pathlib.Path, record: pathlib.Path) -> None:
+  """Raise ValueError if the path, or that of its record, holds something else than an export."""
   if (path.resolve().parent / 'student.seal').exists():
     raise ValueError(f"{path} lies in a student's folder: choose another place with --out")
+  if record.exists() and not _is_record(record):
+    raise ValueError(
+      f'{record}, the place of the record, holds something else: choose another name with --out'
+    )
+  known = record.exists() or path.suffix == form.suffix
   if form.folder:
     foreign = path.is_dir() and any(path.iterdir()) and not (path / 'saved_model.pb').exists()
     if foreign or (path.exists() and not path.is_dir()):
       raise ValueError(f'{path} holds other files: give a new folder with --out')
   elif path.is_dir():
     raise ValueError(f'{path} is a folder: give the name of a file with --out')
+  elif path.exists() and not known:
+    raise ValueError(
+      f'{path} exists, and is not an earlier export: give a new file, or one that ends with '
+      f'{form.suffix}, with --out'
+    )
+
+
+def _is_record(path: pathlib.Path) -> bool:
+  """Return whether a file is the record of an exported file."""
+  try:
+    found = json.loads(path.read_text())
+  except (OSError, ValueError):
+    return False
+  return isinstance(found, dict) and {'file', 'format', 'parity'} <= found.keys()
 
 
 @contextlib.contextmanager
-def _part(path: pathlib.Path) -> Iterator[pathlib.Path]:
+def _part(path: pathlib.Path, label: str = '') -> Iterator[pathlib.Path]:
   """Give a path beside another one; what is left there in the end is removed."""
-  part = path.with_name(f'.{path.name}.{os.getpid()}-0.part')
-  with safe.writing(path):
+  part = path.with_name(f'.{path.name}{label}.{os.getpid()}-{threading.get_ident()}.part')
+  with safe.writing(path):  # a folder that refuses files is found before the work
     path.parent.mkdir(parents=True, exist_ok=True)
+    part.touch()
+    part.unlink()
   try:
-    with safe.writing(path):
-      yield part
+    yield part
   finally:
-    if part.is_dir():
+    if part.is_dir() and not part.is_symlink():
       shutil.rmtree(part, ignore_errors=True)
     else:
       part.unlink(missing_ok=True)
@@ -176,9 +211,17 @@ def _one_line(kind: str) -> Iterator[None]:
 
 
 def _replace(part: pathlib.Path, path: pathlib.Path) -> None:
-  if path.is_dir():
-    shutil.rmtree(path)
-  os.replace(part, path)
+  """Give a part its name; an older folder makes room first, and comes back if that fails."""
+  if not path.is_dir():
+    os.replace(part, path)
+    return
+  with _part(path, '.old') as old:
+    os.replace(path, old)
+    try:
+      os.replace(part, path)
+    except BaseException:
+      os.replace(old, path)
+      raise
 
 
 def _digest(path: pathlib.Path) -> tuple[str, int]:

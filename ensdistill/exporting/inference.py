@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ensdistill.metrics import regression
 from ensdistill.predictive import GaussianMixture, Mixture
 from ensdistill.storage import safe, seals
 from ensdistill.student.model import Model
@@ -128,7 +129,9 @@ def expected(model: Model, x) -> dict[str, np.ndarray]:
   if model.family.has_classes:
     found['probabilities'] = prediction.probs
   else:
-    found |= {'mean': prediction.mean, 'variance': model.predictive(x).variance()}
+    distribution = regression.host(model.predictive(x))  # in float64, as the mean
+    variance = distribution.data() + distribution.knowledge()
+    found |= {'mean': prediction.mean, 'variance': variance}
   with contextlib.suppress(ValueError):  # one network without members
     found['members'] = model.members(x)
   return {name: np.asarray(found[name]) for name in OUTPUTS if name in found}

@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ensdistill import runtime
 from ensdistill.exporting.blocks import in_blocks
+from ensdistill.mesh import block_size
+from ensdistill.student import inputs
 
 if TYPE_CHECKING:
   from ensdistill.exporting.inference import Inference
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 MARK = b'ensdistill-hlo-1'
 TAIL = 32 + 8 + len(MARK)
 PLATFORMS = ('cpu', 'cuda', 'tpu')
+LARGEST = 500  # examples of a call, so that memory is bounded; as in `Model.predict`
 
 
 def write(
@@ -107,6 +111,7 @@ class Program:
         'JAX_PLATFORMS=cpu'
       )
     self._call = jax.jit(exported.call)
+    self._compiled: set[int] = set()
 
   @property
   def classes(self) -> list[str] | None:
@@ -118,32 +123,51 @@ class Program:
     """The names of the outputs."""
     return list(self.description['outputs'])
 
-  def __call__(self, x) -> dict[str, np.ndarray]:
-    """Return the outputs for inputs [B, ...] as NumPy arrays; see `description['input']`."""
-    x = self._checked(x)
-    size, fixed = len(x), self.description['batch']
-    if not size:  # a program has no form for no example
+  def __call__(
+    self, x, *, scale: float | None = None, on_invalid: str = 'error'
+  ) -> dict[str, np.ndarray]:
+    """Return the outputs for inputs [B, ...] as NumPy arrays; see `description['input']`.
+
+    Inputs are checked as `Model.predict` checks them, and the arguments are the same. Examples go
+    through in blocks, and fewer are padded to the next power of two, so a few compiled programs
+    serve all sizes.
+    """
+    x, invalid = self._accepted(x, scale, on_invalid)
+    if not len(x):  # a program has no form for no example
       shapes = self.description['outputs'].items()
       return {name: np.zeros((0, *shape), np.float32) for name, shape in shapes}
-    if fixed is None:
-      return {name: np.asarray(a) for name, a in self._call(x).items()}
-    return in_blocks(self._call, x, fixed)
+    block = self.description['batch'] or block_size(len(x), LARGEST)
+    found = in_blocks(self._run, x, block)
+    if invalid.any():
+      mask = {name: invalid.reshape(-1, *(1,) * (a.ndim - 1)) for name, a in found.items()}
+      found = {name: np.where(mask[name], np.float32(np.nan), a) for name, a in found.items()}
+    return found
 
-  def _checked(self, x) -> np.ndarray:
-    x, wanted = np.asarray(x), self.description['input']
-    shape, dtype = wanted['shape'], np.dtype(wanted['dtype'])
-    if x.ndim != len(shape) + 1 or list(x.shape[1:]) != shape:
-      sizes = ', '.join(map(str, ['N', *shape]))
-      raise ValueError(f'inputs have shape {list(x.shape)}, {self.path.name} takes [{sizes}]')
-    if x.dtype == np.uint8 and dtype == np.float32 and wanted['range']:
-      return x.astype(np.float32) / np.float32(255)  # as a student takes images
-    if x.dtype != dtype:
-      if dtype != np.float32 or x.dtype.kind != 'f':
-        low, high = wanted['range'] or (None, None)
-        span = '' if low is None else f' in [{low}, {high}]'
-        raise ValueError(f'inputs hold {x.dtype}, {self.path.name} takes {dtype}{span}')
-      x = x.astype(np.float32)
-    return x
+  def _run(self, x: np.ndarray) -> dict:
+    """Return the outputs for one block; the first call for its size uses the compilation cache."""
+    if len(x) in self._compiled:
+      return self._call(x)
+    with runtime.cached():
+      found = self._call(x)
+    self._compiled.add(len(x))
+    return found
+
+  def _accepted(self, x, scale, on_invalid: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return inputs of the program's type, and which rows are invalid: bool [B]."""
+    wanted = self.description['input']
+    takes_bytes = wanted['dtype'] == 'uint8'
+    if takes_bytes:
+      x = np.asarray(x)
+      if scale is not None or (x.size and x.dtype != np.uint8):
+        given = f'inputs hold {x.dtype}' if scale is None else f'scale={scale!r} gives floats'
+        raise ValueError(f'{given}, {self.path.name} takes uint8 from 0 to 255: give stored bytes')
+    known = {'shape': wanted['shape'], 'inputs': {'columns': wanted.get('columns')}}
+    found = inputs.accept(x, known, scale=scale, on_invalid=on_invalid)
+    if takes_bytes:
+      return found.x.astype(np.uint8), found.invalid
+    if found.x.dtype == np.uint8:  # an image, which a network sees so
+      return found.x.astype(np.float32) / np.float32(255), found.invalid
+    return found.x, found.invalid
 
   def __repr__(self) -> str:
     sizes = ', '.join(map(str, ['N', *self.description['input']['shape']]))

@@ -17,7 +17,7 @@ import numpy as np
 from ensdistill import families, mesh, objectives, runtime, students
 from ensdistill import spec as specs
 from ensdistill.evaluation import cost
-from ensdistill.evaluation.inference import Predictor, block_size
+from ensdistill.evaluation.inference import Predictor
 from ensdistill.predictive import GaussianMixture, Mixture
 from ensdistill.storage import safe, seals
 from ensdistill.student import calibration, card, inputs
@@ -124,7 +124,7 @@ class Model:
     if batch_size < 1:
       raise ValueError(f'batch_size={batch_size} must be at least 1')
     x, size = accepted.x, len(accepted.x)
-    batch = block_size(size, batch_size)
+    batch = mesh.block_size(size, batch_size)
     predictor, variables = self._ready(batch)
     program = method, batch
     new = program not in self._compiled
@@ -149,11 +149,12 @@ class Model:
 
     Raise ValueError if the student is one network without members.
     """
-    p = self.predictive(x, scale=scale, batch_size=batch_size)
-    if self.student.size > 1 and isinstance(p, Mixture):
-      return np.exp(p.log_probs_BMK)
-    if self.student.size > 1 and isinstance(p, GaussianMixture):
-      return np.asarray(p.mean_BMD)
+    if self.student.size > 1:
+      p = self.predictive(x, scale=scale, batch_size=batch_size)
+      if isinstance(p, Mixture):
+        return np.exp(p.log_probs_BMK)
+      if isinstance(p, GaussianMixture):
+        return np.asarray(p.mean_BMD)
     raise ValueError(
       f'the student is one network ({self.spec["student"]["kind"]}, objective '
       f'{self.spec["objective"]!r}) without members: train one of several, such as hydra'

@@ -1,6 +1,7 @@
 """Variants of a student with smaller weights, and what they lose."""
 
 import dataclasses
+import json
 import os
 import pathlib
 from typing import Any, NamedTuple
@@ -85,3 +86,12 @@ def results(found: Loss, form: str) -> list[dict[str, Any]]:
 def size(folder) -> int:
   """Return the bytes of a student's weights."""
   return os.path.getsize(pathlib.Path(folder) / 'weights.safetensors')
+
+
+def is_in(folder) -> bool:
+  """Return whether a folder holds a variant, which may be made again, and not an original."""
+  try:
+    own = json.loads((pathlib.Path(folder) / 'config.json').read_text())
+    return weights.form(own) is not None
+  except (OSError, ValueError, AttributeError):
+    return False

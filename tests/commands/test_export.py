@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import sys
 import types
 
@@ -57,8 +58,19 @@ def test_without_its_data_a_variant_is_not_measured(run, tmp_path, capsys):
 def test_no_other_folder_is_written_into(run, tmp_path, capsys):
   (tmp_path / 'README.md').write_text('mine')
   code, _, err = call('export', run, '--to=int8', f'--out={tmp_path}', capsys=capsys)
-  assert code == 2 and 'holds other files' in err
+  assert code == 2 and 'holds something else' in err
   assert (tmp_path / 'README.md').read_text() == 'mine' and len(list(tmp_path.iterdir())) == 1
+
+
+def test_no_other_student_is_replaced(run, tmp_path, capsys):
+  shutil.copytree(run / 'student', tmp_path / 'other')
+  before = (tmp_path / 'other' / 'config.json').read_bytes()
+  code, _, err = call('export', run, '--to=int8', f'--out={tmp_path / "other"}', capsys=capsys)
+  assert code == 2 and 'something else than a student with smaller weights' in err
+  (tmp_path / 'file').write_text('mine')
+  code, _, err = call('export', run, '--to=int8', f'--out={tmp_path / "file"}', capsys=capsys)
+  assert code == 2 and 'file holds something else' in err
+  assert (tmp_path / 'other' / 'config.json').read_bytes() == before
 
 
 def test_a_file_lies_beside_the_student(run, capsys):
@@ -101,7 +113,7 @@ def test_a_file_that_differs_is_not_written(run, tmp_path, capsys, monkeypatch):
   path = tmp_path / 'a.stablehlo'
   code, out, err = call('export', run, '--to=stablehlo', f'--out={path}', capsys=capsys)
   assert code == 1 and not out and err.count('\n') == 1
-  assert f'{path} is not written: its' in err and "from the student's on" in err
+  assert f'{path} is not written: output' in err and "from the student's on" in err
   assert not list(tmp_path.iterdir())
 
 

@@ -18,7 +18,15 @@ def outputs(model, x):
   return jax.jit(function.closed())(x)
 
 
-@pytest.mark.parametrize('kind', exported.ALL, ids=str)
+# The files of the others are compared with their students in quick tests.
+QUICK = ('mean', 'batch_ensemble', 'proxy_dirichlet')
+KINDS = [
+  pytest.param(one, id=' '.join(map(str, one)), marks=[pytest.mark.slow] * (not {*QUICK} & {*one}))
+  for one in exported.ALL
+]
+
+
+@pytest.mark.parametrize('kind', KINDS)
 def test_it_computes_what_the_student_predicts(kind):
   model = exported.student(*kind, shape=(5,))
   x = exported.examples(model)

@@ -1,6 +1,7 @@
 """The gate: how differences are measured, and what is compared."""
 
 import exported
+import jax
 import numpy as np
 import pytest
 
@@ -59,7 +60,7 @@ def test_a_file_that_differs_is_rejected():
   assert found['random']['probabilities'] == pytest.approx(0.9e-4, rel=1e-2)
   assert found['random']['total'] < 1e-6
   for size in (1, parity.BLOCK):  # one example, and a full block
-    with pytest.raises(parity.Rejected, match='probabilities differ by 0.0003 .* inputs'):
+    with pytest.raises(parity.Rejected, match="'probabilities' differs by 0.0003 .* inputs"):
       parity.check(model, moved(3e-4, size), compared)
 
 
@@ -83,3 +84,18 @@ def test_invalid_test_inputs_are_left_out():
   x = exported.examples(model)
   x[2, 1] = np.nan
   assert len(parity.inputs(model, x)['test']) == 6
+
+
+def test_targets_that_float32_cannot_hold_are_named():
+  model = exported.student('gaussian', 'multi_head', 3, 'members', shape=(5,), targets=1)
+  model.spec.update(target_mean=[1e5], target_std=[1.0])
+  expected = inference.expected(model, exported.examples(model))
+  run = jax.jit(inference.of(model).closed())
+  assert parity.differences(expected, run(exported.examples(model)), False)['variance'] < 1e-5
+  with pytest.raises(parity.Rejected, match='deviations from zero, .* minus a constant'):
+    parity.check(model, run, {'random': exported.examples(model)})
+
+
+def test_at_most_1000_test_inputs_are_compared():
+  model = exported.student(shape=(4,))
+  assert len(parity.inputs(model, np.zeros((1200, 4)))['test']) == parity.EXAMPLES

@@ -70,9 +70,10 @@ def test_images_are_taken_as_a_student_takes_them(model, file):
 @pytest.mark.parametrize(
   'x, reason',
   [
-    (np.zeros((8, 8, 1)), r'have shape \[8, 8, 1\], student.stablehlo takes \[N, 8, 8, 1\]'),
-    (np.zeros((2, 8, 8, 3)), r'have shape \[2, 8, 8, 3\]'),
-    (np.zeros((2, 8, 8, 1), int), r'hold int64, student.stablehlo takes float32 in \[0, 1\]'),
+    (np.zeros((2, 8, 8, 3)), r'have shape \[2, 8, 8, 3\], the student takes \[N, 8, 8, 1\]'),
+    (np.zeros((2, 8, 8, 1), int), r'hold int64 from 0 to 0, the student takes uint8 or floats'),
+    (np.full((2, 8, 8, 1), 200.0), r'images\[0\] holds 200, .* pass scale=1/255'),
+    (np.full((2, 8, 8, 1), np.nan), r'row 0, .* holds NaN'),
   ],
 )
 def test_wrong_inputs_are_one_line(file, x, reason):
@@ -80,13 +81,54 @@ def test_wrong_inputs_are_one_line(file, x, reason):
     ensdistill.load_stablehlo(file)(x)
 
 
+def test_scaled_and_invalid_inputs_as_a_student_takes_them(model, file):
+  program, x = ensdistill.load_stablehlo(file), exported.examples(model, 2)
+  np.testing.assert_allclose(
+    program(x * 255, scale=1 / 255)['total'], program(x)['total'], rtol=1e-5
+  )
+  broken = x.copy()
+  broken[0, 3, 3] = np.nan
+  found = program(broken, on_invalid='flag')
+  assert all(np.isnan(values[0]).all() for values in found.values())
+  np.testing.assert_array_equal(found['members'][1], program(x)['members'][1])
+
+
+def test_a_table_by_the_names_of_its_columns(tmp_path):
+  model = exported.student(shape=(3,))
+  model.spec['inputs']['columns'] = ['a', 'b', 'c']
+  write(model, tmp_path / 'a.stablehlo')
+  program = ensdistill.load_stablehlo(tmp_path / 'a.stablehlo')
+  found = program([{'c': 3, 'a': 1, 'b': 2}])['probabilities']
+  np.testing.assert_array_equal(program([1, 2, 3])['probabilities'], found)
+  with pytest.raises(ValueError, match="missing 'b'"):
+    program({'a': 1, 'c': 3})
+
+
+def test_few_programs_serve_all_sizes(model, file):
+  program = ensdistill.load_stablehlo(file)
+  sizes = []
+  call = program._call
+
+  def counted(x):
+    sizes.append(len(x))
+    return call(x)
+
+  program._call = counted
+  x = exported.examples(model, 5)
+  for size in range(1, 6):
+    np.testing.assert_allclose(program(x[:size])['total'], model.predict(x[:size]).total, atol=1e-6)
+  assert sizes == [1, 2, 4, 4, 8]
+
+
 def test_bytes_are_not_guessed_from_floats(tmp_path):
   model = exported.student(dtype='uint8')
   write(model, tmp_path / 'a.stablehlo')
   program, x = ensdistill.load_stablehlo(tmp_path / 'a.stablehlo'), exported.examples(model)
   np.testing.assert_allclose(program(x)['probabilities'], model.predict(x).probs, atol=1e-6)
-  with pytest.raises(ValueError, match=r'hold float64, a.stablehlo takes uint8 in \[0, 255\]'):
+  with pytest.raises(ValueError, match=r'hold float64, a.stablehlo takes uint8 from 0 to 255'):
     program(x / 255)
+  with pytest.raises(ValueError, match=r'scale=0.5 gives floats, a.stablehlo takes uint8'):
+    program(x, scale=0.5)
 
 
 def test_damage_is_named(file, tmp_path):

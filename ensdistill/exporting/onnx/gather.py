@@ -80,18 +80,6 @@ def _rows(graph, x: Value, axis: int, places) -> Value:
   return graph.add('Gather', x, name, shape=shape, dtype=x.dtype, axis=axis)
 
 
-def _gather_one(graph, x: Value, start, numbers, sizes) -> Value:
-  """Return the part at one known place."""
-  first, ends = [0] * len(x.shape), list(x.shape)
-  for axis, at in zip(numbers.start_index_map, start):
-    first[axis] = int(np.clip(at, 0, int(x.shape[axis]) - int(sizes[axis])))
-    ends[axis] = first[axis] + int(sizes[axis])
-  for axis, size in enumerate(sizes):
-    if axis not in numbers.start_index_map and not is_same(size, x.shape[axis]):
-      ends[axis] = int(size)
-  return squeezed(graph, sliced(graph, x, first, ends), numbers.collapsed_slice_dims)
-
-
 def _take(graph, x: Value, where: Value, axis: int, aval, params) -> Value:
   """Return elements of x along one axis, at indices [..., 1]."""
   numbers, size = params['dimension_numbers'], int(x.shape[axis])
