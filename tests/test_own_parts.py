@@ -75,7 +75,7 @@ def test_an_example_trains_loads_evaluates_and_is_compared(axis, tmp_path, capsy
   own_parts.forget()
   capsys.readouterr()
   report.main([str(tmp_path / 'own'), f'--out={tmp_path / "page.html"}'])  # needs no import
-  assert '| student ' in capsys.readouterr().out and (tmp_path / 'page.html').is_file()
+  assert '\nstudent ' in capsys.readouterr().out and (tmp_path / 'page.html').is_file()
 
 
 @pytest.mark.parametrize('name', sorted(EXAMPLES.glob('own_*.py')))

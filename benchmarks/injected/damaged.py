@@ -44,9 +44,8 @@ def read_all(run, teachers) -> tuple[dict, list[str]]:
   """Return (everything that is read back from a run, messages about damage)."""
   import ensdistill
   from ensdistill import export
-  from ensdistill import teacher as teacher_lib
   from ensdistill.report import runs
-  from ensdistill.storage import seals
+  from ensdistill.storage import sealed_arrays, seals
 
   found: dict[str, Any] = {}
   said: list[str] = []
@@ -71,7 +70,7 @@ def read_all(run, teachers) -> tuple[dict, list[str]]:
   writer = Lines()
   names = {p.name.partition('.')[0] for p in teacher.glob('[mo]*_*')}
   for name in sorted(names):
-    variables = teacher_lib._load(teacher, name, writer)
+    variables = sealed_arrays.load(teacher, name, writer.line)
     if variables is not None:
       found[name] = jax.tree.map(np.asarray, variables)
   with part():
