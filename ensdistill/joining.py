@@ -95,8 +95,8 @@ def _refuse_joined() -> None:
   state = distributed.global_state
   if state.client is not None and (state.num_processes or 1) > 1:
     raise ValueError(
-      f'jax.distributed is initialized, for {state.num_processes} processes: leave this to the run. '
-      'Give --coordinator, --num_processes and --process_id, or '
+      f'jax.distributed is initialized, for {state.num_processes} processes: leave this to the '
+      'run. Give --coordinator, --num_processes and --process_id, or '
       'run.prepare(config, place=joining.Place(HOST_AND_PORT, N, I))'
     )
 

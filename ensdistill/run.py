@@ -134,14 +134,14 @@ def run(plan: Plan) -> dict:
   Of several processes that share the run, only the first has them.
   """
   try:
-    results = _results(plan)
+    results = _results(plan) or {}
   finally:
     watching.rest()
   if processes.first():
     print(report.table(results))
     print(f'page:   {plan.folder / "report.html"} (ensdistill report {plan.folder} --open)')
     print(f'curves: tensorboard --logdir {plan.folder / "tb"}')
-  return results or {}
+  return results
 
 
 def _results(plan: Plan) -> dict | None:
