@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ensdistill import mesh
+from ensdistill import mesh, processes
 from ensdistill.config import estimate, identity
 from ensdistill.config.build import Phase, Plan
 from ensdistill.config.settings import KEPT
@@ -47,11 +47,11 @@ def student_keys(seed: int, phase: int, seeds: int, first: int = 0):
 
 def _frozen(plan: Plan, teacher: Teacher, loop) -> Frozen:
   """Return the teacher as a step sees it; a large one is shared by the devices of a batch."""
-  if not estimate.shares_teacher(
-    plan, loop.mesh.shape['data'], estimate.size_of(teacher.variables)
-  ):
+  devices, size = loop.mesh.shape['data'], estimate.size_of(teacher.variables)
+  # Devices of several hosts need not have the same memory.
+  if not processes.agreed(lambda: estimate.shares_teacher(plan, devices, size), 'sharded'):
     return teacher.frozen()
-  loop.writer.line(f'teacher: its variables are shared by {loop.mesh.shape["data"]} devices')
+  loop.writer.line(f'teacher: its variables are shared by {devices} devices')
   return teacher.frozen(loop.mesh)
 
 

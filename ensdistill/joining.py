@@ -52,6 +52,7 @@ def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
   """
   if processes.shared():
     return
+  _refuse_joined()
   place, cluster = find(given)
   if place is None:
     return
@@ -85,6 +86,19 @@ def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
   finally:
     processes.State.joining = False
   _meet(place, heartbeat)
+
+
+def _refuse_joined() -> None:
+  """Refuse processes that a program of the user's joined: the run would not know of the others."""
+  from jax._src import distributed
+
+  state = distributed.global_state
+  if state.client is not None and (state.num_processes or 1) > 1:
+    raise ValueError(
+      f'jax.distributed is initialized, for {state.num_processes} processes: leave this to the '
+      'run. Give --coordinator, --num_processes and --process_id, or '
+      'run.prepare(config, place=joining.Place(HOST_AND_PORT, N, I))'
+    )
 
 
 def _heartbeat() -> float:

@@ -95,7 +95,11 @@ def _run(arguments: list[str]) -> None:
     fail(2, str(error))
   except (DataError, NonFinite, OSError, ValueError) as error:
     if isinstance(error, DataError):  # a signal may also have ended processes that decode images
-      stopping.check('the last checkpoint is kept')
+      kept = 'the last checkpoint is kept'
+      stopping.check(kept)
+      if number := stopping.asked():  # the others wait for this process, which cannot go on
+        stop = stopping.Stopped(number, kept)
+        fail(stop.code, f'stopped by {stop.name}: {kept}; the same command continues')
     fail(1, reason(error))
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -36,12 +37,15 @@ def make(members: int, batch: int, devices=None) -> Mesh:
       f'a batch of {batch} and {members} network(s) leave {idle} of {len(devices)} devices idle, '
       f'and {processes.count()} processes need all of theirs: set batch_size to {fits}'
     )
-  return jax.make_mesh(
-    (member, data),
-    ('member', 'data'),
-    axis_types=(AxisType.Auto, AxisType.Auto),
-    devices=devices[: data * member],
-  )
+  names, types = ('member', 'data'), (AxisType.Auto, AxisType.Auto)
+  devices = devices[: data * member]
+  try:
+    return jax.make_mesh((member, data), names, axis_types=types, devices=devices)
+  except NotImplementedError:  # one axis of a slice of TPUs has to hold parts of both
+    arranged = mesh_utils.create_device_mesh(
+      (member, data), devices, allow_split_physical_axes=True
+    )
+    return Mesh(arranged, names, axis_types=types)
 
 
 def _all():

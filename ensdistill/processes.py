@@ -21,7 +21,6 @@ _BLOCK = 512  # agreements after which the keys of the last ones are removed
 _OF_A_COLLECTIVE = re.compile(
   r'Gloo|NCCL|\b(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED): '
 )
-_DAY = 86_400_000  # milliseconds
 _ACKNOWLEDGED = 5.0  # most seconds that the first process waits for the others to read its line
 
 
@@ -55,9 +54,11 @@ class Group:
     self.agreements += 1
     block, place = divmod(self.agreements, _BLOCK)
     if not place:
-      self.client.wait_at_barrier(f'{ROOT}/{block}', _DAY)
+      self.set(f'block/{block}/{self.number}', '')
       if self.number == 0:
-        for old in ('agreed', 'each'):
+        for number in range(self.count):
+          self.wait(f'block/{block}/{number}')
+        for old in ('agreed', 'each', 'block'):
           self.client.key_value_delete(f'{ROOT}/{old}/{block - 1}/')
     return f'{kind}/{block}/{self.agreements}'
 
@@ -76,8 +77,11 @@ class Group:
     """Store a value for all processes."""
     self.client.key_value_set(f'{ROOT}/{key}', value, allow_overwrite=overwrite)
 
-  def wait(self, key: str) -> str:
-    """Return the value of a key once there is one."""
+  def wait(self, key: str, other: str = '') -> str:
+    """Return the value of a key once there is one.
+
+    other: a key that only a process at another kind of agreement sets; it would never set this one.
+    """
     import jax
 
     while True:
@@ -88,6 +92,8 @@ class Group:
         if not str(error).startswith('DEADLINE_EXCEEDED'):
           await_verdict()
           raise
+        if other and self.get(other):
+          raise RuntimeError(f'waits for {key!r}, while another process is at {other!r}') from None
 
 
 class State:
@@ -145,7 +151,7 @@ def agreed(function: Callable[[], Any], what: str = '') -> Any:
     return function()
   key = group.next_key('agreed')
   if group.number:
-    answer = json.loads(group.wait(key))
+    answer = json.loads(group.wait(key, f'{key.replace("agreed", "each")}/{0:06d}'))
     if answer['what'] != what:
       raise RuntimeError(f'at {what!r}, while process 0 is at {answer["what"]!r}')
     if 'error' in answer:
@@ -181,7 +187,8 @@ def each(value: Any, what: str) -> list:
     return [value]
   key = group.next_key('each')
   group.set(f'{key}/{group.number:06d}', json.dumps([what, value]))
-  found = [json.loads(group.wait(f'{key}/{number:06d}')) for number in range(group.count)]
+  other = key.replace('each', 'agreed')
+  found = [json.loads(group.wait(f'{key}/{number:06d}', other)) for number in range(group.count)]
   for number, (theirs, _) in enumerate(found):
     if theirs != what:
       raise RuntimeError(f'at {what!r}, while process {number} is at {theirs!r}')

@@ -52,7 +52,10 @@ def prepare(
     raise UsageError(str(error)) from error
   runtime.prepare(config.cache)
   try:
+    stopping.check()
     joining.join(place)
+    stopping.tell()
+    overwrite = processes.agreed(lambda: overwrite, 'overwrite')
     _start_watchdog(config)
     folder = pathlib.Path(workdir or config.workdir or pathlib.Path('runs', config.name))
     folder = folder.expanduser()
@@ -68,6 +71,7 @@ def prepare(
     shared.check_folders(plan)
     plan = _watched(plan)
   except ValueError as error:
+    watching.rest()
     raise UsageError(str(error)) from error
   return plan
 
@@ -106,7 +110,8 @@ def checked(
   parts = build.parts(config)
   checks.check(config, parts)
   dataset, training = load(config, parts.augment.crop_area)
-  shared.settle_order(config, training.streams, None if overwrite else folder, _note)
+  say = _note if processes.first() else _silent
+  shared.settle_order(config, training.streams, None if overwrite else folder, say)
   ensemble = given.load(config, dataset)
   if ensemble:
     teacher.adopt(config, ensemble)
@@ -128,17 +133,25 @@ def run(plan: Plan) -> dict:
 
   Of several processes that share the run, only the first has them.
   """
+  try:
+    results = _results(plan) or {}
+  finally:
+    watching.rest()
+  if processes.first():
+    print(report.table(results))
+    print(f'page:   {plan.folder / "report.html"} (ensdistill report {plan.folder} --open)')
+    print(f'curves: tensorboard --logdir {plan.folder / "tb"}')
+  return results
+
+
+def _results(plan: Plan) -> dict | None:
   with processes.locked(safe.alone(plan.folder)):
     results = processes.by_first(lambda: _begin(plan))
     if not processes.agreed(lambda: results is not None, 'finished'):
       with _writer(plan) as writer:
         results = _stages(plan, writer)
     checkpoint.remove(plan.folder / 'checkpoints')
-  if processes.first():
-    print(report.table(results))
-    print(f'page:   {plan.folder / "report.html"} (ensdistill report {plan.folder} --open)')
-    print(f'curves: tensorboard --logdir {plan.folder / "tb"}')
-  return results or {}
+  return results
 
 
 def _begin(plan: Plan) -> dict | None:
@@ -197,7 +210,7 @@ def _note(text: str) -> None:
 
 
 def _silent(text: str) -> None:
-  """Say nothing: the run has been reported as one without seals."""
+  """Say nothing: it has been said, or another process says it."""
 
 
 def _watched(plan: Plan) -> Plan:

@@ -78,6 +78,12 @@ def check_together(saved: str = '') -> None:
     raise Stopped(number, saved)
 
 
+def tell() -> None:
+  """Tell the processes that share the run of a signal that came before this one joined them."""
+  if _Asked.number:
+    processes.tell_stop(_Asked.number)
+
+
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
   """Listen to SIGTERM and SIGINT inside the block; the handlers from before are restored.

@@ -118,13 +118,25 @@ def _handle_terminate() -> bool:
   return True
 
 
+class _Dog:
+  """The watchdog of this process."""
+
+  over = threading.Event()
+
+
+def rest() -> None:
+  """End the watchdog: a process that goes on after its run may take its time."""
+  _Dog.over.set()
+
+
 def watchdog(minutes: float, end: Callable[[int], None] = os._exit) -> None:
   """Start the thread that ends this process, with all stacks, after minutes without progress."""
+  rest()
+  over = _Dog.over = threading.Event()
   processes.beat()
 
   def look():
-    while True:
-      time.sleep(min(5.0, 6 * minutes))
+    while not over.wait(min(5.0, 6 * minutes)):
       group = processes.State.group
       if time.monotonic() - processes.State.beat > 60 * minutes and not (group and group.ending):
         faulthandler.dump_traceback(all_threads=True)

@@ -39,6 +39,40 @@ def free_port() -> int:
     return free.getsockname()[1]
 
 
+class Service:
+  """The keys of a coordination service."""
+
+  def __init__(self):
+    self.keys = {}
+
+  def key_value_set(self, key, value, allow_overwrite=False):
+    if key in self.keys and not allow_overwrite:
+      raise RuntimeError('ALREADY_EXISTS')
+    self.keys[key] = value
+
+  def key_value_try_get(self, key):
+    import jax
+
+    if key not in self.keys:
+      raise jax.errors.JaxRuntimeError('NOT_FOUND: no such key')
+    return self.keys[key]
+
+  def key_value_dir_get(self, folder):
+    return [(key, value) for key, value in self.keys.items() if key.startswith(folder)]
+
+  def blocking_key_value_get(self, key, milliseconds):
+    """Return a value, without waiting for it."""
+    import jax
+
+    if key not in self.keys:
+      raise jax.errors.JaxRuntimeError('DEADLINE_EXCEEDED: no such key')
+    return self.keys[key]
+
+  def key_value_delete(self, folder):
+    for key in [key for key in self.keys if key.startswith(folder)]:
+      del self.keys[key]
+
+
 class Run:
   """A run in `count` processes; with `devices`, a lone process that has so many."""
 

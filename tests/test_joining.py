@@ -108,3 +108,14 @@ def test_a_lone_process_joins_nothing(variables):
 
   joining.join()
   assert not jax.distributed.is_initialized()
+
+
+def test_processes_that_were_joined_before_are_refused(monkeypatch):
+  from jax._src import distributed
+
+  monkeypatch.setattr(distributed.global_state, 'client', object())
+  monkeypatch.setattr(distributed.global_state, 'num_processes', 1)
+  joining.join()
+  monkeypatch.setattr(distributed.global_state, 'num_processes', 2)
+  with pytest.raises(ValueError, match='jax.distributed is initialized, for 2 processes: leave'):
+    joining.join()

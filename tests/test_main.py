@@ -10,7 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from ensdistill import run
+from ensdistill import main, processes, run, stopping
+from ensdistill.data import DataError
 
 ROOT = pathlib.Path(__file__).parent.parent
 QUICK = (
@@ -51,6 +52,19 @@ def archive(folder, **changes):
   path = folder / 'set.npz'
   np.savez(path, **arrays | changes)
   return f'--config.data.name=npz:{path}'
+
+
+def test_a_signal_that_ends_the_reading_of_images_ends_a_shared_run_as_a_stop(monkeypatch, capsys):
+  def prepare(*arguments):
+    raise DataError('a process that decodes images has ended')
+
+  monkeypatch.setattr(run, 'prepare', prepare)
+  monkeypatch.setattr(processes, 'shared', lambda: True)
+  monkeypatch.setattr(stopping, 'asked', lambda: 15)
+  with pytest.raises(SystemExit) as end:
+    main.main(['--config=kd_digits'])
+  assert end.value.code == 143
+  assert 'stopped by SIGTERM: the last checkpoint is kept' in capsys.readouterr().err
 
 
 def nan_image():

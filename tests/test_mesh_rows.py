@@ -85,3 +85,13 @@ def test_one_device_holds_all_rows():
   tree = {'a': np.ones(3), 'key': jax.random.key(1)}
   placed = mesh.place(tree, mesh.replicated(where))
   assert tiny.largest_difference(mesh.fetch(placed['a']), tree['a']) == 0
+
+
+def test_a_slice_whose_axes_jax_would_not_split_has_a_mesh(monkeypatch):
+  def make_mesh(*arguments, **settings):
+    raise NotImplementedError('Failed to find assignment')  # 4 x 16 on the 8 x 8 chips of a v6e
+
+  monkeypatch.setattr(jax, 'make_mesh', make_mesh)
+  found = mesh.make(4, 8, jax.devices()[:1])
+  assert dict(found.shape) == {'member': 1, 'data': 1}
+  assert set(found.axis_types) == {jax.sharding.AxisType.Auto}

@@ -1,5 +1,6 @@
 """Several processes share a run: the numbers of one process, and one end for all."""
 
+import functools
 import signal
 import time
 
@@ -78,6 +79,40 @@ def test_a_lone_process_agrees_with_itself_and_leaves_nothing_behind():
   processes.leave(3, 'a lone process goes on')
   processes.finish()
   assert processes.first() and not processes.alone() and not processes.shared()
+
+
+@pytest.fixture
+def two(monkeypatch):
+  """Two processes with one service, as their groups; the state of one of them can be taken."""
+  service = several.Service()
+  groups = [processes.Group(service, number, 2, heartbeat=10.0) for number in range(2)]
+  monkeypatch.setattr(processes.State, 'group', None)
+  return groups
+
+
+def as_one(group, function, *arguments):
+  processes.State.group = group
+  return function(*arguments)
+
+
+def test_keys_that_all_have_read_are_removed(two):
+  first, second = two
+  for number in range(1, processes._BLOCK):
+    assert as_one(first, processes.agreed, functools.partial(int, number), 'x') == number
+    assert as_one(second, processes.agreed, lambda: 'unused', 'x') == number
+  second.set('block/1/1', '')  # it has read them all
+  first.next_key('agreed')
+  assert sorted(first.client.keys) == ['ensdistill/block/1/0', 'ensdistill/block/1/1']
+
+
+def test_processes_at_different_kinds_of_agreements_do_not_wait_for_ever(two):
+  first, second = two
+  first.set(f'{first.next_key("each")}/000000', '["x", 1]')
+  with pytest.raises(RuntimeError, match="waits for 'agreed/0/1', while another process is at"):
+    as_one(second, processes.agreed, int, 'x')
+  as_one(first, processes.agreed, int, 'x')
+  with pytest.raises(RuntimeError, match="waits for 'each/0/2/000000', while another"):
+    as_one(second, processes.each, 1, 'x')
 
 
 @pytest.mark.slow

@@ -10,9 +10,10 @@ import sys
 import time
 
 import pytest
+from several import Service
 from test_resume import SMALL, data_set
 
-from ensdistill import stopping
+from ensdistill import processes, stopping
 
 ROOT = pathlib.Path(__file__).parent.parent
 # Commands start with the default handler of Ctrl-C, which needs a fork.
@@ -39,6 +40,16 @@ def test_a_signal_sets_a_flag_and_handlers_are_restored():
     assert (stop.value.code, stop.value.name, stop.value.saved) == (143, 'SIGTERM', 'something')
   assert not stopping.requested()
   assert before == [signal.getsignal(number) for number in stopping.SIGNALS]
+
+
+def test_a_signal_before_a_process_joins_the_others_is_told_to_them(monkeypatch):
+  group = processes.Group(Service(), 1, 2, heartbeat=10.0)
+  monkeypatch.setattr(processes.State, 'group', group)
+  stopping.tell()
+  assert group.get('stop') is None
+  monkeypatch.setattr(stopping._Asked, 'number', signal.SIGTERM)
+  stopping.tell()
+  assert int(group.get('stop')) == signal.SIGTERM
 
 
 def test_a_stop_is_no_error_that_a_handler_of_errors_swallows():

@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
+from several import Service
 
 from ensdistill import processes, watching
 
@@ -26,26 +28,12 @@ def test_a_watchdog_prints_all_stacks_and_ends_a_stuck_process():
   assert done.stderr.splitlines()[-1].startswith('ensdistill: no progress for 0.02 minutes')
 
 
-class Service:
-  """The keys of a coordination service."""
-
-  def __init__(self):
-    self.keys = {}
-
-  def key_value_set(self, key, value, allow_overwrite=False):
-    if key in self.keys and not allow_overwrite:
-      raise RuntimeError('ALREADY_EXISTS')
-    self.keys[key] = value
-
-  def key_value_try_get(self, key):
-    import jax
-
-    if key not in self.keys:
-      raise jax.errors.JaxRuntimeError('NOT_FOUND: no such key')
-    return self.keys[key]
-
-  def key_value_dir_get(self, folder):
-    return [(key, value) for key, value in self.keys.items() if key.startswith(folder)]
+def test_a_watchdog_rests_after_the_run(capfd):
+  codes = []
+  watching.watchdog(0.001, end=codes.append)
+  watching.rest()
+  time.sleep(0.3)
+  assert not codes and not capfd.readouterr().err
 
 
 def test_a_silent_process_is_dead_after_ten_looks(monkeypatch):

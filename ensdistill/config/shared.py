@@ -14,7 +14,19 @@ from ensdistill.config import identity
 from ensdistill.config.build import Plan
 from ensdistill.storage import safe
 
-_LATE = 5.0  # seconds
+_LATE = 75.0  # seconds: a host may keep for a minute that a network's disk lacked a folder
+_OWN = (  # settings that a process may have for itself
+  'workdir',
+  'cache',
+  'imports',
+  'sinks',
+  'watchdog_minutes',
+  'data.dir',
+  'data.workers',
+  'teacher.dir',
+  'teacher.outputs',  # teacher.content is the same
+  'teacher.source',
+)
 
 
 def settle_order(
@@ -53,9 +65,9 @@ def check(plan: Plan) -> None:
   """Refuse processes with other settings or data than the first, and batches that do not fit."""
   if not processes.shared():
     return
-  settings = identity.decisive(plan.config)
-  first = processes.agreed(lambda: settings, 'settings')
-  changed = identity.differences(first, json.loads(json.dumps(settings)))
+  every = identity.flatten(identity.to_json(plan.config))
+  settings = {name: value for name, value in every.items() if name not in _OWN}
+  changed = identity.differences(processes.agreed(lambda: settings, 'settings'), settings)
   for number, found in enumerate(processes.each(changed, 'same settings')):
     if found:
       raise ValueError(

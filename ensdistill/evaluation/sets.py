@@ -6,11 +6,11 @@ A wanted set that cannot be read raises no error: `not_run` gets its name and th
 import pathlib
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ensdistill import data, families, names
+from ensdistill import data, families, names, processes
 from ensdistill.data import checks, shift, sources
 from ensdistill.data.images import stored
 from ensdistill.data.sources import prepared, records
@@ -134,17 +134,29 @@ def inputs(dataset, wanted: str, not_run: dict, *, seed=0, **reading) -> dict[st
   """
   found = {} if dataset.valid_is_empty else {'valid': dataset.valid.x}
   found['test'] = dataset.test.x
+  settings = {'shape': dataset.shape, 'limit': len(dataset.test.x), 'seed': seed, **reading}
   for name in ood_names(dataset, wanted):
+    x: Any = ()
+    problem = ''
     try:
-      if name == OUTSIDE:
-        found[f'ood/{name}'] = outside(dataset, seed)
-        continue
-      found[f'ood/{name}'] = data.load_inputs(
-        name, shape=dataset.shape, limit=len(dataset.test.x), seed=seed, **reading
-      )
+      x = outside(dataset, seed) if name == OUTSIDE else data.load_inputs(name, **settings)
     except (data.DataError, ValueError) as error:
-      not_run[f'ood/{name}'] = str(error)
+      problem = str(error)
+    if _read_by_all(f'ood/{name}', len(x), problem, not_run):
+      found[f'ood/{name}'] = x
   return found
+
+
+def _read_by_all(name: str, size: int, problem: str, not_run: dict) -> bool:
+  """Return whether all processes that share the run have read a set; if not, note the reason."""
+  found = processes.each([size, problem], name)
+  problem = next((theirs for _, theirs in found if theirs), '')
+  sizes = [size for size, _ in found]
+  if not problem and min(sizes) < max(sizes):
+    problem = f'it has {min(sizes)} examples on one host and {max(sizes)} on another'
+  if problem:
+    not_run[name] = problem
+  return not problem
 
 
 def predicted(predict, inputs: dict, not_run: dict) -> dict:
@@ -173,7 +185,7 @@ def shifted(
   """Yield one corrupted set after the other, each with the same test examples."""
   chosen = _choice(len(dataset.test.x), examples, seed)
   x, y = dataset.test.x[chosen], dataset.test.y[chosen]
-  for name in shift_names(dataset, wanted, dir):
+  for name in processes.agreed(lambda: shift_names(dataset, wanted, dir), 'shifts'):
     if collection := _COLLECTION.fullmatch(name):
       not_run[f'shift/{name}'] = _how_to_prepare(collection[1], dir)
       continue
@@ -181,14 +193,16 @@ def shifted(
       for severity in shift.SEVERITIES:
         yield Shifted(name, severity, shift.apply(name, severity, x, seed), y)
       continue
+    stored_x: Any = ()
+    problem = ''
     try:
       stored_x, stored_y = _stored(name, dataset, dir, seed, unreadable)
       chosen = _choice(len(stored_x), examples, seed)
       stored_x = stored_x[chosen]
     except (data.DataError, ValueError) as error:
-      not_run[f'shift/{name}'] = str(error)
-      continue
-    yield Shifted(*_kind_and_severity(name), stored_x, stored_y[chosen])
+      problem = str(error)
+    if _read_by_all(f'shift/{name}', len(stored_x), problem, not_run):
+      yield Shifted(*_kind_and_severity(name), stored_x, stored_y[chosen])
 
 
 def _how_to_prepare(collection: str, dir) -> str:

@@ -39,6 +39,32 @@ def test_streams_have_one_order_on_several_hosts(tmp_path, monkeypatch, case, or
   assert all("teacher.order='shared'" in line for line in said)
 
 
+@pytest.mark.parametrize(
+  ('setting', 'value', 'is_refused'),
+  [('on_nan', 'skip', True), ('seed', 7, True), ('cache', 'x', False)],
+)
+def test_settings_that_decide_what_a_process_does_must_be_the_same(
+  monkeypatch, setting, value, is_refused
+):
+  compared, others = [], {setting: value} if is_refused else {}
+
+  def agreed(function, what):
+    compared.append(function())
+    return compared[0] | others
+
+  monkeypatch.setattr(processes, 'shared', lambda: True)
+  monkeypatch.setattr(processes, 'agreed', agreed)
+  monkeypatch.setattr(processes, 'each', lambda value, what: [[], value])
+  monkeypatch.setattr(shared, 'check_devices', lambda plan: None)
+  own = tiny.plan(tiny.config(), tiny.dataset())
+  if is_refused:
+    with pytest.raises(ValueError, match=f'process 1 has other settings .*{setting}: {value!r} ->'):
+      shared.check(own)
+  else:
+    shared.check(own)
+    assert setting not in compared[0]
+
+
 def plan(tmp_path):
   return types.SimpleNamespace(folder=tmp_path / 'run', teacher_root=tmp_path / 'teachers')
 
