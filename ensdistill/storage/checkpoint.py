@@ -211,8 +211,9 @@ def digests(folder) -> dict[str, str]:
 def _writing(folder):
   """Name the folder and the cause in errors of Orbax, which are of several kinds and long.
 
-  Orbax's own threads would also print them, with their tracebacks, and the tasks that they leave
-  would complain when they are collected.
+  Orbax's own threads would also print them, with their tracebacks. Writes that are still in flight
+  end after Orbax has closed the event loop that waited for them, and would complain about it. This
+  may happen at any later time, so complaints about closed loops stay hidden after a failure.
   """
   before, before_unraisable = threading.excepthook, sys.unraisablehook
 
@@ -224,21 +225,20 @@ def _writing(folder):
     if 'Event loop is closed' not in str(left.exc_value):
       before_unraisable(left)
 
-  threading.excepthook, number = hook, None
+  threading.excepthook, sys.unraisablehook, number = hook, unraisable, None
   try:
     yield
-    return
   except (OSError, ValueError, RuntimeError) as error:
     number = _system_error(error)
     if not number:
       raise
   finally:
     threading.excepthook = before
-  sys.unraisablehook = unraisable
-  try:
-    gc.collect()
-  finally:
-    sys.unraisablehook = before_unraisable
+    if not number:
+      sys.unraisablehook = before_unraisable
+  if not number:
+    return
+  gc.collect()
   raise OSError(number, f'cannot be written: {os.strerror(number)}', str(folder))
 
 
