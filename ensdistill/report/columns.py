@@ -191,7 +191,7 @@ def groups(rows: list[dict]) -> dict[str, list[Column]]:
   topics = {
     'quality on the test set': QUALITY,
     'calibration and shift': CALIBRATION,
-    'detection of errors, and agreement with the ensemble': UNCERTAINTY,
+    'errors and agreement': UNCERTAINTY,
     'out-of-distribution inputs': ood_columns(rows),
     'cost': COST,
   }
