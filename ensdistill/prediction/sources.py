@@ -218,6 +218,8 @@ def array(file, name: str, takes: Takes, path: str | None = None) -> Iterator[Bl
   shape, fortran, dtype = _header(file)
   if dtype.hasobject:
     raise DataError('the array holds Python objects: store numbers instead')
+  if not dtype.itemsize:
+    raise DataError(f'the array holds {dtype} without content: store numbers instead')
   if min(shape, default=0) < 0:
     raise DataError(f'the file is damaged: its array has shape {list(shape)}')
   one, grey = takes.shape, takes.images and takes.shape[2] == 1
@@ -250,7 +252,10 @@ def _header(file):
   known = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
   if version not in known:
     raise DataError(f'version {version} of the .npy format cannot be read')
-  return known[version](file)
+  try:
+    return known[version](file)
+  except (MemoryError, RecursionError):  # from Python's parser
+    raise DataError('the file is damaged: the header of its array is nested too deeply') from None
 
 
 def _in_order(file, shape, dtype, rows: int) -> Iterator[np.ndarray]:

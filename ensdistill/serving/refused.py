@@ -5,10 +5,10 @@ from collections.abc import Mapping
 # {status: what it means}: the errors that the server answers with, as /openapi.json lists them.
 STATUSES: Mapping[int, str] = {
   400: 'The request cannot be read, or the student does not take these inputs or options.',
-  404: 'There is no such address, or no student of this name.',
+  404: 'The address, or the name of the student, is unknown.',
   405: 'The address does not take this method.',
   408: 'The request did not arrive in time.',
-  413: 'The body or the number of rows is larger than the limit.',
+  413: 'The body, the image or the number of rows is larger than the limit.',
   415: 'The Content-Type is not one that the server reads.',
   431: 'The address and the headers are larger than the limit.',
   500: "The prediction failed; the server's log has the cause.",

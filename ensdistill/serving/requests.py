@@ -167,7 +167,7 @@ def _rows(body: bytes | bytearray, kind: str, hosted: Hosted, options: Options, 
     rows = tables.csv_blocks(io.BytesIO(body), hosted.takes.columns, size, max_rows + 1)
     return _joined(map(_without_errors, rows), hosted, max_rows)
   if hosted.is_table:
-    raise Refused(415, f'the body is no .npy array: send it as {JSON}, {NPY} or {CSV}')
+    raise Refused(415, f'the body is not an .npy array: send it as {NPY}, {JSON} or {CSV}')
   if options.scale is not None:
     raise Refused(400, 'scale is for arrays: encoded images need none')
   return image(bytes(body), hosted)[None]
@@ -191,10 +191,14 @@ def _joined(blocks: Iterator[np.ndarray], hosted: Hosted, max_rows: int) -> np.n
 
 def image(body: bytes, hosted: Hosted) -> np.ndarray:
   """Return an encoded image as uint8 in the student's shape, by the treatment of training."""
-  with decode.opened(body) as opened:
-    width, height = opened.size
+  too_large = Refused(413, f'the image has more than {PIXELS:,} pixels: make it smaller')
+  try:
+    with decode.opened(body) as opened:
+      width, height = opened.size
+  except decode.TooManyPixels:
+    raise too_large from None
   if width * height > PIXELS:
-    raise Refused(413, f'the image has {width:,} x {height:,} pixels, the limit is {PIXELS:,}')
+    raise too_large
 
   def window(size):
     return windows.central_window(size, hosted.shape, hosted.takes.central)

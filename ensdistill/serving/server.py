@@ -4,6 +4,7 @@ uvicorn bounds neither the size of a head nor the time that a client takes to se
 answer. A look at all connections once a second does, so requests pay nothing for it.
 """
 
+import asyncio
 import contextlib
 import json
 import os
@@ -21,12 +22,17 @@ from ensdistill import stopping
 
 HEAD = 2**16  # bytes of the address and the headers
 CONNECTIONS = 4096
+PIPELINED = 64  # requests of a connection that wait for the answer to an earlier one
 KEEP_ALIVE = 75  # seconds that an idle connection stays open
 _SPARE = 64  # file descriptors for all else
 _LOOK = 10  # ticks of a tenth of a second
 
 
 class HeadTooLarge(Exception):
+  """Raised inside the parser."""
+
+
+class TooManyPipelined(Exception):
   """Raised inside the parser."""
 
 
@@ -38,8 +44,7 @@ class Protocol(HttpToolsProtocol):
   def connection_made(self, transport) -> None:
     super().connection_made(transport)
     self._in_head, self._head, self._since = True, 0, time.monotonic()
-    self._stuck: float | None = None  # since when the client reads nothing
-    self._answering = False
+    self._stuck: float | None = None  # since when an answer waits for the client to read
     if len(self.connections) > self.most:
       self._refuse(503, 'too many connections: try again later', 'retry-after: 1\r\n')
 
@@ -73,13 +78,15 @@ class Protocol(HttpToolsProtocol):
   def on_headers_complete(self) -> None:
     self._in_head, self._head = False, 0
     super().on_headers_complete()
+    if len(self.pipeline) > PIPELINED:
+      raise TooManyPipelined  # ends the connection
 
   def on_message_complete(self) -> None:
     super().on_message_complete()
     self._in_head = True
 
   def send_400_response(self, msg: str) -> None:
-    """Refuse what is no HTTP request, in JSON like all other errors."""
+    """Refuse bytes that are not an HTTP request, in JSON like all other errors."""
     if getattr(self, '_parsed', 0) > HEAD:
       self._refuse(431, f'the head is larger than {HEAD:,} bytes')
     else:
@@ -106,16 +113,26 @@ class Protocol(HttpToolsProtocol):
         self.transport.abort()
       return
     self._stuck = None
-    if idle and self._in_head and (self._head or self.cycle is None):
-      if now - self._since > self.timeout:
-        if self._head:
-          self._refuse(408, f'the head did not arrive within {self.timeout:g} s')
-        else:
-          self.transport.close()
+    # For the first head, for the rest of a head, or for a body that was answered before its end.
+    waits = self.cycle is None or self._head or not self._in_head
+    if idle and waits and now - self._since > self.timeout:
+      if self._head:
+        self._refuse(408, f'the head did not arrive within {self.timeout:g} s')
+      else:
+        self.transport.close()
 
 
 class Server(uvicorn.Server):
   """uvicorn's server, which ends with exit code 0 after it has answered what it accepted."""
+
+  unanswered = 0  # requests that were still open when the time for a graceful end was over
+
+  async def _wait_tasks_to_complete(self) -> None:
+    try:
+      await super()._wait_tasks_to_complete()
+    except asyncio.CancelledError:  # after timeout_graceful_shutdown
+      self.unanswered = len(self.server_state.connections)
+      raise
 
   def on_tick(self, counter: int):  # a coroutine of the base class
     if counter % _LOOK == 0:

@@ -17,6 +17,10 @@ LARGEST_FILE = 2**30
 _LIMIT = 'ENSDISTILL_MAX_PIXELS'
 
 
+class TooManyPixels(ValueError):
+  """An image beyond the limit on pixels."""
+
+
 def largest() -> int:
   """Return the limit on the pixels of one image, which the environment can raise."""
   try:
@@ -36,11 +40,11 @@ def opened(encoded: bytes):
   try:
     image = PIL.Image.open(io.BytesIO(encoded), formats=FORMATS)
   except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
-    raise ValueError(f'{str(error).partition(" exceeds")[0]}; {limit}') from None
+    raise TooManyPixels(f'{str(error).partition(" exceeds")[0]}; {limit}') from None
   width, height = image.size
   if width * height > largest():
     image.close()
-    raise ValueError(f'{width:,} x {height:,}; {limit}')
+    raise TooManyPixels(f'{width:,} x {height:,}; {limit}')
   return image
 
 
