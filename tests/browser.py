@@ -113,6 +113,11 @@ class Page:
     own = {'width': width, 'height': height, 'deviceScaleFactor': 1, 'mobile': width < 600}
     self._send('Emulation.setDeviceMetricsOverride', **own)
 
+  def offline(self, is_offline: bool) -> None:
+    """Cut the page off from the network, or connect it again."""
+    own = {'latency': 0, 'downloadThroughput': -1, 'uploadThroughput': -1}
+    self._send('Network.emulateNetworkConditions', offline=is_offline, **own)
+
   def value(self, script: str):
     """Return what a script gives; promises are awaited."""
     found = self._send('Runtime.evaluate', expression=script, awaitPromise=True, returnByValue=True)

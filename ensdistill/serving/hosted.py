@@ -77,11 +77,17 @@ class Hosted:
   def has_members(self) -> bool:
     """Whether the student has members with an opinion each."""
     forward = self.model.predictor(1).forward
-    found = jax.eval_shape(forward, self.model.variables, self._zeros(1))
+    found = jax.eval_shape(forward, self.model.variables, self.zeros(1))
     return self.model.student.size > 1 and isinstance(found, Mixture | GaussianMixture)
 
-  def _zeros(self, size: int) -> np.ndarray:
+  def zeros(self, size: int) -> np.ndarray:
+    """Return inputs that the network takes."""
     return np.zeros((size, *self.shape), np.float32)
+
+  def values(self, rows: int, options: Options) -> int:
+    """Return about how many numbers the answer for some rows holds."""
+    members = self.model.student.size if options.members else 0
+    return rows * self.model.spec['targets'] * (1 + members)
 
   def check(self, options: Options) -> Options:
     """Return the options with the defaults of this student; refuse those that it lacks."""
@@ -108,7 +114,7 @@ class Hosted:
 
   def warm_up(self, size: int, max_batch: int) -> None:
     """Compile what predictions of this size need, and run it once."""
-    self.predict(self._zeros(size), self.has_members, max_batch)
+    self.predict(self.zeros(size), self.has_members, max_batch)
 
   def answers(
     self, part: batching.Part, outside: np.ndarray | None, options: Options, first: int = 0
@@ -186,7 +192,8 @@ class Hosted:
   def _inputs(self) -> dict[str, Any]:
     spec, known = self.model.spec, self.model.spec.get('inputs') or {}
     if not self.is_table:
-      return {'kind': 'image', 'shape': list(self.shape), 'mean': list(spec['mean'])}
+      own = {'mean': list(spec['mean']), 'central': self.takes.central}
+      return {'kind': 'image', 'shape': list(self.shape), **own}
     columns: list[Any] = self.model.columns or [None] * self.shape[0]
     unknown = [None] * self.shape[0]
     low, high = (known.get(name) or unknown for name in ('low', 'high'))

@@ -22,6 +22,12 @@ def test_names_that_no_address_can_hold(students, name):
     hosted.named([(name, 'one', students['table'])])
 
 
+def test_the_size_of_an_answer_counts_members(students):
+  own = hosted.Hosted('digits', students['digits'])
+  assert own.values(10, hosted.Options()) == 10 * 3
+  assert own.values(10, hosted.Options(members=True)) == 10 * 3 * (1 + 3)
+
+
 def test_numbers_keep_their_digits():
   found = hosted.numbers(np.array([0.1, 1e-9, 1 / 3, 123456.7, np.inf, np.nan], np.float32))
   assert json.dumps(found) == '[0.1, 1e-09, 0.3333333, 123456.7, null, null]'

@@ -159,6 +159,32 @@ def test_regression(page, students):
   assert 'at least 90 %' in own.text('#set') and not own.problems()
 
 
+def test_more_and_fewer_classes(page):
+  own = page('digits')
+  shown = own.value("""import('/page/results.js').then(({show}) => [20, 12, 14, 3].map((n) => {
+    const classes = Array.from({length: n}, (_, k) => `${k}`), share = 1 / n;
+    const row = {label: '0', confidence: share, probabilities: classes.map(() => share),
+      total: 1, data: 1, knowledge: 0};
+    show({classes, members: 0, total: null}, {predictions: [row]}, 0.9);
+    return document.querySelectorAll('#probabilities li').length; }))""")
+  assert shown == [11, 12, 11, 3] and not own.problems()
+
+
+def test_a_server_that_does_not_predict(page, running, monkeypatch):
+  own = page('digits')
+  monkeypatch.setattr(running.service, 'ready', False)
+  own.draw('#pad', SEVEN)
+  own.wait("document.getElementById('error').innerText === 'the server is starting'")
+  monkeypatch.undo()
+  own.wait(RESULT)  # without another stroke
+  own.offline(True)
+  own.draw('#pad', SEVEN)
+  own.wait("document.getElementById('error').innerText.startsWith('The server does not answer')")
+  own.offline(False)
+  own.draw('#pad', SEVEN)
+  own.wait(RESULT)
+
+
 def test_the_choice_of_a_student(page):
   own = page('digits')
   own.value("document.getElementById('model').focus()")
@@ -213,6 +239,8 @@ def test_a_phone_needs_no_horizontal_scroll(page, model, dark):
     const style = (s, p) => getComputedStyle(document.querySelector(s))[p];
     const ratio = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
     const card = luminance(style('.card', 'backgroundColor'));
-    return ['#input-title', '#pad-help', '.error', '#about'].map(
+    document.querySelector('#headline').append(
+      Object.assign(document.createElement('span'), {className: 'badge'}));
+    return ['#input-title', '#pad-help', '.error', '#about', '.badge'].map(
       (s) => ratio(luminance(style(s, 'color')), card)); })()"""
   assert min(own.value(contrast)) >= 4.5

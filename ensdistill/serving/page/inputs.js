@@ -85,7 +85,7 @@ export class Pad {
     const context = this.canvas.getContext('2d');
     context.fillStyle = this.ink ? '#000' : '#fff';
     context.fillRect(0, 0, width, height);
-    if (this.image) cover(context, this.image, width, height);
+    if (this.image) cover(context, this.image, width, height, this.model.inputs.central);
     else stroke(context, this.strokes, (p) => [p[0] * width, p[1] * width], PEN * width, this.ink);
     if (this.pen && this.draws) ring(context, this.pen, width);
     document.getElementById('hint').hidden = !this.empty || Boolean(this.pen);
@@ -105,7 +105,7 @@ export class Pad {
     context.fillRect(0, 0, width, height);
     if (this.image) {
       context.imageSmoothingQuality = 'high';
-      cover(context, this.image, width, height);
+      cover(context, this.image, width, height, this.model.inputs.central);
       if (this.model.inputs.shape[2] === 1) grey(context, width, height);
     } else if (this.strokes.length) {
       const pixels = this.centre.checked
@@ -231,9 +231,9 @@ function ring(context, pen, width) {
   context.stroke();
 }
 
-function cover(context, image, width, height) {
+function cover(context, image, width, height, central) {
   // Draw the centre of an image, as the server cuts it out.
-  const scale = Math.max(width / image.width, height / image.height);
+  const scale = Math.max(width / image.width, height / image.height) / central;
   const [w, h] = [image.width * scale, image.height * scale];
   context.drawImage(image, (width - w) / 2, (height - h) / 2, w, h);
 }

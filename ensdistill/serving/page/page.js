@@ -11,7 +11,7 @@ const row = new Row(schedule);
 one('#row-input').addEventListener('submit', () => { state.look = true; }); // on a phone it lies below
 
 async function start() {
-  const answer = await fetch('/v1/models');
+  const answer = await fetch('v1/models');
   const {models} = await answer.json();
   const select = one('#model');
   select.replaceChildren(...models.map((model) => new Option(model.name, model.name)));
@@ -86,18 +86,20 @@ async function predict() {
     query.set('coverage', state.coverage);
     query.set('abstain', '0.05');
   }
+  let answer, found;
   try {
     const {type, content} = await input.body();
-    const answer = await fetch(`/v1/models/${encodeURIComponent(model.name)}:predict?${query}`,
+    answer = await fetch(`v1/models/${encodeURIComponent(model.name)}:predict?${query}`,
       {method: 'POST', headers: {'Content-Type': type}, body: content, signal: asked.signal});
-    const found = await answer.json();
-    if (asked !== state.asked || asked.signal.aborted) return;
-    if (answer.ok) succeed(model, found);
-    else if (answer.status === 503) schedule(1000 * Number(answer.headers.get('Retry-After') || 1));
-    else fail(found.error);
-  } catch (error) {
-    if (error.name !== 'AbortError') fail('The server does not answer.');
+    found = await answer.json();
+  } catch {
+    if (!asked.signal.aborted) fail('The server does not answer: change the input to try again.');
+    return;
   }
+  if (asked.signal.aborted) return;
+  if (answer.ok) succeed(model, found);
+  else fail(found.error);
+  if (answer.status === 503) schedule(1000 * Number(answer.headers.get('Retry-After') || 1));
 }
 
 function succeed(model, found) {

@@ -65,6 +65,7 @@ function bars(classes, row) {
   const shown = many ? order.slice(0, TOP) : order;
   const list = one('#probabilities .bars');
   list.classList.toggle('named', classes.some((name) => name.length > 3));
+  list.querySelector('.more')?.remove();
   while (list.children.length > shown.length) list.lastChild.remove();
   while (list.children.length < shown.length) {
     const item = element('li', '', element('span', 'name'), element('span', 'track', element('i')), element('span', 'value'));
