@@ -7,14 +7,14 @@ import socket
 import threading
 import time
 
-from ensdistill.serving import app, hosted, server, service
+from ensdistill.serving import app, hosted, limits, server, service
 
 
 class Running:
   """A server at a free port; `students` are (name, model)."""
 
-  def __init__(self, students, **limits):
-    self.limits = service.Limits(**{'max_batch': 8, 'max_rows': 32, **limits})
+  def __init__(self, students, **settings):
+    self.limits = limits.Limits(**{'max_batch': 8, 'max_rows': 32, **settings})
     named = hosted.named([(name, name, model) for name, model in students])
     self.service = service.Service(named, self.limits)
     self._ready = threading.Event()

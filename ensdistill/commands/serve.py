@@ -6,11 +6,14 @@ requests that were accepted and end it with exit code 0. Exit codes: 2 for wrong
 that is in use, 1 if a student cannot be read.
 """
 
+import argparse
+import contextlib
+import dataclasses
 import ipaddress
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ensdistill import stopping
 from ensdistill.commands.usage import (
@@ -21,6 +24,7 @@ from ensdistill.commands.usage import (
   reason,
   student_folder,
 )
+from ensdistill.serving.limits import Limits
 
 # Seconds after which a thread passes the interpreter on: a batch that is ready to run does not wait
 # for long while requests are read.
@@ -36,44 +40,33 @@ def _parse(arguments, prog: str):
     text = f'{help} (default: {default})'
     parser.add_argument(f'--{name}', metavar=metavar, help=text, type=kind, default=default)
 
+  def limit(name, metavar, help, low, high):
+    add(name, metavar, help, _number(low, high), getattr(Limits, name))
+
   add('host', 'HOST', 'the address to listen on', str, '127.0.0.1')
-  add('port', 'PORT', 'the port; 0 takes a free one', _port, 8000)
-  add('max_batch', 'N', 'rows of one batch', _count, 128)
-  add('max_wait_ms', 'MS', 'time that a request waits for others to share its batch', _time, 2.0)
-  add('max_body_mb', 'MB', 'largest body of a request', _size, 8.0)
-  add('max_rows', 'N', 'rows of one request', _count, 1024)
-  add('timeout_s', 'S', 'time for a request to arrive, and for its prediction', _size, 30.0)
-  add('queue', 'N', 'rows that wait for a student; more are refused with 503', _count, 1024)
+  add('port', 'PORT', 'the port; 0 takes a free one', _number(0, 2**16 - 1), 8000)
+  limit('max_batch', 'N', 'rows of one batch', 1, 2**20)
+  limit('max_wait_ms', 'MS', 'time that a request waits for others to share its batch', 0.0, 10_000)
+  limit('max_body_mb', 'MB', 'largest body of a request', 0.01, 10_000)
+  limit('max_rows', 'N', 'rows of one request', 1, 2**20)
+  limit('timeout_s', 'S', 'time for a request to arrive, and for its prediction', 0.01, 10_000)
+  limit('queue', 'N', 'rows that wait for a student; more are refused with 503', 1, 2**20)
   add_imports(parser)
   return parser.parse_args(arguments)
 
 
-def _port(text: str) -> int:
-  value = int(text)
-  if not 0 <= value < 2**16:
-    raise ValueError
-  return value
+def _number(low: float, high: float) -> Callable[[str], float]:
+  """Return the reader of a flag: a number of the bounds' type that lies between them."""
+  kind = type(low)
 
+  def read(text: str) -> float:
+    with contextlib.suppress(ValueError):
+      if low <= (value := kind(text)) <= high:
+        return value
+    what = 'a whole number' if kind is int else 'a number'
+    raise argparse.ArgumentTypeError(f'{text!r} must be {what} from {low:,} to {high:,}')
 
-def _count(text: str) -> int:
-  value = int(text)
-  if not 1 <= value <= 2**20:
-    raise ValueError
-  return value
-
-
-def _time(text: str) -> float:
-  value = float(text)
-  if not 0 <= value <= 10_000:
-    raise ValueError
-  return value
-
-
-def _size(text: str) -> float:
-  value = float(text)
-  if not 0.01 <= value <= 10_000:
-    raise ValueError
-  return value
+  return read
 
 
 @memory_in_one_line()
@@ -92,14 +85,16 @@ def main(arguments: Sequence[str] | None = None, prog: str = 'ensdistill serve')
     listener = server.listening(options.host, options.port)
   except (OSError, UnicodeError) as error:
     fail(2, f'--host={options.host} --port={options.port}: {_cause(error)}')
+  host, port = listener.getsockname()[:2]
+  address = f'http://[{host}]:{port}' if ':' in host else f'http://{host}:{port}'
   with listener:
     try:
       with stopping.listening():
-        students = _loaded(options)
+        own, running = _prepared(_loaded(options), options, address)
         stopping.check()
     except stopping.Stopped as stop:
       fail(stop.code, f'stopped by {stop.name}: it had not started')
-    _serve(students, listener, options)
+    _serve(own, running, listener, address)
 
 
 def _cause(error: Exception) -> str:
@@ -137,16 +132,12 @@ def _name_and_path(given: str) -> tuple[str | None, str]:
   return (name, path) if equals and not os.path.exists(given) else (None, given)
 
 
-def _serve(students, listener, options) -> None:
-  """Serve until a signal asks the process to stop."""
+def _prepared(students, options, address: str):
+  """Return the service of the students and its HTTP server. This traces the networks."""
   from ensdistill.serving import app, server, service
 
-  names = ('max_batch', 'max_wait_ms', 'max_body_mb', 'max_rows', 'timeout_s', 'queue')
-  limits = service.Limits(**{name: getattr(options, name) for name in names})
-  own = service.Service(students, limits)
-  host, port = listener.getsockname()[:2]
-  address = f'http://[{host}]:{port}' if ':' in host else f'http://{host}:{port}'
-  began = time.monotonic()
+  limits = Limits(**{one.name: getattr(options, one.name) for one in dataclasses.fields(Limits)})
+  own, began = service.Service(students, limits), time.monotonic()
 
   def on_ready() -> None:
     if own.failed:
@@ -155,11 +146,16 @@ def _serve(students, listener, options) -> None:
       seconds = time.monotonic() - began
       print(f'ready after {seconds:.1f} s: {address} (stop with Ctrl-C)', flush=True)
 
-  running = server.server(
-    app.App(own, on_ready).starlette(), limits.timeout_s, server.connections()
-  )
-  for one in students:
+  application = app.App(own, on_ready).starlette()
+  running = server.server(application, limits.timeout_s, server.connections())
+  return own, running
+
+
+def _serve(own, running, listener, address: str) -> None:
+  """Serve until a signal asks the process to stop."""
+  for one in own.students.values():
     print(f'{one.name}: {one.model!r}', flush=True)
+  host = listener.getsockname()[0]
   if not ipaddress.ip_address(host.partition('%')[0]).is_loopback:
     print('every machine that reaches this address can use it: it has no password', file=sys.stderr)
   print(f'starting at {address}', flush=True)
@@ -167,4 +163,7 @@ def _serve(students, listener, options) -> None:
   running.run(sockets=[listener])
   if own.failed:
     fail(1, f'a student cannot predict: {own.failed}')
-  print('stopped: all accepted requests were answered', flush=True)
+  if running.unanswered:
+    print(f'stopped: {running.unanswered} requests took too long and were not answered', flush=True)
+  else:
+    print('stopped: all accepted requests were answered', flush=True)

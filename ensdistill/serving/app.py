@@ -48,8 +48,8 @@ def as_json(content: Any, status: int = 200, headers: dict[str, str] | None = No
   return Response(text, status, {**HEADERS, **(headers or {})}, 'application/json')
 
 
-async def _results(futures) -> list:
-  return [await future for future in futures]
+def _refusal(error: Refused) -> Response:
+  return as_json({'error': error.message}, error.status, error.headers)
 
 
 class App:
@@ -59,6 +59,7 @@ class App:
     self._service, self._limits, self._metrics = service, service.limits, service.metrics
     self._on_ready = on_ready
     self._held = 0  # bytes of bodies in memory
+    self._away_now = 0  # requests that threads read or write, or that wait for one
     self._heavy = concurrent.futures.ThreadPoolExecutor(_HEAVY, 'bodies')
     self._openapi = openapi.document(list(service.students.values()), service.limits)
 
@@ -101,15 +102,19 @@ class App:
       try:
         response = await answer(request)
       except Refused as error:
-        response = as_json({'error': error.message}, error.status, error.headers)
+        response = _refusal(error)
+      except asyncio.CancelledError:  # the time for a graceful end is over
+        response = _refusal(Refused(503, 'the server has stopped', retry=5, close=True))
       except ClientDisconnect:  # nobody reads the answer
         response = as_json({'error': 'the client has gone'}, 408, {'connection': 'close'})
       except Exception:
         log.exception('%s failed', route)
         response = as_json({'error': 'the request failed: the log has the cause'}, 500)
-      own = metrics.labels(route=route, status=str(response.status_code))
-      self._metrics.requests.add(own)
-      self._metrics.seconds.add(metrics.labels(route=route), time.monotonic() - began)
+      own = {'route': route}
+      if (name := request.path_params.get('name')) in self._service.students:
+        own['model'] = name
+      self._metrics.seconds.add(metrics.labels(**own), time.monotonic() - began)
+      self._metrics.requests.add(metrics.labels(**own, status=str(response.status_code)))
       return response
 
     return Route(path, endpoint, methods=[method])
@@ -118,10 +123,14 @@ class App:
     """Answer an unknown address or method."""
     assert isinstance(error, HTTPException)
     self._metrics.requests.add(metrics.labels(route='none', status=str(error.status_code)))
-    about = {404: 'there is nothing at this address: /openapi.json lists what there is'}
-    about[405] = f'this address does not take {request.method[:20]}'
+    headers = dict(error.headers or {})
+    allowed = headers.get('Allow', 'other methods')
+    about = {
+      404: 'there is nothing at this address: /openapi.json lists what there is',
+      405: f'this address takes {allowed}, not {request.method[:20]}',
+    }
     message = about.get(error.status_code, str(error.detail))
-    return as_json({'error': message}, error.status_code, dict(error.headers or {}))
+    return as_json({'error': message}, error.status_code, headers)
 
   async def _failed(self, request: Request, error: Exception) -> Response:
     return as_json({'error': 'the request failed: the log has the cause'}, 500)
@@ -142,9 +151,23 @@ class App:
     return as_json(self._openapi)
 
   async def _health(self, request: Request) -> Response:
-    if self._service.ready:
-      return as_json({'status': 'ready'})
-    return as_json({'status': 'starting'}, 503, {'retry-after': '1'})
+    if not self._service.ready:
+      return as_json({'status': 'starting'}, 503, {'retry-after': '1'})
+    for one in self._service.students.values():
+      if not await self._works(one):
+        return as_json({'status': 'failing', 'model': one.name}, 503, {'retry-after': '5'})
+    return as_json({'status': 'ready'})
+
+  async def _works(self, one: Hosted) -> bool:
+    """Return whether a student predicts; after a batch that failed, try again with one row."""
+    batcher = self._service.batchers[one.name]
+    if not batcher.failing:
+      return True
+    try:
+      await self._in_time(asyncio.gather(*batcher.submit(one.zeros(1))))
+    except Exception:
+      return False
+    return True
 
   async def _metrics_text(self, request: Request) -> Response:
     return Response(self._metrics.text(), headers={**HEADERS, 'content-type': metrics.TYPE})
@@ -169,23 +192,23 @@ class App:
       raise Refused(503, 'the server is starting', retry=1, close=True)
     batcher, whole = self._service.batchers[one.name], []
     batcher.check()  # before the body is read, so that a refusal costs little
+    if self._away_now >= self._limits.queue:
+      raise Refused(503, f'{self._away_now} requests wait for a thread: try again later', retry=1)
     async with self._body(request) as body:
       arguments = body, kind, one, options, self._limits.max_rows
       found = await self._away(requests.is_light(kind, body), requests.read, *arguments)
     if not len(found.x):
       return as_json(self._answer(one, []))
     futures = batcher.submit(found.x, members=options.members)
-    parts = await self._in_time(_results(futures), futures)
-    start = 0
+    parts = await self._in_time(asyncio.gather(*futures))
+    outside = found.accepted.outside if one.is_table else None
     for part in parts:
-      rows = slice(start, start + part.stop - part.start)
-      outside = found.accepted.outside if one.is_table else None
-      outside = None if outside is None else outside[rows]
-      light = (rows.stop - rows.start) * one.model.spec['targets'] <= 256
-      whole += await self._away(light, one.answers, part, outside, options, start)
-      start = rows.stop
+      rows = slice(len(whole), len(whole) + part.stop - part.start)
+      own = None if outside is None else outside[rows]
+      light = one.values(part.stop - part.start, options) <= 256
+      whole += await self._away(light, one.answers, part, own, options, rows.start)
     self._count(one, whole)
-    light = len(whole) * one.model.spec['targets'] <= 1024
+    light = one.values(len(whole), options) <= 1024
     return await self._away(light, as_json, self._answer(one, whole))
 
   def _answer(self, one: Hosted, rows: list[dict]) -> dict[str, Any]:
@@ -200,24 +223,25 @@ class App:
     if outside:
       self._metrics.outside.add(metrics.labels(model=one.name), outside)
 
-  async def _in_time(self, waiting: Awaitable, futures) -> Any:
-    """Return the result of a wait; refuse the request if it takes too long."""
+  async def _in_time(self, waiting: Awaitable) -> Any:
+    """Return the result of a wait; cancel it and refuse the request if it takes too long."""
     try:
       async with asyncio.timeout(self._limits.timeout_s):
         return await waiting
     except TimeoutError:
       raise Refused(504, f'no prediction within {self._limits.timeout_s:g} s') from None
-    finally:
-      for future in futures:
-        future.cancel()
 
   async def _away(self, light: bool, function: Callable, *arguments):
     """Return function(*arguments), computed in a thread unless it is light."""
     if light:
       return function(*arguments)
     loop = asyncio.get_running_loop()
-    future = loop.run_in_executor(self._heavy, functools.partial(function, *arguments))
-    return await self._in_time(future, ())
+    self._away_now += 1
+    try:
+      future = loop.run_in_executor(self._heavy, functools.partial(function, *arguments))
+      return await self._in_time(future)
+    finally:
+      self._away_now -= 1
 
   @contextlib.asynccontextmanager
   async def _body(self, request: Request):

@@ -71,7 +71,7 @@ class Batcher:
       one of `sizes(max_batch)`.
     max_batch: rows of a batch.
     max_wait: seconds that a request waits for others.
-    capacity: rows that may wait; more are refused.
+    capacity: when this number of rows waits, requests are refused.
     observe: called with the rows of each batch and its seconds.
   """
 
@@ -93,6 +93,7 @@ class Batcher:
     self._rate = 0.0  # rows a second, of late
     self._changed = threading.Condition()
     self._closed = False
+    self.failing = False  # whether the last batch failed
     self._thread = threading.Thread(target=self._work, name='predictions', daemon=True)
 
   @property
@@ -105,7 +106,7 @@ class Batcher:
     self._thread.start()
 
   def submit(self, x: np.ndarray, *, members: bool = False) -> list[Any]:
-    """Queue the rows of a request, all or none; return the futures of their parts.
+    """Queue the rows of a request; return the futures of their parts.
 
     More rows than a batch holds become several parts. Raise Refused if the queue is full.
     """
@@ -113,7 +114,7 @@ class Batcher:
     parts = [x[at : at + largest] for at in range(0, len(x), largest)]
     waiting = [_Waiting(part, members, now, self.future()) for part in parts]
     with self._changed:
-      self.check(len(x))
+      self.check()
       idle = not self._queue
       self._queue.extend(waiting)
       self._rows += len(x)
@@ -121,11 +122,11 @@ class Batcher:
         self._changed.notify()
     return [one.future for one in waiting]
 
-  def check(self, rows: int = 1) -> None:
-    """Raise Refused if there is no place for as many rows; an empty queue takes any number."""
+  def check(self) -> None:
+    """Raise Refused if the queue is full. Otherwise it takes a request of any number of rows."""
     if self._closed:
       raise Refused(503, 'the server is stopping', retry=5, close=True)
-    if self._rows + rows > self._capacity and self._queue:
+    if self._rows >= self._capacity:
       raise Refused(
         503,
         f'{self._rows} rows wait already, the limit is {self._capacity}: try again later',
@@ -152,8 +153,10 @@ class Batcher:
       try:
         result = self._predict(self._padded(batch), any(one.members for one in batch))
       except BaseException as error:  # the thread goes on with the next batch
+        self.failing = True
         self.call(_set_all, [(one.future, error) for one in batch])
         continue
+      self.failing = False
       start, parts = 0, []
       for one in batch:
         parts.append((one.future, Part(result, start, start + len(one.x))))

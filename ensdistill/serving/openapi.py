@@ -10,8 +10,8 @@ from ensdistill import runtime
 from ensdistill.prediction import results
 from ensdistill.serving import metrics, pages, requests
 from ensdistill.serving.hosted import Hosted
+from ensdistill.serving.limits import Limits
 from ensdistill.serving.refused import STATUSES
-from ensdistill.serving.service import Limits
 from ensdistill.student.calibration import COVERAGE, KINDS, LEVELS
 from ensdistill.student.inputs import LARGEST
 
@@ -19,6 +19,7 @@ NUMBER = {'type': 'number'}
 MAYBE = {'type': ['number', 'null']}  # null: infinite, as a threshold from few examples may be
 TEXT = {'type': 'string'}
 FLAG = {'type': 'boolean'}
+STATES = ['ready', 'starting', 'failing']
 SHARE = {'type': 'number', 'minimum': LEVELS[0], 'maximum': LEVELS[-1]}
 
 
@@ -29,7 +30,8 @@ def document(students: Sequence[Hosted], limits: Limits) -> dict[str, Any]:
     paths[f'/v1/models/{one.name}:predict'] = {'post': _predict(one, limits)}
     paths[f'/v1/models/{one.name}'] = {'get': _get(f'What {one.name} is', _ref('Model'))}
   paths['/v1/models'] = {'get': _get('All students', _object({'models': _list(_ref('Model'))}))}
-  starting = {'503': _answer('The server is starting.', _ref('Status'), _RETRY)}
+  not_ready = 'Starting, or the last batch of `model` failed.'
+  starting = {'503': _answer(not_ready, _ref('Status'), _RETRY)}
   paths['/healthz'] = {'get': _get('Whether all students are ready', _ref('Status'), starting)}
   paths['/metrics'] = {
     'get': _get('Metrics in the text format of Prometheus', TEXT, {}, metrics.TYPE)
@@ -51,7 +53,7 @@ def document(students: Sequence[Hosted], limits: Limits) -> dict[str, Any]:
     'components': {
       'schemas': {
         'Error': _object({'error': TEXT}),
-        'Status': _object({'status': {'enum': ['ready', 'starting']}}),
+        'Status': _object({'status': {'enum': STATES}, 'model': TEXT}, ['model']),
         'Model': {'type': 'object', 'required': ['name', 'task', 'inputs', 'members', 'ready']},
       },
       'responses': {

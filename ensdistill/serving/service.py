@@ -1,34 +1,12 @@
 """The students that are served, each with its queue; they are warmed up before they are ready."""
 
-import dataclasses
 import functools
 import threading
 from collections.abc import Callable, Sequence
 
 from ensdistill.serving import batching, metrics
 from ensdistill.serving.hosted import Hosted
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-  """What bounds the server's memory and time."""
-
-  max_batch: int = 128  # rows of one prediction
-  max_wait_ms: float = 2.0  # that a request waits for others
-  max_body_mb: float = 8.0  # of a request
-  max_rows: int = 1024  # of a request
-  timeout_s: float = 30.0  # for a request to arrive, and for its answer to be ready
-  queue: int = 1024  # rows that wait, of one student
-
-  @property
-  def max_body(self) -> int:
-    """The bytes of a body."""
-    return int(self.max_body_mb * 2**20)
-
-  @property
-  def held(self) -> int:
-    """The bytes of all bodies that are in memory at a time."""
-    return max(4 * self.max_body, 2**26)
+from ensdistill.serving.limits import Limits
 
 
 class Service:
@@ -40,8 +18,7 @@ class Service:
     self.batchers = {one.name: self._batcher(one) for one in students}
     self.ready, self.failed = False, ''
     self._stopped = threading.Event()
-    self._starter = threading.Thread(target=self._start, name='warm-up', daemon=True)
-    self._on_ready: Callable[[], None] = lambda: None
+    self._starter: threading.Thread | None = None
     gauge = self.metrics.gauge
     gauge('ensdistill_queue_rows', 'Rows that wait, by student.', self._queues)
     gauge('ensdistill_ready', '1 once all students are ready.', lambda: [((), int(self.ready))])
@@ -68,10 +45,12 @@ class Service:
 
   def start(self, on_ready: Callable[[], None]) -> None:
     """Warm up in a thread; call `on_ready` from it at the end, also if it failed."""
-    self._on_ready = on_ready
+    self._starter = threading.Thread(
+      target=self._start, args=(on_ready,), name='warm-up', daemon=True
+    )
     self._starter.start()
 
-  def _start(self) -> None:
+  def _start(self, on_ready: Callable[[], None]) -> None:
     try:
       for one in self.students.values():
         for size in batching.sizes(self.limits.max_batch):
@@ -83,12 +62,12 @@ class Service:
       self.ready = True
     except Exception as error:
       self.failed = f'{type(error).__name__}: {error}'
-    self._on_ready()
+    on_ready()
 
   def close(self) -> None:
     """Predict what waits, and end all threads."""
     self._stopped.set()
-    if self._starter.ident is not None:
+    if self._starter is not None:
       self._starter.join()
     self.ready = False
     for own in self.batchers.values():

@@ -1,8 +1,10 @@
 """`ensdistill serve`: wrong usage, and the start and the end of its process."""
 
+import dataclasses
 import http.client
 import json
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -16,7 +18,7 @@ import pytest
 import tiny
 
 from ensdistill import cli, export
-from ensdistill.serving import server
+from ensdistill.serving import app, limits, server
 
 ZEROS = json.dumps({'instances': np.zeros((1, 8, 8, 1)).tolist()})
 
@@ -39,9 +41,9 @@ def run(*arguments, capsys):
   ('arguments', 'why'),
   [
     ([], 'STUDENT'),
-    (['x', '--port=99999'], '--port'),
-    (['x', '--max_batch=0'], '--max_batch'),
-    (['x', '--timeout_s=nan'], '--timeout_s'),
+    (['x', '--port=99999'], "--port: '99999' must be a whole number from 0 to 65,535"),
+    (['x', '--max_batch=0'], "--max_batch: '0' must be a whole number from 1 to 1,048,576"),
+    (['x', '--timeout_s=nan'], "--timeout_s: 'nan' must be a number from 0.01 to 10,000"),
     (['x', '--max_wait=1'], "did you mean '--max_wait_ms'"),
     (['x', '--host=no.such.host.invalid', '--port=0'], 'cannot listen there'),
     (['x', '--host=192.0.2.1', '--port=0'], 'cannot listen there'),
@@ -51,6 +53,24 @@ def run(*arguments, capsys):
 def test_wrong_usage(arguments, why, capsys):
   code, err = run(*arguments, capsys=capsys)
   assert code == 2 and why in err and err.count('\n') == 1
+
+
+def test_the_documentation_states_the_defaults():
+  text = (pathlib.Path(__file__).parents[2] / 'docs/serving.md').read_text()
+  for one in dataclasses.fields(limits.Limits):
+    assert re.search(rf'\| `--{one.name}=[A-Z]+` \| {one.default:g} \|', text), one.name
+
+
+def test_a_signal_before_the_start(folder, monkeypatch, capsys):
+  before = app.App.starlette
+
+  def asked(self):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return before(self)
+
+  monkeypatch.setattr(app.App, 'starlette', asked)
+  code, err = run(folder, '--port=0', capsys=capsys)
+  assert code == 143 and 'stopped by SIGTERM: it had not started' in err
 
 
 def test_a_port_in_use(folder, capsys):

@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 import servers
 
-from ensdistill.serving import pages
+from ensdistill.serving import pages, requests
 from ensdistill.student.calibration import LEVELS
 
 from .conftest import COLUMNS, RANDOM, TABLE
@@ -124,7 +124,7 @@ def test_what_a_student_is(running, students):
   low = [column['low'] for column in table['inputs']['columns']]
   assert np.allclose(low, students['table'].spec['inputs']['low'])
   assert table['classes'] == ['no', 'yes'] and by_name['values']['task'] == 'regression'
-  assert digits['inputs'] == {'kind': 'image', 'shape': [8, 8, 1], 'mean': [0.3]}
+  assert digits['inputs'] == {'kind': 'image', 'shape': [8, 8, 1], 'mean': [0.3], 'central': 1}
   assert digits['members'] == 3 and by_name['single']['members'] == 0
   assert digits['total']['levels'] == list(LEVELS) and digits['calibrated']
   assert not colour['calibrated'] and 'validation' in colour['why_uncalibrated']
@@ -204,7 +204,8 @@ def test_addresses_and_methods(running):
     status, _, found = running.request('GET', path)
     assert status == 404 and found['error']
   status, headers, found = running.request('GET', '/v1/models/digits:predict')
-  assert status == 405 and headers['allow'] == 'POST' and 'GET' in found['error']
+  assert status == 405 and headers['allow'] == 'POST'
+  assert found['error'] == 'this address takes POST, not GET'
   status, headers, _ = running.request('DELETE', '/v1/models')
   assert status == 405 and headers['allow'] in ('GET, HEAD', 'HEAD, GET')
   status, headers, content = running.request('HEAD', '/healthz')
@@ -253,7 +254,8 @@ def test_health_and_metrics(running):
   status, headers, text = running.request('GET', '/metrics')
   text = text.decode()
   assert headers['content-type'].startswith('text/plain; version=0.0.4')
-  assert 'ensdistill_requests_total{route="predict",status="200"}' in text
+  assert 'ensdistill_requests_total{route="predict",model="table",status="200"}' in text
+  assert 'ensdistill_request_seconds_count{route="predict",model="table"}' in text
   assert 'ensdistill_batch_rows_bucket{model="table",le="1"}' in text
   assert 'ensdistill_queue_rows{model="table"} 0' in text
 
@@ -272,6 +274,7 @@ def test_the_page_names_no_other_server(running):
   for path in pages.FILES:
     text = running.request('GET', path)[2].decode()
     assert not re.search('(https?:)?//[a-z]', text.replace('http://www.w3.org/2000/svg', ''))
+    assert not re.search('["\'`(]/[a-z]', text)  # a proxy may serve the page under a prefix
 
 
 def test_a_student_that_fails_is_an_error_of_the_server(running, monkeypatch):
@@ -281,8 +284,31 @@ def test_a_student_that_fails_is_an_error_of_the_server(running, monkeypatch):
   monkeypatch.setattr(type(running.service.students['table']), 'predict', broken)
   status, _, found = running.predict('table', ROW)
   assert status == 500 and found == {'error': 'the request failed: the log has the cause'}
+  status, headers, found = running.request('GET', '/healthz')
+  assert (status, found) == (503, {'status': 'failing', 'model': 'table'})
+  assert int(headers['retry-after']) >= 1
   monkeypatch.undo()
+  assert running.request('GET', '/healthz')[0] == 200  # it has tried again
   assert running.predict('table', ROW)[0] == 200
+
+
+def test_more_images_than_threads_can_read_are_refused(running, monkeypatch):
+  before = requests.read
+
+  def slow(*arguments):
+    time.sleep(0.2)
+    return before(*arguments)
+
+  monkeypatch.setattr(requests, 'read', slow)
+  monkeypatch.setitem(vars(running.limits), 'queue', 4)
+  body = png(np.zeros((8, 8), np.uint8))
+  with concurrent.futures.ThreadPoolExecutor(16) as threads:
+    found = list(threads.map(lambda _: post(running, 'digits', body, 'image/png'), range(16)))
+  statuses = [status for status, _, _ in found]
+  assert set(statuses) == {200, 503} and statuses.count(200) >= 4
+  full = next(headers for status, headers, _ in found if status == 503)
+  assert int(full['retry-after']) >= 1
+  assert post(running, 'digits', body, 'image/png')[0] == 200
 
 
 def test_beyond_the_queue_and_beyond_the_time(students, monkeypatch):

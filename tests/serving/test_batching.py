@@ -104,10 +104,13 @@ def test_beyond_the_capacity_is_refused_and_then_served():
   own.close()
 
 
-def test_a_request_larger_than_the_capacity_is_served_alone():
-  own = batcher(Double(), capacity=4)
-  assert len(sum(map(of, own.submit(rows(*range(9)))), [])) == 9
+def test_a_large_request_fits_behind_a_small_one():
+  own = batcher(Double(), capacity=4, max_wait=20)
+  futures = own.submit(rows(0)) + own.submit(rows(*range(1, 10)))
+  with pytest.raises(Refused, match='10 rows wait already, the limit is 4'):
+    own.submit(rows(1))
   own.close()
+  assert sum(map(of, futures), []) == [2 * k for k in range(10)]
 
 
 def test_a_request_that_was_given_up_is_not_predicted():

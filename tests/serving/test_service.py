@@ -1,16 +1,17 @@
 """The start and the end of a service."""
 
+import asyncio
 import threading
 import time
 
 import servers
 
-from ensdistill.serving import hosted, service
+from ensdistill.serving import app, hosted, limits, service
 
 
 def service_of(students, max_batch=8):
   named = hosted.named([('values', 'values', students['values'])])
-  return service.Service(named, service.Limits(max_batch=max_batch))
+  return service.Service(named, limits.Limits(max_batch=max_batch))
 
 
 def test_a_student_that_cannot_predict_ends_the_start(students, monkeypatch):
@@ -39,6 +40,30 @@ def test_the_end_during_the_start_waits_for_one_size(students, monkeypatch):
   threading.Timer(0.2, go.set).start()
   own.close()
   assert sizes == [1] and not own.ready
+
+
+def test_a_request_that_outlasts_the_end_is_refused(students):
+  own = service_of(students)
+  own.ready = True
+  application, sent = app.App(own, lambda: None).starlette(), []
+
+  async def receive():
+    await asyncio.Event().wait()  # the body never comes
+
+  async def send(message):
+    sent.append(message)
+
+  async def cut():
+    headers = [(b'content-type', b'application/json')]
+    scope = {'type': 'http', 'method': 'POST', 'path': '/v1/models/values:predict'}
+    scope |= {'query_string': b'', 'headers': headers}
+    task = asyncio.create_task(application(scope, receive, send))
+    await asyncio.sleep(0)
+    task.cancel()
+    await task
+
+  asyncio.run(cut())
+  assert sent[0]['status'] == 503 and b'the server has stopped' in sent[1]['body']
 
 
 def test_before_everything_is_compiled_clients_are_told_to_wait(students, monkeypatch):
