@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -25,6 +26,7 @@ CONNECTIONS = 4096
 PIPELINED = 64  # requests of a connection that wait for the answer to an earlier one
 KEEP_ALIVE = 75  # seconds that an idle connection stays open
 _SPARE = 64  # file descriptors for all else
+_UPGRADE = re.compile(rb'(?im)^upgrade(?=:)')
 _LOOK = 10  # ticks of a tenth of a second
 
 
@@ -54,6 +56,7 @@ class Protocol(HttpToolsProtocol):
       if not self._head:
         self._since = time.monotonic()
       self._head += len(data)
+      data = _without_upgrade(data)
     super().data_received(data)
     if began_in_head and self._in_head and self._head > HEAD and not self.transport.is_closing():
       self._refuse(431, f'the head is larger than {HEAD:,} bytes')
@@ -120,6 +123,18 @@ class Protocol(HttpToolsProtocol):
         self._refuse(408, f'the head did not arrive within {self.timeout:g} s')
       else:
         self.transport.close()
+
+
+def _without_upgrade(data: bytes) -> bytes:
+  """Return the bytes of a head with the header Upgrade under another name.
+
+  Clients that prefer HTTP/2, such as Java's, ask for an upgrade and send the body as HTTP/1.1. The
+  parser would drop this body.
+  """
+  if b'upgrade' not in data[:HEAD].lower():
+    return data
+  head, end, body = data.partition(b'\r\n\r\n')
+  return _UPGRADE.sub(b'x-grade', head) + end + body
 
 
 class Server(uvicorn.Server):

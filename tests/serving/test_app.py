@@ -227,6 +227,14 @@ def test_limits_of_rows_and_bytes(running):
   assert len(bomb) < 2**20 and status == 413 and 'pixels' in found['error']
 
 
+def test_a_client_of_http_2_is_answered_without_the_upgrade(running):
+  body = json.dumps({'instances': ROW}).encode()
+  head = b'POST /v1/models/table:predict HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n'
+  head += b'Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMA\r\n'
+  found = running.raw(head + b'content-length: %d\r\n\r\n' % len(body) + body, 10)
+  assert found.startswith(b'HTTP/1.1 200 ') and b'"predictions"' in found
+
+
 def test_a_client_that_does_not_wait_for_100_continue_is_answered_at_once(running):
   head = b'POST /v1/models/table:predict HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n'
   began = time.monotonic()

@@ -209,7 +209,7 @@ function strip(classes, p) {
   return element('div', 'strip', ...p.map((value, k) => {
     const ink = element('i');
     ink.style.opacity = value;
-    return element('span', value > 0.75 ? 'dark' : '', ink, element('b', '', classes[k]));
+    return element('span', value > 0.75 ? 'most' : value > 0.25 ? 'some' : '', ink, element('b', '', classes[k]));
   }));
 }
 
