@@ -85,8 +85,9 @@ class Hosted:
     return np.zeros((size, *self.shape), np.float32)
 
   def values(self, rows: int, options: Options) -> int:
-    """Return about how many numbers the answer for some rows holds."""
-    members = self.model.student.size if options.members else 0
+    """Return about how many numbers an answer is made from; quantiles are made from all members."""
+    quantiles = self.classes is None and options.coverage is not None
+    members = self.model.student.size if options.members or quantiles else 0
     return rows * self.model.spec['targets'] * (1 + members)
 
   def check(self, options: Options) -> Options:

@@ -23,6 +23,9 @@ def test_names_that_no_address_can_hold(students, name):
 
 
 def test_the_size_of_an_answer_counts_members(students):
+  values = hosted.Hosted('values', students['values'])
+  assert values.values(10, hosted.Options()) == 10
+  assert values.values(10, values.check(hosted.Options())) == 10 * (1 + 3)
   own = hosted.Hosted('digits', students['digits'])
   assert own.values(10, hosted.Options()) == 10 * 3
   assert own.values(10, hosted.Options(members=True)) == 10 * 3 * (1 + 3)
