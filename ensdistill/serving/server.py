@@ -1,7 +1,8 @@
-"""The HTTP server: uvicorn with limits on connections, heads and slow clients, and its own end.
+"""The HTTP server: uvicorn with limits on connections, heads and slow clients.
 
-uvicorn bounds neither the size of a head nor the time that a client takes to send one or to read an
-answer. A look at all connections once a second does, so requests pay nothing for it.
+uvicorn does not bound the size of a head, the number of pipelined requests, or the time that a
+client takes to send a head or to read an answer. Times are checked once a second for all
+connections, so requests pay nothing for it.
 """
 
 import asyncio
