@@ -1,18 +1,28 @@
 """Form the group of processes that share a run, found by flags or by the variables of a cluster."""
 
+import contextlib
+import hashlib
 import os
 import pathlib
 import socket
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ensdistill import processes, watching
+from ensdistill import clusters, processes, watching
 
 LONE = 'ENSDISTILL_PROCESSES'  # =1: this process joins no other, whatever the cluster says
 _HEARTBEAT = 'ENSDISTILL_HEARTBEAT'
 _COORDINATOR = 'JAX_COORDINATOR_ADDRESS'
+_PORT = 'JAX_COORDINATOR_PORT'
 _GPUS = pathlib.Path('/proc/driver/nvidia/gpus')
 _PATIENCE = 300  # seconds for all processes to start
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'pillow')
+_NUMERIC = (  # settings of JAX that change what a program computes
+  'jax_enable_x64',
+  'jax_default_matmul_precision',
+  'jax_default_prng_impl',
+  'jax_threefry_partitionable',
+)
 
 
 # Variables that show a cluster.
@@ -69,6 +79,7 @@ def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
         place.coordinator,
         place.size,
         place.number,
+        local_device_ids=_own_devices(cluster),
         cluster_detection_method=None if cluster else 'deactivate',
         initialization_timeout=int(patience),
         heartbeat_timeout_seconds=int(2 * heartbeat) + 2,
@@ -113,6 +124,12 @@ def _heartbeat() -> float:
   return seconds
 
 
+def _own_devices(cluster: Any) -> list[int] | None:
+  """Return the device that a cluster gives this process, which JAX knows of the other clusters."""
+  alone = cluster is clusters.OpenMPI5 and not os.environ.get('JAX_LOCAL_DEVICE_IDS')
+  return [cluster.get_local_process_id()] if alone else None
+
+
 def _check_port(coordinator: str | None) -> None:
   """Refuse a port that another process listens on, at which XLA crashes."""
   port = int(str(coordinator).rpartition(':')[2])
@@ -123,7 +140,7 @@ def _check_port(coordinator: str | None) -> None:
     except OSError as error:
       raise ValueError(
         f'--coordinator={coordinator}: process 0 cannot listen on port {port} of this host '
-        f'({error.strerror}): choose another port'
+        f'({error.strerror}): choose another port, on a cluster with {_PORT}'
       ) from None
 
 
@@ -136,36 +153,70 @@ def _forget_client() -> None:
 
 def _meet(place: Place, heartbeat: float) -> None:
   """Exchange what the processes are, and refuse groups that cannot work."""
-  from importlib import metadata  # a lone process does not need it
-
   import jax
   from jax._src import distributed
 
   assert place.size is not None and place.number is not None
   group = processes.Group(distributed.global_state.client, place.number, place.size, heartbeat)
   processes.State.group = group
-  hello: dict[str, Any] = {'host': socket.gethostname(), 'pid': os.getpid()}
-  group.hellos = processes.each(hello, 'hello')
   watching.watch(group)
+  check_size(group)
+  hello: dict[str, Any] = {'host': socket.gethostname(), 'pid': os.getpid(), 'heartbeat': heartbeat}
+  group.hellos = processes.each(hello, 'hello')
+  group.heartbeat = group.hellos[0]['heartbeat']  # that of the process which looks for the others
   devices = jax.local_devices()  # waits for the devices of all
+  platform = devices[0].platform
   hello = {
     'devices': len(devices),
-    'visible': visible_gpus() if devices[0].platform == 'gpu' else len(devices),
-    'versions': {name: metadata.version(name) for name in ('jax', 'jaxlib', 'numpy')},
+    'visible': visible_gpus() if platform == 'gpu' else len(devices),
+    'versions': versions(),
+    'settings': {name.upper(): str(getattr(jax.config, name)) for name in _NUMERIC}
+    | {'JAX platform': platform},
   }
   group.hellos = [a | b for a, b in zip(group.hellos, processes.each(hello, 'devices'))]
   check(group.hellos)
 
 
+def check_size(group: processes.Group) -> None:
+  """Refuse groups of which a process expects more processes than the first: it would wait."""
+  group.set(f'size/{group.number}', str(group.count))
+  for number in range(1, group.count) if group.number == 0 else (0,):
+    size = group.wait(f'size/{number}')
+    if size != str(group.count):
+      raise ValueError(
+        f'process {number} was started with --num_processes={size}, process {group.number} with '
+        f'--num_processes={group.count}: give all the same number'
+      )
+
+
+def versions() -> dict[str, str]:
+  """Return the versions of what computes, and a digest of the sources of this package."""
+  from importlib import metadata  # a lone process does not need it
+
+  root, digest = pathlib.Path(__file__).parent, hashlib.sha256()
+  for path in sorted(root.rglob('*.py')):
+    digest.update(f'{path.relative_to(root)}\0'.encode() + path.read_bytes())
+  found = {'ensdistill sources': digest.hexdigest()[:8]}
+  for name in _PACKAGES:
+    with contextlib.suppress(metadata.PackageNotFoundError):
+      found[name] = metadata.version(name)
+  return found
+
+
 def check(hellos: list[dict]) -> None:
-  """Refuse processes of other versions, and hosts with devices that none of them uses."""
+  """Refuse processes that compute otherwise, and hosts with devices that none of them uses."""
   for number, hello in enumerate(hellos):
-    for name, version in hello['versions'].items():
-      if version != hellos[0]['versions'][name]:
-        raise ValueError(
-          f'process {number} on {hello["host"]} has {name} {version}, process 0 on '
-          f'{hellos[0]["host"]} has {hellos[0]["versions"][name]}: install the same on all hosts'
-        )
+    for kind, remedy in (
+      ('versions', 'install the same on all hosts'),
+      ('settings', 'set the same variables on all hosts, whose devices JAX must find'),
+    ):
+      for name, value in hello[kind].items():
+        theirs = hellos[0][kind].get(name, 'none')
+        if value != theirs:
+          raise ValueError(
+            f'process {number} on {hello["host"]} has {name} {value}, process 0 on '
+            f'{hellos[0]["host"]} has {theirs}: {remedy}'
+          )
   for host in dict.fromkeys(hello['host'] for hello in hellos):
     there = [hello for hello in hellos if hello['host'] == host]
     used, visible = sum(h['devices'] for h in there), max(h['visible'] for h in there)
@@ -198,12 +249,12 @@ def find(given: Place) -> tuple[Place | None, Any]:
   count, number, cluster = given.size, given.number, None
   if count is None or number is None or coordinator is None:
     try:
-      cluster = _cluster()
+      cluster = clusters.found()
       if cluster:
         count = cluster.get_process_count() if count is None else count
         number = cluster.get_process_id() if number is None else number
       if cluster and coordinator is None and count != 1:
-        port = os.environ.get('JAX_COORDINATOR_PORT')
+        port = os.environ.get(_PORT)
         coordinator = cluster.get_coordinator_address(_PATIENCE, port)
     except Exception as error:
       raise ValueError(
@@ -236,21 +287,3 @@ def _check_place(coordinator, count, number, given: Place) -> None:
       f'--coordinator={coordinator} must be HOST:PORT, the address of process 0 and a free port, '
       'such as 10.0.0.1:8476'
     )
-
-
-def _cluster() -> Any:
-  """Return what JAX knows of the cluster that this process was started in; None outside one."""
-  import jax
-  from jax._src import clusters
-
-  wanted = jax.config.jax_platforms or ''
-  for kind in clusters.ClusterEnv._cluster_types:
-    if kind.opt_in_only_method:
-      continue
-    if 'tpu' in kind.name and wanted and 'tpu' not in wanted.split(','):
-      continue
-    if kind.__name__ == 'K8sCluster' and 'JOB_COMPLETION_INDEX' not in os.environ:
-      continue  # a pod by itself: JAX would ask the API server, or warn that it cannot
-    if kind.is_env_present():
-      return kind
-  return None

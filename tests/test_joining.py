@@ -1,11 +1,20 @@
 """Which processes form a group: flags, JAX's variable, clusters; and what groups are refused."""
 
 import pytest
+from several import Service
 
-from ensdistill import joining
+from ensdistill import clusters, joining, processes
 from ensdistill.joining import Place
 
-VARIABLES = ('SLURM_', 'OMPI_', 'JAX_COORDINATOR', 'KUBERNETES_', 'JOB_COMPLETION', 'ENSDISTILL_')
+VARIABLES = (
+  'SLURM_',
+  'OMPI_',
+  'PMIX_',
+  'JAX_COORDINATOR',
+  'KUBERNETES_',
+  'JOB_COMPLETION',
+  'ENSDISTILL_',
+)
 SLURM = {
   'SLURM_JOB_ID': '4100',
   'SLURM_STEP_NODELIST': 'node[007-010],big1',
@@ -19,6 +28,15 @@ OPEN_MPI = {
   'OMPI_COMM_WORLD_RANK': '1',
   'OMPI_COMM_WORLD_LOCAL_RANK': '1',
 }
+# Open MPI 5, all processes on this host, or one on each of two.
+OPEN_MPI_5 = {
+  'OMPI_COMM_WORLD_SIZE': '2',
+  'OMPI_COMM_WORLD_RANK': '1',
+  'OMPI_COMM_WORLD_LOCAL_RANK': '1',
+  'OMPI_COMM_WORLD_LOCAL_SIZE': '2',
+  'PMIX_NAMESPACE': 'prterun-host-4242@1',
+}
+HOSTS = {'OMPI_COMM_WORLD_LOCAL_SIZE': '1', 'OMPI_COMM_WORLD_LOCAL_RANK': '0'}
 
 
 @pytest.fixture
@@ -52,6 +70,10 @@ def variables(monkeypatch):
     (SLURM, Place('10.0.0.1:8476', 2, 0), Place('10.0.0.1:8476', 2, 0)),
     ({k: v for k, v in SLURM.items() if k != 'SLURM_STEP_NODELIST'}, Place(), None),
     (OPEN_MPI, Place(), Place('10.96.0.1:62624', 2, 1)),
+    (OPEN_MPI_5, Place(), Place('127.0.0.1:64932', 2, 1)),
+    (OPEN_MPI_5 | {'JAX_COORDINATOR_PORT': '99'}, Place(), Place('127.0.0.1:99', 2, 1)),
+    (OPEN_MPI_5 | HOSTS, Place('h:1'), Place('h:1', 2, 1)),
+    (OPEN_MPI_5 | HOSTS | {'JAX_COORDINATOR_ADDRESS': 'h:2'}, Place(), Place('h:2', 2, 1)),
     ({'KUBERNETES_SERVICE_HOST': '10.0.0.1'}, Place(), None),
   ],
 )
@@ -71,6 +93,7 @@ def test_a_process_finds_its_place(variables, values, given, wanted):
     ({}, Place('h', 2, 0), '--coordinator=h must be HOST:PORT'),
     ({}, Place('h:99999', 2, 0), '--coordinator=h:99999 must be HOST:PORT'),
     (OPEN_MPI | {'OMPI_COMM_WORLD_SIZE': 'many'}, Place(), 'or ENSDISTILL_PROCESSES=1 for a run'),
+    (OPEN_MPI_5 | HOSTS, Place(), 'Open MPI 5 does not name the host of process 0, and mpi4py'),
   ],
 )
 def test_half_a_place_is_refused_in_one_line(variables, values, given, said):
@@ -80,8 +103,10 @@ def test_half_a_place_is_refused_in_one_line(variables, values, given, said):
   assert said in str(error.value) and '\n' not in str(error.value)
 
 
-def hello(host='a', devices=1, visible=1, jax='0.12.0'):
-  return {'host': host, 'devices': devices, 'visible': visible, 'versions': {'jax': jax}}
+def hello(host='a', devices=1, visible=1, jax='0.12.0', x64='False'):
+  versions, settings = {'jax': jax}, {'JAX_ENABLE_X64': x64}
+  found = {'host': host, 'devices': devices, 'visible': visible}
+  return {**found, 'versions': versions, 'settings': settings}
 
 
 def test_hosts_with_gpus_that_no_process_uses_are_refused():
@@ -96,6 +121,31 @@ def test_hosts_with_gpus_that_no_process_uses_are_refused():
 def test_other_versions_are_refused():
   with pytest.raises(ValueError, match=r'process 1 on b has jax 0.10.2, process 0 on a has 0.12.0'):
     joining.check([hello(), hello('b', jax='0.10.2')])
+  with pytest.raises(ValueError, match='process 2 on b has JAX_ENABLE_X64 True, process 0'):
+    joining.check([hello(), hello('b'), hello('b', x64='True')])
+
+
+def test_versions_hold_the_sources_of_the_package(monkeypatch):
+  found = joining.versions()
+  assert {'jax', 'flax', 'numpy'} <= found.keys() and len(found['ensdistill sources']) == 8
+  read = joining.pathlib.Path.read_bytes
+  monkeypatch.setattr(joining.pathlib.Path, 'read_bytes', lambda path: read(path) + b'#')
+  assert joining.versions()['ensdistill sources'] != found['ensdistill sources']
+
+
+def test_processes_that_expect_other_numbers_of_processes_are_refused():
+  """One that expects more than there are would wait for them for ever."""
+  service = Service()
+  first, second = (processes.Group(service, number, 2, heartbeat=10.0) for number in (0, 1))
+  second.set('size/1', '2')
+  joining.check_size(first)
+  other = processes.Group(service, 1, 3, heartbeat=10.0)
+  with pytest.raises(ValueError, match='process 0 was started with --num_processes=2, process 1'):
+    service.keys.pop('ensdistill/size/1')
+    joining.check_size(other)
+  with pytest.raises(ValueError, match='process 1 was started with --num_processes=3, process 0'):
+    service.keys.pop('ensdistill/size/0')
+    joining.check_size(first)
 
 
 def test_visible_gpus_are_counted():
@@ -119,3 +169,10 @@ def test_processes_that_were_joined_before_are_refused(monkeypatch):
   monkeypatch.setattr(distributed.global_state, 'num_processes', 2)
   with pytest.raises(ValueError, match='jax.distributed is initialized, for 2 processes: leave'):
     joining.join()
+
+
+def test_a_process_of_open_mpi_5_has_one_device_as_jax_gives_it_elsewhere(variables):
+  variables(OPEN_MPI_5)
+  assert joining._own_devices(clusters.OpenMPI5) == [1] and joining._own_devices(None) is None
+  variables(OPEN_MPI_5 | {'JAX_LOCAL_DEVICE_IDS': '0,1'})
+  assert joining._own_devices(clusters.OpenMPI5) is None

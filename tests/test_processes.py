@@ -1,8 +1,10 @@
 """Several processes share a run: the numbers of one process, and one end for all."""
 
 import functools
+import json
 import signal
 import time
+import zipfile
 
 import pytest
 import several
@@ -12,6 +14,7 @@ from ensdistill import processes
 from ensdistill.data import DataError
 from ensdistill.run import UsageError
 from ensdistill.stopping import Stopped
+from ensdistill.storage import seals
 from ensdistill.training.clock import NonFinite
 
 LONG = {'teacher__steps': 100_000, 'logs': 1000, 'scores': 1, 'checkpoint_seconds': 1000}
@@ -73,6 +76,21 @@ def test_errors_of_the_first_process_are_raised_in_all():
   assert type(processes._error_of(foreign)) is RuntimeError
 
 
+def test_errors_that_cannot_be_made_again_are_handled_as_their_kind(tmp_path):
+  """`main` catches ValueError and OSError: they must not become others on the way."""
+  damaged = seals.Damaged(tmp_path / 'config.json', 'is damaged', 'remove it')
+  back = processes._error_of(processes._as_json(damaged))
+  assert type(back) is seals.Damaged and str(back) == str(damaged) and back.path == damaged.path
+  with pytest.raises(ValueError, match='Expecting value') as error:
+    json.loads('{"a": ')
+  back = processes._error_of(processes._as_json(error.value))
+  assert type(back) is ValueError and str(back) == str(error.value)
+  with pytest.raises(UnicodeDecodeError) as wrong:
+    b'\xff'.decode()
+  assert isinstance(processes._error_of(processes._as_json(wrong.value)), ValueError)
+  assert type(processes._error_of(processes._as_json(zipfile.BadZipFile('x')))) is RuntimeError
+
+
 def test_a_lone_process_agrees_with_itself_and_leaves_nothing_behind():
   assert processes.agreed(lambda: (1, 2)) == (1, 2)  # no JSON
   assert processes.each('a', 'x') == ['a'] and processes.count() == processes.hosts() == 1
@@ -93,6 +111,30 @@ def two(monkeypatch):
 def as_one(group, function, *arguments):
   processes.State.group = group
   return function(*arguments)
+
+
+def test_an_error_of_the_first_process_is_told_in_its_name(two, monkeypatch):
+  """The other processes leave it to the first one, whose host the error is about."""
+  first, second = two
+  ended, slept = [], []
+  monkeypatch.setattr(processes, 'end', lambda group, *how: ended.append(how))
+  monkeypatch.setattr(processes.time, 'sleep', slept.append)
+
+  def fails():
+    raise OSError(28, 'No space left on device', '/full')
+
+  for group in two:
+    try:
+      try:
+        as_one(group, processes.agreed, fails, 'x')
+      except OSError as error:
+        raise UsageError('in other words') from error
+    except UsageError as error:
+      processes.leave(2, 'in other words', error)
+  assert ended == [(0, 2, 'process 0 of 2: in other words')] * 2
+  assert slept == [processes._ACKNOWLEDGED]
+  processes.leave(1, 'its own')
+  assert ended[-1] == (1, 1, 'process 1 of 2: its own') and len(slept) == 1
 
 
 def test_keys_that_all_have_read_are_removed(two):

@@ -1,5 +1,7 @@
 """Processes that die or are stuck are named, and end all."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -76,3 +78,42 @@ def test_the_first_to_end_decides_what_all_say(monkeypatch, capsys, second):
   line = 'process 0: earlier' if second else 'process 1: later'
   assert capsys.readouterr().err == f'ensdistill: {line}\n'
   assert 'ensdistill/seen/1' in group.client.keys
+
+
+TERMINATED = """
+import ctypes, sys
+from several import Service
+from ensdistill import processes, watching
+
+def get(key):
+  assert case != 'gone'
+
+assert watching._handle_terminate()
+watching._GRACE = 0.2
+case, number = sys.argv[1], int(sys.argv[2])
+if case != 'joining':
+  group = processes.State.group = processes.Group(Service(), number, 3, heartbeat=0.01)
+  group.get = get
+library = ctypes.CDLL('libstdc++.so.6')
+if case == 'other':
+  library._ZSt20__throw_length_errorPKc(b'too long')
+library._ZSt16__throw_bad_castv()
+"""
+
+
+@pytest.mark.parametrize(
+  ('case', 'number', 'said'),
+  [
+    ('gone', 1, 'ensdistill: process 0 of 3 died: its coordination service is gone; '),
+    ('lives', 1, 'ensdistill: process 1 of 3: another process died'),
+    ('lives', 0, 'ensdistill: process 0 of 3: another process died'),
+    ('joining', 1, 'ensdistill: the other processes ended while this one joined them'),
+    ('other', 1, 'std::length_error'),
+  ],
+)
+def test_only_the_callback_of_a_death_is_taken_for_one(case, number, said):
+  command = [sys.executable, '-c', TERMINATED, case, str(number)]
+  environment = os.environ | {'PYTHONPATH': os.path.dirname(__file__)}
+  done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+  assert said in done.stderr and 'died: its' not in done.stderr.replace(said, '')
+  assert done.returncode == (-signal.SIGABRT if case == 'other' else 1)

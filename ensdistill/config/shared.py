@@ -63,9 +63,19 @@ def _had_shared_order(folder: pathlib.Path) -> bool:
 
 def check(plan: Plan) -> None:
   """Refuse processes with other settings or data than the first, and batches that do not fit."""
+  if processes.shared():
+    check_settings(plan.config)
+    check_devices(plan)
+
+
+def check_settings(config) -> None:
+  """Refuse processes with other settings than the first.
+
+  Without this, they would disagree on what comes next.
+  """
   if not processes.shared():
     return
-  every = identity.flatten(identity.to_json(plan.config))
+  every = identity.flatten(identity.to_json(config))
   settings = {name: value for name, value in every.items() if name not in _OWN}
   changed = identity.differences(processes.agreed(lambda: settings, 'settings'), settings)
   for number, found in enumerate(processes.each(changed, 'same settings')):
@@ -74,7 +84,6 @@ def check(plan: Plan) -> None:
         f'process {number} has other settings than process 0 ({"; ".join(found[:3])}): give all '
         'the same command, and the same data'
       )
-  check_devices(plan)
 
 
 def check_devices(plan: Plan) -> None:
