@@ -2,9 +2,12 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import pathlib
 import socket
+import sys
+import threading
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -16,6 +19,7 @@ _COORDINATOR = 'JAX_COORDINATOR_ADDRESS'
 _PORT = 'JAX_COORDINATOR_PORT'
 _GPUS = pathlib.Path('/proc/driver/nvidia/gpus')
 _PATIENCE = 300  # seconds for all processes to start
+_PATIENT = 15  # seconds before a process says that it waits for them
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'pillow')
 _NUMERIC = (  # settings of JAX that change what a program computes
   'jax_enable_x64',
@@ -73,6 +77,9 @@ def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
   if place.number == 0:
     _check_port(place.coordinator)
   processes.State.joining = True
+  waits = threading.Timer(_PATIENT, _say_waits, (place, patience))
+  waits.daemon = True
+  waits.start()
   try:
     with watching.quiet_deaths():
       jax.distributed.initialize(
@@ -95,8 +102,18 @@ def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
       'that every host reaches'
     ) from error
   finally:
+    waits.cancel()
     processes.State.joining = False
   _meet(place, heartbeat)
+
+
+def _say_waits(place: Place, patience: float) -> None:
+  print(
+    f'process {place.number} of {place.size} waits for the others at {place.coordinator}, for up '
+    f'to {patience:g} seconds',
+    file=sys.stderr,
+    flush=True,
+  )
 
 
 def _refuse_joined() -> None:
@@ -160,33 +177,41 @@ def _meet(place: Place, heartbeat: float) -> None:
   group = processes.Group(distributed.global_state.client, place.number, place.size, heartbeat)
   processes.State.group = group
   watching.watch(group)
-  check_size(group)
-  hello: dict[str, Any] = {'host': socket.gethostname(), 'pid': os.getpid(), 'heartbeat': heartbeat}
+  check_start(group)
+  hello = {'host': socket.gethostname(), 'pid': os.getpid()}
+  hello |= {'versions': versions(), 'settings': _settings()}
   group.hellos = processes.each(hello, 'hello')
-  group.heartbeat = group.hellos[0]['heartbeat']  # that of the process which looks for the others
+  check_same(group.hellos)
   devices = jax.local_devices()  # waits for the devices of all
   platform = devices[0].platform
-  hello = {
-    'devices': len(devices),
-    'visible': visible_gpus() if platform == 'gpu' else len(devices),
-    'versions': versions(),
-    'settings': {name.upper(): str(getattr(jax.config, name)) for name in _NUMERIC}
-    | {'JAX platform': platform},
-  }
+  visible = visible_gpus() if platform == 'gpu' else len(devices)
+  hello = {'platform': platform, 'devices': len(devices), 'visible': visible}
   group.hellos = [a | b for a, b in zip(group.hellos, processes.each(hello, 'devices'))]
-  check(group.hellos)
+  check_devices(group.hellos)
 
 
-def check_size(group: processes.Group) -> None:
-  """Refuse groups of which a process expects more processes than the first: it would wait."""
-  group.set(f'size/{group.number}', str(group.count))
+def check_start(group: processes.Group) -> None:
+  """Refuse processes that were started otherwise than the first.
+
+  One that expects more processes than there are would wait for them, and one with longer pauses
+  between its signs of life would seem to be dead.
+  """
+  own = {'--num_processes': group.count, _HEARTBEAT: group.heartbeat}
+  group.set(f'start/{group.number}', json.dumps(own))
   for number in range(1, group.count) if group.number == 0 else (0,):
-    size = group.wait(f'size/{number}')
-    if size != str(group.count):
-      raise ValueError(
-        f'process {number} was started with --num_processes={size}, process {group.number} with '
-        f'--num_processes={group.count}: give all the same number'
-      )
+    for name, value in json.loads(group.wait(f'start/{number}')).items():
+      if value != own[name]:
+        raise ValueError(
+          f'process {number} was started with {name}={value:g}, process {group.number} with '
+          f'{name}={own[name]:g}: give all the same'
+        )
+
+
+def _settings() -> dict[str, str]:
+  """Return the settings of JAX that must be the same in all processes."""
+  import jax
+
+  return {name.upper(): str(getattr(jax.config, name)) for name in _NUMERIC}
 
 
 def versions() -> dict[str, str]:
@@ -203,20 +228,34 @@ def versions() -> dict[str, str]:
   return found
 
 
-def check(hellos: list[dict]) -> None:
-  """Refuse processes that compute otherwise, and hosts with devices that none of them uses."""
+def check_same(hellos: list[dict]) -> None:
+  """Refuse processes that compute otherwise than the first."""
+  remedies = {
+    'versions': 'install the same on all hosts',
+    'settings': 'set the same variables on all hosts',
+  }
+  first = hellos[0]
   for number, hello in enumerate(hellos):
-    for kind, remedy in (
-      ('versions', 'install the same on all hosts'),
-      ('settings', 'set the same variables on all hosts, whose devices JAX must find'),
-    ):
-      for name, value in hello[kind].items():
-        theirs = hellos[0][kind].get(name, 'none')
-        if value != theirs:
+    for kind, remedy in remedies.items():
+      for name in sorted(first[kind].keys() | hello[kind].keys()):
+        ours, theirs = first[kind].get(name, 'missing'), hello[kind].get(name, 'missing')
+        if ours != theirs:
           raise ValueError(
-            f'process {number} on {hello["host"]} has {name} {value}, process 0 on '
-            f'{hellos[0]["host"]} has {theirs}: {remedy}'
+            f'process {number} on {hello["host"]} has {name} {theirs}, process 0 on '
+            f'{first["host"]} has {ours}: {remedy}'
           )
+
+
+def check_devices(hellos: list[dict]) -> None:
+  """Refuse devices of several kinds, and hosts with devices that no process uses."""
+  first = hellos[0]
+  for number, hello in enumerate(hellos):
+    if hello['platform'] != first['platform']:
+      raise ValueError(
+        f'process {number} on {hello["host"]} computes on a {hello["platform"]}, process 0 on '
+        f'{first["host"]} on a {first["platform"]}: see what JAX finds on both, with '
+        'python -c "import jax; print(jax.devices())"'
+      )
   for host in dict.fromkeys(hello['host'] for hello in hellos):
     there = [hello for hello in hellos if hello['host'] == host]
     used, visible = sum(h['devices'] for h in there), max(h['visible'] for h in there)

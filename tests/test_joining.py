@@ -103,26 +103,36 @@ def test_half_a_place_is_refused_in_one_line(variables, values, given, said):
   assert said in str(error.value) and '\n' not in str(error.value)
 
 
-def hello(host='a', devices=1, visible=1, jax='0.12.0', x64='False'):
+def hello(host='a', devices=1, visible=1, jax='0.12.0', x64='False', platform='gpu'):
   versions, settings = {'jax': jax}, {'JAX_ENABLE_X64': x64}
-  found = {'host': host, 'devices': devices, 'visible': visible}
+  found = {'host': host, 'devices': devices, 'visible': visible, 'platform': platform}
   return {**found, 'versions': versions, 'settings': settings}
 
 
 def test_hosts_with_gpus_that_no_process_uses_are_refused():
-  joining.check([hello(visible=2), hello(visible=2), hello('b', 2, 2)])
-  joining.check([hello(devices=8, visible=8)] * 2)
+  joining.check_devices([hello(visible=2), hello(visible=2), hello('b', 2, 2)])
+  joining.check_devices([hello(devices=8, visible=8)] * 2)
   with pytest.raises(ValueError, match='1 of the 4 GPUs of b are used') as error:
-    joining.check([hello('a', 4, 4), hello('b', 1, 4)])
+    joining.check_devices([hello('a', 4, 4), hello('b', 1, 4)])
   for remedy in ('--ntasks-per-node=4', 'JAX_LOCAL_DEVICE_IDS=0,1,2,3', 'CUDA_VISIBLE_DEVICES'):
     assert remedy in str(error.value)
 
 
+def test_devices_of_several_kinds_are_refused():
+  """A host whose driver is broken computes on its CPU."""
+  with pytest.raises(ValueError, match='process 1 on b computes on a cpu, process 0 on a on a gpu'):
+    joining.check_devices([hello(), hello('b', platform='cpu')])
+
+
 def test_other_versions_are_refused():
   with pytest.raises(ValueError, match=r'process 1 on b has jax 0.10.2, process 0 on a has 0.12.0'):
-    joining.check([hello(), hello('b', jax='0.10.2')])
+    joining.check_same([hello(), hello('b', jax='0.10.2')])
   with pytest.raises(ValueError, match='process 2 on b has JAX_ENABLE_X64 True, process 0'):
-    joining.check([hello(), hello('b'), hello('b', x64='True')])
+    joining.check_same([hello(), hello('b'), hello('b', x64='True')])
+  found = hello('b')
+  found['versions'] = {}
+  with pytest.raises(ValueError, match='has jax missing, process 0 on a has 0.12.0: install the'):
+    joining.check_same([hello(), found])
 
 
 def test_versions_hold_the_sources_of_the_package(monkeypatch):
@@ -133,19 +143,23 @@ def test_versions_hold_the_sources_of_the_package(monkeypatch):
   assert joining.versions()['ensdistill sources'] != found['ensdistill sources']
 
 
-def test_processes_that_expect_other_numbers_of_processes_are_refused():
-  """One that expects more than there are would wait for them for ever."""
+def test_processes_that_were_started_otherwise_are_refused():
+  """One that expects more processes would wait for ever; one with longer pauses would seem dead."""
   service = Service()
-  first, second = (processes.Group(service, number, 2, heartbeat=10.0) for number in (0, 1))
-  second.set('size/1', '2')
-  joining.check_size(first)
-  other = processes.Group(service, 1, 3, heartbeat=10.0)
+
+  def start(number, count=2, heartbeat=10.0):
+    service.keys.pop(f'ensdistill/start/{number}', None)
+    joining.check_start(processes.Group(service, number, count, heartbeat))
+
+  service.keys['ensdistill/start/1'] = '{"--num_processes": 2, "ENSDISTILL_HEARTBEAT": 10.0}'
+  start(0)
+  start(1)
   with pytest.raises(ValueError, match='process 0 was started with --num_processes=2, process 1'):
-    service.keys.pop('ensdistill/size/1')
-    joining.check_size(other)
+    start(1, 3)
   with pytest.raises(ValueError, match='process 1 was started with --num_processes=3, process 0'):
-    service.keys.pop('ensdistill/size/0')
-    joining.check_size(first)
+    start(0)
+  with pytest.raises(ValueError, match='ENSDISTILL_HEARTBEAT=10, process 1 with ENSDISTILL_HEAR'):
+    start(1, heartbeat=60.0)
 
 
 def test_visible_gpus_are_counted():
@@ -176,3 +190,9 @@ def test_a_process_of_open_mpi_5_has_one_device_as_jax_gives_it_elsewhere(variab
   assert joining._own_devices(clusters.OpenMPI5) == [1] and joining._own_devices(None) is None
   variables(OPEN_MPI_5 | {'JAX_LOCAL_DEVICE_IDS': '0,1'})
   assert joining._own_devices(clusters.OpenMPI5) is None
+
+
+def test_a_process_that_waits_for_the_others_says_so(capsys):
+  joining._say_waits(Place('h:1', 2, 1), 300)
+  line = 'process 1 of 2 waits for the others at h:1, for up to 300 seconds'
+  assert capsys.readouterr().err == f'{line}\n'
