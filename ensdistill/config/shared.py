@@ -41,9 +41,10 @@ def settle_order(
   section = config.teacher
   asked, order = section.order, 'own' if section.order == 'each' else section.order
   if asked == 'own' and streams and not (section.outputs or section.source):
-    if folder and processes.agreed(lambda: _had_shared_order(folder), 'order'):
-      order = 'shared'
-      say(f"teacher.order='shared': {folder} holds a run that began so")
+    before = processes.agreed(lambda: _order_of(folder), 'order') if folder else None
+    if before and (before == 'shared') != (processes.hosts() > 1):
+      order = before
+      say(f'teacher.order={before!r}: {folder} holds a run that began so')
     elif processes.hosts() > 1:
       order = 'shared'
       say(
@@ -54,11 +55,13 @@ def settle_order(
     section.order = order
 
 
-def _had_shared_order(folder: pathlib.Path) -> bool:
+def _order_of(folder: pathlib.Path) -> str | None:
+  """Return the order of the run that a folder holds; None without one."""
   try:
-    return json.loads((folder / 'config.json').read_text())['teacher']['order'] == 'shared'
+    found = json.loads((folder / 'config.json').read_text())['teacher']['order']
   except (OSError, ValueError, KeyError, TypeError):
-    return False
+    return None
+  return found if found in ('own', 'shared') else None
 
 
 def check(plan: Plan) -> None:

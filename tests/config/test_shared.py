@@ -32,13 +32,16 @@ def settled(tmp_path, *, order='own', streams=True, hosts=2, before=None, monkey
     (dict(order='shared'), 'shared', 0),
     (dict(hosts=1, before='shared'), 'shared', 1),  # it began on several hosts
     (dict(hosts=1, before='own'), 'own', 0),
+    (dict(before='own'), 'own', 1),  # it began on one host
+    (dict(before='shared'), 'shared', 1),
+    (dict(before='own', order='shared'), 'shared', 0),
     (dict(hosts=1, before='shared', streams=False), 'own', 0),
   ],
 )
 def test_streams_have_one_order_on_several_hosts(tmp_path, monkeypatch, case, order, lines):
   found, said = settled(tmp_path, monkeypatch=monkeypatch, **case)
   assert found == order and len(said) == lines
-  assert all("teacher.order='shared'" in line for line in said)
+  assert all(f'teacher.order={order!r}' in line for line in said)
 
 
 @pytest.mark.parametrize(
