@@ -95,7 +95,7 @@ def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
   except Exception as error:
     _forget_client()
     cause = ' '.join(str(error).split())[:200]
-    cause = 'no answer' if 'bad_cast' in cause else cause  # see watching.quiet_deaths
+    cause = _missing(place) if 'bad_cast' in cause else cause  # see watching.quiet_deaths
     raise ValueError(
       f'process {place.number} of {place.size} cannot join the others at {place.coordinator} '
       f'({cause}): start all of them, within {patience:g} seconds, with a HOST:PORT of process 0 '
@@ -105,6 +105,18 @@ def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
     waits.cancel()
     processes.State.joining = False
   _meet(place, heartbeat)
+
+
+def _missing(place: Place) -> str:
+  """Return which process did not come, as far as this one can tell."""
+  if place.number == 0:
+    return 'not all of them have started'
+  host, _, port = str(place.coordinator).rpartition(':')
+  try:
+    socket.create_connection((host.strip('[]'), int(port)), timeout=5).close()
+  except OSError as error:
+    return f'no process 0 listens there: {error.strerror or error}'
+  return 'process 0 listens there, and another one has not started, or two have one --process_id'
 
 
 def _say_waits(place: Place, patience: float) -> None:

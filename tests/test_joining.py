@@ -1,5 +1,7 @@
 """Which processes form a group: flags, JAX's variable, clusters; and what groups are refused."""
 
+import socket
+
 import pytest
 from several import Service
 
@@ -190,6 +192,16 @@ def test_a_process_of_open_mpi_5_has_one_device_as_jax_gives_it_elsewhere(variab
   assert joining._own_devices(clusters.OpenMPI5) == [1] and joining._own_devices(None) is None
   variables(OPEN_MPI_5 | {'JAX_LOCAL_DEVICE_IDS': '0,1'})
   assert joining._own_devices(clusters.OpenMPI5) is None
+
+
+def test_the_process_that_did_not_come_is_told_as_far_as_it_is_known():
+  with socket.socket() as server:
+    server.bind(('127.0.0.1', 0))
+    there = f'127.0.0.1:{server.getsockname()[1]}'
+    assert joining._missing(Place(there, 3, 0)) == 'not all of them have started'
+    assert joining._missing(Place(there, 3, 1)) == 'no process 0 listens there: Connection refused'
+    server.listen()
+    assert joining._missing(Place(there, 3, 1)).startswith('process 0 listens there, and another')
 
 
 def test_a_process_that_waits_for_the_others_says_so(capsys):

@@ -3,6 +3,7 @@
 import functools
 import json
 import signal
+import socket
 import time
 import zipfile
 
@@ -202,7 +203,7 @@ def test_a_run_whose_first_process_was_killed_goes_on_in_one_process(start):
 def test_sigterm_to_one_saves_the_same_step_in_all(start, number):
   run = start('two', **LONG)
   run.when(lambda: run.logged('teacher', 100), number, signal.SIGTERM)
-  assert run.codes(60) == [143, 143]
+  assert run.codes() == [143, 143]
   text = run.text(0)
   assert 'stopped by SIGTERM: teacher is saved at step ' in text and 'continue with: ' in text
   assert '--process_id=0' in text and not run.text(1)
@@ -224,7 +225,7 @@ def test_an_exception_in_one_process_ends_all_and_is_told(start, tmp_path):
     "perturb.PERTURBATIONS['broken'] = broken\n"
   )
   run = start('two', f'--import={tmp_path / "broken.py"}', perturb__name='broken')
-  assert run.codes(120) == [1, 1], run.text()
+  assert run.codes() == [1, 1], run.text()
   for number in (0, 1):
     line = run.text(number).splitlines()[-1]
     assert line.startswith('ensdistill: process 1 of 2 on ') and 'only here' in line, run.text()
@@ -233,7 +234,7 @@ def test_an_exception_in_one_process_ends_all_and_is_told(start, tmp_path):
 @pytest.mark.slow
 def test_a_mistake_is_refused_by_all_with_one_line_each(start):
   run = start('two', teacher__batch_size=15, teacher__members=3)
-  assert run.codes(60) == [2, 2]
+  assert run.codes() == [2, 2]
   for number in (0, 1):
     (line,) = run.text(number).splitlines()
     assert 'teacher.batch_size=15: a batch of 15 and 3 network(s) leave 1 of 2 devices idle' in line
@@ -253,7 +254,7 @@ def test_processes_with_other_settings_are_refused(start, tmp_path):
   )
   port = {'JAX_COORDINATOR_PORT': str(several.free_port())}
   run = start('two', recipe=str(path), variables=[slurm(i, 2) | port for i in range(2)])
-  assert run.codes(60) == [2, 2], run.text()
+  assert run.codes() == [2, 2], run.text()
   said = 'process 1 has other settings than process 0 (student.optimizer.rate: 0.5 -> 1.5)'
   assert said in run.text(0) and said in run.text(1)
 
@@ -279,8 +280,19 @@ def open_mpi(number: int, count: int) -> dict[str, str]:
   }
 
 
+def open_mpi_5(number: int, count: int) -> dict[str, str]:
+  """Return the variables of a process that mpirun of Open MPI 5 starts on this host."""
+  return {
+    'PMIX_NAMESPACE': f'prterun-{socket.gethostname()}-4242@1',
+    'OMPI_COMM_WORLD_SIZE': str(count),
+    'OMPI_COMM_WORLD_RANK': str(number),
+    'OMPI_COMM_WORLD_LOCAL_RANK': str(number),
+    'OMPI_COMM_WORLD_LOCAL_SIZE': str(count),
+  }
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize('cluster', [slurm, open_mpi])
+@pytest.mark.parametrize('cluster', [slurm, open_mpi, open_mpi_5])
 def test_slurm_and_open_mpi_are_found_by_their_variables(start, cluster):
   port = {'JAX_COORDINATOR_PORT': str(several.free_port())}
   run = start('two', variables=[cluster(i, 2) | port for i in range(2)]).ends()
