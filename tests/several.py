@@ -13,7 +13,7 @@ from ensdistill.storage import safe
 
 ROOT = pathlib.Path(__file__).parent.parent
 HEARTBEAT = 4  # seconds; the default of 10 is for hosts with a network between them
-PATIENCE = 300
+PATIENCE = 900  # seconds; a busy machine needs most of them
 TINY = (
   '--config.network.name=mlp',
   '--config.network.hidden=(8,)',
