@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -36,6 +37,24 @@ def test_a_watchdog_rests_after_the_run(capfd):
   watching.rest()
   time.sleep(0.3)
   assert not codes and not capfd.readouterr().err
+
+
+def test_a_watchdog_ends_all_processes_of_a_run(monkeypatch):
+  group, ended = processes.Group(Service(), 1, 2, heartbeat=10.0), threading.Event()
+  how = []
+
+  def end(*arguments):
+    how.append(arguments)
+    ended.set()
+
+  monkeypatch.setattr(processes.State, 'group', group)
+  monkeypatch.setattr(processes, 'end', end)
+  monkeypatch.setattr(watching.faulthandler, 'dump_traceback', lambda all_threads: None)
+  watching.watchdog(0.001, end=lambda code: None)
+  assert ended.wait(30)
+  watching.rest()
+  assert how[0][1:3] == (1, 1)
+  assert how[0][3].startswith('process 1 of 2: no progress for 0.001 minutes, the stacks are above')
 
 
 def test_a_silent_process_is_dead_after_ten_looks(monkeypatch):
