@@ -14,6 +14,7 @@ VARIABLES = (
   'PMIX_',
   'JAX_COORDINATOR',
   'KUBERNETES_',
+  'TPU_',
   'JOB_COMPLETION',
   'ENSDISTILL_',
 )
@@ -82,6 +83,25 @@ def variables(monkeypatch):
 def test_a_process_finds_its_place(variables, values, given, wanted):
   variables(values)
   assert joining.find(given)[0] == wanted
+
+
+@pytest.mark.parametrize('platforms', ['tpu,cpu', 'cpu'])
+def test_the_hosts_of_a_slice_are_found_unless_it_is_not_used(variables, monkeypatch, platforms):
+  """By the variables that GKE sets; JAX asks the metadata of a slice without them."""
+  import jax
+  from jax._src.clusters import cloud_tpu_cluster as tpu
+
+  variables({'TPU_WORKER_HOSTNAMES': 'h0,h1', 'TPU_WORKER_ID': '1', 'TPU_SKIP_MDS_QUERY': '1'})
+  monkeypatch.setattr(tpu, 'running_in_cloud_tpu_vm', True)
+  monkeypatch.setattr(tpu, 'get_tpu_env_value', lambda name: None)  # from the network
+  monkeypatch.setattr(tpu.BaseTpuCluster, 'wait_for_coordinator', lambda *address: None)
+  before = jax.config.jax_platforms
+  jax.config.update('jax_platforms', platforms)
+  try:
+    found = joining.find(Place())[0]
+  finally:
+    jax.config.update('jax_platforms', before)
+  assert found == (None if platforms == 'cpu' else Place('h0:8476', 2, 1))
 
 
 @pytest.mark.parametrize(
