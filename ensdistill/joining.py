@@ -19,6 +19,7 @@ _COORDINATOR = 'JAX_COORDINATOR_ADDRESS'
 _PORT = 'JAX_COORDINATOR_PORT'
 _GPUS = pathlib.Path('/proc/driver/nvidia/gpus')
 _PATIENCE = 300  # seconds for all processes to start
+_LOST = 6  # heartbeats after which XLA takes a host for lost; it counts its own pauses, too
 _PATIENT = 15  # seconds before a process says that it waits for them
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'pillow')
 _NUMERIC = (  # settings of JAX that change what a program computes
@@ -89,7 +90,7 @@ def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
         local_device_ids=_own_devices(cluster),
         cluster_detection_method=None if cluster else 'deactivate',
         initialization_timeout=int(patience),
-        heartbeat_timeout_seconds=int(2 * heartbeat) + 2,
+        heartbeat_timeout_seconds=int(_LOST * heartbeat),
         shutdown_timeout_seconds=60,
       )
   except Exception as error:

@@ -89,6 +89,7 @@ class Run:
       'JAX_PLATFORMS': 'cpu',
       'XLA_FLAGS': f'{os.environ.get("XLA_FLAGS", "")} {flags}',
     }
+    base.pop('TF_CPP_MIN_LOG_LEVEL', None)  # JAX sets it in the tests, users do not
     port, self.processes = free_port(), []
     for i, log in enumerate(self.logs):
       own = [f'--coordinator=127.0.0.1:{port}', f'--num_processes={self.count}']
