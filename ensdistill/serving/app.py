@@ -190,7 +190,7 @@ class App:
     kind = requests.content_type(request.headers.get('content-type', ''), one, encoding)
     if not self._service.ready:
       raise Refused(503, 'the server is starting', retry=1, close=True)
-    batcher, whole = self._service.batchers[one.name], []
+    batcher = self._service.batchers[one.name]
     batcher.check()  # before the body is read, so that a refusal costs little
     if self._away_now >= self._limits.queue:
       raise Refused(503, f'{self._away_now} requests wait for a thread: try again later', retry=1)
@@ -202,6 +202,7 @@ class App:
     futures = batcher.submit(found.x, members=options.members)
     parts = await self._in_time(asyncio.gather(*futures))
     outside = found.accepted.outside if one.is_table else None
+    whole: list[dict] = []
     for part in parts:
       rows = slice(len(whole), len(whole) + part.stop - part.start)
       own = None if outside is None else outside[rows]
