@@ -187,8 +187,7 @@ class Fitting(NamedTuple):
         clock.dispatched(at, carry['logs'])
         if clock.is_log(at):
           carry['logs'] = self.next_logs(carry['logs'])
-        if self.scoring and clock.is_score(at):
-          self.score(clock, at, carry)
+        self.score(clock, at, carry)
         if at == self.steps or clock.is_save(at):
           clock.collect(everything=True)  # a non-finite state is never saved
           self.checkpointer.save(at, carry)
@@ -201,7 +200,9 @@ class Fitting(NamedTuple):
     return self.blank
 
   def score(self, clock: Clock, at: int, carry: dict) -> None:
-    """Log the validation scores, and keep the networks that are the best so far."""
+    """Where scores are due, log them and keep the networks that are the best so far."""
+    if self.scoring is None or not clock.is_score(at):
+      return
     states = carry['states']
     scores = self.scoring((states.variables, states.number))
     clock.scored(at, scores)
