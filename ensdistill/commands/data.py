@@ -20,6 +20,7 @@ from ensdistill.commands.usage import Parser, fail, memory_in_one_line, reason, 
 
 _PARTS = {'train': 'training', 'valid': 'validation', 'test': 'test'}
 _ROWS, _COLUMNS = 10, 8  # of the sheet: classes, and examples of each
+_NAMES = 12  # classes that are named
 
 
 @stoppable
@@ -185,6 +186,10 @@ def _classes(dataset) -> list[str]:
       _line('  most', ', '.join(names[k] for k in order[::-1][:4])),
     ]
   share = 100 * counts.max() / counts.sum()
+  if dataset.classes:
+    shown = [f'{k} {name}' for k, name in enumerate(dataset.classes[:_NAMES])]
+    rest = len(dataset.classes) - _NAMES
+    lines.append(_line('  labels', ', '.join(shown) + (f' and {rest:,} more' if rest > 0 else '')))
   return [*lines, _line('  largest', f'{share:.1f} % of the training examples')]
 
 
