@@ -217,8 +217,9 @@ def load(
 def _read(folder: pathlib.Path, names) -> seals.Sealed:
   found = seals.read(folder, 'student', names, remedy=_remedy(folder), error=StudentError)
   if found is None:
+    problem = 'holds no student (config.json is missing)' if folder.exists() else 'does not exist'
     raise StudentError(
-      folder, 'holds no student (config.json is missing)', 'give the folder named student of a run'
+      folder, problem, 'name the folder of a finished run, or the folder student inside it'
     )
   return found
 
