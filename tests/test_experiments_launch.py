@@ -1,4 +1,4 @@
-"""experiments/launch/tpu.sh, with a `gcloud` that runs the commands of two hosts on this machine."""
+"""experiments/launch/tpu.sh, with a `gcloud` that runs the commands of two hosts here."""
 
 import os
 import pathlib

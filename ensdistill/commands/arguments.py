@@ -340,8 +340,8 @@ def _unknown_setting(name: str, known) -> str:
   inside = [other for other in known if other.startswith(f'{name}.')]
   if name.split('.')[-1] == 'method':
     return (
-      f'unknown setting {name!r}: a recipe names the method, as in `ensdistill train hydra_digits`. '
-      '`ensdistill list` shows the methods.'
+      f'unknown setting {name!r}: a recipe names the method, such as hydra_digits. `ensdistill '
+      'list` shows the methods.'
     )
   if inside:
     text = f'{name} is a section of settings, such as --config.{inside[0]}.'

@@ -28,7 +28,9 @@ def test_the_order_of_the_columns_is_found(classes):
 
 def test_rows_in_another_order_have_no_order_of_columns():
   y_N = np.random.default_rng(1).integers(3, size=60)
-  assert orders.columns_of_classes(outputs(y_N, 3), np.random.default_rng(2).permutation(y_N)) is None
+  assert (
+    orders.columns_of_classes(outputs(y_N, 3), np.random.default_rng(2).permutation(y_N)) is None
+  )
 
 
 def test_a_weak_ensemble_is_not_doubted():
