@@ -220,6 +220,18 @@ def check_fields(config) -> None:
       )
 
 
+def check_names(what: str, layer: Mapping[str, Any], config) -> None:
+  """Raise ValueError if a layer holds a setting that a configuration lacks."""
+  known = identity.flatten(config.to_dict())
+  for name in identity.flatten(dict(layer)):
+    if name not in known:
+      near = ' or '.join(map(repr, nearest(name, known)))
+      hint = f': did you mean {near}?' if near else '.'
+      raise ValueError(
+        f'{what}: unknown setting {name!r}{hint} `ensdistill config --all` lists all of them.'
+      )
+
+
 def apply(config, layer: Mapping[str, Any]) -> None:
   """Set the settings of a layer, {name: value}, where a dict as a value sets a section.
 

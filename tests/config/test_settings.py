@@ -41,7 +41,7 @@ def test_a_layer_sets_names_and_sections():
     ('objective.temprature', ['objective.temperature']),
     ('student.lr', ['student.optimizer.rate']),
     ('teacher.wd', ['teacher.optimizer.decay']),
-    ('model', ['network.name', 'student.network.name']),
+    ('model', ['network.name']),
     ('data.dataset', ['data.name']),
     ('ensemble_size', ['teacher.members']),
     ('xyzzy', []),
