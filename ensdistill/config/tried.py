@@ -36,10 +36,15 @@ def _check_method(method: Method, plan, own: dict[str, str]) -> None:
     apply = f'perturbation {own["perturbation"]!r}'
     found = _tried(apply, _perturbed(method, plan.config.teacher.members, width), key, x)
     _expect(apply, 'inputs', found, x.shape)
-  outputs = _outputs(method, plan, own, key, x)
-  if outputs is None or 'objective' not in own or method.objective.name != own['objective']:
-    return
-  what = f'objective {own["objective"]!r}'
+  if {'student', 'objective'} & own.keys():
+    outputs = _outputs(method, plan, own, key, x)
+    if 'objective' in own and method.objective is plan.parts.objective:
+      _check_objective(method, plan, f'objective {own["objective"]!r}', outputs)
+
+
+def _check_objective(method: Method, plan, what: str, outputs) -> None:
+  """Try the losses of a custom objective on the student's outputs."""
+  width = method.family.width(plan.dataset.targets)
   if method.objective.loss:
     teacher = jax.ShapeDtypeStruct((_B, plan.config.teacher.members, width), jnp.float32)
     found = _tried(what, _loss(method), outputs, teacher)
