@@ -175,6 +175,13 @@ def test_nothing_there_is_named(tmp_path):
       export.load(path)
 
 
+def test_a_run_without_a_student_is_not_called_damaged(tmp_path):
+  seals.write_json(tmp_path / 'config.json', {'teacher': {}, 'student': {}, 'objective': {}})
+  with pytest.raises(ensdistill.StudentError, match='no student yet: finish the run') as error:
+    export.load(tmp_path)
+  assert 'remove' not in str(error.value)
+
+
 def test_a_student_matches_its_own_variables():
   student = tiny.plan(tiny.config(student__kind='batch_ensemble'), tiny.dataset()).student.student
   variables = safe.flatten(tiny.moved(student.module, jnp.zeros((1, 8, 8, 1))))
