@@ -5,7 +5,7 @@
 # Activate the environment with ensdistill and jax[cuda12] before: jobs inherit it. It, the data
 # and the folder of the run lie where all nodes see them.
 # Slurm sends SIGTERM three minutes before the time limit: the run is saved, ends with 143, and is
-# queued again.
+# queued again. A job that was cancelled is not.
 #SBATCH --job-name=ensdistill
 #SBATCH --time=04:00:00
 #SBATCH --signal=TERM@180
@@ -15,7 +15,8 @@ set -u
 srun --kill-on-bad-exit=0 --gpu-bind=none --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
   ensdistill train "$@"
 code=$?
-if [ "$code" = 143 ]; then
+state=$(squeue --noheader --job="$SLURM_JOB_ID" --format=%T)
+if [ "$code" = 143 ] && [ "$state" = RUNNING ]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"
