@@ -16,6 +16,7 @@ endif
 
 demo: $(VENV)/.installed
 	$(RUN) -m ensdistill train kd_digits
+	@echo "next: . $(VENV)/bin/activate makes \`ensdistill\` a command; docs/tutorial.md goes on"
 
 toy: $(VENV)/.installed
 	$(RUN) -m ensdistill train hydra_gaussian_toy1d
@@ -41,14 +42,17 @@ $(RUN):
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.installed: pyproject.toml setup.py | $(RUN)
+	@echo "installing the packages into $(VENV): a few minutes the first time"
 	$(RUN) -m pip install --quiet --disable-pip-version-check -e .
 	touch $@
 
 $(VENV)/.installed-test: pyproject.toml setup.py | $(RUN)
+	@echo "installing the packages into $(VENV): a few minutes the first time"
 	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[test]"
 	touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-docs: pyproject.toml setup.py | $(RUN)
+	@echo "installing the packages into $(VENV): a few minutes the first time"
 	$(RUN) -m pip install --quiet --disable-pip-version-check -e ".[docs]"
 	touch $@ $(VENV)/.installed
 

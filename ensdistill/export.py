@@ -215,10 +215,17 @@ def load(
 
 
 def _read(folder: pathlib.Path, names) -> seals.Sealed:
+  if folder.is_dir() and not (folder / FILES[1]).exists():
+    from ensdistill.config import folder as claims  # loading a student does not need it
+
+    if claims.is_run(folder):
+      remedy = 'finish the run by its own command first'
+      raise StudentError(folder, 'is the folder of a run that has no student yet', remedy)
   found = seals.read(folder, 'student', names, remedy=_remedy(folder), error=StudentError)
   if found is None:
+    problem = 'holds no student (config.json is missing)' if folder.exists() else 'does not exist'
     raise StudentError(
-      folder, 'holds no student (config.json is missing)', 'give the folder named student of a run'
+      folder, problem, 'name the folder of a finished run, or the folder student inside it'
     )
   return found
 

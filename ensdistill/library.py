@@ -10,7 +10,7 @@ import numpy as np
 
 from ensdistill import data, distillation, export, given, names, plugins, runtime
 from ensdistill import teacher as chapter
-from ensdistill.config import build, checks, imported, recipes, settings
+from ensdistill.config import build, checks, imported, recipes, settings, tried
 from ensdistill.families import FAMILIES
 from ensdistill.logs import writers
 from ensdistill.storage import safe
@@ -107,6 +107,7 @@ def distil(
     if not config.teacher.dir:
       config.teacher.dir = str(place / 'teachers')
     plan = build.plan(config, parts, dataset, dataset, place, members)
+    tried.check(plan)
     with safe.alone(place, quiet), writers.Writer(place, quiet=quiet) as writer:
       obtained = chapter.obtain(plan, writer)
       distilled = distillation.distil(plan, obtained, writer)

@@ -100,6 +100,23 @@ def lookup(kind: str, name: str, table):
   return table[name]
 
 
+def build(kind: str, name: str, wanted: type, builder, *arguments, **settings):
+  """Return the part that a builder makes; raise ValueError if it fails or makes something else."""
+  try:
+    part = builder(*arguments, **settings)
+  except Exception as error:
+    if isinstance(error, ValueError) or str(getattr(builder, '__module__', '')).startswith(
+      'ensdistill.'
+    ):
+      raise
+    first = next(iter(str(error).splitlines()), '')
+    raise ValueError(f'{kind} {name!r} failed: {type(error).__name__}: {first}') from error
+  if not isinstance(part, wanted):
+    place = f'{wanted.__module__.split(".")[1]}.{wanted.__name__}'
+    raise ValueError(f'{kind} {name!r} returns a {type(part).__name__}: return {place}(...)')
+  return part
+
+
 def settings(kind: str, given, known: Iterable[str]):
   """Raise ValueError if a given setting is unknown."""
   known = set(known)

@@ -236,4 +236,6 @@ def make(name, **settings) -> Perturbation | None:
   """
   perturbation_of = names.lookup('perturbation', name, PERTURBATIONS)
   names.settings(f'perturbation {name!r}', settings, inspect.signature(perturbation_of).parameters)
-  return perturbation_of(**settings)
+  if name == 'none':
+    return perturbation_of(**settings)
+  return names.build('perturbation', name, Perturbation, perturbation_of, **settings)

@@ -20,7 +20,7 @@ from ensdistill import (
   teacher,
   watching,
 )
-from ensdistill.config import build, checks, estimate, identity, imported, inputs, shared
+from ensdistill.config import build, checks, estimate, identity, imported, inputs, shared, tried
 from ensdistill.config import folder as claims
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import sets
@@ -122,6 +122,7 @@ def checked(
   checks.check_fits(config, parts, dataset.family)
   inputs.check_augmentation(parts.augment, dataset)
   plan = build.plan(config, parts, dataset, training, folder, ensemble)
+  tried.check(plan)
   evaluated = {'ood': config.evaluate.ood, 'shifts': config.evaluate.shift}
   sets.check(dataset, dir=config.data.dir or None, **evaluated)
   with config.unlocked():

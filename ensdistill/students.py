@@ -220,7 +220,7 @@ def make(kind: str, backbone: Backbone, outputs: int, *, members: int = 1, **set
   names.settings(kind, settings, [p.name for p in known if p.kind == p.KEYWORD_ONLY])
   if members < 1:
     raise ValueError(f'a student must have at least one member, not {members}')
-  return student_of(backbone, outputs, members, **settings)
+  return names.build('student', kind, Student, student_of, backbone, outputs, members, **settings)
 
 
 def average(variables, weights_M=None):

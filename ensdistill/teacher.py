@@ -243,7 +243,8 @@ def _recorded(plan: Plan) -> str:
     f'student.targets={plan.config.student.targets}'
   )
   text = f'{text}; {measure} of each member: {"; ".join(parts)}' if parts else text
-  return '\n'.join([text, *(f'teacher: {name} is not evaluated' for name in ensemble.unused)])
+  lines = [text, *(f'teacher: {name} is not evaluated' for name in ensemble.unused)]
+  return '\n'.join([*lines, *([f'teacher: {ensemble.doubt}'] if ensemble.doubt else [])])
 
 
 def _each(values) -> str:

@@ -40,6 +40,9 @@ def from_torch(
   """
   import torch
 
+  if isinstance(models, torch.nn.Module) and not isinstance(models, torch.nn.ModuleList):
+    raise ValueError(f'models is one {type(models).__name__}: give a list of modules, [model]')
+
   def prepared(block):
     if preprocess:
       return preprocess(block)
@@ -253,6 +256,11 @@ def save(
       )
     if not np.isfinite(array).all():
       raise ValueError(f'{name} holds NaN or infinity: store finite numbers')
+    if array.shape[-1] > 1 and _are_probabilities(array):
+      raise ValueError(
+        f'{name} holds probabilities (every row sums to 1): store their logarithms, which '
+        'from_torch and from_keras return with probabilities=True'
+      )
   arrays |= {name: np.asarray(n) for name, n in (('seed', seed), ('split', split)) if n}
   content = io.BytesIO()
   np.savez(content, **arrays)  # type: ignore[arg-type]  # names of arrays, not flags
@@ -275,11 +283,15 @@ def _logits(outputs: np.ndarray, probabilities: bool) -> np.ndarray:
         'negative values or rows that do not sum to 1: leave probabilities out for logits'
       )
     return np.log(outputs.clip(SMALLEST))
-  if outputs.shape[-1] > 1 and (outputs >= 0).all() and np.allclose(sums, 1, atol=1e-3):
+  if outputs.shape[-1] > 1 and _are_probabilities(outputs):
     raise ValueError(
       'every row of outputs sums to 1, so the models end in a softmax: pass probabilities=True'
     )
   return outputs
+
+
+def _are_probabilities(outputs: np.ndarray) -> bool:
+  return bool((outputs >= 0).all() and np.allclose(outputs.sum(-1), 1, atol=1e-3))
 
 
 def _stacked(outputs: list[np.ndarray]) -> np.ndarray:

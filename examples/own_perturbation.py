@@ -17,7 +17,7 @@ def mirror(*, rate: float = 0.5):
     mirrored_B = jax.random.bernoulli(key, rate, (len(x),))
     return jnp.where(mirrored_B[:, None, None, None], x[:, :, ::-1], x)
 
-  return perturb.Perturbation('mirror', apply)
+  return perturb.Perturbation('mirror', apply, gradient=False)
 
 
 perturb.PERTURBATIONS['mirror'] = mirror

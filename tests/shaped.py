@@ -19,6 +19,7 @@ IMAGES = {  # shape, classes
   'cifar100': ((32, 32, 3), 100),
   'folder:tiny-imagenet-200': ((64, 64, 3), 200),
   'folder:imagenet': ((224, 224, 3), 1000),
+  'folder:images': ((64, 64, 3), 5),
 }
 
 
@@ -29,8 +30,10 @@ def dataset(name):
     return data.load('spirals', per_class=100)
   if name in ('toy1d', 'diabetes'):
     return data.load(name)
-  if name == 'boston':
+  if name in ('boston', 'csv:numbers.csv'):
     return dataset('diabetes')
+  if name == 'csv:classes.csv':
+    return dataset('spirals')
   shape, classes = IMAGES[name]
   blank = np.broadcast_to(np.uint8(0), (512, *shape))  # takes no memory
   split = data.Split(blank, np.zeros(512, np.int32))

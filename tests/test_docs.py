@@ -29,7 +29,7 @@ def blocks(text, kind='python'):
 
 BLOCKS = blocks(PAGE.read_text())
 TEACHERS = (ROOT / 'docs' / 'teachers.md').read_text()
-FOREST, TORCH, FUNCTION = blocks(TEACHERS)
+FOREST, TORCH, PREPROCESS, FUNCTION = blocks(TEACHERS)
 
 
 PAGES = [
@@ -91,7 +91,7 @@ def test_notebooks_have_no_outputs():
         assert not cell.get('outputs') and not cell.get('execution_count'), path
 
 
-@pytest.mark.parametrize('block', [*BLOCKS, FOREST, TORCH, FUNCTION])
+@pytest.mark.parametrize('block', [*BLOCKS, FOREST, TORCH, PREPROCESS, FUNCTION])
 def test_examples_are_short_and_parse(block):
   compile(block, str(PAGE), 'exec')
   assert len(block.strip().splitlines()) < 15
@@ -133,6 +133,9 @@ def test_the_modules_of_torch_of_the_guide_to_teachers(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   executed(TORCH)
   trained(0)
+  preprocess = executed(f'import torch\n{PREPROCESS}')['preprocess']
+  tensor = preprocess(np.full((2, 5, 4, 3), 0.485, np.float32))
+  assert tuple(tensor.shape) == (2, 3, 5, 4) and abs(float(tensor[:, 0].max())) < 1e-6
 
 
 @pytest.mark.slow
@@ -166,12 +169,12 @@ def test_the_examples_run(tmp_path, monkeypatch):
 
 
 def test_the_student_of_the_readme(tmp_path, monkeypatch, capsys):
-  """Its example and its commands run, in ten lines."""
+  """Its example and its commands run as they are, in eleven lines."""
   section = (ROOT / 'README.md').read_text().partition('## Use the student')[2]
   (example, *_), (commands, *_) = (
     re.findall(f'```{kind}\n(.*?)```', section, re.DOTALL) for kind in ('python', 'bash')
   )
-  assert len([*filter(None, (example + commands).splitlines())]) <= 10
+  assert len([*filter(None, (example + commands).splitlines())]) <= 11
   monkeypatch.chdir(tmp_path)
   digits = data.load('digits', limit=60)
   config = tiny.config(data__name='digits', data__limit=60)
@@ -179,9 +182,10 @@ def test_the_student_of_the_readme(tmp_path, monkeypatch, capsys):
   export.save_all(plan, tiny.untrained(plan)[1])
   x = digits.test.x
   np.save('images.npy', x)
-  names: dict = {'x': x}
+  names: dict = {}
   exec(compile(example, 'README.md', 'exec'), names)
-  assert names['soft'].shape == names['sets'].shape == (60, 10) and names['unsure'].shape == (60,)
+  assert names['soft'].shape == names['sets'].shape == (997, 10)
+  assert names['unsure'].shape == names['y'].shape == (997,)
   assert '## Calibration' in capsys.readouterr().out
   for line in commands.splitlines():
     program, *arguments = line.split()

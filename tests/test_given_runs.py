@@ -109,3 +109,9 @@ def test_members_are_counted_somewhere(capsys):
   with pytest.raises(SystemExit):
     main.main(['kd_digits', '--config.teacher.members=0'])
   assert 'teacher.members=0 is for teacher.outputs' in capsys.readouterr().err
+
+
+def test_a_missing_file_of_outputs_is_named_by_its_setting(capsys):
+  with pytest.raises(SystemExit):
+    main.main(['hydra_digits:small', '--config.teacher.outputs=nowhere.npz'])
+  assert "teacher.outputs='nowhere.npz' does not exist: name the file" in capsys.readouterr().err

@@ -101,7 +101,9 @@ def test_a_changed_source_is_refused_by_its_run_and_said_by_its_student(tmp_path
   source.write_text(source.read_text() + '\n# changed\n')
   with pytest.raises(SystemExit):
     train('reverse_digits', tmp_path / 'run', [source], [MLP])
-  assert 'holds a run with other settings (imports_content: ' in capsys.readouterr().err
+  assert (
+    'other settings (imports_content: other code in the imported files, ' in capsys.readouterr().err
+  )
   ensdistill.load(tmp_path / 'run' / 'student', str(source))
   assert 'differs from the mine.py of the training' in capsys.readouterr().err
 

@@ -171,8 +171,15 @@ def test_a_readme_may_be_edited(folder):
 
 def test_nothing_there_is_named(tmp_path):
   for path in (tmp_path, tmp_path / 'x', pathlib.Path('/dev/null')):
-    with pytest.raises(ensdistill.StudentError, match='holds no student|is damaged'):
+    with pytest.raises(ensdistill.StudentError, match='holds no student|does not exist|is damaged'):
       export.load(path)
+
+
+def test_a_run_without_a_student_is_not_called_damaged(tmp_path):
+  seals.write_json(tmp_path / 'config.json', {'teacher': {}, 'student': {}, 'objective': {}})
+  with pytest.raises(ensdistill.StudentError, match='no student yet: finish the run') as error:
+    export.load(tmp_path)
+  assert 'remove' not in str(error.value)
 
 
 def test_a_student_matches_its_own_variables():

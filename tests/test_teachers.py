@@ -91,6 +91,7 @@ def test_the_file_is_checked_before_it_is_written(tmp_path):
     (dict(train=outputs, test=outputs[:, :1]), 'with the M and O of train'),
     (dict(train=outputs[0]), r'train has shape \(2, 3\)'),
     (dict(train=np.full((5, 2, 3), np.inf)), 'train holds NaN or infinity'),
+    (dict(train=np.full((5, 2, 4), 0.25)), 'train holds probabilities'),
   ):
     with pytest.raises(ValueError, match=words):
       teachers.save(file, **wrong)
@@ -191,6 +192,8 @@ def test_probabilities_are_checked():
   torch = pytest.importorskip('torch')
   with pytest.raises(ValueError, match='leave probabilities out for logits'):
     teachers.from_torch([torch.nn.Linear(4, 3)], X, probabilities=True)
+  with pytest.raises(ValueError, match=r'one Sequential: give a list of modules, \[model\]'):
+    teachers.from_torch(torch.nn.Sequential(torch.nn.Linear(4, 3)), X)
 
 
 def test_modules_keep_their_modes_and_their_precision():

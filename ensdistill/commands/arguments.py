@@ -288,8 +288,18 @@ def _read(arguments: list[str], command: str) -> _Line:
     line.given[setting] = value
   surplus = [argument for argument in positional if not _is_source(argument)]
   if len(line.sources) > 1 and surplus:
-    raise ValueError(_unexpected(surplus[-1], known))
+    raise ValueError(_apart(positional) or _unexpected(surplus[-1], known))
   return line
+
+
+def _apart(positional: list[str]) -> str:
+  """Return the message for a method and a data set that are two arguments; '' for others."""
+  from ensdistill.config import recipes
+
+  together = '_'.join(positional)
+  if recipes.method_and_data(together.partition(':')[0]) is None:
+    return ''
+  return f'{" ".join(positional)!r} is one word: {together}. `ensdistill list` shows the recipes.'
 
 
 def _is_source(argument: str) -> bool:
@@ -307,8 +317,8 @@ def _source(sources: list[str]) -> str:
   if sources and sources[0]:
     return sources[0]
   raise ValueError(
-    '--config is missing: name a recipe, --config=kd_digits, or a config file. '
-    '`ensdistill list` shows the recipes.'
+    'a recipe is missing: name one, such as kd_digits (`python -m ensdistill.main '
+    '--config=kd_digits`), or a config file. `ensdistill list` shows the recipes.'
   )
 
 
@@ -328,6 +338,11 @@ def _unknown_flag(flag: str, value: str, known, command: str) -> str:
 
 def _unknown_setting(name: str, known) -> str:
   inside = [other for other in known if other.startswith(f'{name}.')]
+  if name.split('.')[-1] == 'method':
+    return (
+      f'unknown setting {name!r}: a recipe names the method, such as hydra_digits. `ensdistill '
+      'list` shows the methods.'
+    )
   if inside:
     text = f'{name} is a section of settings, such as --config.{inside[0]}.'
   else:

@@ -20,6 +20,8 @@ from ensdistill.commands.usage import Parser, fail, memory_in_one_line, reason, 
 
 _PARTS = {'train': 'training', 'valid': 'validation', 'test': 'test'}
 _ROWS, _COLUMNS = 10, 8  # of the sheet: classes, and examples of each
+_NAMES = 12  # classes that are named
+_SKIPPED = 20  # images that are named
 
 
 @stoppable
@@ -44,10 +46,19 @@ def main(arguments: Sequence[str] | None = None, prog: str = 'python -m ensdisti
     print(describe(dataset) if isinstance(dataset, data.Dataset) else describe_inputs(dataset))
     safe.write_atomic(out, _sheet(dataset, augment, area, options.seed))
   except ValueError as error:
-    fail(2, str(error))
+    fail(2, _as_flags(str(error)))
   except (data.DataError, OSError) as error:
-    fail(1, reason(error))
+    fail(1, _as_flags(reason(error)))
   print(f'{"examples":12}{out}')
+
+
+def _as_flags(text: str) -> str:
+  """Return a message with 'set data.size' as 'set --size', which this command takes."""
+  return re.sub(r"\bset data\.(\w+)(='(\w+)')?", _flag, text)
+
+
+def _flag(found: re.Match) -> str:
+  return f'set --{found[1]}' + (f'={found[3]}' if found[3] else '')
 
 
 def _parse(arguments, prog: str):
@@ -154,7 +165,12 @@ def _line(title: str, text: str) -> str:
 
 
 def _skipped(reasons) -> list[str]:
-  return [_line('skipped', f'{len(reasons)} image(s), the first: {reasons[0]}')] if reasons else []
+  if not reasons:
+    return []
+  lines = [_line('skipped', f'{len(reasons)} image(s), the first: {reasons[0]}')]
+  lines += [_line('', text) for text in reasons[1:_SKIPPED]]
+  rest = len(reasons) - _SKIPPED
+  return [*lines, _line('', f'and {rest:,} more')] if rest > 0 else lines
 
 
 def _moments(dataset) -> list[str]:
@@ -167,23 +183,24 @@ def _moments(dataset) -> list[str]:
 
 
 def _classes(dataset) -> list[str]:
-  """Return the number of classes, and those with the fewest and the most training examples."""
+  """Return the number of classes, their names, and their numbers of training examples."""
   counts = np.bincount(dataset.train.y, minlength=dataset.targets)
   order = np.argsort(counts, kind='stable')
-  names = [
-    f'{dataset.classes[k] if dataset.classes else k} ({count:,})' for k, count in enumerate(counts)
-  ]
+  known = dataset.classes or range(dataset.targets)
+  names = [f'{name} ({count:,})' for name, count in zip(known, counts)]
   if counts.min() == counts.max():
-    lines = [_line('classes', f'{dataset.targets}, {counts.min():,} training examples each')]
+    shown = f'{counts.min():,} training examples each'
   else:
-    lines = [
-      _line(
-        'classes',
-        f'{dataset.targets}, {counts.min():,} to {counts.max():,} training examples each',
-      ),
-      _line('  fewest', ', '.join(names[k] for k in order[:4])),
-      _line('  most', ', '.join(names[k] for k in order[::-1][:4])),
-    ]
+    shown = f'{counts.min():,} to {counts.max():,} training examples each'
+  lines = [_line('classes', f'{dataset.targets}, {shown}')]
+  if counts.min() != counts.max() and dataset.targets > _NAMES:
+    lines.append(_line('  fewest', ', '.join(names[k] for k in order[:4])))
+    lines.append(_line('  most', ', '.join(names[k] for k in order[::-1][:4])))
+  if dataset.classes or dataset.targets <= _NAMES:
+    rest = dataset.targets - _NAMES
+    more = f' and {rest:,} more' if rest > 0 else ''
+    every = [f'{k} {name}' if dataset.classes else name for k, name in enumerate(names[:_NAMES])]
+    lines.append(_line('  labels', ', '.join(every) + more))
   share = 100 * counts.max() / counts.sum()
   return [*lines, _line('  largest', f'{share:.1f} % of the training examples')]
 

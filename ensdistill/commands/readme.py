@@ -66,14 +66,14 @@ def markdown(measured: dict[str, dict[str, str]]) -> str:
     lines += ['', f'## {data}', '', f'{found.about[0].upper()}{found.about[1:]}.']
     if found.files:
       lines[-1] += f' `--config.data.dir=FOLDER` holds {found.files}.'
-    lines += ['', _row(_COLUMNS), '|---' * len(_COLUMNS) + '|']
-    for method in METHODS:
+    own = [method for method in METHODS if f'{method}_{data}' in measured]
+    lines += ['', _row(_COLUMNS), '|---' * len(_COLUMNS) + '|'] if own else []
+    for method in own:
       recipe = f'{method}_{data}'
-      if recipe in measured:
-        variants = ', '.join(f'`:{name}`' for name in recipes.variants(recipe) if name)
-        row = measured[recipe]
-        cells = [row['measured'], row['published'], row['hardware'], row['time']]
-        lines.append(_row([f'`ensdistill train {recipe}`', variants, *cells]))
+      variants = ', '.join(f'`:{name}`' for name in recipes.variants(recipe) if name)
+      row = measured[recipe]
+      cells = [row['measured'], row['published'], row['hardware'], row['time']]
+      lines.append(_row([f'`ensdistill train {recipe}`', variants, *cells]))
   return '\n'.join(lines) + '\n'
 
 

@@ -67,7 +67,7 @@ def check_overwrite(folder: pathlib.Path) -> None:
   """Refuse a folder that is not a run's, and one in which a run is running."""
   if not folder.is_dir() or all(entry.name == 'lock' for entry in folder.iterdir()):
     return
-  if not _is_run(folder):
+  if not is_run(folder):
     raise ValueError(
       f'--overwrite: {folder} is not the folder of a run (it has no config.json of one): choose '
       'another --workdir, or remove it yourself'
@@ -76,7 +76,7 @@ def check_overwrite(folder: pathlib.Path) -> None:
     raise ValueError(f'--overwrite: {safe.holder(folder / "lock")} runs in {folder}: stop it first')
 
 
-def _is_run(folder: pathlib.Path) -> bool:
+def is_run(folder: pathlib.Path) -> bool:
   """Return whether a folder holds the settings of a run, sealed or beside what a run leaves."""
   path = folder / 'config.json'
   if path.with_name(f'{path.name}.seal').exists():

@@ -64,13 +64,30 @@ def fingerprint(value) -> str:
   return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+# Fields that hold a digest, and what has changed where they differ.
+_CONTENT = {
+  'data.content': 'other data',
+  'imports_content': 'other code in the imported files',
+  'network.content': 'other code in the file of the network',
+  'student.network.content': 'other code in the file of the network',
+  'teacher.content': 'another given ensemble',
+}
+
+
 def differences(old: dict, new: dict) -> list[str]:
-  """Return 'field: old -> new' for every decisive field that differs."""
-  return [
-    f'{k}: {old.get(k)!r} -> {new.get(k)!r}'
-    for k in sorted(old.keys() | new.keys())
-    if old.get(k) != new.get(k)
-  ]
+  """Return 'field: old -> new' for every decisive field that differs; digests are shortened."""
+  found = []
+  for name in sorted(old.keys() | new.keys()):
+    if old.get(name) == new.get(name):
+      continue
+    about = f'{_CONTENT[name]}, ' if name in _CONTENT else ''
+    values = [_shortened(name, settings.get(name)) for settings in (old, new)]
+    found.append(f'{name}: {about}{" -> ".join(values)}')
+  return found
+
+
+def _shortened(name: str, value) -> str:
+  return repr(value[:12] if name in _CONTENT and isinstance(value, str) else value)
 
 
 def made_by(config, **fingerprints: str) -> dict:

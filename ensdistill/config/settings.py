@@ -161,10 +161,24 @@ def _evaluate() -> dict:
 
 
 # What other libraries call a setting.
+# Names of other programs for the last word of a setting.
 SYNONYMS = {
+  'arch': 'network.name',
+  'backbone': 'network.name',
   'batch': 'batch_size',
+  'bs': 'batch_size',
+  'data_dir': 'data.dir',
+  'dataset': 'data.name',
+  'ensemble_size': 'teacher.members',
   'learning_rate': 'rate',
   'lr': 'rate',
+  'model': 'network.name',
+  'n_members': 'members',
+  'num_epochs': 'epochs',
+  'num_members': 'members',
+  'num_steps': 'steps',
+  'output_dir': 'workdir',
+  'tau': 'temperature',
   'weight_decay': 'decay',
   'wd': 'decay',
 }
@@ -180,6 +194,10 @@ def nearest(name: str, known: Collection[str]) -> list[str]:
   ending = [other for other in known if other == name or other.endswith(f'.{name}')]
   if ending and len(ending) <= 2:
     return ending
+  inside = [other for other in known if other.startswith(f'{words[0]}.')]
+  inside = [other for other in inside if other.endswith(f'.{words[-1]}')]
+  if len(words) > 1 and len(inside) == 1:
+    return inside
   near = names.nearest(name, known)
   return [near] if near else []
 
@@ -199,6 +217,18 @@ def check_fields(config) -> None:
       raise ValueError(
         f'the setting {name!r} is missing: start from a recipe, such as '
         "recipes.make('kd', 'digits'), and change its settings"
+      )
+
+
+def check_names(what: str, layer: Mapping[str, Any], config) -> None:
+  """Raise ValueError if a layer holds a setting that a configuration lacks."""
+  known = identity.flatten(config.to_dict())
+  for name in identity.flatten(dict(layer)):
+    if name not in known:
+      near = ' or '.join(map(repr, nearest(name, known)))
+      hint = f': did you mean {near}?' if near else '.'
+      raise ValueError(
+        f'{what}: unknown setting {name!r}{hint} `ensdistill config --all` lists all of them.'
       )
 
 

@@ -51,7 +51,13 @@ def _text(name: str, function) -> bytes:
 
 def _outputs(config, dataset) -> outputs.Outputs:
   """Return the outputs that a file stores, for the examples of a data set."""
-  file = npz.find_file(config.teacher.outputs, None)
+  try:
+    file = npz.find_file(config.teacher.outputs, None)
+  except data.MissingData:
+    raise data.MissingData(
+      f'teacher.outputs={config.teacher.outputs!r} does not exist: name the file that '
+      'ensdistill.teachers.save wrote'
+    ) from None
   arrays = {name: npz.read_array(file, name) for name in sorted(npz.array_names(file))}
   _check_seed(config, arrays, file)
   rows = {}

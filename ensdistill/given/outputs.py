@@ -11,6 +11,7 @@ from ensdistill import families
 from ensdistill.data import Dataset
 from ensdistill.data.errors import DataError
 from ensdistill.evaluation import rows
+from ensdistill.given import orders
 from ensdistill.method import Method
 
 PARTS = ('train', 'valid', 'test')
@@ -29,6 +30,7 @@ class Outputs:
   content: str  # digest of the arrays
   agreement: Mapping[str, list[float]]  # {part: accuracy or correlation of each member}
   unused: tuple[str, ...] = ()  # arrays of out-of-distribution sets that are not evaluated
+  doubt: str = ''  # what is strange about the order of the columns
 
   @property
   def size(self) -> int:
@@ -125,6 +127,7 @@ def from_arrays(
   _check_used(arrays, dataset, where)
   tables: dict[str, np.ndarray] = {}
   agreement: dict[str, list[float]] = {}
+  doubt = ''
   for name, origin in origins.items():
     source = name if name.startswith(OOD) else origin.part
     if source not in arrays or not len(origin.rows):
@@ -140,9 +143,11 @@ def from_arrays(
       judged = name != 'valid' or source == 'valid'
       found = _agreement(own, getattr(dataset, name).y, family, name, where, judged)
       agreement |= {name: found} if found else {}
+      if name == 'train' and found and family.has_classes:
+        doubt = _doubt(own, dataset.train.y)
     tables[name] = np.asarray(family.standardise_outputs(own, *units))
   unused = tuple(name for name in arrays if name.startswith(OOD) and name not in tables)
-  return Outputs(tables, where, _digest(arrays), agreement, unused)
+  return Outputs(tables, where, _digest(arrays), agreement, unused, doubt)
 
 
 def _check_used(arrays, dataset: Dataset, where: str) -> None:
@@ -238,14 +243,24 @@ def _agreement(outputs_NMO, y, family, name: str, where: str, judged: bool = Tru
     whole = (
       '' if family.has_classes or (y != np.round(y)).any() else ' (or y holds classes as floats)'
     )
-    raise DataError(
-      f'{where}: every member is at chance on {name} ({unit} {shown}): the rows are in another '
-      f"order than the data set's{whole}; `ensdistill data NAME` and docs/teachers.md tell its "
-      'order'
+    why = _doubt(outputs_NMO, y) if family.has_classes else ''
+    why = why or (
+      f"the rows are in another order than the data set's{whole}; `ensdistill data NAME` and "
+      'docs/teachers.md tell its order'
     )
+    raise DataError(f'{where}: every member is at chance on {name} ({unit} {shown}): {why}')
   if not family.has_classes:
     _check_units(means, y, name, where)
   return values
+
+
+def _doubt(outputs_NMO, y_N) -> str:
+  """Return what is strange about the order of the columns, or ''."""
+  known = y_N >= 0
+  columns = None
+  if known.sum() >= FEWEST and outputs_NMO.shape[-1] > 1:
+    columns = orders.columns_of_classes(outputs_NMO[known], y_N[known])
+  return orders.remedy(columns) if columns else ''
 
 
 def _size(outputs_NMO) -> int:

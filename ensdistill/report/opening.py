@@ -32,6 +32,8 @@ def opening(plan: Plan) -> list[str]:
     'time': _time(plan),
     'meanwhile': f'tensorboard --logdir {plan.folder / "tb"}',
   }
+  if config.name.endswith('_small'):  # the variant
+    parts['small'] = 'a reduced recipe: it shows that a method runs, not how good it is'
   if dataset.unused:
     parts['not used'] = dataset.unused
   width = max(map(len, parts)) + 2

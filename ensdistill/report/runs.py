@@ -79,7 +79,12 @@ def read_runs(
   for folder in map(pathlib.Path, folders):
     results = load(folder, note=note)
     if results is None:
-      raise ValueError(f'{folder} holds no finished run (no results.json): leave it out')
+      if not folder.exists():
+        raise ValueError(f'{folder} does not exist: name the folder of a finished run')
+      raise ValueError(
+        f'{folder} holds no finished run (no results.json): finish it by its own command, or leave '
+        'it out'
+      )
     config = seals.read_json(folder / 'config.json', remedy=REMEDY)
     if config is None:
       raise seals.Damaged(folder / 'config.json', 'is missing', REMEDY)

@@ -1,7 +1,9 @@
 #!/bin/bash
 # A run on several nodes of a Slurm cluster, one process for each GPU:
-#   sbatch --nodes=2 --gpus-per-node=8 --ntasks-per-node=8 experiments/launch/slurm.sh \
-#     hydra_cifar100 --workdir=/shared/runs/hydra
+#   sbatch --nodes=2 --gpus-per-node=8 --ntasks-per-node=8 --cpus-per-task=4 \
+#     experiments/launch/slurm.sh hydra_cifar100 --workdir=/shared/runs/hydra
+# Activate the environment with ensdistill and jax[cuda12] before: jobs inherit it. It, the data
+# and the folder of the run lie where all nodes see them.
 # Slurm sends SIGTERM three minutes before the time limit: the run is saved, ends with 143, and is
 # queued again. A job that was cancelled is not.
 #SBATCH --job-name=ensdistill
@@ -10,7 +12,8 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 set -u
-srun --kill-on-bad-exit=0 --gpu-bind=none ensdistill train "$@"
+srun --kill-on-bad-exit=0 --gpu-bind=none --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
+  ensdistill train "$@"
 code=$?
 state=$(squeue --noheader --job="$SLURM_JOB_ID" --format=%T)
 if [ "$code" = 143 ] && [ "$state" = RUNNING ]; then

@@ -53,8 +53,8 @@ def test_tuples_by_repetition_and_flags_from_a_file(tmp_path):
 
 
 WRONG = [
-  ([], '--config is missing', '`ensdistill list`'),
-  (['--config'], '--config is missing', '`ensdistill list`'),
+  ([], 'a recipe is missing', '`ensdistill list`'),
+  (['--config'], 'a recipe is missing', '`ensdistill list`'),
   (['hydra_cifr100'], "did you mean 'hydra_cifar100'?", '`ensdistill list`'),
   (['--config=hydra_cifr100:small'], "did you mean 'hydra_cifar100'?", '`ensdistill list`'),
   (['zzz'], "unknown recipe 'zzz'.", '`ensdistill list`'),
@@ -64,7 +64,7 @@ WRONG = [
   (['kd_digits', '--config=hydra_digits'], 'two recipes: kd_digits and hydra_digits.', 'Name one'),
   (['kd_digits', 'hydra_digits'], 'two recipes: kd_digits and hydra_digits.', 'Name one'),
   (['--config.seed=1', 'kd_digts'], "did you mean 'kd_digits'?", '`ensdistill list`'),
-  (['--config='], '--config is missing', '`ensdistill list`'),
+  (['--config='], 'a recipe is missing', '`ensdistill list`'),
   (['--config=.'], '. is a folder: name a recipe or a config file.', '`ensdistill list`'),
   (['--confg=kd_digits'], "flag --confg: did you mean '--config'?", '`ensdistill train --help`'),
   (['kd_digits:smal'], "unknown variant 'smal': did you mean 'small'?", '`ensdistill list`'),
@@ -82,6 +82,10 @@ WRONG = [
   (['kd_digits', '--wrkdir=3'], "did you mean '--workdir'?", '`ensdistill train --help`'),
   (['kd_digits', '--zzz'], 'unknown flag --zzz.', '`ensdistill train --help`'),
   (['kd_digits', 'members=three'], '--config.teacher.members=three', '--config.NAME=VALUE'),
+  (['kd', 'digits'], "'kd digits' is one word: kd_digits.", '`ensdistill list`'),
+  (['kd', 'digits:small'], 'one word: kd_digits:small.', '`ensdistill list`'),
+  (['kd_digits', '--config.method=hydra'], 'a recipe names the method', '`ensdistill list`'),
+  (['kd_digits', '--config.student.lr=3'], '--config.student.optimizer.rate?', 'config --all`'),
   (['kd_digits', 'surplus'], "unexpected argument 'surplus'.", '--config.NAME=VALUE'),
   (['kd_digits', '--config.teacher.members=three'], "members='three' must be a whole number", ''),
   (['kd_digits', '--config.teacher.steps', '1.5'], "steps='1.5' must be a whole number", ''),

@@ -18,7 +18,8 @@ def test_images_in_a_folder(tmp_path, capsys, monkeypatch):
   said = dict((line[:12].strip(), line[12:]) for line in lines)
   assert said['training'] == '36 examples, 6.8 KiB' and said['inputs'] == '8 x 8 x 3, uint8'
   assert said['classes'] == '3, 7 to 21 training examples each'
-  assert said['most'].startswith('class_0 (21)') and said['largest'].startswith('58.3 %')
+  assert said['labels'].startswith('0 class_0 (21), 1 class_1 (')
+  assert said['largest'].startswith('58.3 %')
   assert said['from'] == 'set' and said['stays'] == 'in its files, decoded batch by batch'
   assert said['skipped'].startswith('1 image(s), the first: set/class_0/000.png cannot be read')
   assert said['examples'] == 'folder_set.png'
@@ -77,9 +78,17 @@ def test_estimates_from_a_sample_are_marked(tmp_path, capsys, monkeypatch):
     (['digits', '--crop_area=0.5'], 2, 'augment.crop_area=0.5 needs images in files'),
     (['digits', '--crop=-1'], 2, 'augment.crop=-1 must not be negative'),
     (['folder:/nowhere'], 1, 'folder /nowhere does not exist'),
+    (['csv:TABLE'], 2, 'set --target to one of its columns: a, b'),
+    (['TABLE'], 2, "did you mean 'csv:TABLE'?"),
+    (['FOLDER'], 2, "did you mean 'folder:FOLDER'?"),
   ],
 )
-def test_errors_are_one_line(capsys, arguments, code, message):
+def test_errors_are_one_line(capsys, tmp_path, arguments, code, message):
+  (tmp_path / 'table.csv').write_text('a,b\n1,2\n')
+  known = {'TABLE': f'{tmp_path}/table.csv', 'FOLDER': str(tmp_path)}
+  for name, path in known.items():
+    arguments = [argument.replace(name, path) for argument in arguments]
+    message = message.replace(name, path)
   with pytest.raises(SystemExit) as stopped:
     data_command.main(arguments)
   error = capsys.readouterr().err
@@ -90,7 +99,7 @@ def test_errors_are_one_line(capsys, arguments, code, message):
   'counts, name, message',
   [
     ((), 'set', 'set holds no image'),
-    ((6, 6), 'set', r'/029.png: the image has 20 x 30 pixels, others have 12 x 12: set data.size'),
+    ((6, 6), 'set', r'/029.png: the image has 20 x 30 pixels, others have 12 x 12: set --size'),
   ],
 )
 def test_folders_that_are_not_a_data_set(tmp_path, capsys, counts, name, message):

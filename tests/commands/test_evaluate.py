@@ -245,7 +245,7 @@ def test_another_folder_is_read_alike_and_has_the_same_classes(tmp_path):
     (['--student=RUN', '--data=spirals'], 2, 'the student predicts 10'),
     (['--student=RUN', '--shift=fog'], 2, "unknown shift 'fog'"),
     (['--student=RUN', '--data=mnist', '--data_dir=/nowhere'], 1, "'mnist' is not prepared"),
-    (['--student=/nowhere'], 1, '/nowhere holds no student'),
+    (['--student=/nowhere'], 1, '/nowhere does not exist: name the folder'),
   ],
 )
 def test_errors_are_one_line(run, capsys, flags, code, message):

@@ -200,7 +200,7 @@ def test_what_the_student_lacks(images, table, tmp_path, capsys):
   code, _, err = run(tmp_path, x, '--abstain=.1', capsys=capsys)
   assert code == 2 and 'without validation examples' in err
   code, _, err = run(tmp_path / 'nowhere', x, capsys=capsys)
-  assert code == 1 and 'holds no student' in err
+  assert code == 1 and 'does not exist' in err
 
 
 def test_lines_of_progress(capsys, monkeypatch):

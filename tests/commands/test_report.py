@@ -68,8 +68,8 @@ def test_mistakes_are_one_line_and_exit_code_2(folders, capsys):
 
 
 def test_missing_and_damaged_runs_are_one_line_and_exit_code_1(folders, tmp_path, capsys):
-  for folder in (str(tmp_path), '/nonexistent'):
-    assert f'{folder} holds no finished run' in refused([folder], 1, capsys)
+  assert f'{tmp_path} holds no finished run' in refused([str(tmp_path)], 1, capsys)
+  assert '/nonexistent does not exist: name' in refused(['/nonexistent'], 1, capsys)
   (tmp_path / 'one' / 'results.json').write_text('{}')
   assert 'one/results.json is damaged' in refused(folders, 1, capsys)
   (tmp_path / 'other' / 'config.json').write_text('{')

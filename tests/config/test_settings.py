@@ -39,6 +39,11 @@ def test_a_layer_sets_names_and_sections():
     ('student.optimizer.learning_rate', ['student.optimizer.rate']),
     ('members', ['student.members', 'teacher.members']),
     ('objective.temprature', ['objective.temperature']),
+    ('student.lr', ['student.optimizer.rate']),
+    ('teacher.wd', ['teacher.optimizer.decay']),
+    ('model', ['network.name']),
+    ('data.dataset', ['data.name']),
+    ('ensemble_size', ['teacher.members']),
     ('xyzzy', []),
   ],
 )

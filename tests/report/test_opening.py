@@ -21,6 +21,12 @@ def test_the_first_lines_say_what_will_happen(tmp_path):
   assert max(map(len, short)) <= 80 and len(lines) < 15
 
 
+def test_a_reduced_recipe_says_so(tmp_path):
+  for name, said in (('kd_tiny_small', True), ('kd_tiny', False)):
+    plan = tiny.plan(tiny.config(name=name), tiny.dataset(), tmp_path / name)
+    assert any('a reduced recipe' in line for line in report.opening(plan)) == said
+
+
 def test_an_earlier_run_of_the_name_gives_the_time(tmp_path):
   plan = tiny.plan(tiny.config(name='kd_tiny'), tiny.dataset(), tmp_path / 'kd_tiny_2')
   for folder, name, seconds in (('kd_tiny', 'kd_tiny', 60.0), ('hydra', 'hydra_tiny', 900.0)):

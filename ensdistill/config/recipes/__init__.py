@@ -70,6 +70,7 @@ def apply_method(config: ConfigDict, method: str, task: str) -> None:
   from ensdistill.config import settings
 
   _check('method', method, METHODS)
+  settings.check_names(f'method {method!r}', METHODS[method].settings, config)
   settings.apply(config, METHODS[method].settings)
   if task == 'regression':
     _adapt_to_regression(config)

@@ -44,6 +44,14 @@ SMALL_IMAGES = {
   'evaluate': {'batch_size': 250, 'shift_examples': 100},
   'scores': 5,
 }
+OWN_TABLE: Settings = {
+  'network.name': 'mlp',
+  'network.hidden': (100, 100),
+  'teacher': {'steps': 1500, 'batch_size': 50, 'members': 10, 'optimizer': ADAMW},
+  'student': {'steps': 2500, 'batch_size': 50, 'optimizer': ADAMW},
+  'student.targets': 'auto',
+}
+SMALL_TABLE = {'teacher.steps': 300, 'teacher.members': 5, 'student.steps': 500, 'scores': 5}
 # The variant `small` also shrinks these networks.
 SMALL_NETWORKS = {
   'resnet': {'depth': 8},
@@ -225,5 +233,33 @@ DATA = {
       'boston.npz, concrete.npz, ... (x, y, test_mask); --config.data.name chooses a set, '
       '--config.data.split one of its splits'
     ),
+  ),
+  # Data of the user's own: settings that suit a few hundred to some ten thousand examples.
+  'images': DataSet(
+    'your own images: data.name=folder:DIR',
+    {
+      'data.name': 'folder:images',
+      'data.size': 64,
+      'network.name': 'resnet',
+      'network.depth': 20,
+      'augment.crop': 8,
+      'augment.flip': True,
+      'teacher': {'epochs': 100, 'batch_size': 64, 'optimizer': SGD},
+      'student': {'epochs': 100, 'batch_size': 64, 'optimizer': SGD},
+    },
+    small=SMALL_IMAGES,
+    auxiliary='photographs',
+  ),
+  'table': DataSet(
+    'your own table, its classes: data.name=csv:FILE',
+    OWN_TABLE | {'data.name': 'csv:classes.csv', 'data.family': 'categorical'},
+    small=SMALL_TABLE,
+    auxiliary='csv:auxiliary.csv',
+  ),
+  'regression': DataSet(
+    'your own table, its numbers: data.name=csv:FILE',
+    OWN_TABLE | {'data.name': 'csv:numbers.csv', 'data.family': 'gaussian'},
+    small=SMALL_TABLE,
+    task='regression',
   ),
 }

@@ -46,7 +46,19 @@ ONE_CYCLE = {
 # The temperature is 10 up to a third of the run, and falls to 1 in the second third.
 END = {'name': 'mean', 'temperature': 10.0, 'held': 1 / 3, 'end': 2 / 3}
 
-METHODS = names.Registry(
+
+class Methods(names.Registry):
+  """Methods by name; each is a Method."""
+
+  def __setitem__(self, name: str, part) -> None:
+    if not isinstance(part, Method):
+      raise ValueError(
+        f'method {name!r} is a {type(part).__name__}: register recipes.Method(about, settings)'
+      )
+    super().__setitem__(name, part)
+
+
+METHODS = Methods(
   'method',
   {
     # Controls: trained on labels, without a teacher.

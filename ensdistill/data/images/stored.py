@@ -21,8 +21,8 @@ from ensdistill.data.errors import DataError
 from ensdistill.data.images import decode, sizes, watched, windows
 
 _REMEDY = (
-  ": repair or remove it, or set data.unreadable='skip' (python -m ensdistill.data NAME "
-  '--unreadable=skip tries all images beforehand)'
+  ": repair or remove it, or set data.unreadable='skip' (`ensdistill data NAME "
+  '--unreadable=skip` lists all such images)'
 )
 _TRY_AGAIN = ', but was readable before: remove {} to try all images again'
 # The file does not exist or is a broken link. Other errors of the system may be temporary.

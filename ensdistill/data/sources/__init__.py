@@ -128,7 +128,19 @@ def _kind_and_place(name: str, dir: str | None) -> tuple[str, str]:
     return 'npz', str(file)
   if name in BENCHMARKS or prepared.is_prepared(name, dir):
     return 'tfds', name
+  near = _as_path(name)
+  if near:
+    raise ValueError(f'unknown data set {name!r}: did you mean {near!r}?')
   listing = '`ensdistill data --help` lists all of them.'
   if name and ':' not in name:
     listing += f' {file.parent} has no {file.name}: set data.dir to its folder.'
   raise names.unknown('data set', name, NAMES, listing)
+
+
+def _as_path(name: str) -> str:
+  """Return the name of a folder or a file of data, with its kind; '' for other names."""
+  place = os.path.expanduser(name)
+  if os.path.isdir(place):
+    return f'folder:{name}'
+  kind = {'.csv': 'csv', '.tsv': 'csv', '.npz': 'npz'}.get(pathlib.Path(place).suffix.lower())
+  return f'{kind}:{name}' if kind and os.path.isfile(place) else ''

@@ -51,14 +51,24 @@ def csv_table(request, path: str, *, target: str = '', family: str = '') -> Sour
   kept, held = cuts.held_out(y, _TEST_SHARE, request.split)
   if not len(held):
     raise DataError(
-      f'{path}: no class has {round(1 / _TEST_SHARE)} of the {len(y)} rows, so none can be held '
-      'out for testing: add rows'
+      f'{path}: no class of the column {target!r} has {round(1 / _TEST_SHARE)} of the {len(y)} '
+      f'rows, so none can be held out for testing: add rows{_or_numbers(classes)}'
     )
   parts = {
     'train': functools.partial(Examples, x[kept], y[kept]),
     'test': functools.partial(Examples, x[held], y[held]),
   }
   return Source(request.name, parts, path, tuple(inputs), classes, splits=_SPLITS)
+
+
+def _or_numbers(classes: tuple[str, ...] | None) -> str:
+  """Return another remedy for a target with few rows of each class, if its classes are numbers."""
+  if not classes or not all(map(_is_number, classes)):
+    return ''
+  return (
+    f", or set data.family='gaussian' to predict the number (it has {len(classes)} values; recipes "
+    'METHOD_regression)'
+  )
 
 
 def _header_and_rows(path: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
