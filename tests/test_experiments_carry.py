@@ -119,15 +119,19 @@ def full(data, out, until=''):
   It is stopped by SIGTERM, up to three seconds after files of this pattern are there.
   """
   arguments = ['-m', 'experiments.full.run', f'--data={data}', f'--out={out}', *TINY]
-  process = subprocess.Popen(
-    [sys.executable, *arguments],
-    cwd=ROOT,
-    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
-    stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT,
-    preexec_fn=lambda: os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]),
-    text=True,
-  )
+  cores = os.sched_getaffinity(0)
+  os.sched_setaffinity(0, [min(cores)])  # the process inherits it
+  try:
+    process = subprocess.Popen(
+      [sys.executable, *arguments],
+      cwd=ROOT,
+      env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+    )
+  finally:
+    os.sched_setaffinity(0, cores)
   if until:
     while process.poll() is None and not any(out.glob(until)):
       time.sleep(0.05)
