@@ -8,12 +8,13 @@ from ensdistill.evaluation.rows import AVERAGED, ENSEMBLE, MEMBER
 from ensdistill.report import columns, noise, tables
 from ensdistill.report.columns import Column
 from ensdistill.report.figures import points, style
-from ensdistill.report.figures.quality import QUALITY, same_times
+from ensdistill.report.figures.points import Axis
+from ensdistill.report.figures.quality import same_times
 from ensdistill.report.tables import Row
 
 _COST = (
-  (columns.PARAMETERS.key, 'parameters'),
-  (columns.RELATIVE_TIME, 'time relative to one member'),
+  Axis(columns.PARAMETERS.key, 'parameters'),
+  Axis(columns.RELATIVE_TIME, 'time relative to one member'),
 )
 _TOPICS = {
   'quality': (columns.QUALITY, style.BLUE),
@@ -29,48 +30,38 @@ def cost(rows: list[Row]):
   """
   found = same_times([row.row for row in rows], columns.RELATIVE_TIME)
   rows = [row._replace(row=own) for row, own in zip(rows, found)]
-  wanted = [c for c in _COST if c[0] != columns.RELATIVE_TIME or tables.comparable(rows)]
-  costs = [c for c in wanted if sum(r['metrics'].get(c[0]) is not None for r in found) > 2]
-  qualities = [q for q in QUALITY if sum(r['metrics'].get(q[0]) is not None for r in found) > 2]
+  wanted = [c for c in _COST if c.key != columns.RELATIVE_TIME or tables.comparable(rows)]
+  costs, qualities = (
+    [axis for axis in axes if sum(r['metrics'].get(axis.key) is not None for r in found) > 2]
+    for axes in (wanted, points.QUALITY)
+  )
   if not costs or not qualities:
     return None
-  figure, axes = style.panels(
-    len(qualities), len(costs), width=4.6, height=3.4, sharex='col', sharey='row'
-  )
-  for line, (metric, title, scale) in zip(axes, qualities):
-    higher = columns.higher_is_better(metric)
-    for ax, (key, _) in zip(line, costs):
-      shown = _points(rows, key, metric, scale)
-      front = points.front(shown, higher)
-      ax.plot([p.x for p in front], [p.y for p in front], color=style.GREY, linewidth=0.9, zorder=1)
-      points.draw(ax, shown)
-      points.settle(ax)
-    line[0].set_ylabel(f'{title} ({"higher" if higher else "lower"} is better)')
-  for ax, (_, label) in zip(axes[-1], costs):
-    ax.set_xlabel(label)
-  style.settle(figure)
-  for ax in axes.flat:
-    points.place(figure, ax)
-  return figure
+
+  def draw_in(ax, quality: Axis, of: Axis):
+    shown = _points(rows, of, quality)
+    front = points.front(shown, columns.higher_is_better(quality.key))
+    ax.plot([p.x for p in front], [p.y for p in front], color=style.GREY, linewidth=0.9, zorder=1)
+    points.draw(ax, shown)
+
+  return points.planes(qualities, costs, draw_in, width=4.6, height=3.4)
 
 
-def _points(rows: Iterable[Row], key: str, metric: str, scale: float) -> list[points.Point]:
+def _points(rows: Iterable[Row], cost: Axis, quality: Axis) -> list[points.Point]:
   found = []
   for row in rows:
     values, role = row.row['metrics'], row.row['role']
-    if None in (values.get(key), values.get(metric)):
+    if None in (values.get(cost.key), values.get(quality.key)):
       continue
     look = style.look(role, row.row['size'] or 1)
     small = bool(row.row.get('subsets'))
     label = str(row.row['size']) if small else row.label
     if role in (MEMBER, ENSEMBLE) and not small:
       label = look.title + (f' [{row.origin}]' if row.origin else '')
-    error = None if small else noise.of_row(row.row, metric)
-    spread = None if small else values.get(f'{key}/spread')
-    error = scale * error if error else None
-    found.append(
-      points.Point(values[key], scale * values[metric], label, look, spread, error, small)
-    )
+    at = cost.scale * values[cost.key], quality.scale * values[quality.key]
+    spread = None if small else cost.scale * (values.get(f'{cost.key}/spread') or 0.0)
+    error = None if small else quality.scale * (noise.of_row(row.row, quality.key) or 0.0)
+    found.append(points.Point(*at, label, look, spread, error, small))
   return found
 
 

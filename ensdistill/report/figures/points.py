@@ -1,6 +1,6 @@
-"""Points of models in a plane of cost and quality, with labels that do not cover each other."""
+"""Points of models in planes of cost and quality, with labels that do not cover each other."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +8,17 @@ from matplotlib import ticker
 
 from ensdistill.report import columns
 from ensdistill.report.figures import style
+
+
+class Axis(NamedTuple):
+  """A metric along an axis."""
+
+  key: str
+  title: str
+  scale: float = 1
+
+
+QUALITY = (Axis('acc', 'accuracy, %', 100), Axis('rmse', 'RMSE'), Axis('nll', 'NLL, nats'))
 
 
 class Point(NamedTuple):
@@ -20,6 +31,35 @@ class Point(NamedTuple):
   x_error: float | None = None
   y_error: float | None = None
   small: bool = False
+
+
+def planes(
+  qualities: Sequence[Axis],
+  costs: Sequence[Axis],
+  draw_in: Callable[..., None],
+  *,
+  width: float,
+  height: float,
+):
+  """Return a figure with a plane for each quality (row) and cost (column).
+
+  draw_in: (axes, quality, cost) draws the points of one plane.
+  """
+  figure, axes = style.panels(
+    len(qualities), len(costs), width=width, height=height, sharex='col', sharey='row'
+  )
+  for line, quality in zip(axes, qualities):
+    for ax, cost in zip(line, costs):
+      draw_in(ax, quality, cost)
+      settle(ax)
+    better = 'higher' if columns.higher_is_better(quality.key) else 'lower'
+    line[0].set_ylabel(f'{quality.title} ({better} is better)')
+  for ax, cost in zip(axes[-1], costs):
+    ax.set_xlabel(cost.title)
+  style.settle(figure)
+  for ax in axes.flat:
+    place(figure, ax)
+  return figure
 
 
 def draw(ax, points: Iterable[Point]):
