@@ -25,8 +25,9 @@ _TOPICS = {
 
 def cost(rows: list[Row]):
   """Quality against cost of all models. Bars are standard errors over repeats and test examples,
-  and the spread of timings; networks of one architecture have one time. The line is the Pareto
-  front: no model on it is both more expensive and worse than another.
+  and the spread of timings; networks of one architecture have one time, and points of about equal
+  cost are drawn side by side. The dashed line is the Pareto front: for each model behind it, a
+  better one costs no more.
   """
   found = same_times([row.row for row in rows], columns.RELATIVE_TIME)
   rows = [row._replace(row=own) for row, own in zip(rows, found)]
@@ -40,9 +41,8 @@ def cost(rows: list[Row]):
 
   def draw_in(ax, quality: Axis, of: Axis):
     shown = _points(rows, of, quality)
-    front = points.front(shown, columns.higher_is_better(quality.key))
-    ax.plot([p.x for p in front], [p.y for p in front], color=style.GREY, linewidth=0.9, zorder=1)
     points.draw(ax, shown)
+    points.draw_front(ax, shown, columns.higher_is_better(quality.key))
 
   return points.planes(qualities, costs, draw_in, width=4.6, height=3.4)
 
@@ -58,6 +58,7 @@ def _points(rows: Iterable[Row], cost: Axis, quality: Axis) -> list[points.Point
     label = str(row.row['size']) if small else row.label
     if role in (MEMBER, ENSEMBLE) and not small:
       label = look.title + (f' [{row.origin}]' if row.origin else '')
+    label = _wrapped(label)
     at = cost.scale * values[cost.key], quality.scale * values[quality.key]
     spread = None if small else cost.scale * (values.get(f'{cost.key}/spread') or 0.0)
     error = None if small else quality.scale * (noise.of_row(row.row, quality.key) or 0.0)
@@ -65,9 +66,15 @@ def _points(rows: Iterable[Row], cost: Axis, quality: Axis) -> list[points.Point
   return found
 
 
+def _wrapped(label: str) -> str:
+  """Return a label, for a phone in two lines."""
+  return label.replace(' (', '\n(') if style.is_narrow() else label
+
+
 def ranks(rows: list[Row]):
-  """Ranks of the students, 1 is best: a dot for each metric, a diamond for the mean over all. Two
-  students that differ by less than two standard errors in a metric share their rank.
+  """Ranks of the students, 1 is best: a dot for each metric, a large symbol for the mean over all,
+  which is also given on the right. Two students that differ by less than two standard errors in a
+  metric share their rank.
   """
   students = [row for row in rows if row.student]
   found = {topic: _ranks(students, shown) for topic, shown in _topics(students).items()}
@@ -92,10 +99,9 @@ def ranks(rows: list[Row]):
     looks = style.look(students[order[i]].row['role'], 1)
     marker = '^' if students[order[i]].row['role'] == AVERAGED else 'D'
     ax.plot(at, i, marker, color=looks.colour, markersize=8, markeredgecolor=style.INK, zorder=4)
-    ax.annotate(
-      f'{at:.1f}', (at, i), xytext=(0, 7), textcoords='offset points', ha='center', size=8
-    )
-  ax.set_yticks(range(len(order)), [students[i].label for i in order])
+    beside = dict(xytext=(6, 0), textcoords='offset points', va='center', size=8.5)
+    ax.annotate(f'{at:.1f}', (1, i), xycoords=('axes fraction', 'data'), **beside)
+  ax.set_yticks(range(len(order)), [_wrapped(students[i].label) for i in order])
   ax.set(xlim=(0.7, len(students) + 0.3), ylim=(len(order) - 0.5, -0.6))
   ax.set(xlabel='rank (1 is best)', xticks=range(1, len(students) + 1))
   ax.grid(axis='x', color=style.GRID, linewidth=0.6)

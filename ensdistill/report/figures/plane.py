@@ -8,9 +8,9 @@ SHOWN = 600  # training points; more would hide the plane
 
 
 def plane(context):
-  """Each uncertainty over the input plane, with training data as dots. Knowledge uncertainty should
-  be low near the data and grow away from them. Data uncertainty should be high where classes
-  overlap. Each column has one colour scale.
+  """Each uncertainty over the input plane, with training data as dots, one colour for each class.
+  Knowledge uncertainty should be low near the data and grow away from them. Data uncertainty should
+  be high where classes overlap. The panels of one uncertainty have one colour scale.
   """
   grid = context.probes.plane
   if grid is None:
@@ -49,5 +49,6 @@ def _data(ax, context):
   labels = y[some] if context.has_classes else np.zeros(len(some), int)
   for label in np.unique(labels):
     points = x[some][labels == label]
-    colours = dict(color=('white', style.VERMILLION, style.SKY)[label % 3])
-    ax.plot(*points.T, '.', markersize=1.6, markeredgewidth=0, rasterized=True, **colours)
+    # The thin edge shows white dots on bright areas.
+    looks = dict(color=('white', style.VERMILLION, style.SKY)[label % 3], markeredgecolor='black')
+    ax.plot(*points.T, 'o', markersize=1.9, markeredgewidth=0.25, rasterized=True, **looks)

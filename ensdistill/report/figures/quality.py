@@ -17,8 +17,9 @@ _MICROSECONDS = Axis(columns.TIME.key, 'µs per example (batch of 128)', 1000)
 def cost(context):
   """Quality against cost, one point per model. A good student has nearly the ensemble's quality at
   nearly the cost of one member. Bars are standard errors over repeats and test examples, and the
-  spread of timings; networks of one architecture have one time. Ensembles of some of the members
-  are averages over subsets; the band is the spread over these.
+  spread of timings; networks of one architecture have one time, and points of about equal cost are
+  drawn side by side. Ensembles of some of the members are averages over subsets; the band is the
+  spread over these.
   """
   rows = same_times(list(context.rows.values()))
   costs = _costs(rows)

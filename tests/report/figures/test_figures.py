@@ -120,7 +120,7 @@ def test_cost_labels_every_model_where_it_stands(dataset, compared):
   texts = {text.get_text(): text.xy for text in params_acc.texts}
   assert set(texts) == {'one member', '2', 'ensemble of 3', 'student'}
   acc = {row['name']: 100 * row['metrics']['acc'] for row in compared.rows}
-  np.testing.assert_allclose(texts['student'], (1000, acc['student']))
+  np.testing.assert_allclose(texts['student'], (1000, acc['student']), rtol=0.02)
   np.testing.assert_allclose(texts['2'], (2000, acc['ensemble-2']))
   low, high = params_acc.get_ylim()
   assert all(low < y < high for _, y in texts.values())
@@ -184,6 +184,19 @@ def test_rows_of_a_legend_are_about_equal(labels, columns):
     ax.plot([0], [0], label=f'{number} is a label with letters')
   style.legend_below(figure, ax, columns=3)
   assert figure.legends[0]._ncols == columns
+
+
+def test_points_of_equal_cost_lie_side_by_side():
+  def at(x, small=False):
+    return points.Point(x, 1.0, '', style.look('student', 1), small=small)
+
+  found = [p.x for p in points.apart([at(100), at(400), at(100), at(101), at(399, True)])]
+  assert found[1] == pytest.approx(400) and found[4] == pytest.approx(399)  # small ones stay
+  near = np.log([found[0], found[2], found[3]])
+  least = points.APART * np.log(4)
+  np.testing.assert_allclose(np.diff(near), least)  # in the order of the costs
+  np.testing.assert_allclose(near.mean(), np.log([100, 100, 101]).mean())
+  assert points.apart([]) == [] and [p.x for p in points.apart([at(5)])] == [pytest.approx(5)]
 
 
 def test_the_front_has_what_no_cheaper_model_beats():
