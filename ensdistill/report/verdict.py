@@ -118,7 +118,7 @@ def _costs(student: dict, ensemble: dict) -> str:
   for key, words in ((columns.PARAMETERS.key, 'parameters'), (columns.TIME.key, 'time')):
     ours, theirs = student['metrics'].get(key), ensemble['metrics'].get(key)
     if ours and theirs:
-      parts.append(f'{ours / theirs:.2g} × the ensemble’s {words}')
+      parts.append(f'{columns.significant(2)(ours / theirs)} × the ensemble’s {words}')
   return f'It needs {" and ".join(parts)}.' if parts else ''
 
 

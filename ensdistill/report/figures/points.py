@@ -199,7 +199,8 @@ def _along(ax, lines) -> list[np.ndarray]:
 
 def _badness(area, taken, points, frame) -> float:
   """Return how much a label in this area covers others and points, or leaves the frame."""
-  bad = sum(_overlap(area, other) for other in taken)
+  wider = area[0] - 2, area[1] - 2, area[2] + 2, area[3] + 2
+  bad = 3 * sum(_overlap(wider, other) for other in taken)
   bad += sum(1e3 for p in points if _overlap(area, (*(p - 6), *(p + 6))))
   bad += 200 * (max(0, frame.x0 - area[0]) + max(0, area[2] - frame.x1))
   return bad + 200 * (max(0, frame.y0 - area[1]) + max(0, area[3] - frame.y1))
