@@ -36,7 +36,7 @@ def diversity(context):
     image = ax.imshow(kl_MM, vmin=0, vmax=top)
     mean = kl_MM.sum() / (members * (members - 1))
     ax.set(title=f'{context.look(name).title}\nmean {mean:.2g}', xlabel='member j')
-    ticks = np.arange(0, members, -(-members // 12))
+    ticks = np.arange(0, members, -(-members // 8))
     ax.set(xticks=ticks, yticks=ticks, xticklabels=ticks + 1, yticklabels=ticks + 1)
     ax.spines[:].set_visible(False)
     if members <= 8:

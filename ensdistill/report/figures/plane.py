@@ -17,7 +17,8 @@ def plane(context):
     return None
   found = {name: context.arrays(p).uncertainties for name, p in grid.predictives.items()}
   kinds = ('total', 'data', 'knowledge')
-  figure, axes = style.panels(len(found), 3, width=2.5, height=2.3, sharex=True, sharey=True)
+  size = dict(width=2.5, height=3.0 if style.is_narrow() else 2.3)
+  figure, axes = style.panels(len(found), 3, sharex=True, sharey=True, **size)
   side, (across, up) = grid.x.shape[:2], style.input_names(context.dataset)
   for column, kind in zip(axes.T, kinds):
     top = max(max(float(u[kind].max()) for u in found.values()), 1e-12)
@@ -51,4 +52,4 @@ def _data(ax, context):
     points = x[some][labels == label]
     # The thin edge shows white dots on bright areas.
     looks = dict(color=('white', style.VERMILLION, style.SKY)[label % 3], markeredgecolor='black')
-    ax.plot(*points.T, 'o', markersize=1.9, markeredgewidth=0.25, rasterized=True, **looks)
+    ax.plot(*points.T, 'o', markersize=1.7, markeredgewidth=0.2, rasterized=True, **looks)
