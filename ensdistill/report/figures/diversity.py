@@ -86,6 +86,7 @@ def simplex(context):
     )
     ax.set_title(title, size=8.5)
   style.legend_below(figure, axes[0, 0], markerscale=2)
+  figure.legends[0].legend_handles[0].set_alpha(1)  # a single dot would be pale
   return figure
 
 
