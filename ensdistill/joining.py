@@ -1,18 +1,33 @@
 """Form the group of processes that share a run, found by flags or by the variables of a cluster."""
 
+import contextlib
+import hashlib
+import json
 import os
 import pathlib
 import socket
+import sys
+import threading
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ensdistill import processes, watching
+from ensdistill import clusters, processes, watching
 
 LONE = 'ENSDISTILL_PROCESSES'  # =1: this process joins no other, whatever the cluster says
 _HEARTBEAT = 'ENSDISTILL_HEARTBEAT'
 _COORDINATOR = 'JAX_COORDINATOR_ADDRESS'
+_PORT = 'JAX_COORDINATOR_PORT'
 _GPUS = pathlib.Path('/proc/driver/nvidia/gpus')
 _PATIENCE = 300  # seconds for all processes to start
+_LOST = 6  # heartbeats after which XLA takes a host for lost; it counts its own pauses, too
+_PATIENT = 15  # seconds before a process says that it waits for them
+_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'pillow')
+_NUMERIC = (  # settings of JAX that change what a program computes
+  'jax_enable_x64',
+  'jax_default_matmul_precision',
+  'jax_default_prng_impl',
+  'jax_threefry_partitionable',
+)
 
 
 # Variables that show a cluster.
@@ -63,29 +78,55 @@ def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
   if place.number == 0:
     _check_port(place.coordinator)
   processes.State.joining = True
+  waits = threading.Timer(_PATIENT, _say_waits, (place, patience))
+  waits.daemon = True
+  waits.start()
   try:
     with watching.quiet_deaths():
       jax.distributed.initialize(
         place.coordinator,
         place.size,
         place.number,
+        local_device_ids=_own_devices(cluster),
         cluster_detection_method=None if cluster else 'deactivate',
         initialization_timeout=int(patience),
-        heartbeat_timeout_seconds=int(2 * heartbeat) + 2,
+        heartbeat_timeout_seconds=int(_LOST * heartbeat),
         shutdown_timeout_seconds=60,
       )
   except Exception as error:
     _forget_client()
     cause = ' '.join(str(error).split())[:200]
-    cause = 'no answer' if 'bad_cast' in cause else cause  # see watching.quiet_deaths
+    cause = _missing(place) if 'bad_cast' in cause else cause  # see watching.quiet_deaths
     raise ValueError(
       f'process {place.number} of {place.size} cannot join the others at {place.coordinator} '
       f'({cause}): start all of them, within {patience:g} seconds, with a HOST:PORT of process 0 '
       'that every host reaches'
     ) from error
   finally:
+    waits.cancel()
     processes.State.joining = False
   _meet(place, heartbeat)
+
+
+def _missing(place: Place) -> str:
+  """Return which process did not come, as far as this one can tell."""
+  if place.number == 0:
+    return 'not all of them have started'
+  host, _, port = str(place.coordinator).rpartition(':')
+  try:
+    socket.create_connection((host.strip('[]'), int(port)), timeout=5).close()
+  except OSError as error:
+    return f'no process 0 listens there: {error.strerror or error}'
+  return 'process 0 listens there, and another one has not started, or two have one --process_id'
+
+
+def _say_waits(place: Place, patience: float) -> None:
+  print(
+    f'process {place.number} of {place.size} waits for the others at {place.coordinator}, for up '
+    f'to {patience:g} seconds',
+    file=sys.stderr,
+    flush=True,
+  )
 
 
 def _refuse_joined() -> None:
@@ -113,6 +154,12 @@ def _heartbeat() -> float:
   return seconds
 
 
+def _own_devices(cluster: Any) -> list[int] | None:
+  """Return the device that a cluster gives this process, which JAX knows of the other clusters."""
+  alone = cluster is clusters.OpenMPI5 and not os.environ.get('JAX_LOCAL_DEVICE_IDS')
+  return [cluster.get_local_process_id()] if alone else None
+
+
 def _check_port(coordinator: str | None) -> None:
   """Refuse a port that another process listens on, at which XLA crashes."""
   port = int(str(coordinator).rpartition(':')[2])
@@ -123,7 +170,7 @@ def _check_port(coordinator: str | None) -> None:
     except OSError as error:
       raise ValueError(
         f'--coordinator={coordinator}: process 0 cannot listen on port {port} of this host '
-        f'({error.strerror}): choose another port'
+        f'({error.strerror}): choose another port, on a cluster with {_PORT}'
       ) from None
 
 
@@ -136,36 +183,92 @@ def _forget_client() -> None:
 
 def _meet(place: Place, heartbeat: float) -> None:
   """Exchange what the processes are, and refuse groups that cannot work."""
-  from importlib import metadata  # a lone process does not need it
-
   import jax
   from jax._src import distributed
 
   assert place.size is not None and place.number is not None
   group = processes.Group(distributed.global_state.client, place.number, place.size, heartbeat)
   processes.State.group = group
-  hello: dict[str, Any] = {'host': socket.gethostname(), 'pid': os.getpid()}
-  group.hellos = processes.each(hello, 'hello')
   watching.watch(group)
+  check_start(group)
+  hello = {'host': socket.gethostname(), 'pid': os.getpid()}
+  hello |= {'versions': versions(), 'settings': _settings()}
+  group.hellos = processes.each(hello, 'hello')
+  check_same(group.hellos)
   devices = jax.local_devices()  # waits for the devices of all
-  hello = {
-    'devices': len(devices),
-    'visible': visible_gpus() if devices[0].platform == 'gpu' else len(devices),
-    'versions': {name: metadata.version(name) for name in ('jax', 'jaxlib', 'numpy')},
-  }
+  platform = devices[0].platform
+  visible = visible_gpus() if platform == 'gpu' else len(devices)
+  hello = {'platform': platform, 'devices': len(devices), 'visible': visible}
   group.hellos = [a | b for a, b in zip(group.hellos, processes.each(hello, 'devices'))]
-  check(group.hellos)
+  check_devices(group.hellos)
 
 
-def check(hellos: list[dict]) -> None:
-  """Refuse processes of other versions, and hosts with devices that none of them uses."""
-  for number, hello in enumerate(hellos):
-    for name, version in hello['versions'].items():
-      if version != hellos[0]['versions'][name]:
+def check_start(group: processes.Group) -> None:
+  """Refuse processes that were started otherwise than the first.
+
+  One that expects more processes than there are would wait for them, and one with longer pauses
+  between its signs of life would seem to be dead.
+  """
+  own = {'--num_processes': group.count, _HEARTBEAT: group.heartbeat}
+  group.set(f'start/{group.number}', json.dumps(own))
+  for number in range(1, group.count) if group.number == 0 else (0,):
+    for name, value in json.loads(group.wait(f'start/{number}')).items():
+      if value != own[name]:
         raise ValueError(
-          f'process {number} on {hello["host"]} has {name} {version}, process 0 on '
-          f'{hellos[0]["host"]} has {hellos[0]["versions"][name]}: install the same on all hosts'
+          f'process {number} was started with {name}={value:g}, process {group.number} with '
+          f'{name}={own[name]:g}: give all the same'
         )
+
+
+def _settings() -> dict[str, str]:
+  """Return the settings of JAX that must be the same in all processes."""
+  import jax
+
+  return {name.upper(): str(getattr(jax.config, name)) for name in _NUMERIC}
+
+
+def versions() -> dict[str, str]:
+  """Return the versions of what computes, and a digest of the sources of this package."""
+  from importlib import metadata  # a lone process does not need it
+
+  root, digest = pathlib.Path(__file__).parent, hashlib.sha256()
+  for path in sorted(root.rglob('*.py')):
+    digest.update(f'{path.relative_to(root)}\0'.encode() + path.read_bytes())
+  found = {'ensdistill sources': digest.hexdigest()[:8]}
+  for name in _PACKAGES:
+    with contextlib.suppress(metadata.PackageNotFoundError):
+      found[name] = metadata.version(name)
+  return found
+
+
+def check_same(hellos: list[dict]) -> None:
+  """Refuse processes that compute otherwise than the first."""
+  remedies = {
+    'versions': 'install the same on all hosts',
+    'settings': 'set the same variables on all hosts',
+  }
+  first = hellos[0]
+  for number, hello in enumerate(hellos):
+    for kind, remedy in remedies.items():
+      for name in sorted(first[kind].keys() | hello[kind].keys()):
+        ours, theirs = first[kind].get(name, 'missing'), hello[kind].get(name, 'missing')
+        if ours != theirs:
+          raise ValueError(
+            f'process {number} on {hello["host"]} has {name} {theirs}, process 0 on '
+            f'{first["host"]} has {ours}: {remedy}'
+          )
+
+
+def check_devices(hellos: list[dict]) -> None:
+  """Refuse devices of several kinds, and hosts with devices that no process uses."""
+  first = hellos[0]
+  for number, hello in enumerate(hellos):
+    if hello['platform'] != first['platform']:
+      raise ValueError(
+        f'process {number} on {hello["host"]} computes on a {hello["platform"]}, process 0 on '
+        f'{first["host"]} on a {first["platform"]}: see what JAX finds on both, with '
+        'python -c "import jax; print(jax.devices())"'
+      )
   for host in dict.fromkeys(hello['host'] for hello in hellos):
     there = [hello for hello in hellos if hello['host'] == host]
     used, visible = sum(h['devices'] for h in there), max(h['visible'] for h in there)
@@ -198,12 +301,12 @@ def find(given: Place) -> tuple[Place | None, Any]:
   count, number, cluster = given.size, given.number, None
   if count is None or number is None or coordinator is None:
     try:
-      cluster = _cluster()
+      cluster = clusters.found()
       if cluster:
         count = cluster.get_process_count() if count is None else count
         number = cluster.get_process_id() if number is None else number
       if cluster and coordinator is None and count != 1:
-        port = os.environ.get('JAX_COORDINATOR_PORT')
+        port = os.environ.get(_PORT)
         coordinator = cluster.get_coordinator_address(_PATIENCE, port)
     except Exception as error:
       raise ValueError(
@@ -236,21 +339,3 @@ def _check_place(coordinator, count, number, given: Place) -> None:
       f'--coordinator={coordinator} must be HOST:PORT, the address of process 0 and a free port, '
       'such as 10.0.0.1:8476'
     )
-
-
-def _cluster() -> Any:
-  """Return what JAX knows of the cluster that this process was started in; None outside one."""
-  import jax
-  from jax._src import clusters
-
-  wanted = jax.config.jax_platforms or ''
-  for kind in clusters.ClusterEnv._cluster_types:
-    if kind.opt_in_only_method:
-      continue
-    if 'tpu' in kind.name and wanted and 'tpu' not in wanted.split(','):
-      continue
-    if kind.__name__ == 'K8sCluster' and 'JOB_COMPLETION_INDEX' not in os.environ:
-      continue  # a pod by itself: JAX would ask the API server, or warn that it cannot
-    if kind.is_env_present():
-      return kind
-  return None

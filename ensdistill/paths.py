@@ -8,7 +8,7 @@ _REMOTE = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*):/(?:/|(?<=gs:/)|(?<=s3:/)|(?<=h
 
 
 def check(what: str, path: str | os.PathLike | None) -> None:
-  """Raise ValueError for a path that is not a local one, or whose name is not valid UTF-8.
+  """Raise ValueError for a path that is not local, or whose name is not one line of valid UTF-8.
 
   `what` names the setting or argument in the error.
   """
@@ -20,6 +20,8 @@ def check(what: str, path: str | os.PathLike | None) -> None:
       f'(a rename there is atomic, and locks hold). Mount {remote[1]}:// as a folder to read from '
       'it, or copy the files'
     )
+  if '\n' in text or '\r' in text:
+    raise ValueError(f'{what}={text!r} holds a line break: name it without')
   try:
     text.encode()
   except UnicodeEncodeError:

@@ -5,6 +5,7 @@ tell each other, as JSON under keys. A lone process joins nothing, and every fun
 trivial. `joining.py` forms the group, `watching.py` notices when one of its processes dies.
 """
 
+import builtins
 import contextlib
 import json
 import os
@@ -21,7 +22,7 @@ _BLOCK = 512  # agreements after which the keys of the last ones are removed
 _OF_A_COLLECTIVE = re.compile(
   r'Gloo|NCCL|\b(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED): '
 )
-_ACKNOWLEDGED = 5.0  # most seconds that the first process waits for the others to read its line
+_ACKNOWLEDGED = 5.0  # most seconds that one process waits for the line, or the reading, of another
 
 
 class Group:
@@ -155,7 +156,9 @@ def agreed(function: Callable[[], Any], what: str = '') -> Any:
     if answer['what'] != what:
       raise RuntimeError(f'at {what!r}, while process 0 is at {answer["what"]!r}')
     if 'error' in answer:
-      raise _error_of(answer['error'])
+      error = _error_of(answer['error'])
+      error.of_first = True  # type: ignore[attr-defined]
+      raise error
     return answer['value']
   group.alone = True
   try:
@@ -220,10 +223,11 @@ def _locked(lock: contextlib.AbstractContextManager) -> Iterator[None]:
 
 
 def _as_json(error: BaseException) -> dict:
-  """Return an error as JSON: its class by name, and what it was made of."""
+  """Return an error as JSON: its class by name, those of Python above it, what it was made of."""
   kind = type(error)
   found: dict[str, Any] = {'module': kind.__module__, 'name': kind.__qualname__, 'text': str(error)}
-  arguments = list(error.args)
+  found['above'] = [base.__name__ for base in kind.__mro__ if base.__module__ == 'builtins']
+  arguments = [os.fspath(a) if isinstance(a, os.PathLike) else a for a in error.args]
   if isinstance(error, OSError) and error.filename is not None:
     arguments = [error.errno, error.strerror, os.fspath(error.filename)]
   with contextlib.suppress(TypeError, ValueError):
@@ -233,7 +237,10 @@ def _as_json(error: BaseException) -> dict:
 
 
 def _error_of(found: dict) -> BaseException:
-  """Return the error that `_as_json` describes; a RuntimeError where its class is not at hand."""
+  """Return the error that `_as_json` describes, which callers handle as they would the original.
+
+  If its class is not at hand, this is the nearest one of Python's that holds its text.
+  """
   module = found['module'].split('.')[0]
   kind: Any = sys.modules.get(found['module']) if module in ('builtins', 'ensdistill') else None
   for name in found['name'].split('.'):
@@ -243,6 +250,13 @@ def _error_of(found: dict) -> BaseException:
       error = kind(*found['arguments'])
       if str(error) == found['text']:
         return error
+  for name in found.get('above', ()):
+    kind = getattr(builtins, name, None)
+    if isinstance(kind, type) and issubclass(kind, Exception) and kind is not Exception:
+      with contextlib.suppress(Exception):
+        error = kind(found['text'])
+        if str(error) == found['text']:
+          return error
   return RuntimeError(found['text'])
 
 
@@ -263,17 +277,31 @@ def leave(code: int, line: str, error: BaseException | None = None) -> None:
   """End all processes of the run at once, with one line that names this one.
 
   An error of a collective is most often the death of another process, which ends this one as soon
-  as it is known. A lone process does nothing here.
+  as it is known. An error of the first process is told by that process, if it can. A lone process
+  does nothing here.
   """
   group = State.group
   if group:
+    number = group.number
     if _OF_A_COLLECTIVE.search(line):
       await_verdict()
-    if error:  # that nobody expected
+    if _is_of_first(sys.exception()):
+      time.sleep(_ACKNOWLEDGED)
+      number = 0
+    elif error:  # that nobody expected
       import traceback
 
       traceback.print_exception(error)
-    end(group, group.number, code, f'{group.name(group.number)}: {line}')
+    end(group, number, code, f'{group.name(number)}: {line}')
+
+
+def _is_of_first(error: BaseException | None) -> bool:
+  """Return whether an error, or one that led to it, was raised in the first process."""
+  while error:
+    if hasattr(error, 'of_first'):
+      return True
+    error = error.__cause__ or error.__context__
+  return False
 
 
 def end(group: Group, number: int, code: int, line: str) -> NoReturn:

@@ -60,6 +60,7 @@ def prepare(
     folder = pathlib.Path(workdir or config.workdir or pathlib.Path('runs', config.name))
     folder = folder.expanduser()
     stopping.check_together()
+    shared.check_settings(config)  # as they were given; `check` has those that follow, and the data
     plan = checked(config, folder, overwrite=overwrite)
     shared.check(plan)
     if overwrite or not (folder / 'results.json').exists():  # a finished run trains no more
@@ -256,10 +257,17 @@ def _stages(plan: Plan, writer) -> dict:
 
 def _student(plan: Plan, ensemble, writer) -> distillation.Distilled:
   """Return the distilled student: as this run stored it, or trained."""
-  if processes.agreed(lambda: export.stored(plan) is not None, 'student'):
-    writer.line(f'student: found in {plan.folder}')
-    return distillation.Distilled(plan.student, export.stored(plan))
-  return distillation.distil(plan, ensemble, writer)
+  if not processes.agreed(lambda: export.stored(plan) is not None, 'student'):
+    return distillation.distil(plan, ensemble, writer)
+  writer.line(f'student: found in {plan.folder}')
+  variables = export.stored(plan)
+  if variables is None:
+    raise seals.Damaged(
+      plan.folder / 'student',
+      'is not what process 0 reads',
+      'use a folder that is the same on all hosts',
+    )
+  return distillation.Distilled(plan.student, variables)
 
 
 def _claim(folder: pathlib.Path, config) -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 from ensdistill import processes
 from ensdistill.processes import ROOT, Group
@@ -16,6 +17,7 @@ from ensdistill.processes import ROOT, Group
 _AGAIN = 'the same command continues from the last checkpoint'
 _GRACE = 2.0  # seconds
 _KEPT: list = []  # C++ calls these handlers at any time
+_OF_THE_CALLBACK = b'St8bad_cast'  # std::bad_cast, see `quiet_deaths`
 
 
 def watch(group: Group) -> None:
@@ -93,29 +95,67 @@ def quiet_deaths() -> Iterator[None]:
 
 
 def _handle_terminate() -> bool:
-  """Let std::terminate say who died; return whether this system can."""
+  """Let std::terminate say who died; return whether this system can.
+
+  It is also called for other C++ exceptions that nothing handles. The handler from before, which
+  prints what they are and aborts, is then called.
+  """
   import ctypes
 
   handler_type = ctypes.CFUNCTYPE(None)
+  try:
+    library = ctypes.CDLL('libstdc++.so.6')
+    set_handler = library._ZSt13set_terminatePFvvE
+    exception_type = getattr(library, '__cxa_current_exception_type')
+  except (OSError, AttributeError):
+    return False
+  set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+  exception_type.argtypes, exception_type.restype = [], ctypes.c_void_p
+  address = ctypes.sizeof(ctypes.c_void_p)  # of the name in std::type_info, after its table
 
   @handler_type
   def terminated():
-    group = processes.State.group
-    if group and not group.ending:
-      time.sleep(_GRACE)  # if the service lives, `watch` ends the process meanwhile
-      if group.number:
-        _first_died(group)
-      time.sleep(2 * group.heartbeat)
-    os._exit(1)
+    info = exception_type()
+    name = ctypes.c_char_p.from_address(info + address).value if info else b''
+    if name == _OF_THE_CALLBACK:
+      _told_of_death()
+    if before:
+      handler_type(before)()
+    os.abort()
 
-  try:
-    set_handler = ctypes.CDLL('libstdc++.so.6')._ZSt13set_terminatePFvvE
-  except (OSError, AttributeError):
-    return False
-  set_handler.argtypes, set_handler.restype = [handler_type], ctypes.c_void_p
+  before = set_handler(ctypes.cast(terminated, ctypes.c_void_p))
   _KEPT.append(terminated)
-  set_handler(terminated)
   return True
+
+
+def _told_of_death() -> NoReturn:
+  """End this process, which the service told of a death, or has lost."""
+  group = processes.State.group
+  if group and not group.ending:
+    time.sleep(_GRACE)  # if the service lives, `watch` ends the process meanwhile
+    if group.number and not _answers(group):
+      _first_died(group)
+    time.sleep(2 * group.heartbeat)
+    processes.end(group, group.number, 1, f'{group.name(group.number)}: another process died')
+  if not group:
+    line = 'the other processes ended while this one joined them'
+    print(f'ensdistill: {line}', file=sys.stderr, flush=True)
+  os._exit(1)
+
+
+def _answers(group: Group) -> bool:
+  """Return whether the coordination service answers; a call to a lost host would wait."""
+  found = []
+
+  def ask():
+    with contextlib.suppress(Exception):
+      group.get('ended')
+      found.append(True)
+
+  thread = threading.Thread(target=ask, daemon=True)
+  thread.start()
+  thread.join(_GRACE)
+  return bool(found)
 
 
 class _Dog:

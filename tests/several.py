@@ -13,7 +13,7 @@ from ensdistill.storage import safe
 
 ROOT = pathlib.Path(__file__).parent.parent
 HEARTBEAT = 4  # seconds; the default of 10 is for hosts with a network between them
-PATIENCE = 300
+PATIENCE = 900  # seconds; a busy machine needs most of them
 TINY = (
   '--config.network.name=mlp',
   '--config.network.hidden=(8,)',
@@ -89,6 +89,7 @@ class Run:
       'JAX_PLATFORMS': 'cpu',
       'XLA_FLAGS': f'{os.environ.get("XLA_FLAGS", "")} {flags}',
     }
+    base.pop('TF_CPP_MIN_LOG_LEVEL', None)  # JAX sets it in the tests, users do not
     port, self.processes = free_port(), []
     for i, log in enumerate(self.logs):
       own = [f'--coordinator=127.0.0.1:{port}', f'--num_processes={self.count}']

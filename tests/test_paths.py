@@ -22,6 +22,11 @@ def test_local_paths_pass():
     paths.check('--workdir', path)
 
 
+def test_names_with_line_breaks_are_refused():
+  with pytest.raises(ValueError, match=r"--workdir='runs/a\\nb' holds a line break"):
+    paths.check('--workdir', 'runs/a\nb')
+
+
 def test_names_that_are_not_utf_8_are_refused():
   with pytest.raises(ValueError, match=r"'runs/\\udcff' is not valid UTF-8"):
     paths.check('--workdir', os.fsdecode(b'runs/\xff'))

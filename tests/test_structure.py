@@ -34,7 +34,7 @@ FLOORS = (
   {'families', 'nets', 'mesh'},
   {'predictive', 'members'},
   {'imports', 'joining', 'memory', 'names', 'numerics', 'paths', 'runtime', 'stopping'},
-  {'watching'},
+  {'watching', 'clusters'},
   {'processes'},
 )
 MATHEMATICS = {'families', 'numerics', 'objectives', 'perturb', 'predictive', 'metrics', 'nets'}

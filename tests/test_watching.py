@@ -1,7 +1,10 @@
 """Processes that die or are stuck are named, and end all."""
 
+import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -34,6 +37,24 @@ def test_a_watchdog_rests_after_the_run(capfd):
   watching.rest()
   time.sleep(0.3)
   assert not codes and not capfd.readouterr().err
+
+
+def test_a_watchdog_ends_all_processes_of_a_run(monkeypatch):
+  group, ended = processes.Group(Service(), 1, 2, heartbeat=10.0), threading.Event()
+  how = []
+
+  def end(*arguments):
+    how.append(arguments)
+    ended.set()
+
+  monkeypatch.setattr(processes.State, 'group', group)
+  monkeypatch.setattr(processes, 'end', end)
+  monkeypatch.setattr(watching.faulthandler, 'dump_traceback', lambda all_threads: None)
+  watching.watchdog(0.001, end=lambda code: None)
+  assert ended.wait(30)
+  watching.rest()
+  assert how[0][1:3] == (1, 1)
+  assert how[0][3].startswith('process 1 of 2: no progress for 0.001 minutes, the stacks are above')
 
 
 def test_a_silent_process_is_dead_after_ten_looks(monkeypatch):
@@ -76,3 +97,42 @@ def test_the_first_to_end_decides_what_all_say(monkeypatch, capsys, second):
   line = 'process 0: earlier' if second else 'process 1: later'
   assert capsys.readouterr().err == f'ensdistill: {line}\n'
   assert 'ensdistill/seen/1' in group.client.keys
+
+
+TERMINATED = """
+import ctypes, sys
+from several import Service
+from ensdistill import processes, watching
+
+def get(key):
+  assert case != 'gone'
+
+assert watching._handle_terminate()
+watching._GRACE = 0.2
+case, number = sys.argv[1], int(sys.argv[2])
+if case != 'joining':
+  group = processes.State.group = processes.Group(Service(), number, 3, heartbeat=0.01)
+  group.get = get
+library = ctypes.CDLL('libstdc++.so.6')
+if case == 'other':
+  library._ZSt20__throw_length_errorPKc(b'too long')
+library._ZSt16__throw_bad_castv()
+"""
+
+
+@pytest.mark.parametrize(
+  ('case', 'number', 'said'),
+  [
+    ('gone', 1, 'ensdistill: process 0 of 3 died: its coordination service is gone; '),
+    ('lives', 1, 'ensdistill: process 1 of 3: another process died'),
+    ('lives', 0, 'ensdistill: process 0 of 3: another process died'),
+    ('joining', 1, 'ensdistill: the other processes ended while this one joined them'),
+    ('other', 1, 'std::length_error'),
+  ],
+)
+def test_only_the_callback_of_a_death_is_taken_for_one(case, number, said):
+  command = [sys.executable, '-c', TERMINATED, case, str(number)]
+  environment = os.environ | {'PYTHONPATH': os.path.dirname(__file__)}
+  done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+  assert said in done.stderr and 'died: its' not in done.stderr.replace(said, '')
+  assert done.returncode == (-signal.SIGABRT if case == 'other' else 1)

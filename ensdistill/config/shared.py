@@ -41,9 +41,10 @@ def settle_order(
   section = config.teacher
   asked, order = section.order, 'own' if section.order == 'each' else section.order
   if asked == 'own' and streams and not (section.outputs or section.source):
-    if folder and processes.agreed(lambda: _had_shared_order(folder), 'order'):
-      order = 'shared'
-      say(f"teacher.order='shared': {folder} holds a run that began so")
+    before = processes.agreed(lambda: _order_of(folder), 'order') if folder else None
+    if before and (before == 'shared') != (processes.hosts() > 1):
+      order = before
+      say(f'teacher.order={before!r}: {folder} holds a run that began so')
     elif processes.hosts() > 1:
       order = 'shared'
       say(
@@ -54,18 +55,30 @@ def settle_order(
     section.order = order
 
 
-def _had_shared_order(folder: pathlib.Path) -> bool:
+def _order_of(folder: pathlib.Path) -> str | None:
+  """Return the order of the run that a folder holds; None without one."""
   try:
-    return json.loads((folder / 'config.json').read_text())['teacher']['order'] == 'shared'
+    found = json.loads((folder / 'config.json').read_text())['teacher']['order']
   except (OSError, ValueError, KeyError, TypeError):
-    return False
+    return None
+  return found if found in ('own', 'shared') else None
 
 
 def check(plan: Plan) -> None:
   """Refuse processes with other settings or data than the first, and batches that do not fit."""
+  if processes.shared():
+    check_settings(plan.config)
+    check_devices(plan)
+
+
+def check_settings(config) -> None:
+  """Refuse processes with other settings than the first.
+
+  Without this, they would disagree on what comes next.
+  """
   if not processes.shared():
     return
-  every = identity.flatten(identity.to_json(plan.config))
+  every = identity.flatten(identity.to_json(config))
   settings = {name: value for name, value in every.items() if name not in _OWN}
   changed = identity.differences(processes.agreed(lambda: settings, 'settings'), settings)
   for number, found in enumerate(processes.each(changed, 'same settings')):
@@ -74,7 +87,6 @@ def check(plan: Plan) -> None:
         f'process {number} has other settings than process 0 ({"; ".join(found[:3])}): give all '
         'the same command, and the same data'
       )
-  check_devices(plan)
 
 
 def check_devices(plan: Plan) -> None:

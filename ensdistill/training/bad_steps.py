@@ -71,9 +71,12 @@ def describe(error: NonFinite, feed: Feed, orders, back, folder: str) -> None:
     'terms': {name: v if np.isfinite(v) else str(v) for name, v in error.terms.items()},
     'batch_indices': feed.indices(orders[error.network], error.step),
   }
+
+  def write() -> None:
+    safe.write_atomic(path, json.dumps(content, indent=2) + '\n')
+
   try:
-    if processes.first():
-      safe.write_atomic(path, json.dumps(content, indent=2) + '\n')
+    processes.by_first(write)  # an error that the others raise first would end this process
   except OSError:  # the loss is the news, not a full disk
     return
   error.args = (f'{error}. {path} has the batch and the terms',)

@@ -90,95 +90,145 @@ def fit(
     select_from: the first step that may be selected.
   """
   step = jax.jit(step)  # traced once, for its logs, for every member and for every number of steps
-  skips = loop.on_nan == 'skip'
   by_member, replicated = mesh.by_member(loop.mesh), mesh.replicated(loop.mesh)
   shared = mesh.place(shared, sharding or replicated)
-  words = mesh.fetch(jax.random.key_data(states.order))
-  impl = jax.random.key_impl(states.order)
   states = mesh.place(states, by_member)
   seen = mesh.described(feed.shapes, replicated)
-  blank = blank_logs(loop.lift(step), states, (seen, *shared), skips)
-  blank = mesh.place(blank, by_member)
+  skips = loop.on_nan == 'skip'
+  blank = mesh.place(blank_logs(loop.lift(step), states, (seen, *shared), skips), by_member)
   carry: dict[str, Any] = {'states': states, 'logs': blank}
   if select != 'last':
     carry['best'] = mesh.place(_no_best(states), by_member)
-  sign = -1 if select in LOWER_IS_BETTER else 1
   if loop.on_nan == 'rollback':
     carry['rollbacks'] = mesh.place(np.int32(0), replicated)
   found = checkpointer.restore(carry, bad_steps.OPTIONAL)
   if found is None and loop.on_nan == 'rollback':
     checkpointer.save(0, carry)  # before it, nothing to go back to
   at, carry = found or (0, carry)
-  if at < steps:
-
-    def say(text: str) -> None:
-      loop.writer.line(f'{name}: {text}')
-
-    checkpointer.facts |= onednn.settled(loop.onednn, at, checkpointer, say)
-  calls_onednn = checkpointer.facts.get('onednn', False)
-  advance = program(step, loop.lift, skips=skips, calls_onednn=calls_onednn)
-
-  def train(at: int, carry: dict) -> dict:
-    """Train from step `at` to the end; return what a checkpoint holds then."""
-    saved = at
-    clock = Clock(name, at, steps, feed, len(states.step), loop)
-    with clock, contextlib.closing(feed.start(at, loop.mesh)) as source:
-      while at < steps:
-        clock.collect()
-        if clock.decide(at).stop:
-          if at > saved:
-            clock.collect(everything=True)
-            checkpointer.save(at, carry)
-          stopping.check_together(f'{name} is saved at step {at} of {steps}')
-        count = clock.next_count(at)
-        on_device = mesh.place(np.int32(count), replicated)
-        now, logs = advance(carry['states'], carry['logs'], on_device, next(source), *shared)
-        at += count
-        carry |= {'states': now, 'logs': logs}
-        clock.dispatched(at, logs)
-        if clock.is_log(at):
-          carry['logs'] = blank
-          if skips:  # a row of dropped updates goes on
-            carry['logs'] = blank._replace(bad=logs.bad, bad_terms=logs.bad_terms)
-        if scoring and clock.is_score(at):
-          scores = scoring((now.variables, now.number))
-          clock.scored(at, scores)
-          if 'best' in carry and at >= select_from:
-            carry['best'] = _keep_best(carry['best'], now, scores[select], sign)
-        if at == steps or clock.is_save(at):
-          clock.collect(everything=True)  # a non-finite state is never saved
-          checkpointer.save(at, carry)
-          saved = at
-    return carry
-
+  fitting = Fitting(name, steps, loop, checkpointer, shared, blank, scoring, select, select_from)
+  advance = fitting.compiled(step, at)
   like = jax.tree.map(_shape, carry)  # the arrays themselves are donated
   if 'rollbacks' in like:
     like['rollbacks'] = mesh.place(np.int32(0), replicated)
   while True:
-    words = mesh.fetch(jax.random.key_data(carry['states'].order))
-    orders = jax.random.wrap_key_data(jnp.asarray(words), impl=impl)
-    feed = feed.ordered(orders)
+    orders = _fetched_keys(carry['states'].order)
     try:
-      carry = train(at, carry)
+      fitting.train(advance, at, carry, feed.ordered(orders))
       break
     except NonFinite as error:
       carry.clear()  # what it holds is not needed beside what is restored
       back = checkpointer.restore(like, bad_steps.OPTIONAL)
-      if 'rollbacks' in like and back and int(back[1]['rollbacks']) < bad_steps.ROLLBACKS:
-        at, carry = bad_steps.other_order(back, error.networks, by_member)
-        loop.writer.line(
-          f'{name}: the loss is not finite at step {error.step}: rollback '
-          f'{int(carry["rollbacks"])} of {bad_steps.ROLLBACKS}, to step {at}'
-        )
-        checkpointer.save(at, carry)  # so that a run that is killed now continues in this order
-        continue
-      bad_steps.describe(error, feed, orders, back, loop.folder)
-      raise
+      if not fitting.may_roll_back(back):
+        bad_steps.describe(error, feed, orders, back, loop.folder)
+        raise
+      at, carry = fitting.rolled_back(back, error)
   if select == 'last':
     return carry['states'].variables, {'step': mesh.fetch(carry['states'].step)}
   best = carry['best']
   step_S, score_S = mesh.fetch((best.step, best.score))
-  return best.variables, {'step': step_S, select: sign * score_S}
+  return best.variables, {'step': step_S, select: fitting.sign * score_S}
+
+
+class Fitting(NamedTuple):
+  """What `fit` holds fixed while the carry, what a checkpoint holds, goes from step to step.
+
+  The carry is {'states', 'logs', 'best' if a score selects, 'rollbacks' if the loop rolls back}.
+  """
+
+  name: str
+  steps: int
+  loop: Loop
+  checkpointer: Any
+  shared: tuple
+  blank: Logs
+  scoring: Callable | None
+  select: str
+  select_from: int
+
+  @property
+  def sign(self) -> int:
+    """Return the factor that makes a larger selecting score the better one."""
+    return -1 if self.select in LOWER_IS_BETTER else 1
+
+  def compiled(self, step: Callable, at: int) -> Callable:
+    """Return the program of several steps, which calls oneDNN as the stage began, if it did."""
+    facts = self.checkpointer.facts
+    if at < self.steps:
+
+      def say(text: str) -> None:
+        self.loop.writer.line(f'{self.name}: {text}')
+
+      facts |= onednn.settled(self.loop.onednn, at, self.checkpointer, say)
+    return program(
+      step,
+      self.loop.lift,
+      skips=self.loop.on_nan == 'skip',
+      calls_onednn=facts.get('onednn', False),
+    )
+
+  def train(self, advance: Callable, at: int, carry: dict, feed: Feed) -> None:
+    """Train from step `at` to the end, in place of what is in the carry."""
+    saved = at
+    clock = Clock(self.name, at, self.steps, feed, len(carry['states'].step), self.loop)
+    with clock, contextlib.closing(feed.start(at, self.loop.mesh)) as source:
+      while at < self.steps:
+        clock.collect()
+        if clock.decide(at).stop:
+          if at > saved:
+            clock.collect(everything=True)
+            self.checkpointer.save(at, carry)
+          stopping.check_together(f'{self.name} is saved at step {at} of {self.steps}')
+        count = clock.next_count(at)
+        on_device = mesh.place(np.int32(count), mesh.replicated(self.loop.mesh))
+        carry['states'], carry['logs'] = advance(
+          carry['states'], carry['logs'], on_device, next(source), *self.shared
+        )
+        at += count
+        clock.dispatched(at, carry['logs'])
+        if clock.is_log(at):
+          carry['logs'] = self.next_logs(carry['logs'])
+        if self.scoring and clock.is_score(at):
+          self.score(clock, at, carry)
+        if at == self.steps or clock.is_save(at):
+          clock.collect(everything=True)  # a non-finite state is never saved
+          self.checkpointer.save(at, carry)
+          saved = at
+
+  def next_logs(self, logs: Logs) -> Logs:
+    """Return blank logs, in which a row of dropped updates goes on."""
+    if self.loop.on_nan == 'skip':
+      return self.blank._replace(bad=logs.bad, bad_terms=logs.bad_terms)
+    return self.blank
+
+  def score(self, clock: Clock, at: int, carry: dict) -> None:
+    """Log the validation scores, and keep the networks that are the best so far."""
+    states = carry['states']
+    scores = self.scoring((states.variables, states.number))
+    clock.scored(at, scores)
+    if 'best' in carry and at >= self.select_from:
+      carry['best'] = _keep_best(carry['best'], states, scores[self.select], self.sign)
+
+  def may_roll_back(self, back: tuple[int, dict] | None) -> bool:
+    """Return whether a bad step may go back to this checkpoint."""
+    if back is None or self.loop.on_nan != 'rollback':
+      return False
+    return int(back[1]['rollbacks']) < bad_steps.ROLLBACKS
+
+  def rolled_back(self, back: tuple[int, dict], error: NonFinite) -> tuple[int, dict]:
+    """Return step and carry of the checkpoint, with another order of batches, saved."""
+    at, carry = bad_steps.other_order(back, error.networks, mesh.by_member(self.loop.mesh))
+    self.loop.writer.line(
+      f'{self.name}: the loss is not finite at step {error.step}: rollback '
+      f'{int(carry["rollbacks"])} of {bad_steps.ROLLBACKS}, to step {at}'
+    )
+    self.checkpointer.save(at, carry)  # so that a run that is killed now continues in this order
+    return at, carry
+
+
+def _fetched_keys(keys: jax.Array) -> jax.Array:
+  """Return keys that are spread over devices as keys that this process has."""
+  words = mesh.fetch(jax.random.key_data(keys))
+  return jax.random.wrap_key_data(jnp.asarray(words), impl=jax.random.key_impl(keys))
 
 
 def _shape(leaf):

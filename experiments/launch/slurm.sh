@@ -3,7 +3,7 @@
 #   sbatch --nodes=2 --gpus-per-node=8 --ntasks-per-node=8 experiments/launch/slurm.sh \
 #     hydra_cifar100 --workdir=/shared/runs/hydra
 # Slurm sends SIGTERM three minutes before the time limit: the run is saved, ends with 143, and is
-# queued again.
+# queued again. A job that was cancelled is not.
 #SBATCH --job-name=ensdistill
 #SBATCH --time=04:00:00
 #SBATCH --signal=TERM@180
@@ -12,7 +12,8 @@
 set -u
 srun --kill-on-bad-exit=0 --gpu-bind=none ensdistill train "$@"
 code=$?
-if [ "$code" = 143 ]; then
+state=$(squeue --noheader --job="$SLURM_JOB_ID" --format=%T)
+if [ "$code" = 143 ] && [ "$state" = RUNNING ]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

@@ -96,3 +96,22 @@ def test_a_usual_run_is_not_refused():
   plan = tiny.plan(tiny.config(), tiny.dataset())
   estimate.check(plan)
   assert [stage.name for stage in estimate.stages(plan)] == ['teacher', 'student', 'evaluation']
+
+
+@pytest.mark.parametrize(
+  ('limit', 'devices', 'setting', 'shares'),
+  [
+    (400, 2, None, False),  # a quarter
+    (396, 2, None, True),
+    (396, 1, None, False),
+    (None, 2, None, False),  # a CPU
+    (396, 2, False, False),
+    (None, 2, True, True),
+  ],
+)
+def test_a_teacher_above_a_quarter_of_a_device_is_shared(
+  monkeypatch, limit, devices, setting, shares
+):
+  monkeypatch.setattr(memory, 'limit_of_device', lambda: limit)
+  plan = tiny.plan(tiny.config(teacher__sharded=setting), tiny.dataset())
+  assert estimate.shares_teacher(plan, devices, 100) == shares

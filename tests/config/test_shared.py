@@ -6,8 +6,10 @@ import types
 import pytest
 import tiny
 
-from ensdistill import mesh, processes
+from ensdistill import mesh, processes, run
 from ensdistill.config import shared
+from ensdistill.logs import writers
+from ensdistill.storage import seals
 
 
 def settled(tmp_path, *, order='own', streams=True, hosts=2, before=None, monkeypatch):
@@ -30,13 +32,16 @@ def settled(tmp_path, *, order='own', streams=True, hosts=2, before=None, monkey
     (dict(order='shared'), 'shared', 0),
     (dict(hosts=1, before='shared'), 'shared', 1),  # it began on several hosts
     (dict(hosts=1, before='own'), 'own', 0),
+    (dict(before='own'), 'own', 1),  # it began on one host
+    (dict(before='shared'), 'shared', 1),
+    (dict(before='own', order='shared'), 'shared', 0),
     (dict(hosts=1, before='shared', streams=False), 'own', 0),
   ],
 )
 def test_streams_have_one_order_on_several_hosts(tmp_path, monkeypatch, case, order, lines):
   found, said = settled(tmp_path, monkeypatch=monkeypatch, **case)
   assert found == order and len(said) == lines
-  assert all("teacher.order='shared'" in line for line in said)
+  assert all(f'teacher.order={order!r}' in line for line in said)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +68,13 @@ def test_settings_that_decide_what_a_process_does_must_be_the_same(
   else:
     shared.check(own)
     assert setting not in compared[0]
+
+
+def test_a_student_that_another_host_does_not_see_is_named(tmp_path, monkeypatch):
+  monkeypatch.setattr(processes, 'agreed', lambda function, what: True)
+  own = tiny.plan(tiny.config(), tiny.dataset(), tmp_path)
+  with pytest.raises(seals.Damaged, match='student is not what process 0 reads: use a folder that'):
+    run._student(own, None, writers.Silent())
 
 
 def plan(tmp_path):

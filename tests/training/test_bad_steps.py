@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
+from ensdistill import processes
 from ensdistill.logs import writers
 from ensdistill.storage import checkpoint
 from ensdistill.training import clock, loop
@@ -102,6 +103,20 @@ def test_a_stop_describes_the_step(tmp_path):
     'last_good_step': 12,
     'batch_indices': FEED.indices(order, 13),
   }
+
+
+def test_all_processes_wait_for_the_description(tmp_path, monkeypatch):
+  """The first one would be ended in the middle of it by the error of another."""
+  written = []
+
+  def by_first(function):
+    function()
+    written.append((tmp_path / 'bad_step.json').exists())
+
+  monkeypatch.setattr(processes, 'by_first', by_first)
+  with pytest.raises(clock.NonFinite):
+    fit(tmp_path, of_network(1, 13), 'stop')
+  assert written == [True]
 
 
 def test_skipped_updates_are_dropped_and_counted_and_neighbours_are_untouched(tmp_path):

@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 
-from ensdistill import paths
+from ensdistill import paths, stopping
 from ensdistill.data import cuts
 from ensdistill.data import files as data_files
 from ensdistill.data.dataset import Examples, Source
@@ -19,6 +19,7 @@ _PARTS = {'train': ('train',), 'valid': ('val', 'valid', 'validation'), 'test': 
 State = tuple[int, int]  # of a file: its bytes, and when it was written, in ns
 _TEST_SHARE = 0.2  # if the folder has no parts
 _SPLITS = 20
+_OFTEN = 1000  # files; the disk of a network may take an hour for all of a set
 
 
 def image_folder(
@@ -183,7 +184,9 @@ def _images(folder: pathlib.Path, prefix: str = '', above: tuple[pathlib.Path, .
   if any(path.is_relative_to(real) for path in above):
     raise DataError(f'{folder} is a link to a folder that contains it: remove the link')
   with os.scandir(folder) as entries:
-    for entry in sorted(entries, key=lambda e: e.name):
+    for number, entry in enumerate(sorted(entries, key=lambda e: e.name)):
+      if not number % _OFTEN:
+        stopping.check()
       if entry.name.startswith('.'):
         continue
       if _is_folder(entry):

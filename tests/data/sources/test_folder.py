@@ -10,6 +10,7 @@ from ensdistill import data, distillation, report, run, teacher
 from ensdistill.commands import data as data_command
 from ensdistill.config import recipes
 from ensdistill.data.images import stored
+from ensdistill.data.sources import folder
 from ensdistill.logs import writers
 
 
@@ -40,6 +41,18 @@ def test_class_folders_are_cut_by_class_and_split(tmp_path):
   assert other.fingerprint != loaded.fingerprint
   assert load(tmp_path, seed=1).test.y.tolist() == loaded.test.y.tolist()
   assert load(str(tmp_path.name), dir=str(tmp_path.parent)).fingerprint == loaded.fingerprint
+
+
+def test_listing_a_folder_of_many_files_is_progress(tmp_path, monkeypatch):
+  """A watchdog would end a run that lists millions of files on the disk of a network."""
+  looks = []
+  monkeypatch.setattr(folder.stopping, 'check', lambda: looks.append(None))
+  pictures.folder(tmp_path, (10, 5, 1))
+  load(tmp_path)
+  few = len(looks)
+  monkeypatch.setattr(folder, '_OFTEN', 1)
+  load(tmp_path)
+  assert few >= 3 and len(looks) - few >= 16
 
 
 def test_parts_below_the_folder(tmp_path):
