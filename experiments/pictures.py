@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from ensdistill.evaluation.rows import LEAST_CLOSED, MOST_CLOSED, percent_closed
 from ensdistill.sweep.statistics import Estimate
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 400, 70, 50, 30
@@ -52,8 +53,8 @@ def lines(found: Mapping[str, Sequence[tuple[float, float]]], x_title: str, y_ti
 
 
 def heat(cells: Mapping[str, Mapping[str, Estimate]], columns: Sequence[str]) -> str:
-  """Return {row: {column: value}} as coloured cells with values and errors in percent."""
-  values = [found.mean for row in cells.values() for found in row.values()]
+  """Return closed gaps {row: {column: share}} as coloured cells with shares and errors."""
+  values = [_shown(found.mean) for row in cells.values() for found in row.values()]
   low, high = min(values), max(values)
   width, height, left = 92, 34, 210
   parts = [_text(left + i * width + 6, 20, name) for i, name in enumerate(columns)]
@@ -62,16 +63,20 @@ def heat(cells: Mapping[str, Mapping[str, Estimate]], columns: Sequence[str]) ->
     parts.append(_text(4, y + 21, title))
     for i, name in enumerate(columns):
       found = row.get(name)
-      share = 0.0 if found is None or high == low else (found.mean - low) / (high - low)
+      share = 0.0 if found is None or high == low else (_shown(found.mean) - low) / (high - low)
       fill = '#eee' if found is None else _colour(share)
       parts.append(
         f'<rect x="{left + i * width}" y="{y}" width="{width - 2}" height="{height - 2}" '
         f'fill="{fill}"/>'
       )
       if found is not None:
-        error = '' if found.error is None else f' ± {100 * found.error:.0f}'
-        parts.append(_text(left + i * width + 8, y + 21, f'{100 * found.mean:.0f}{error}'))
+        parts.append(_text(left + i * width + 8, y + 21, percent_closed(found.mean, found.error)))
   return _document(left + len(columns) * width, 36 + len(cells) * height, parts)
+
+
+def _shown(share: float) -> float:
+  """Return a share of a gap within the limits that have digits."""
+  return min(max(share, LEAST_CLOSED), MOST_CLOSED)
 
 
 class _Scale(NamedTuple):

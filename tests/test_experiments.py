@@ -219,7 +219,9 @@ def test_pictures_show_every_value(tmp_path):
     'lines': pictures.lines(
       {'one': [(1, 0.5), (10, 0.6)], 'two': [(1, 0.4), (100, 0.4)]}, 'x', 'y'
     ),
-    'heat': pictures.heat({'row': {'a': Estimate(0.5, 0.1, 3, 6)}}, ['a', 'b']),
+    'heat': pictures.heat(
+      {'row': {'a': Estimate(0.5, 0.1, 3, 6), 'b': Estimate(-129.0, 9.0, 3, 6)}}, ['a', 'b', 'c']
+    ),
   }
   for name, text in drawn.items():
     root = ElementTree.fromstring(text)
@@ -227,6 +229,7 @@ def test_pictures_show_every_value(tmp_path):
     assert 'nan' not in text and 'inf' not in text
   assert drawn['points'].count('<circle') == 2 and 'a&lt;1' in drawn['points']
   assert drawn['lines'].count('<polyline') == 2 and '50 ± 10' in drawn['heat']
+  assert '&lt; -100<' in drawn['heat'] and '129' not in drawn['heat']
 
 
 def of_full(acc):

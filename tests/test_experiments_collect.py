@@ -52,6 +52,9 @@ def test_digits(tmp_path):
   marks = '<!-- digits: measured -->\n<!-- digits: end -->\n'
   for path in (tmp_path / 'README.md', folder / 'README.md'):
     path.write_text(marks)
+  page = tmp_path / 'docs' / 'papers' / 'hydra.md'
+  page.parent.mkdir(parents=True)
+  page.write_text(marks)
   (tmp_path / 'configs').mkdir()
   columns = {'measured': 'not run yet', 'published': '', 'hardware': '', 'time': ''}
   measured = {'kd_digits': columns, 'hydra_digits': columns, 'hydra_cifar10': columns}
@@ -62,6 +65,10 @@ def test_digits(tmp_path):
   assert text == found[folder / 'README.md']
   assert '3 teachers of four ResNet-8 (150 steps), 2 students of each' in text
   assert 'standard errors of the paired difference: `kd`, `hydra`. Not better: none.' in text
+  lines = [line for line in found[page].splitlines() if line.startswith('| ')]
+  labels = {line.split(' | ')[0].removeprefix('| ') for line in lines}
+  assert labels == {'model', '---', 'ensemble of 4', 'hydra', 'kd'}
+  assert 'ECE' not in found[page] and '3 teachers of four ResNet-8 and 2 students' in found[page]
   new = json.loads(found[tmp_path / 'configs' / 'measured.json'])
   assert new['hydra_cifar10'] == columns
   assert new['hydra_digits']['measured'].endswith('one member 2.0000 ± 0.5774 (3 teachers, 6 runs)')

@@ -8,6 +8,8 @@ STUDENT = 'student'  # the distilled network
 AVERAGED = 'averaged'  # the plain network that a batch ensemble is averaged into
 
 STUDENTS = (STUDENT, AVERAGED)
+# Shares of a gap beyond these have no digits: they say more of a small gap than of the student.
+LEAST_CLOSED, MOST_CLOSED = -1.0, 10.0
 _NAMES = {MEMBER: 'member', STUDENT: 'student', AVERAGED: 'student-averaged'}
 _TITLES = {MEMBER: 'one member', STUDENT: 'student', AVERAGED: 'student, averaged'}
 ROLES = {text: role for role, text in _NAMES.items()}  # {name: role} of rows but ensembles
@@ -21,6 +23,15 @@ def name(role: str, size: int | None) -> str:
 def title(role: str, size: int | None) -> str:
   """Return the name of a row in pictures and papers."""
   return f'ensemble of {size}' if role == ENSEMBLE else _TITLES[role]
+
+
+def percent_closed(share: float, error: float | None = None) -> str:
+  """Return the share of a gap that a student closes, in percent: '55 ± 27', '< -100'."""
+  if share < LEAST_CLOSED:
+    return f'< {100 * LEAST_CLOSED:.0f}'
+  if share > MOST_CLOSED:
+    return f'> {100 * MOST_CLOSED:.0f}'
+  return f'{round(100 * share):d}{f" ± {100 * error:.0f}" if error else ""}'
 
 
 def of_role(rows: Iterable[dict], *roles: str) -> list[dict]:

@@ -10,7 +10,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -89,26 +89,28 @@ def image(tag: str, array_HWC: np.ndarray) -> dict:
 FINAL = 'test'  # the group of the final metrics: it sorts after the stages' curves
 
 
+class Columns(NamedTuple):
+  """The columns of the HPARAMS tab; TensorBoard takes those of all runs from one."""
+
+  changed: Collection[str]  # flat settings that come first
+  others: Iterable[str]  # metrics that other runs may have
+
+
 def hparams(
-  settings: Mapping,
-  metrics: Mapping[str, float],
-  trial: str,
-  changed: Collection[str] = (),
-  others: Iterable[str] = (),
+  settings: Mapping, metrics: Mapping[str, float], trial: str, columns: Columns | None = None
 ) -> bytes:
   """Return the event file of a row of the HPARAMS tab: nested settings and final metrics.
 
-  changed: names of the flat settings that come first; with them, the metrics keep their order, and
-    curves are no columns.
-  others: metrics that other runs may have. TensorBoard takes the columns of all runs from one.
+  columns: with them, the metrics keep their order, and curves are no columns.
   """
   from tensorboard.plugins.hparams import plugin_data_pb2, summary_v2
 
   buffer = io.BytesIO()
   events = Events(buffer)
-  if changed:
-    shown = dict.fromkeys([*metrics, *others])
-    events.summary(0, [_session_value('experiment', _columns(flat(settings), shown, changed))])
+  if columns:
+    shown = dict.fromkeys([*metrics, *columns.others])
+    found = _columns(flat(settings), shown, columns.changed)
+    events.summary(0, [_session_value('experiment', found)])
   events.summary(0, summary_v2.hparams_pb(flat(settings), trial_id=trial).value)
   events.summary(0, [scalar(f'{FINAL}/{name}', value) for name, value in metrics.items()])
   ended = plugin_data_pb2.SessionEndInfo(status='STATUS_SUCCESS', end_time_secs=time.time())

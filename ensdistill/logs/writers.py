@@ -4,7 +4,7 @@ import errno
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -27,13 +27,7 @@ class Silent:
   def text(self, name: str, text: str, step: int = 0, *, stage: str = FINAL):
     """Write a text in Markdown."""
 
-  def hparams(
-    self,
-    hparams: Mapping,
-    metrics: Mapping,
-    changed: Collection[str] = (),
-    others: Collection[str] = (),
-  ):
+  def hparams(self, hparams: Mapping, metrics: Mapping, columns: events.Columns | None = None):
     """Write nested settings and the final metrics of a run."""
 
   def progress(self, stage: str, total_steps: int, *, start: int = 0, examples_per_step: int):
@@ -127,20 +121,13 @@ class Writer(Silent):
     if self._sinks:
       self._sinks.call('text', name, text, int(step))
 
-  def hparams(
-    self,
-    hparams: Mapping,
-    metrics: Mapping,
-    changed: Collection[str] = (),
-    others: Collection[str] = (),
-  ):
+  def hparams(self, hparams: Mapping, metrics: Mapping, columns: events.Columns | None = None):
     """Write a row of TensorBoard's HPARAMS tab: nested settings and the metrics 'test/<name>'.
 
-    The row of an earlier evaluation of this run is replaced. `changed` settings come first. The
-    columns of `others` are those of other runs.
+    The row of an earlier evaluation of this run is replaced.
     """
     final = numbers({name: v for name, v in metrics.items() if v is not None})
-    content = events.hparams(hparams, final, str(self.folder), changed, others)
+    content = events.hparams(hparams, final, str(self.folder), columns)
     folder = self.folder / 'tb'
     for path in folder.glob(f'*{_HPARAMS}'):
       path.unlink()

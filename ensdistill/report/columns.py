@@ -4,11 +4,12 @@ A table shows every column for which one of its rows has a value. Classification
 share the lists below, because they have different metrics.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from ensdistill.data import shift
-from ensdistill.evaluation.rows import MEMBER, of_role
+from ensdistill.evaluation.rows import LEAST_CLOSED, MEMBER, MOST_CLOSED, of_role, percent_closed
 
 
 class Column(NamedTuple):
@@ -19,6 +20,7 @@ class Column(NamedTuple):
   form: Callable[[float], str]
   better: str = ''  # 'higher', 'lower', or '' where neither is better
   error: Callable[[float], str] | None = None  # format of the standard error; None: as the value
+  limits: tuple[float, float] = (-math.inf, math.inf)  # values beyond are shown without an error
 
 
 def percent(digits: int) -> Callable[[float], str]:
@@ -36,8 +38,15 @@ def fixed(digits: int) -> Callable[[float], str]:
 
 
 def significant(digits: int) -> Callable[[float], str]:
-  """Return the format with this number of significant digits, for values in the target's unit."""
-  return f'{{:.{digits}g}}'.format
+  """Return the format with this number of significant digits, for values in any unit."""
+
+  def form(value: float) -> str:
+    size = math.floor(math.log10(abs(value))) if value and math.isfinite(value) else 0
+    if not -6 <= size <= 8:
+      return f'{value:.{digits}g}'
+    return f'{value:.{max(digits - 1 - size, 0)}f}'
+
+  return form
 
 
 def short(value: float) -> str:
@@ -49,7 +58,7 @@ def short(value: float) -> str:
 
 
 def _gap_percent(value: float) -> str:
-  return f'{100 * value:.0f} %'
+  return f'{percent_closed(value)} %'
 
 
 QUALITY = (
@@ -84,12 +93,12 @@ UNCERTAINTY = (
 OOD = {'total': 'total', 'knowledge': 'knowledge', 'entropy_knowledge': 'knowledge in nats'}
 RELATIVE_TIME = 'time_ratio'  # where runs are compared: time relative to one member in the same run
 PARAMETERS = Column('params', 'parameters', '{:,.0f}'.format, 'lower')
-TIME = Column('ms_per_example', 'ms/example', fixed(3), 'lower')
+TIME = Column('ms_per_example', 'ms/example', significant(3), 'lower', significant(2))
 COST = (
   PARAMETERS,
   Column('flops', 'FLOPs', short, 'lower'),
   TIME,
-  Column('ms_per_example/batch_1', 'ms alone', fixed(3), 'lower'),
+  Column('ms_per_example/batch_1', 'ms alone', significant(3), 'lower', significant(2)),
   Column(RELATIVE_TIME, 'relative time', fixed(2), 'lower'),
 )
 # A table of its own has these metrics of the training inputs beside those of the test set. It
@@ -101,7 +110,9 @@ TRAINING = (
   Column('pairwise_kl', 'div. KL', fixed(4)),
   Column('knowledge', 'knowledge', significant(3), '', significant(2)),
 )
-GAP = Column('gap_closed/nll', 'gap closed', _gap_percent, 'higher')
+GAP = Column(
+  'gap_closed/nll', 'gap closed', _gap_percent, 'higher', limits=(LEAST_CLOSED, MOST_CLOSED)
+)
 
 # Metrics in the verdict, by the names that readers know. Out-of-distribution sets are added.
 GAPS = {

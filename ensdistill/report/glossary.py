@@ -160,7 +160,8 @@ ENTRIES: dict[str, Entry] = {
     'Gap closed',
     'The share of the distance from one member to the ensemble that the student covers: 0 is one '
     'network, 100 % the ensemble. There is none where member and ensemble differ by less than two '
-    'standard errors.',
+    'standard errors. Below -100 % and above 1000 % only these limits are shown, because such a '
+    'number says more of a small gap than of the student.',
     '(member − student) / (member − ensemble)',
     r'\frac{\mathrm{member}-\mathrm{student}}{\mathrm{member}-\mathrm{ensemble}}',
   ),

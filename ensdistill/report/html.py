@@ -5,7 +5,7 @@ This module and `appendix` collect what the templates show.
 
 from collections.abc import Iterable, Mapping
 
-from ensdistill.evaluation.rows import STUDENT
+from ensdistill.evaluation.rows import LEAST_CLOSED, MOST_CLOSED, STUDENT
 from ensdistill.report import appendix, columns, glossary, tables, templating, verdict
 from ensdistill.report.runs import Run, by_data
 
@@ -121,12 +121,12 @@ def _about(run: Run) -> str:
   kind = KINDS.get(c['student']['kind'], c['student']['kind'])
   perturbation = c['perturb']['name']
   data = c['data']['name'] + (f', auxiliary data {c["data"]["aux"]}' if c['data']['aux'] else '')
-  where = '' if perturbation == 'none' else f' on inputs perturbed by {perturbation}'
+  where = '' if perturbation == 'none' else f', inputs perturbed by {perturbation}'
   objective = c['objective']['name'].replace('_', ' ')
   students = 'one student' if c['seeds'] == 1 else f'{c["seeds"]} students'
   return (
-    f'{data}: an ensemble of {c["teacher"]["members"]} distilled into {kind} '
-    f'by {objective}{where}; {students}, seed {c["seed"]}.'
+    f'{data}: an ensemble of {c["teacher"]["members"]}, distilled into {kind} '
+    f'(objective: {objective}{where}); {students}, seed {c["seed"]}.'
   )
 
 
@@ -165,14 +165,18 @@ def _bar(gap: verdict.Gap) -> dict:
   """Return the bar of one metric."""
   start, end = sorted((_share(0), _share(gap.closed)))
   beyond = '◂ ' if gap.closed < LOW else '▸ ' if gap.closed > HIGH else ''
+  has_digits = LEAST_CLOSED <= gap.closed <= MOST_CLOSED
   whisker = None
-  if gap.error and not beyond:
-    low, high = _share(gap.closed - gap.error), _share(gap.closed + gap.error)
-    whisker = f'{100 * low:.1f}', f'{100 * (high - low):.1f}'
+  if gap.error and has_digits:
+    low, high = gap.closed - gap.error, gap.closed + gap.error
+    at, width = _share(low), _share(high) - _share(low)
+    cut = [side for side, out in (('left', low < LOW), ('right', high > HIGH)) if out]
+    if width:
+      whisker = {'left': f'{100 * at:.1f}', 'width': f'{100 * width:.1f}', 'cut': cut}
   return {
     'title': gap.title,
     'value': f'{verdict.percent(gap)} %',
-    'beyond': beyond,
+    'beyond': beyond if has_digits else '',
     'below': gap.closed < 0,
     'left': f'{100 * start:.1f}',
     'width': f'{100 * (end - start):.1f}',

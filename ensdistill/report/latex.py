@@ -119,7 +119,7 @@ def _head(rows: list[tables.Row], column: Column) -> str:
 def _cell(row: dict, column: Column, best: bool) -> str:
   """Return a metric of a row, in bold where it is the best."""
   value, _, error = tables.cell(row, column).partition(' ± ')
-  value = {'-': '--'}.get(value) or re.sub('^-', '$-$', escape(value))
+  value = {'-': '--'}.get(value) or re.sub(r'-(?=\d)', '$-$', escape(value))
   value = rf'\textbf{{{value}}}' if best else value
   return value + (rf'{{\scriptsize$\pm${escape(error)}}}' if error else '')
 
@@ -132,6 +132,8 @@ def escape(text: str) -> str:
     '^': r'\textasciicircum{}',
     '±': r'$\pm$',
     '×': r'$\times$',
+    '<': '$<$',
+    '>': '$>$',
     '’': "'",
   }
   return ''.join(special.get(c, c) for c in text)

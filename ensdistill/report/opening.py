@@ -68,11 +68,12 @@ def _students(plan: Plan) -> dict[str, str]:
   seeds = f', {config.seeds} students' if config.seeds > 1 else ''
   objective = config.objective.name.replace('_', ' ')
   perturbed = config.perturb.name
-  moved = '' if perturbed == 'none' else f' on inputs perturbed by {perturbed}'
+  moved = '' if perturbed == 'none' else f', inputs perturbed by {perturbed}'
   found = {}
   for phase in plan.phases:
     last = phase is plan.phases[-1]
-    what = f'{KINDS.get(config.student.kind, config.student.kind)} by {objective}{moved}{seeds}'
+    kind = KINDS.get(config.student.kind, config.student.kind)
+    what = f'{kind}, objective: {objective}{moved}{seeds}'
     words = what if last else 'the first phase'
     found[phase.name] = (
       f'{words}; {phase.method.steps:,} steps of {config.student.batch_size} examples'

@@ -13,7 +13,7 @@ from typing import Any
 from ensdistill import runtime, stopping
 from ensdistill.config import identity, settings
 from ensdistill.evaluation.rows import AVERAGED, STUDENT, of_role
-from ensdistill.logs import writers
+from ensdistill.logs import events, writers
 from ensdistill.report import columns, verdict
 from ensdistill.report.pages import write_pages
 from ensdistill.report.runs import Run
@@ -55,7 +55,7 @@ def write(
   run = Run(config.name or folder.name, folder, identity.to_json(config), results)
   writer.text('report/table', write_pages([run], folder / 'report.html'))
   metrics = final(results['rows'], config.student.view)
-  writer.hparams(run.config, metrics, changed(run.config), columns.known())
+  writer.hparams(run.config, metrics, events.Columns(changed(run.config), columns.known()))
   results['timings']['report'] = time.monotonic() - began
   seals.write_json(folder / 'results.json', results)
   return results

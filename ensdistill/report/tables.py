@@ -119,8 +119,10 @@ def cell(row: dict, column: Column) -> str:
     return '-'
   tested = column.key.rpartition('/')[2] in TESTED
   error = (noise.of_row if tested else noise.of_repeats)(row, column.key)
-  form = column.error or column.form
-  return column.form(value) + (f' ± {form(error)}' if error else '')
+  low, high = column.limits
+  if not error or not low <= value <= high:
+    return column.form(value)
+  return f'{column.form(value)} ± {(column.error or column.form)(error)}'
 
 
 def joined(runs: list[Run]) -> list[Row]:

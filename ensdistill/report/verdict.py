@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from ensdistill.evaluation.rows import MEMBER, largest_ensemble, of_role
+from ensdistill.evaluation.rows import MEMBER, largest_ensemble, of_role, percent_closed
 from ensdistill.report import columns, noise
 
 
@@ -101,7 +101,7 @@ def _closes(label: str, gaps: list[Gap], size: int) -> str:
 
 def percent(gap: Gap) -> str:
   """Return the gap closed and its standard error in percent: '55 ± 27'."""
-  return f'{round(100 * gap.closed):d}{f" ± {100 * gap.error:.0f}" if gap.error else ""}'
+  return percent_closed(gap.closed, gap.error)
 
 
 def _equivalent(student: dict, size: int) -> str:
@@ -109,7 +109,8 @@ def _equivalent(student: dict, size: int) -> str:
   dee = student['metrics'].get('dee')
   if dee is None:
     return ''
-  return f'It equals an ensemble of {"at least " if dee >= size else ""}{dee:.1f} members (DEE).'
+  members = f'at least {size}' if dee >= size else f'{dee:.1f}'
+  return f'It equals an ensemble of {members} members (DEE).'
 
 
 def _costs(student: dict, ensemble: dict) -> str:
@@ -117,7 +118,7 @@ def _costs(student: dict, ensemble: dict) -> str:
   for key, words in ((columns.PARAMETERS.key, 'parameters'), (columns.TIME.key, 'time')):
     ours, theirs = student['metrics'].get(key), ensemble['metrics'].get(key)
     if ours and theirs:
-      parts.append(f'{ours / theirs:.2g} × the ensemble’s {words}')
+      parts.append(f'{columns.significant(2)(ours / theirs)} × the ensemble’s {words}')
   return f'It needs {" and ".join(parts)}.' if parts else ''
 
 

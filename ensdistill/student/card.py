@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ensdistill import families
-from ensdistill.evaluation.rows import STUDENTS
+from ensdistill.evaluation.rows import STUDENTS, percent_closed
 from ensdistill.storage import seals
 from ensdistill.student import calibration
 
@@ -173,7 +173,7 @@ def _cell(value, form: str) -> str:
 
 def _gap(results, key: str) -> str:
   values = [row['metrics'].get(f'gap_closed/{key}') for row in results]
-  return next((f'{100 * value:.0f} %' for value in values if value is not None), '')
+  return next((f'{percent_closed(value)} %' for value in values if value is not None), '')
 
 
 def _calibration(spec: Mapping, classes: bool) -> str:

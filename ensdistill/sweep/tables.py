@@ -4,7 +4,7 @@ import csv
 import io
 import pathlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from ensdistill.logs import events
@@ -54,14 +54,19 @@ def markdown(records: Sequence[dict], baseline: str | None) -> str:
   return as_markdown([table for group in own for table in group] + ranks(groups))
 
 
-def chosen(group: Group, shown: Sequence[Column], baseline: str | None) -> Table:
-  """Return one table of a data set with these columns."""
-  rows = [group.row(model) for model in group.models if model.primary]
+def chosen(
+  group: Group,
+  shown: Sequence[Column],
+  baseline: str | None,
+  labels: Collection[str] | None = None,
+) -> Table:
+  """Return one table of a data set with these columns; labels: of its models, all by default."""
+  own_models = [m for m in group.models if m.primary and (labels is None or m.label in labels)]
+  rows = [group.row(model) for model in own_models]
   own = [*models.RUNS, *columns.present([r.row for r in rows], shown)]
   notes = [spread_note(group), f'Bold: {_reference(baseline)}.']
-  notes += missing(group, [m for m in group.models if m.primary], own)
-  marked = _better(group, [m for m in group.models if m.primary], baseline)
-  return Table(group.title, rows, own, notes, marked)
+  notes += missing(group, own_models, own)
+  return Table(group.title, rows, own, notes, _better(group, own_models, baseline))
 
 
 def check_baseline(records: Sequence[dict], baseline: str | None) -> None:

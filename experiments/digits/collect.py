@@ -25,6 +25,33 @@ COLUMNS = (
   columns.GAP,
 )
 
+# {page of docs/papers/: (labels of its models, columns of its table)}
+PAPERS = {
+  'kd': (('one member', 'ensemble of 4', 'kd'), ('acc', 'nll', 'ece', columns.GAP.key)),
+  'hydra': (
+    ('ensemble of 4', 'hydra', 'kd'),
+    ('nll', 'pairwise_kl', 'ood/digits_inverted/auroc_knowledge', columns.GAP.key),
+  ),
+  'end2': (
+    ('ensemble of 4', 'end2'),
+    (
+      *('acc', 'nll', 'ood/digits_inverted/auroc_total', 'ood/digits_inverted/auroc_knowledge'),
+      columns.GAP.key,
+    ),
+  ),
+  'diversity_matters': (
+    ('ensemble of 4', 'be_kd', 'be_confods'),
+    (
+      *('nll', 'pairwise_kl', 'shift/mean/3/acc', 'ood/digits_inverted/auroc_knowledge'),
+      columns.GAP.key,
+    ),
+  ),
+  'latentbe': (
+    ('one member', 'ensemble of 4', 'latentbe_tdiv_sdiv (averaged)'),
+    ('acc', 'nll', 'shift/mean/3/acc', columns.GAP.key),
+  ),
+}
+
 
 def files(root: pathlib.Path, results: pathlib.Path) -> dict[pathlib.Path, str | dict[str, str]]:
   """Return {file: new content, or {mark: text}} of everything that shows these results."""
@@ -37,7 +64,29 @@ def files(root: pathlib.Path, results: pathlib.Path) -> dict[pathlib.Path, str |
     root / 'experiments' / 'digits' / 'README.md': content,
     root / 'configs' / 'measured.json': json.dumps(measured, indent=2, ensure_ascii=False) + '\n',
     root / 'configs' / 'README.md': readme.markdown(measured),
+    **papers(root / 'docs' / 'papers', group),
   }
+
+
+def papers(folder: pathlib.Path, group: Group) -> dict[pathlib.Path, dict[str, str]]:
+  """Return {page: {mark: its table}} of the pages of papers that are there."""
+  found = {}
+  for name, (labels, keys) in PAPERS.items():
+    shown = [column for column in COLUMNS if column.key in keys]
+    text = sweep_tables.as_text(sweep_tables.chosen(group, shown, None, labels))
+    path = folder / f'{name}.md'
+    if path.exists():
+      found[path] = {'digits': f'{protocol(group)}\n\n{text}'}
+  return found
+
+
+def protocol(group: Group) -> str:
+  """Return the experiment in a sentence."""
+  teachers, seeds = (len({record[key] for record in group.records}) for key in ('teacher', 'seed'))
+  return (
+    f'Digits, {teachers} teachers of four ResNet-8 and {seeds} students of each '
+    '(`experiments/digits/run.sh`; experiments/digits/README.md has all methods):'
+  )
 
 
 def about(group: Group) -> str:

@@ -2,6 +2,7 @@
 
 import pathlib
 
+from ensdistill.evaluation.rows import percent_closed
 from ensdistill.sweep import models
 from ensdistill.sweep.statistics import Estimate
 from experiments import pictures, plans, sections
@@ -54,10 +55,10 @@ def table(records: list[dict]) -> str:
     method, objective, move = own
     found = group.estimate(model, 'gap_closed/nll')
     if found:
-      error = '' if found.error is None else f' ± {100 * found.error:.0f}'
-      points.append((found.mean, f'{model.label}: {100 * found.mean:.0f}{error} %', own))
+      share = percent_closed(found.mean, found.error)
+      points.append((found.mean, f'{model.label}: {share} %', own))
       mark = '' if own in PUBLISHED else '*'
-      cells.setdefault((method, objective), {})[move] = f'{100 * found.mean:.0f}{error}{mark}'
+      cells.setdefault((method, objective), {})[move] = f'{share}{mark}'
   lines = [f'| student, objective | {" | ".join(PAIRS)} |', '| --- ' + '| ---: ' * len(PAIRS) + '|']
   for method in (*SINGLE, *SEVERAL):
     for objective in ('members', 'mean') if method in SEVERAL else ('',):

@@ -60,7 +60,8 @@ def test_columns_of_hyperparameters_are_ordered(writer, tmp_path, reader):
   """Changed settings and main metrics come first, and curves are no columns."""
   writer.scalars(1, {'loss': 1.0}, stage='student')
   settings = {'a': 1.0, 'name': 'kd', 'zeta': {'rate': 0.1, 'flip': True}}
-  writer.hparams(settings, {'nll': 0.1, 'acc': 0.9}, changed={'zeta.rate'}, others=['acc', 'rmse'])
+  columns = events.Columns({'zeta.rate'}, ['acc', 'rmse'])
+  writer.hparams(settings, {'nll': 0.1, 'acc': 0.9}, columns)
   content = reader.events(tmp_path).SummaryMetadata(hparams_metadata.EXPERIMENT_TAG)
   found = hparams_metadata.parse_experiment_plugin_data(content.plugin_data.content)
   shown = sorted(found.hparam_infos, key=lambda info: (not info.differs, info.name))

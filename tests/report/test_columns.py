@@ -41,6 +41,13 @@ def test_numbers_are_short():
   assert [columns.short(v) for v in (77_800, 3.2e9, 12.0)] == ['77.8k', '3.2G', '12']
 
 
+def test_significant_digits_have_no_exponent():
+  form = columns.significant(3)
+  shown = [form(v) for v in (0.000652, 0.0999, 1.24, 2.0, 77.84, 1234.4, 0.0)]
+  assert shown == ['0.000652', '0.0999', '1.24', '2.00', '77.8', '1234', '0.00']
+  assert form(1e-9) == '1e-09' and form(float('nan')) == 'nan' and form(-0.5) == '-0.500'
+
+
 def test_training_inputs_have_columns_beside_the_test_set_where_they_were_evaluated():
   test = dict(acc=0.9, nll=0.3, pairwise_kl=0.0, knowledge=0.0)
   trained = {'train/acc': 1.0, 'train/nll': 0.01, 'train/pairwise_kl': 0.0}

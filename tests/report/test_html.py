@@ -160,7 +160,24 @@ def test_bars_stand_where_their_values_are():
   rows[-1]['metrics']['gap_closed/nll'] = -3.0
   below = html.bars('The student', rows, rows[-1])['bars'][1]
   assert below['below'] and below['left'] == '0.0'
-  assert below['beyond'] + below['value'] == '◂ -300 %'
+  assert below['beyond'] + below['value'] == '< -100 %'
+  rows[-1]['metrics']['gap_closed/nll'] = -0.5
+  below = html.bars('The student', rows, rows[-1])['bars'][1]
+  assert below['beyond'] + below['value'] == '◂ -50 %'
+
+
+def test_a_whisker_that_leaves_the_track_has_no_end_there():
+  rows = gap_rows()
+  rows[-1]['se']['gap_closed/acc'] = 0.5  # 0.9 ± 0.5: the track ends at 1.25
+  (first, _) = html.bars('The student', rows, rows[-1])['bars']
+  assert first['error']['cut'] == ['right']
+  assert float(first['error']['left']) + float(first['error']['width']) == pytest.approx(100)
+  rows[-1]['metrics']['gap_closed/acc'] = -0.5  # -0.5 ± 0.5: the track begins at -0.25
+  (first, _) = html.bars('The student', rows, rows[-1])['bars']
+  assert first['beyond'] and first['error']['cut'] == ['left']
+  rows[-1]['metrics']['gap_closed/acc'] = 5.0
+  (first, _) = html.bars('The student', rows, rows[-1])['bars']
+  assert first['beyond'] and first['error'] is None
 
 
 def test_names_cannot_break_the_page(finished):

@@ -27,6 +27,11 @@ def test_latex_fits_a_page_however_many_columns_there_are():
   assert r'-- & ' in tex and r'$-$12.34{\scriptsize$\pm$1.23}' in tex
 
 
+def test_signs_of_comparison_are_in_mathematics():
+  found = row('student', **{'gap_closed/nll': -129.0})
+  assert latex._cell(found, columns.GAP, False) == r'$<$ $-$100 \%'
+
+
 def test_labels_of_a_paper_are_made_from_roles():
   def rows(nll):
     return [row('member', nll=nll), row('ensemble-2', nll=0.2), row('student', nll=0.3)]

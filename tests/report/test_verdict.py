@@ -2,7 +2,7 @@
 
 from reports import gap_rows
 
-from ensdistill.report import verdict
+from ensdistill.report import columns, tables, verdict
 
 
 def test_the_verdict_says_how_much_of_the_gap_is_closed():
@@ -31,6 +31,23 @@ def test_the_verdict_of_a_student_that_closes_nothing():
   assert '-' not in text
   alone = verdict.sentence('The student', [rows[0], rows[-1]], rows[-1])
   assert 'no ensemble to compare with' in alone
+
+
+def test_a_share_far_outside_of_the_gap_has_no_digits():
+  """A bad student of an ensemble that gains little would have thousands of percent."""
+  rows = gap_rows()
+  rows[-1]['metrics'] |= {'gap_closed/acc': 25.0, 'gap_closed/nll': -129.46}
+  best, worst = verdict.gaps(rows, rows[-1]).closed
+  assert [verdict.percent(gap) for gap in (best, worst)] == ['> 1000', '< -100']
+  text = verdict.sentence('The student', rows, rows[-1])
+  assert '> 1000 % of the gap in accuracy' in text and '129' not in text
+  table = tables.table({'rows': rows, 'timings': {}})
+  (line,) = [line for line in table.splitlines() if line.startswith('student')]
+  assert line.endswith('  < -100 %') and '12946' not in table
+  student = rows[-1] | {'seeds': 2, 'se': {'gap_closed/nll': 0.1}}
+  assert tables.cell(student, columns.GAP) == '< -100 %'
+  student['metrics']['gap_closed/nll'] = 0.5
+  assert tables.cell(student, columns.GAP) == '50 % ± 10 %'
 
 
 def test_more_disagreement_than_the_ensemble_has_is_no_merit():

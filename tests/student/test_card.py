@@ -56,6 +56,11 @@ def test_the_card_is_the_readme_of_the_folder(folder):
   assert 'ensemble-2' not in student.card
 
 
+def test_a_share_far_outside_of_the_gap_has_no_digits():
+  bad = ROWS[3] | {'metrics': {'acc': 0.1, 'gap_closed/acc': -17.0}}
+  assert '| gap closed | < -100 % |' in card._quality([*ROWS[:3], bad])
+
+
 def test_means_over_seeds_are_named():
   rows = [{**row, 'seeds': 3} for row in ROWS]
   names = [row['name'] for row in card.rows(rows, 'student')]

@@ -36,15 +36,15 @@ def reliability(context):
     repeats = len(context.predictions(name, 'test'))
     for table, (colour, marker, when) in zip(_tables(context, name, y_B), looks):
       _points(upper, joined(table, FEW * repeats), colour, marker, when, repeats)
-      share = table.count / table.count.sum()
+      share = 100 * table.count / table.count.sum()
       lower.stairs(share, np.append(table.lower, 1), color=colour, linewidth=1.2)
     title = f'{context.look(name).title}\n{_words(context, name)}'
     upper.set(title=title, xlim=(0, 1.02), ylim=(0, 1.04))
     upper.title.set_size(8.5)
-    lower.set(xlabel='confidence', yscale='log', ylim=(1e-4, 1.5))
-    style.log_axis(lower.yaxis)
+    lower.set(xlabel='confidence', yscale='log', ylim=(1e-2, 150))
+    style.log_axis(lower.yaxis, 3)
   axes[0, 0].set_ylabel('accuracy')
-  axes[1, 0].set_ylabel('share')
+  axes[1, 0].set_ylabel('share, %')
   figure.align_ylabels(axes[:, 0])
   style.legend_below(figure, axes[0, 0])
   return figure

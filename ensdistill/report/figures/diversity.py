@@ -20,7 +20,7 @@ def pairwise(log_probs_BMK) -> np.ndarray:
 def diversity(context):
   """Disagreement of each pair of members on the test set: mean KL(i || j) in nats, row i against
   column j, on one colour scale. If the student's heat map is as bright as the ensemble's, it has
-  kept the ensemble's disagreement.
+  kept the ensemble's disagreement. A student without members has no heat map.
   """
   found = {}
   for name in [context.ensemble, *context.students]:
@@ -35,8 +35,8 @@ def diversity(context):
     members = len(kl_MM)
     image = ax.imshow(kl_MM, vmin=0, vmax=top)
     mean = kl_MM.sum() / (members * (members - 1))
-    ax.set(title=f'{context.look(name).title}: mean {mean:.3f}', xlabel='member j')
-    ticks = np.arange(0, members, -(-members // 12))
+    ax.set(title=f'{context.look(name).title}\nmean {mean:.2g}', xlabel='member j')
+    ticks = np.arange(0, members, -(-members // 8))
     ax.set(xticks=ticks, yticks=ticks, xticklabels=ticks + 1, yticklabels=ticks + 1)
     ax.spines[:].set_visible(False)
     if members <= 8:
@@ -86,6 +86,7 @@ def simplex(context):
     )
     ax.set_title(title, size=8.5)
   style.legend_below(figure, axes[0, 0], markerscale=2)
+  figure.legends[0].legend_handles[0].set_alpha(1)  # a single dot would be pale
   return figure
 
 

@@ -8,12 +8,13 @@ from ensdistill.evaluation.rows import AVERAGED, ENSEMBLE, MEMBER
 from ensdistill.report import columns, noise, tables
 from ensdistill.report.columns import Column
 from ensdistill.report.figures import points, style
-from ensdistill.report.figures.quality import QUALITY, same_times
+from ensdistill.report.figures.points import Axis
+from ensdistill.report.figures.quality import same_times
 from ensdistill.report.tables import Row
 
 _COST = (
-  (columns.PARAMETERS.key, 'parameters'),
-  (columns.RELATIVE_TIME, 'time relative to one member'),
+  Axis(columns.PARAMETERS.key, 'parameters'),
+  Axis(columns.RELATIVE_TIME, 'time relative to one member'),
 )
 _TOPICS = {
   'quality': (columns.QUALITY, style.BLUE),
@@ -24,59 +25,56 @@ _TOPICS = {
 
 def cost(rows: list[Row]):
   """Quality against cost of all models. Bars are standard errors over repeats and test examples,
-  and the spread of timings; networks of one architecture have one time. The line is the Pareto
-  front: no model on it is both more expensive and worse than another.
+  and the spread of timings; networks of one architecture have one time, and points of about equal
+  cost are drawn side by side. The dashed line is the Pareto front: for each model behind it, a
+  better one costs no more.
   """
   found = same_times([row.row for row in rows], columns.RELATIVE_TIME)
   rows = [row._replace(row=own) for row, own in zip(rows, found)]
-  wanted = [c for c in _COST if c[0] != columns.RELATIVE_TIME or tables.comparable(rows)]
-  costs = [c for c in wanted if sum(r['metrics'].get(c[0]) is not None for r in found) > 2]
-  qualities = [q for q in QUALITY if sum(r['metrics'].get(q[0]) is not None for r in found) > 2]
+  wanted = [c for c in _COST if c.key != columns.RELATIVE_TIME or tables.comparable(rows)]
+  costs, qualities = (
+    [axis for axis in axes if sum(r['metrics'].get(axis.key) is not None for r in found) > 2]
+    for axes in (wanted, points.QUALITY)
+  )
   if not costs or not qualities:
     return None
-  figure, axes = style.panels(
-    len(qualities), len(costs), width=4.6, height=3.4, sharex='col', sharey='row'
-  )
-  for line, (metric, title, scale) in zip(axes, qualities):
-    higher = columns.higher_is_better(metric)
-    for ax, (key, _) in zip(line, costs):
-      shown = _points(rows, key, metric, scale)
-      front = points.front(shown, higher)
-      ax.plot([p.x for p in front], [p.y for p in front], color=style.GREY, linewidth=0.9, zorder=1)
-      points.draw(ax, shown)
-      points.settle(ax)
-    line[0].set_ylabel(f'{title} ({"higher" if higher else "lower"} is better)')
-  for ax, (_, label) in zip(axes[-1], costs):
-    ax.set_xlabel(label)
-  style.settle(figure)
-  for ax in axes.flat:
-    points.place(figure, ax)
-  return figure
+
+  def draw_in(ax, quality: Axis, of: Axis):
+    shown = _points(rows, of, quality)
+    points.draw(ax, shown)
+    points.draw_front(ax, shown, columns.higher_is_better(quality.key))
+
+  return points.planes(qualities, costs, draw_in, width=4.6, height=3.4)
 
 
-def _points(rows: Iterable[Row], key: str, metric: str, scale: float) -> list[points.Point]:
+def _points(rows: Iterable[Row], cost: Axis, quality: Axis) -> list[points.Point]:
   found = []
   for row in rows:
     values, role = row.row['metrics'], row.row['role']
-    if None in (values.get(key), values.get(metric)):
+    if None in (values.get(cost.key), values.get(quality.key)):
       continue
     look = style.look(role, row.row['size'] or 1)
     small = bool(row.row.get('subsets'))
     label = str(row.row['size']) if small else row.label
     if role in (MEMBER, ENSEMBLE) and not small:
       label = look.title + (f' [{row.origin}]' if row.origin else '')
-    error = None if small else noise.of_row(row.row, metric)
-    spread = None if small else values.get(f'{key}/spread')
-    error = scale * error if error else None
-    found.append(
-      points.Point(values[key], scale * values[metric], label, look, spread, error, small)
-    )
+    label = _wrapped(label)
+    at = cost.scale * values[cost.key], quality.scale * values[quality.key]
+    spread = None if small else cost.scale * (values.get(f'{cost.key}/spread') or 0.0)
+    error = None if small else quality.scale * (noise.of_row(row.row, quality.key) or 0.0)
+    found.append(points.Point(*at, label, look, spread, error, small))
   return found
 
 
+def _wrapped(label: str) -> str:
+  """Return a label, for a phone in two lines."""
+  return label.replace(' (', '\n(') if style.is_narrow() else label
+
+
 def ranks(rows: list[Row]):
-  """Ranks of the students, 1 is best: a dot for each metric, a diamond for the mean over all. Two
-  students that differ by less than two standard errors in a metric share their rank.
+  """Ranks of the students, 1 is best: a dot for each metric, a large symbol for the mean over all,
+  which is also given on the right. Two students that differ by less than two standard errors in a
+  metric share their rank.
   """
   students = [row for row in rows if row.student]
   found = {topic: _ranks(students, shown) for topic, shown in _topics(students).items()}
@@ -101,10 +99,9 @@ def ranks(rows: list[Row]):
     looks = style.look(students[order[i]].row['role'], 1)
     marker = '^' if students[order[i]].row['role'] == AVERAGED else 'D'
     ax.plot(at, i, marker, color=looks.colour, markersize=8, markeredgecolor=style.INK, zorder=4)
-    ax.annotate(
-      f'{at:.1f}', (at, i), xytext=(0, 7), textcoords='offset points', ha='center', size=8
-    )
-  ax.set_yticks(range(len(order)), [students[i].label for i in order])
+    beside = dict(xytext=(6, 0), textcoords='offset points', va='center', size=8.5)
+    ax.annotate(f'{at:.1f}', (1, i), xycoords=('axes fraction', 'data'), **beside)
+  ax.set_yticks(range(len(order)), [_wrapped(students[i].label) for i in order])
   ax.set(xlim=(0.7, len(students) + 0.3), ylim=(len(order) - 0.5, -0.6))
   ax.set(xlabel='rank (1 is best)', xticks=range(1, len(students) + 1))
   ax.grid(axis='x', color=style.GRID, linewidth=0.6)

@@ -8,16 +8,17 @@ SHOWN = 600  # training points; more would hide the plane
 
 
 def plane(context):
-  """Each uncertainty over the input plane, with training data as dots. Knowledge uncertainty should
-  be low near the data and grow away from them. Data uncertainty should be high where classes
-  overlap. Each column has one colour scale.
+  """Each uncertainty over the input plane, with training data as dots, one colour for each class.
+  Knowledge uncertainty should be low near the data and grow away from them. Data uncertainty should
+  be high where classes overlap. The panels of one uncertainty have one colour scale.
   """
   grid = context.probes.plane
   if grid is None:
     return None
   found = {name: context.arrays(p).uncertainties for name, p in grid.predictives.items()}
   kinds = ('total', 'data', 'knowledge')
-  figure, axes = style.panels(len(found), 3, width=2.5, height=2.3, sharex=True, sharey=True)
+  size = dict(width=2.5, height=3.0 if style.is_narrow() else 2.3)
+  figure, axes = style.panels(len(found), 3, sharex=True, sharey=True, **size)
   side, (across, up) = grid.x.shape[:2], style.input_names(context.dataset)
   for column, kind in zip(axes.T, kinds):
     top = max(max(float(u[kind].max()) for u in found.values()), 1e-12)
@@ -49,5 +50,6 @@ def _data(ax, context):
   labels = y[some] if context.has_classes else np.zeros(len(some), int)
   for label in np.unique(labels):
     points = x[some][labels == label]
-    colours = dict(color=('white', style.VERMILLION, style.SKY)[label % 3])
-    ax.plot(*points.T, '.', markersize=1.6, markeredgewidth=0, rasterized=True, **colours)
+    # The thin edge shows white dots on bright areas.
+    looks = dict(color=('white', style.VERMILLION, style.SKY)[label % 3], markeredgecolor='black')
+    ax.plot(*points.T, 'o', markersize=1.7, markeredgewidth=0.2, rasterized=True, **looks)

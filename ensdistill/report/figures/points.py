@@ -1,13 +1,25 @@
-"""Points of models in a plane of cost and quality, with labels that do not cover each other."""
+"""Points of models in planes of cost and quality, with labels that do not cover each other."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib import ticker
+from matplotlib.lines import Line2D
 
 from ensdistill.report import columns
 from ensdistill.report.figures import style
+
+
+class Axis(NamedTuple):
+  """A metric along an axis."""
+
+  key: str
+  title: str
+  scale: float = 1
+
+
+QUALITY = (Axis('acc', 'accuracy, %', 100), Axis('rmse', 'RMSE'), Axis('nll', 'NLL, nats'))
 
 
 class Point(NamedTuple):
@@ -22,9 +34,65 @@ class Point(NamedTuple):
   small: bool = False
 
 
-def draw(ax, points: Iterable[Point]):
+def planes(
+  qualities: Sequence[Axis],
+  costs: Sequence[Axis],
+  draw_in: Callable[..., None],
+  *,
+  width: float,
+  height: float,
+):
+  """Return a figure with a plane for each quality (row) and cost (column).
+
+  draw_in: (axes, quality, cost) draws the points of one plane.
+  """
+  figure, axes = style.panels(
+    len(qualities), len(costs), width=width, height=height, sharex='col', sharey='row'
+  )
+  for line, quality in zip(axes, qualities):
+    for ax, cost in zip(line, costs):
+      draw_in(ax, quality, cost)
+      settle(ax)
+    better = 'higher' if columns.higher_is_better(quality.key) else 'lower'
+    line[0].set_ylabel(f'{quality.title} ({better} is better)')
+  for ax, cost in zip(axes[-1], costs):
+    ax.set_xlabel(cost.title)
+  style.settle(figure)
+  for ax in axes.flat:
+    place(figure, ax)
+  return figure
+
+
+APART = 0.02  # least distance between points, as a share of their range
+
+
+def apart(points: Sequence[Point]) -> list[Point]:
+  """Return points moved along the cost, so that none lies in the error bars of another.
+
+  Small points have no error bars and stay.
+  """
+  if not points:
+    return []
+  at = np.log([point.x for point in points])
+  least = APART * (np.ptp(at) or 1.0)
+  moved = at.copy()
+  clusters: list[list[int]] = []
+  for i in np.argsort(at, kind='stable'):
+    if points[i].small:
+      continue
+    if clusters and at[i] < moved[clusters[-1][-1]] + least:
+      moved[i] = moved[clusters[-1][-1]] + least
+      clusters[-1].append(i)
+    else:
+      clusters.append([i])
+  for own in clusters:
+    moved[own] -= (moved[own] - at[own]).mean()
+  return [point._replace(x=float(x)) for point, x in zip(points, np.exp(moved))]
+
+
+def draw(ax, points: Sequence[Point]):
   """Draw points with their error bars; labels are placed by `place`."""
-  for point in points:
+  for point in apart(points):
     error = point.x_error or 0.0
     x_error = [[min(error, 0.5 * point.x)], [error]]  # a logarithmic axis has no zero
     ax.errorbar(
@@ -72,9 +140,23 @@ def front(points: Iterable[Point], higher: bool) -> list[Point]:
   return found
 
 
+def draw_front(ax, points: Iterable[Point], higher: bool):
+  """Draw the Pareto front as steps, which bound what a model on it is not worse than."""
+  found = front(points, higher)
+  if found:
+    worst = -1e9 if higher else 1e9
+    x = [found[0].x, *(p.x for p in found), 1e3 * found[-1].x]
+    y = [worst, *(p.y for p in found), found[-1].y]
+    looks = dict(color=style.GREY, linewidth=1, zorder=1, drawstyle='steps-post', linestyle='--')
+    ax.add_artist(Line2D(x, y, **looks))  # unlike a plot, it does not change the limits
+
+
+GAP = 6  # between a label and its point
+
+
 def place(figure, ax):
   """Place each label beside its point where it covers neither a point nor another label."""
-  scale, gap, frame = figure.dpi / 72, 6, ax.get_window_extent()
+  scale, frame = figure.dpi / 72, ax.get_window_extent()
   points = [p for bar in ax.containers for p in ax.transData.transform(bar.lines[0].get_xydata())]
   bars = [p for bar in ax.containers for lines in bar.lines[2] for p in _along(ax, lines)]
   taken: list[tuple] = []
@@ -83,22 +165,28 @@ def place(figure, ax):
     box = text.get_window_extent()
     width, height = box.width / scale, box.height / scale
     least, best = np.inf, ((0.0, 0.0), (0.0, 0.0, 0.0, 0.0))
-    for dx, dy in (
-      *((gap, -height / 2), (-gap - width, -height / 2), (-width / 2, gap)),
-      *((-width / 2, -gap - height), (gap, gap), (gap, -gap - height)),
-      *((-gap - width, gap), (-gap - width, -gap - height)),
-      *((gap, 2.5 * gap), (gap, -2.5 * gap - height), (-gap - width, 2.5 * gap)),
-      *((-gap - width, -2.5 * gap - height), (-width / 2, 4 * gap), (-width / 2, -4 * gap)),
-    ):
+    for dx, dy, cost in _places(width, height):
       x, y = point[0] + scale * dx, point[1] + scale * dy
       area = x, y, x + box.width, y + box.height
-      bad = _badness(area, taken, points, frame)
+      bad = cost + _badness(area, taken, points, frame)
       bad += sum(30 for p in bars if _overlap(area, (*(p - 2), *(p + 2))))
       if bad < least - 1e-9:
         least, best = bad, ((dx, dy), area)
     offset, area = best
     taken.append(area)
     text.set(position=offset, anncoords='offset points')
+
+
+def _places(width: float, height: float):
+  """Yield offsets of a label from its point, in points, and a cost that grows with the distance."""
+  level, middle = -height / 2, -width / 2
+  yield GAP, level, 0
+  yield -GAP - width, level, 0
+  for step in range(4):
+    above = (1 + 1.2 * step) * GAP
+    for dy in (above, -above - height):
+      for dx in (middle, GAP, -GAP - width):
+        yield dx, dy, 20 * step
 
 
 def _along(ax, lines) -> list[np.ndarray]:
@@ -111,10 +199,11 @@ def _along(ax, lines) -> list[np.ndarray]:
 
 def _badness(area, taken, points, frame) -> float:
   """Return how much a label in this area covers others and points, or leaves the frame."""
-  bad = sum(_overlap(area, other) for other in taken)
+  wider = area[0] - 2, area[1] - 2, area[2] + 2, area[3] + 2
+  bad = 3 * sum(_overlap(wider, other) for other in taken)
   bad += sum(1e3 for p in points if _overlap(area, (*(p - 6), *(p + 6))))
-  bad += 10 * max(0, frame.x0 - area[0]) + 10 * max(0, area[2] - frame.x1)
-  return bad + 10 * max(0, frame.y0 - area[1]) + 10 * max(0, area[3] - frame.y1)
+  bad += 200 * (max(0, frame.x0 - area[0]) + max(0, area[2] - frame.x1))
+  return bad + 200 * (max(0, frame.y0 - area[1]) + max(0, area[3] - frame.y1))
 
 
 def _overlap(a, b):

@@ -7,38 +7,43 @@ import numpy as np
 from ensdistill.evaluation.rows import ENSEMBLE, MEMBER, STUDENTS, largest_ensemble
 from ensdistill.report import columns, noise, tables
 from ensdistill.report.figures import points, style
+from ensdistill.report.figures.points import Axis
 
-QUALITY = (('acc', 'accuracy, %', 100), ('rmse', 'RMSE', 1), ('nll', 'NLL', 1))
-_COST = (('params', 'parameters'), ('ms_per_example', 'ms per example (batch of 128)'))
+_PARAMETERS = Axis(columns.PARAMETERS.key, 'parameters')
+_MILLISECONDS = Axis(columns.TIME.key, 'ms per example (batch of 128)')
+_MICROSECONDS = Axis(columns.TIME.key, 'µs per example (batch of 128)', 1000)
 
 
 def cost(context):
   """Quality against cost, one point per model. A good student has nearly the ensemble's quality at
   nearly the cost of one member. Bars are standard errors over repeats and test examples, and the
-  spread of timings; networks of one architecture have one time. Ensembles of some of the members
-  are averages over subsets; the band is the spread over these.
+  spread of timings; networks of one architecture have one time, and points of about equal cost are
+  drawn side by side. Ensembles of some of the members are averages over subsets; the band is the
+  spread over these.
   """
   rows = same_times(list(context.rows.values()))
-  costs = [c for c in _COST if sum(row['metrics'].get(c[0]) is not None for row in rows) > 1]
+  costs = _costs(rows)
   if not costs:
     return None
-  qualities = [q for q in QUALITY if any(q[0] in row['metrics'] for row in rows)]
-  figure, axes = style.panels(
-    len(qualities), len(costs), width=3.5, height=2.5, sharex='col', sharey='row'
-  )
-  for line, (metric, title, scale) in zip(axes, qualities):
-    for ax, (key, _) in zip(line, costs):
-      points.draw(ax, _points(rows, key, metric, scale))
-      _teachers(ax, rows, key, metric, scale)
-      points.settle(ax)
-    better = 'higher' if columns.higher_is_better(metric) else 'lower'
-    line[0].set_ylabel(f'{title} ({better} is better)')
-  for ax, (_, label) in zip(axes[-1], costs):
-    ax.set_xlabel(label)
-  style.settle(figure)
-  for ax in axes.flat:
-    points.place(figure, ax)
-  return figure
+  qualities = [q for q in points.QUALITY if any(q.key in row['metrics'] for row in rows)]
+
+  def draw_in(ax, quality: Axis, of: Axis):
+    points.draw(ax, _points(rows, of, quality))
+    _teachers(ax, rows, of, quality)
+
+  return points.planes(qualities, costs, draw_in, width=3.5, height=2.5)
+
+
+def _costs(rows: list[dict]) -> list[Axis]:
+  """Return the costs that at least two rows have, times in a unit without leading zeros."""
+  found = []
+  for axis in (_PARAMETERS, _MILLISECONDS):
+    values = [row['metrics'].get(axis.key) for row in rows]
+    values = [value for value in values if value is not None]
+    if len(values) > 1:
+      short = axis is _MILLISECONDS and max(values) < 0.1
+      found.append(_MICROSECONDS if short else axis)
+  return found
 
 
 def same_times(rows: list[dict], key: str = columns.TIME.key) -> list[dict]:
@@ -64,40 +69,38 @@ def same_times(rows: list[dict], key: str = columns.TIME.key) -> list[dict]:
   return found
 
 
-def _points(rows, key, metric, scale) -> list[points.Point]:
+def _points(rows: list[dict], cost: Axis, quality: Axis) -> list[points.Point]:
   """Return a point for each model, the main ones with error bars."""
   labelled = {row['name'] for row in tables.some_ensembles(rows)}
   largest, found = largest_ensemble(rows), []
   seen: list[tuple] = []
   for row in rows:
-    x, y = row['metrics'].get(key), row['metrics'].get(metric)
+    x, y = row['metrics'].get(cost.key), row['metrics'].get(quality.key)
     if x is None or y is None:
       continue
     look = style.look(row['role'], row['size'])
     main = row['role'] != ENSEMBLE or row is largest
     label = look.title if main else str(row['size'])
     label = label if row['name'] in labelled else ''
-    errors = (
-      (noise.of_row(row, metric), row['metrics'].get(f'{key}/spread')) if main else (None,) * 2
-    )
     same = sum(other == (x, y) for other in seen)
     seen.append((x, y))
-    error = scale * errors[0] if errors[0] else None
-    found.append(
-      points.Point(x, scale * y, '' if same else label, look, errors[1], error, not main)
-    )
+    x_error = cost.scale * (row['metrics'].get(f'{cost.key}/spread') or 0.0) if main else None
+    y_error = quality.scale * (noise.of_row(row, quality.key) or 0.0) if main else None
+    at = cost.scale * x, quality.scale * y
+    found.append(points.Point(*at, '' if same else label, look, x_error, y_error, not main))
   return found
 
 
-def _teachers(ax, rows, key, metric, scale):
+def _teachers(ax, rows: list[dict], cost: Axis, quality: Axis):
   """Draw a line through member and ensembles, with the spread over subsets as a band."""
   rows = [row for row in rows if row['role'] not in STUDENTS]
-  rows = [r for r in rows if None not in (r['metrics'].get(key), r['metrics'].get(metric))]
-  rows.sort(key=lambda row: row['metrics'][key])
-  x = [row['metrics'][key] for row in rows]
-  y = np.array([scale * row['metrics'][metric] for row in rows])
+  keys = cost.key, quality.key
+  rows = [r for r in rows if all(r['metrics'].get(key) is not None for key in keys)]
+  rows.sort(key=lambda row: row['metrics'][cost.key])
+  x = [cost.scale * row['metrics'][cost.key] for row in rows]
+  y = np.array([quality.scale * row['metrics'][quality.key] for row in rows])
   ax.plot(x, y, color=style.PALE, linewidth=1, zorder=0)
-  spread = [scale * _spread(row, metric) for row in rows]
+  spread = [quality.scale * _spread(row, quality.key) for row in rows]
   if any(row.get('spread') for row in rows):
     area = dict(color=style.BLUE, alpha=0.12, linewidth=0, zorder=0)
     ax.fill_between(x, y - np.array(spread), y + np.array(spread), **area)
@@ -153,8 +156,9 @@ def shift(context):
     title = {'acc': 'accuracy, %', 'ece': 'ECE, %'}[metric]
     ax.set(xlabel='severity (0: the test set)', ylabel=title, xticks=range(6))
   if kinds:
+    between = '\n' if style.is_narrow() else ' '
     axes[-1].set(xlabel=f'accuracy at severity {SEVERITY}, %')
-    axes[-1].set_yticks(range(len(kinds)), [kind.replace('_', ' ') for kind in kinds])
+    axes[-1].set_yticks(range(len(kinds)), [kind.replace('_', between) for kind in kinds])
     axes[-1].invert_yaxis()
     axes[-1].grid(axis='y', color=style.GRID, linewidth=0.6)
   style.legend_below(figure, axes[0], columns=len(found))

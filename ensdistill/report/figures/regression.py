@@ -73,12 +73,12 @@ def pit(context):
     bins = int(np.clip(single // 20, 5, 20))
     share = 1 / bins
     low, high = calibration.interval(np.array([share]), single)
-    ax.axhspan(bins * low[0], bins * high[0], color=style.PALE, linewidth=0)
+    ax.axhspan(bins * low[0], bins * high[0], color=style.PALE, alpha=0.6, linewidth=0)
     ax.axhline(1, color=style.GREY, linewidth=0.8)
     colour = context.look(name).colour
     density, edges = np.histogram(values, bins, (0, 1), density=True)
-    ax.stairs(density, edges, color=colour, fill=True, alpha=0.45)
-    ax.stairs(density, edges, color=colour, linewidth=1)
+    ax.stairs(density, edges, color=colour, fill=True, alpha=0.3)
+    ax.stairs(density, edges, color=colour, linewidth=1.4)
     error = context.metric(name, 'calibration_error')
     ax.set(title=f'{context.look(name).title}\ncalibration error {error:.3f}', xlim=(0, 1))
     ax.set(xlabel='predicted P(target ≤ y)', xticks=(0, 0.5, 1))
@@ -87,11 +87,11 @@ def pit(context):
 
 
 def coverage(context):
-  """Left: how many more targets lie inside their central intervals than should, in percentage
+  """Curves: how many more targets lie inside their central intervals than should, in percentage
   points by the level of the interval. Above zero intervals are too wide, below zero too narrow; the
-  grey band covers 95 % of the noise of a calibrated model. Right: mean width of the intervals,
-  relative to one member's. Of two models with the right coverage, the one with narrower intervals
-  is better.
+  grey band covers 95 % of the noise of a calibrated model. Single points: mean width of the
+  intervals, relative to one member's. Of two models with the right coverage, the one with narrower
+  intervals is better.
   """
   if context.has_classes:
     return None
@@ -112,9 +112,12 @@ def coverage(context):
     widths = np.array([context.metric(name, f'sharpness_{level}') for level in SHARP])
     place = np.arange(len(SHARP)) + 0.12 * (number - (len(context.main) - 1) / 2)
     right.plot(place, widths / base, linestyle='none', **(settings | {'markersize': 5}))
-  left.set(xlabel='interval, %', ylabel='targets within − level, points', xlim=(0, 100))
+  left.set(
+    xlabel='level of the interval, %', ylabel='targets within − level, points', xlim=(0, 100)
+  )
   right.axhline(1, color=style.PALE, linewidth=1, zorder=0)
-  right.set(xlabel='interval, %', ylabel='mean width / one member’s', xlim=(-0.5, len(SHARP) - 0.5))
+  right.set(xlabel='level of the interval, %', ylabel='mean width / one member’s')
+  right.set_xlim(-0.5, len(SHARP) - 0.5)
   right.set_xticks(range(len(SHARP)), list(map(str, SHARP)))
   right.margins(y=0.25)
   style.legend_below(figure, left, columns=len(context.main))

@@ -129,20 +129,29 @@ def _share(axes, sharex, sharey):
 
 
 def _label_all(axes):
-  """Repeat labels of the outer panels at all panels, which no longer lie beside each other."""
+  """Repeat labels of the outer panels at all panels, which no longer lie beside each other.
+
+  A panel with a scale of its own has a label of its own, or needs none.
+  """
   for column in axes.T:
     for ax in column[:-1]:
-      if not ax.get_xlabel():
+      if not ax.get_xlabel() and ax.get_shared_x_axes().joined(ax, column[-1]):
         ax.set_xlabel(column[-1].get_xlabel())
   for row in axes:
     for ax in row[1:]:
-      if not ax.get_ylabel():
+      if not ax.get_ylabel() and ax.get_shared_y_axes().joined(ax, row[0]):
         ax.set_ylabel(row[0].get_ylabel())
 
 
-def log_axis(axis):
-  """Set the ticks of a logarithmic axis to decades; minor ticks would cost most of the drawing."""
-  axis.set_major_locator(ticker.LogLocator(numticks=6))
+def log_axis(axis, most: int = 6):
+  """Set the ticks of a logarithmic axis with limits: decades, and parts of them if they are few.
+
+  Minor ticks would cost most of the drawing.
+  """
+  low, high = axis.get_view_interval()
+  decades = np.log10(high / low)
+  parts = (1, 2, 5) if decades < 1.5 else (1, 3) if decades < 2.5 else (1,)
+  axis.set_major_locator(ticker.LogLocator(subs=parts, numticks=most))
   axis.set_minor_locator(ticker.NullLocator())
   axis.set_major_formatter('{x:g}')
 
@@ -152,7 +161,8 @@ def legend_below(figure, ax, columns: int = 2, **settings):
   handles, labels = ax.get_legend_handles_labels()
   room = 13.5 * figure.get_figwidth()  # characters; a handle takes about seven
   fitting = int(room // (7 + max(map(len, labels), default=0)))
-  columns = max(1, min(columns, fitting))
+  columns = max(1, min(columns, fitting, len(labels)))
+  columns = -(-len(labels) // -(-len(labels) // columns))  # rows of about equal length
   figure.legend(handles, labels, loc='outside lower center', ncols=columns, **settings)
 
 

@@ -14,11 +14,11 @@ _SCORES = {'nll': ('NLL', 1), 'acc': ('accuracy, %', 100), 'rmse': ('RMSE', 1)}
 
 def subspace(context):
   """Plain networks between the student's members and their average, on at most 500 test examples.
-  Their factors are average + t (member − average); all share the batch-norm statistics. Right: NLL
-  in the plane through the first three members, or through two members and a random direction; the
-  last colour stands for all higher values. The average of more than three members is marked at its
-  nearest point of the plane. A student that can be averaged has a low loss from its members to the
-  average.
+  Their factors are average + t (member − average); all share the batch-norm statistics. The map:
+  NLL in the plane through the first three members, or through two members and a random direction;
+  the last colour stands for all higher values. The average of more than three members is marked at
+  its nearest point of the plane. A student that can be averaged has a low loss from its members to
+  the average.
   """
   probe = context.probes.subspace
   if probe is None:

@@ -13,8 +13,8 @@ LOWEST = 1e-6  # of the largest value: smaller ones are drawn there
 def ood(context):
   """Share of the inputs whose uncertainty is below a value: on the test set (grey) and on
   out-of-distribution sets. The further a set's curve lies to the right of the test set's, the
-  better the model tells its inputs apart. AUROC: the share of pairs of a test input and an OOD
-  input of which the OOD input is the more uncertain one; 50 % is chance.
+  better the model tells its inputs apart. AUROC, in the order of the legend: the share of pairs of
+  a test input and an OOD input of which the OOD input is the more uncertain one; 50 % is chance.
   """
   sets = context.sets('ood/')[:MOST]
   if not sets or not context.ensemble or not context.students:
@@ -49,13 +49,14 @@ def _curves(ax, context, kind: str, name: str, sets: list[str]):
     # With a point at either end the curve reaches from 0 to 1.
     steps = np.concatenate([[low], x, [high]]), np.concatenate([[0], _ranks(x), [1]])
     ax.plot(*_thinned(*steps), drawstyle='steps-post', color=colour, label=label)
+  ax.set_xlim(low, high)
   if log:
     ax.set_xscale('log')
     style.log_axis(ax.xaxis)
   else:
     ax.xaxis.set_major_locator(ticker.MaxNLocator(4))
   unit = ', nats' if context.has_classes else ' (variance)'
-  ax.set(xlabel=f'{kind} uncertainty{unit}', xlim=(low, high))
+  ax.set_xlabel(f'{kind} uncertainty{unit}')
   aurocs = [f'{100 * auroc(context, name, kind, where):.1f}' for where in sets]
   ax.set_title(f'{context.look(name).title}, {kind}\nAUROC {", ".join(aurocs)} %', size=8.5)
 

@@ -45,9 +45,15 @@ def test_the_joint_picture_has_every_model_and_the_front(group):
   for ax in figure.axes[::2]:
     texts = {text.get_text() for text in ax.texts}
     assert texts == {'one member', '2', 'ensemble of 4', *(f'{n}_digits' for n in 'abcd')}
-  assert figure.axes[0].lines[0].get_xydata().tolist() == [[100, 94]]  # b is cheapest and best
+  (front,) = [line for line in figure.axes[0].lines if line.get_drawstyle() == 'steps-post']
+  assert (
+    front.get_xydata()[1].tolist() == [100, 94] and len(front.get_xdata()) == 3
+  )  # b is the best
+  low, high = figure.axes[0].get_ylim()
+  assert 85 < low < high < 100  # the front ends outside, and does not widen the picture
   times = {text.get_text(): text.xy[0] for text in figure.axes[1].texts}
-  assert times['a_digits'] == times['b_digits'] == times['one member']  # one architecture
+  one = [times[name] for name in ('a_digits', 'b_digits', 'one member')]  # one architecture
+  assert len(set(one)) == 3 and np.ptp(np.log(one)) < 0.1  # side by side
 
 
 def test_ranks_are_shared_where_nothing_is_told_apart(group):
@@ -61,6 +67,7 @@ def test_ranks_are_shared_where_nothing_is_told_apart(group):
   (ax,) = figure.axes
   assert [t.get_text() for t in ax.get_yticklabels()] == [f'{n}_digits' for n in 'bcda']
   means = [float(t.get_text()) for t in ax.texts]
+  assert [t.xy for t in ax.texts] == [(1, i) for i in range(4)]  # on the right
   np.testing.assert_allclose(means, [1.5, 1.5, 10 / 3, 11 / 3], atol=0.06)
   assert joint.ranks(rows[:-2]) is None  # two students
 
