@@ -47,7 +47,6 @@ napoleon_use_ivar = True
 html_math_renderer = 'mathml'
 html_theme = 'sphinx_book_theme'
 html_title = 'ensdistill'
-html_static_path = ['_static']
 html_theme_options = {'show_toc_level': 2, 'home_page_in_toc': False}
 
 
