@@ -1,9 +1,9 @@
 """Layers with any leading axes: [..., H, W, C] for convolutions, [..., C] for dense layers.
 
 Parameters and batch statistics are float32; convolutions and matrix products compute in `dtype`.
-`form` selects the implementation: 'plain' (lax), 'cpu' (see cpu.py), 'tpu' (one kernel per member
-of a BatchEnsemble of at most KERNELS) or 'auto': 'cpu' if the traced program is known to run on one
-CPU device, 'tpu' on TPUs, otherwise 'plain'. They are equal up to rounding.
+`form` selects the implementation: 'plain' (lax), 'cpu' (see cpu.py), 'tpu' (on one chip, one kernel
+per member of a BatchEnsemble of at most KERNELS) or 'auto': 'cpu' if the traced program is known to
+run on one CPU device, 'tpu' on TPUs, otherwise 'plain'. They are equal up to rounding.
 """
 
 import functools
@@ -31,11 +31,11 @@ def _is_cpu(form: str) -> bool:
 
 def _on_one_device() -> bool:
   """Return whether the traced program runs on one device: the only one, or one of a shard_map."""
-  if jax.device_count() == 1:
-    return True
   mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
+    return jax.device_count() == 1
   split = [axis for axis in mesh.axis_names if mesh.shape[axis] > 1]
-  return not mesh.empty and all(axis in mesh.manual_axes for axis in split)
+  return all(axis in mesh.manual_axes for axis in split)
 
 
 def is_tpu(form: str) -> bool:
@@ -160,7 +160,9 @@ def _batch_ensemble(layer, x, own_axes):
 
 
 def _has_kernels(layer) -> bool:
-  return _is_cpu(layer.form) or (is_tpu(layer.form) and layer.members <= KERNELS)
+  if is_tpu(layer.form):  # several chips would reduce the gradient of every member's kernel
+    return layer.members <= KERNELS and _on_one_device()
+  return _is_cpu(layer.form)
 
 
 def _kernels_of_members(layer, x, r, s):
