@@ -147,8 +147,9 @@ def draw_front(ax, points: Iterable[Point], higher: bool):
     worst = -1e9 if higher else 1e9
     x = [found[0].x, *(p.x for p in found), 1e3 * found[-1].x]
     y = [worst, *(p.y for p in found), found[-1].y]
-    looks = dict(color=style.GREY, linewidth=1, zorder=1, drawstyle='steps-post', linestyle='--')
-    ax.add_artist(Line2D(x, y, **looks))  # unlike a plot, it does not change the limits
+    line = Line2D(x, y, color=style.GREY, linewidth=1, linestyle='--', drawstyle='steps-post')
+    line.set_zorder(1)
+    ax.add_artist(line)  # unlike a plot, it does not change the limits
 
 
 GAP = 6  # between a label and its point
