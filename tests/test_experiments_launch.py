@@ -25,7 +25,7 @@ def called(tmp_path, monkeypatch):
       path.chmod(0o755)
     environment = os.environ | {'PATH': f'{folder}:{os.environ["PATH"]}', 'SLURM_JOB_ID': '7'}
     environment.pop('PYTHON', None)
-    done = subprocess.run(['bash', LAUNCH / script, *arguments], env=environment, timeout=60)
+    done = subprocess.run(['bash', LAUNCH / script, *arguments], env=environment, timeout=300)
     return done.returncode, log.read_text().splitlines() if log.exists() else []
 
   return run
@@ -70,6 +70,6 @@ def test_the_commands_in_files_are_those_of_the_package():
 
 def test_the_costs_of_the_documentation_are_those_that_are_reckoned():
   command = [sys.executable, LAUNCH / 'costs.py']
-  done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+  done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
   rows = [line for line in done.stdout.splitlines() if line.startswith('| ')]
   assert len(rows) == 29 and set(rows) <= set((ROOT / 'docs/clusters.md').read_text().splitlines())
