@@ -52,9 +52,9 @@ UNKNOWN = Place()
 
 
 def hush(given: Place) -> None:
-  """Hide what XLA logs about processes that die, which is said in one line; before JAX is imported.
+  """Hide what XLA logs about processes that die; call it before JAX is imported.
 
-  A process that seems to be alone goes on as it is.
+  The command itself says in one line which process died. Nothing is hidden in a lone process.
   """
   if given != UNKNOWN or any(name in os.environ for name in _SIGNS):
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')

@@ -39,7 +39,7 @@ class Group:
     self.hellos: list[dict] = []  # host, pid and devices of every process
     self.agreements = 0
     self.alone = False  # the first process works alone, and the others wait for its answer
-    self.ending = False  # silence is no longer death
+    self.ending = False  # a process that falls silent now has ended, not died
     self.stop = 0  # the signal that another process was sent
     self.last_words = threading.Lock()
 

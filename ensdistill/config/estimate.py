@@ -98,9 +98,9 @@ def stages(plan: Plan) -> list[Stage]:
 
 
 def shares_teacher(plan: Plan, devices: int, size: int) -> bool:
-  """Return whether the devices of a batch share a teacher of so many bytes, in parts.
+  """Return whether a teacher of this size is split over the devices of a batch.
 
-  By default they do if it takes more than a quarter of a device's memory.
+  By default it is if it takes more than a quarter of the memory of a device.
   """
   if devices == 1 or plan.given:
     return False

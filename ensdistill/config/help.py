@@ -23,7 +23,7 @@ HELP = {
   'seeds': 'number of students to train; the report shows mean and standard error',
   'student.seed': 'number of the first student: its seed among those of the same ensemble',
   'checkpoint_seconds': 'seconds between checkpoints',
-  'watchdog_minutes': 'end a run after so many minutes without progress; 0: never',
+  'watchdog_minutes': 'end a run after this many minutes without progress; 0: never',
   'steps_per_call': 'training steps in one compiled call; 0: chosen by their speed',
   'onednn': f"{one_of(onednn.CHOICES)}: oneDNN's convolutions on x86 CPUs; auto: in long stages",
   'logs': 'number of times that a stage logs its losses',
