@@ -22,7 +22,7 @@ import PIL.Image
 import psutil  # installed with Grain
 
 from benchmarks import timing
-from ensdistill import data
+from ensdistill import data, processes
 from ensdistill.config import build, recipes
 from ensdistill.training import step as train
 
@@ -113,7 +113,7 @@ def main():
   parser.add_argument('--images', type=int, default=100_000)
   parser.add_argument('--size', type=int, default=224)
   parser.add_argument('--batch', type=int, default=256)
-  parser.add_argument('--workers', type=int, default=data.stored.cores())
+  parser.add_argument('--workers', type=int, default=processes.cores())
   parser.add_argument(
     '--small', action='store_true', help="measure the step of the recipe's small variant"
   )
@@ -125,7 +125,7 @@ def main():
     generate(pathlib.Path(temporary, 'test'), CLASSES, options.size)
     dataset = data.load(f'folder:{temporary}', size=options.size, stream='on', valid=1)
     alone = decoding(dataset.train.x, 5)
-    cores = data.stored.cores()
+    cores = processes.cores()
     print(
       f'decoding alone: {alone:,.0f} images/s a core, {cores * alone:,.0f} on {cores}', flush=True
     )

@@ -191,7 +191,8 @@ def _meet(place: Place, heartbeat: float) -> None:
   processes.State.group = group
   watching.watch(group)
   check_start(group)
-  hello = {'host': socket.gethostname(), 'pid': os.getpid()}
+  cores = processes.usable_cores()
+  hello = {'host': socket.gethostname(), 'pid': os.getpid(), 'cores': cores}
   hello |= {'versions': versions(), 'settings': _settings()}
   group.hellos = processes.each(hello, 'hello')
   check_same(group.hellos)

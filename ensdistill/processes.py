@@ -36,7 +36,7 @@ class Group:
 
   def __init__(self, client: Any, number: int, count: int, heartbeat: float):
     self.client, self.number, self.count, self.heartbeat = client, number, count, heartbeat
-    self.hellos: list[dict] = []  # host, pid and devices of every process
+    self.hellos: list[dict] = []  # host, pid, cores and devices of every process
     self.agreements = 0
     self.alone = False  # the first process works alone, and the others wait for its answer
     self.ending = False  # a process that falls silent now has ended, not died
@@ -133,6 +133,22 @@ def hosts() -> int:
 def host(number: int) -> str:
   """Return the machine of a process."""
   return State.group.hellos[number]['host'] if State.group else 'this host'
+
+
+def cores() -> int:
+  """Return the number of cores for this process: those of processes on its host are shared."""
+  usable = usable_cores()
+  if State.group is None or not State.group.hellos:
+    return len(usable)
+  here = State.group.hellos[State.group.number]['host']
+  sharing = [h for h in State.group.hellos if h['host'] == here and h['cores'] == usable]
+  return max(1, len(usable) // len(sharing)) if sharing else len(usable)
+
+
+def usable_cores() -> list[int]:
+  """Return the cores that the system lets this process use."""
+  every = range(os.cpu_count() or 1)
+  return sorted(os.sched_getaffinity(0) if hasattr(os, 'sched_getaffinity') else every)
 
 
 def beat() -> None:

@@ -184,6 +184,22 @@ def test_processes_that_were_started_otherwise_are_refused():
     start(1, heartbeat=60.0)
 
 
+def test_processes_share_the_cores_that_several_of_them_may_use(monkeypatch):
+  group = processes.Group(Service(), 0, 4, heartbeat=10.0)
+  monkeypatch.setattr(processes.State, 'group', group)
+  monkeypatch.setattr(processes, 'usable_cores', lambda: [0, 1, 2, 3, 4])
+  assert processes.cores() == 5  # nothing is known about the others yet
+  group.hellos = [
+    {'host': 'a', 'cores': [0, 1, 2, 3, 4]},
+    {'host': 'a', 'cores': [0, 1, 2, 3, 4]},
+    {'host': 'a', 'cores': [5, 6, 7]},  # bound to cores of its own
+    {'host': 'b', 'cores': [0, 1, 2, 3, 4]},
+  ]
+  assert processes.cores() == 2
+  group.number = 3
+  assert processes.cores() == 5
+
+
 def test_visible_gpus_are_counted():
   assert joining.visible_gpus({'CUDA_VISIBLE_DEVICES': '2,3,5'}) == 3
   assert joining.visible_gpus({'CUDA_VISIBLE_DEVICES': ''}) == 0

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from absl import flags
 
+from ensdistill import processes
 from ensdistill.data import sampler
 from ensdistill.data.dataset import no_labels
 from ensdistill.data.images import stored, windows
@@ -97,7 +98,7 @@ class Stream:
       'workers': workers,
     }
     decodes = stored.in_files(arrays['x'])
-    self._workers = (stored.cores() if workers is None else workers) if decodes else 0
+    self._workers = (processes.cores() if workers is None else workers) if decodes else 0
     self._others = {name: values for name, values in arrays.items() if name != 'x'}
     self._steps = steps
     epochs = -(-steps // sampler.steps_per_epoch(len(arrays['x']), batch))

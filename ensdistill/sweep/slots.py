@@ -5,6 +5,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from ensdistill import processes
+
 _GPUS = pathlib.Path('/proc/driver/nvidia/gpus')
 _DEVICES = pathlib.Path('/dev')
 # What tells the TPU's library that a process has one chip of this host, and no other host.
@@ -39,7 +41,7 @@ def make(parallel: int | None, environment: Mapping[str, str] = os.environ) -> l
   if not gpus and count <= chips:
     return [Slot(f'TPU chip {i}', {'TPU_VISIBLE_CHIPS': str(i), **_ONE_CHIP}) for i in range(count)]
   if not gpus:
-    groups = _shares(sorted(os.sched_getaffinity(0)), count)
+    groups = _shares(processes.usable_cores(), count)
     return [Slot(f'cores {",".join(map(str, sorted(g)))}', {}, g) for g in groups]
   shared = {'XLA_PYTHON_CLIENT_PREALLOCATE': 'false'} if count > len(gpus) else {}
   chosen = [gpus[i % len(gpus)] for i in range(count)]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ensdistill import names, stopping
+from ensdistill import names, processes, stopping
 from ensdistill.data import files
 from ensdistill.data.errors import DataError
 from ensdistill.data.images import decode, sizes, watched, windows
@@ -235,12 +235,7 @@ def skipped(inputs) -> tuple[str, ...]:
   return tuple(dict.fromkeys(reasons))
 
 
-def cores() -> int:
-  """Return the number of cores that this process may use."""
-  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-
-
 @functools.cache
 def thread_pool() -> concurrent.futures.ThreadPoolExecutor:
   """Return the threads that decode; decoding releases Python's lock."""
-  return concurrent.futures.ThreadPoolExecutor(cores())
+  return concurrent.futures.ThreadPoolExecutor(processes.cores())
