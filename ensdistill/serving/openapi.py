@@ -126,7 +126,8 @@ def _parameters(one: Hosted) -> list[dict[str, Any]]:
   if not one.is_table:
     scale = {'anyOf': [{'type': 'number', 'exclusiveMinimum': 0, 'maximum': 1},
                        {'type': 'string', 'pattern': f'^{requests.PART}$'}]}  # fmt: skip
-    found['scale'] = scale, 'Number that arrays of images are multiplied by, such as 1/255.'
+    about = 'Number that images are multiplied by, such as 1/255, to lie in the range of the body.'
+    found['scale'] = scale, about
   return [
     {'name': name, 'in': 'query', 'required': False, 'schema': schema, 'description': about}
     for name, (schema, about) in found.items()
