@@ -5,7 +5,6 @@ Every model is its predictive distributions on the same inputs: the test set, th
 """
 
 import collections.abc
-import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -82,17 +81,20 @@ def _rows(
   influences: list[dict[str, tuple]] = []
   for model in models:
     stopping.check_together()
-    parts, against = _parts(model, whole), _against(model, whole, found)
+    parts, (ensemble, curve) = _parts(model, whole), _against(model, whole, found)
     trained = training.get((model.role, model.size)) or {}
-    measured = [
-      measure.sets(dataset, part, **against)
-      | measure.with_means(shifted.metrics[model.name].get(i, {}))
-      | trained.get(i, {})
-      for i, part in enumerate(parts)
-    ]
+    measured: list[dict] = []
+    own: list[dict[str, tuple]] = []
+    for i, part in enumerate(parts):
+      scored = measure.scored(dataset, part, ensemble)
+      values = measure.with_means(shifted.metrics[model.name].get(i, {}))
+      measured.append(measure.scores(dataset, scored, curve) | values | trained.get(i, {}))
+      if model.repeats or i < subsets.FEW:
+        values = measure.with_means(shifted.influences[model.name].get(i, {}), influence.average)
+        own.append(measure.influences(dataset, scored) | values)
     average, about = row if model.repeats else of_subsets, {'role': model.role, 'size': model.size}
     found.append(average(model.name, measured, costs.get(model.name, {}), **about))
-    influences.append(_influences(dataset, model, parts, measured, shifted))
+    influences.append(influence.mean(own))
     found[-1]['test_se'] = _alone(influences[-1])
   main = [i for i, model in enumerate(models) if model.repeats]
   for i in main:
@@ -186,14 +188,14 @@ def _models(predictions: dict[str, dict[tuple, list]]) -> list[Model]:
   return models
 
 
-def _against(model: Model, whole: Model | None, found: list[dict]) -> dict[str, Any]:
+def _against(model: Model, whole: Model | None, found: list[dict]) -> tuple:
   """Return what students are compared with: the ensemble, and its calibrated NLL by its size."""
   if model.role not in rows.STUDENTS or whole is None:
-    return {}
+    return None, None
   teachers = rows.of_role(found, rows.MEMBER, rows.ENSEMBLE)
   values = [r['metrics']['cnll'] for r in teachers if 'cnll' in r['metrics']]
   curve = values if values and np.isfinite(values).all() else None
-  return {'ensemble': whole.repeats[0], 'curve': curve}
+  return whole.repeats[0], curve
 
 
 class _Shifts(NamedTuple):
@@ -210,6 +212,7 @@ def _by_repeat() -> dict:
 def _shifted(plan: Plan, predict, writer, not_run, reading: dict) -> _Shifts:
   """Measure every row on every shifted set; one set is held at a time."""
   section, found, seen = plan.config.evaluate, _Shifts(_by_repeat(), _by_repeat()), set()
+  family = metrics.of(plan.dataset.family)
   options = {name: reading[name] for name in ('dir', 'seed', 'unreadable')}
   options['examples'] = section.shift_examples
   for kind, severity, x, y in sets.shifted(plan.dataset, section.shift, not_run, **options):
@@ -220,26 +223,12 @@ def _shifted(plan: Plan, predict, writer, not_run, reading: dict) -> _Shifts:
     for (role, size), repeats in _with_subsets(predictions).items():
       name = rows.name(role, size)
       for i, predictive in enumerate(repeats):
-        found.metrics[name][i] |= measure.shifted(kind, severity, predictive, y)
+        scored = family.scored(predictive, y)
+        found.metrics[name][i] |= measure.shifted(kind, severity, family, scored)
         if predictions[role, size]:  # only the rows of the pictures have error bars
-          influences = measure.shifted_influences(kind, severity, predictive, y)
-          found.influences[name][i] |= influences
+          own = measure.shifted_influences(kind, severity, family, scored)
+          found.influences[name][i] |= own
   return found
-
-
-def _influences(dataset, model, parts, measured, shifted) -> dict[str, tuple]:
-  """Return the influence of the examples on a row's metrics; of subsets, by the first few."""
-  return influence.mean(
-    [
-      measure.influences(dataset, part, metrics.get('temperature', 1.0))
-      | measure.with_means(shifted.influences[model.name].get(i, {}), influence.average)
-      for i, (part, metrics) in enumerate(_first(zip(parts, measured), model))
-    ]
-  )
-
-
-def _first(pairs, model: Model):
-  return pairs if model.repeats else itertools.islice(pairs, subsets.FEW)
 
 
 def _alone(influences: dict[str, tuple]) -> dict[str, float]:

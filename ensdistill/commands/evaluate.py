@@ -140,7 +140,7 @@ def dataset_of(model, name: str | None = None, dir: str | None = None, unreadabl
 
 def evaluate(model, options) -> dict:
   """Return results.json of one row; `options` are the command's."""
-  from ensdistill import runtime
+  from ensdistill import metrics, runtime
   from ensdistill.commands import label_distributions
   from ensdistill.evaluation import cost, measure, sets
   from ensdistill.report.results import strict
@@ -162,8 +162,9 @@ def evaluate(model, options) -> dict:
   found = measure.sets(dataset, predictions)
   shifts = {'examples': options.shift_examples, **reading}
   shifted: dict[str, float] = {}
+  family = metrics.of(dataset.family)
   for kind, severity, x, y in sets.shifted(dataset, options.shift, not_run, **shifts):
-    shifted |= measure.shifted(kind, severity, predict(x), y)
+    shifted |= measure.shifted(kind, severity, family, family.scored(predict(x), y))
   name = rows.name(rows.STUDENT, model.student.size)
   timed = {name: (predictor.forward, model.variables, cost.parameters(model.variables))}
   costs = cost.of_models(timed, model.spec['shape'], model.spec['dtype'])[name]

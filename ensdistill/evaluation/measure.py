@@ -10,53 +10,64 @@ from ensdistill import data, metrics
 from ensdistill.data import shift
 
 
-def sets(dataset, predictions: dict, *, ensemble=None, curve=None) -> dict[str, float]:
-  """Return the metrics of {'valid', 'test', 'ood/<set>', ...: predictive}.
+def scored(dataset, predictions: dict, ensemble: dict | None = None) -> dict[str, Any]:
+  """Return {set: what its metrics are made of} for {'test', 'ood/<set>', ...: predictive}.
 
-  `ensemble` has the same keys; with it, the agreement with the ensemble is added. `curve` is the
-  calibrated NLL of the ensemble by its size.
+  `ensemble` has the same keys; with it, the agreement with the ensemble is measured.
   """
   family, theirs = metrics.of(dataset.family), ensemble or {}
-  found = family.test(
-    predictions['test'],
-    dataset.test.y,
-    valid=predictions.get('valid'),
-    valid_labels=None if dataset.valid_is_empty else dataset.valid.y,
-    ensemble=theirs.get('test'),
-    ensemble_cnll=curve,
-  )
-  for name, predictive in _ood(predictions):
-    scores = family.ood(predictions['test'], predictive, ensemble=theirs.get(name))
-    found |= {f'{name}/{key}': value for key, value in scores.items()}
+  labels = None if dataset.valid_is_empty else dataset.valid.y
+  validation = {'valid': predictions.get('valid'), 'valid_labels': labels}
+  test = predictions['test'], dataset.test.y
+  found = {'test': family.scored(*test, ensemble=theirs.get('test'), **validation)}
+  for name in _ood(predictions):
+    found[name] = family.scored(predictions[name], ensemble=theirs.get(name))
   return found
 
 
-def influences(dataset, predictions: dict, temperature: float = 1.0) -> dict[str, tuple]:
-  """Return {metric: influence of the examples} for the metrics of `sets`; see metrics.influence."""
+def scores(dataset, found: dict[str, Any], curve=None) -> dict[str, float]:
+  """Return the metrics of scored sets.
+
+  curve: the calibrated NLL of the ensemble by its size; with it, `dee` is added.
+  """
   family = metrics.of(dataset.family)
-  found = family.influences(predictions['test'], dataset.test.y, temperature=temperature)
-  for name, predictive in _ood(predictions):
-    scores = family.ood_influences(predictions['test'], predictive)
-    found |= {f'{name}/{key}': value for key, value in scores.items()}
-  return found
+  values = family.test(found['test'], ensemble_cnll=curve)
+  for name in _ood(found):
+    own = family.ood(found['test'], found[name])
+    values |= {f'{name}/{key}': value for key, value in own.items()}
+  return values
 
 
-def _ood(predictions):
-  """Return the names and predictions of the out-of-distribution sets."""
-  return [(name, p) for name, p in predictions.items() if name.startswith('ood/')]
+def sets(dataset, predictions: dict, *, ensemble=None, curve=None) -> dict[str, float]:
+  """Return the metrics of predictions: the `scores` of what is `scored`."""
+  return scores(dataset, scored(dataset, predictions, ensemble), curve)
 
 
-def shifted(kind: str, severity: int, predictive, y) -> dict[str, float]:
-  """Return {'shift/<kind>/<severity>/acc': ..., ...} of one shifted set."""
-  found = metrics.of(predictive.family).shifted(predictive, y)
-  return {f'shift/{kind}/{severity}/{key}': value for key, value in found.items()}
+def influences(dataset, found: dict[str, Any]) -> dict[str, tuple]:
+  """Return {metric: influence of the examples} for metrics of `scores`; see metrics.influence."""
+  family = metrics.of(dataset.family)
+  values = family.influences(found['test'])
+  for name in _ood(found):
+    own = family.ood_influences(found['test'], found[name])
+    values |= {f'{name}/{key}': value for key, value in own.items()}
+  return values
 
 
-def shifted_influences(kind: str, severity: int, predictive, y) -> dict[str, tuple]:
+def _ood(found) -> list[str]:
+  """Return the names of the out-of-distribution sets."""
+  return [name for name in found if name.startswith('ood/')]
+
+
+def shifted(kind: str, severity: int, family, found) -> dict[str, float]:
+  """Return {'shift/<kind>/<severity>/acc': ..., ...} of one shifted set, scored by its family."""
+  values = family.shifted(found)
+  return {f'shift/{kind}/{severity}/{key}': value for key, value in values.items()}
+
+
+def shifted_influences(kind: str, severity: int, family, found) -> dict[str, tuple]:
   """Return {metric: influence of the examples} for the metrics of `shifted`."""
-  family = metrics.of(predictive.family)
-  found = family.influences(predictive, y)
-  return {f'shift/{kind}/{severity}/{key}': found[key] for key in family.shift_metrics}
+  own = family.influences(found)
+  return {f'shift/{kind}/{severity}/{key}': own[key] for key in family.shift_metrics}
 
 
 def training(dataset, predict: Callable, batch: int) -> dict[Any, dict[int, dict[str, float]]]:

@@ -52,13 +52,17 @@ def epkl(log_probs_BMK):
 
 def disagreements(log_probs_BMK):
   """Return the share of pairs i != j whose likeliest classes differ: [B]; 0 for one member."""
-  members = log_probs_BMK.shape[1]
+  size, members = log_probs_BMK.shape[:2]
+  if members == 1:
+    return np.zeros(size)
   top_BM = np.sort(log_probs_BMK.argmax(-1), 1)
-  # Members of one class are adjacent after sorting. Count the equal pairs at each distance.
-  agree_B = np.zeros(len(top_BM))
-  for step in range(1, members):
-    agree_B += (top_BM[:, step:] == top_BM[:, :-step]).sum(1)
-  return 1 - agree_B / max(members * (members - 1) / 2, 1) if members > 1 else agree_B
+  # Members of one class are adjacent after sorting. n members of a class are n (n - 1) / 2 pairs.
+  first_BM = np.ones(top_BM.shape, bool)
+  first_BM[:, 1:] = top_BM[:, 1:] != top_BM[:, :-1]
+  starts = np.flatnonzero(first_BM)
+  counts = np.diff(starts, append=top_BM.size)
+  agree_B = np.bincount(starts // members, counts * (counts - 1) / 2, minlength=size)
+  return 1 - agree_B / (members * (members - 1) / 2)
 
 
 def disagreement(log_probs_BMK):

@@ -22,7 +22,7 @@ _MEANS = (
 
 def mean(influences: list[dict]) -> dict[str, tuple]:
   """Return the influences on the mean metric of several models, for metrics that all have."""
-  keys = set(influences[0]).intersection(*influences)
+  keys = [key for key in influences[0] if all(key in found for found in influences)]
   return {key: average([found[key] for found in influences]) for key in keys}
 
 
@@ -42,13 +42,12 @@ def error(ours: tuple, theirs: tuple | None = None) -> float:
   return math.sqrt(sum((a - b).var(ddof=1) / len(a) for a, b in pairs))
 
 
-def classification(p, labels_B, *, temperature=1.0) -> dict[str, tuple]:
-  """Return influences on metrics of summary.classification.
+def classification(found) -> dict[str, tuple]:
+  """Return influences on metrics of summary.classification, from the examples of a labelled set.
 
-  These are the means, the calibration errors, and the detection of errors. Without a temperature
-  (None or NaN), the calibrated metrics are left out.
+  These are the means, the calibration errors, and the detection of errors. Examples without a
+  temperature have no influence on calibrated metrics.
   """
-  found = summary.all_examples(p, labels_B, temperature=temperature)
   correct_B = found['correct']
   influences = {'acc': correct_B.astype(np.float64)}
   influences |= {name: found[name] for name in _MEANS if name in found}

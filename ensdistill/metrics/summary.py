@@ -6,6 +6,7 @@ batch to a few numbers an example. `classification_metrics` and `ood_metrics` ta
 """
 
 import math
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -208,26 +209,20 @@ def _selective(examples, correct_B):
   return found
 
 
-def classification(
-  p,
-  labels_B,
-  *,
-  valid_predictive=None,
-  valid_labels=None,
-  ensemble=None,
-  ensemble_cnll=None,
-  coverage=0.9,
-):
-  """Return all metrics of one classifier on one labelled set: {'acc': ..., 'nll': ..., ...}.
+class Scored(NamedTuple):
+  """A classifier's predictions on one set, example by example: what metrics are made of."""
 
-  p is a predictive.Mixture or Dirichlet. The temperature and the thresholds of prediction sets are
-  fitted on the validation set. Without one, CALIBRATED and `dee` are NaN. `ensemble` is the
-  ensemble's predictive for the same inputs; with it, the agreement is added. `ensemble_cnll` is the
-  calibrated NLL of ensembles of 1..M members; with it, the deep-ensemble equivalent is added.
+  examples: dict[str, np.ndarray]
+  temperature: float | None = None  # None: without validation data
+  classwise_ece: float = math.nan  # NaN: without labels
 
-  `conformal_size` and `conformal_coverage` are those of LAC sets. `conformal_aps_*` and
-  `conformal_raps_*` are those of APS and RAPS, randomised by SET_SEED. All aim at `coverage`.
-  """
+
+def scored(
+  p, labels_B=None, *, valid_predictive=None, valid_labels=None, ensemble=None, coverage=0.9
+) -> Scored:
+  """Return what the metrics of one classifier on one set are made of; see `classification`."""
+  if labels_B is None:
+    return Scored(all_examples(p, ensemble=ensemble))
   fitted, uniform_B = _fit(valid_predictive, valid_labels, coverage), None
   if valid_predictive is not None:
     uniform_B = prediction_sets.uniforms(len(labels_B), SET_SEED, 'test')
@@ -236,15 +231,34 @@ def classification(
     log_probs_BK, out = log_probs_and_uncertainties(q)
     parts.append(_examples(q, log_probs_BK, out, y, theirs, uniform_B=u, **fitted))
     gaps += calibration.class_gaps(np.exp(log_probs_BK), check(log_probs_BK, y)[1], 15, ROUNDING)
-  found, missing = join(parts), {}
-  if valid_predictive is None:
+  return Scored(join(parts), fitted['temperature'], calibration.class_error(gaps, len(labels_B)))
+
+
+def scored_metrics(found: Scored, ensemble_cnll=None) -> dict[str, float]:
+  """Return the metrics of `classification`."""
+  missing = {}
+  if found.temperature is None:
     names = (*CALIBRATED, *(() if ensemble_cnll is None else ('dee',)))
     missing, ensemble_cnll = dict.fromkeys(names, math.nan), None
   metrics = classification_metrics(
-    found, temperature=fitted['temperature'], ensemble_cnll=ensemble_cnll
+    found.examples, temperature=found.temperature, ensemble_cnll=ensemble_cnll
   )
-  metrics['classwise_ece'] = calibration.class_error(gaps, len(labels_B))
-  return metrics | missing
+  return metrics | {'classwise_ece': found.classwise_ece} | missing
+
+
+def classification(p, labels_B, *, ensemble_cnll=None, **settings):
+  """Return all metrics of one classifier on one labelled set: {'acc': ..., 'nll': ..., ...}.
+
+  p is a predictive.Mixture or Dirichlet. The temperature and the thresholds of prediction sets are
+  fitted on the validation set (valid_predictive, valid_labels). Without one, CALIBRATED and `dee`
+  are NaN. `ensemble` is the ensemble's predictive for the same inputs; with it, the agreement is
+  added. `ensemble_cnll` is the calibrated NLL of ensembles of 1..M members; with it, the
+  deep-ensemble equivalent is added.
+
+  `conformal_size` and `conformal_coverage` are those of LAC sets. `conformal_aps_*` and
+  `conformal_raps_*` are those of APS and RAPS, randomised by SET_SEED. All aim at `coverage`.
+  """
+  return scored_metrics(scored(p, labels_B, **settings), ensemble_cnll)
 
 
 def _fit(p, labels_B, coverage):

@@ -25,9 +25,13 @@ def gaussians(seed, spread):
   return predictive.GaussianMixture(mean_BMD, rng.normal(-2, 0.5, (40, 3, 1)))
 
 
+def detected(family, inside, outside, ensemble=None):
+  return family.ood(family.scored(inside), family.scored(outside, ensemble=ensemble))
+
+
 def test_ood_of_classification():
   (inside, _), (outside, _) = mixture(7), mixture(8, signal=0.0)
-  ours = CLASSIFICATION.ood(inside, outside, ensemble=outside)
+  ours = detected(CLASSIFICATION, inside, outside, ensemble=outside)
   for name in ('total', 'data', 'knowledge'):
     pair = [np.asarray(getattr(p, name)()) for p in (inside, outside)]
     assert ours[f'auroc_{name}'] == pytest.approx(metrics.auroc(*pair), abs=1e-3)
@@ -42,14 +46,14 @@ def test_ood_of_classification():
   assert ours['auroc_total'] > 0.6
   assert ours['agreement_knowledge'] == pytest.approx(1) and ours['agreement_kl'] == 0
   assert ours['knowledge'] == pytest.approx(np.asarray(outside.knowledge()).mean(), rel=1e-5)
-  flipped = CLASSIFICATION.ood(outside, inside)
+  flipped = detected(CLASSIFICATION, outside, inside)
   assert flipped['auroc_total'] == pytest.approx(1 - ours['auroc_total'])
   assert 'agreement_kl' not in flipped
 
 
 def test_ood_of_regression():
   inside, outside = gaussians(0, 0.1), gaussians(1, 2.0)
-  ours = REGRESSION.ood(inside, outside, ensemble=outside)
+  ours = detected(REGRESSION, inside, outside, ensemble=outside)
   scores = [regression.entropies(p)[2] for p in (inside, outside)]
   assert ours['auroc_entropy_knowledge'] == metrics.auroc(*scores) > 0.95
   assert ours['auroc_knowledge'] > 0.95 and ours['agreement_knowledge'] == pytest.approx(1)
@@ -58,26 +62,29 @@ def test_ood_of_regression():
 
 def test_shifted_metrics_are_those_of_the_whole_summary():
   p, labels_B = mixture(1)
-  found = measure.shifted('blur', 3, p, labels_B)
-  whole = CLASSIFICATION.test(p, labels_B, valid=p, valid_labels=labels_B)
+  found = measure.shifted('blur', 3, CLASSIFICATION, CLASSIFICATION.scored(p, labels_B))
+  whole = CLASSIFICATION.test(CLASSIFICATION.scored(p, labels_B, valid=p, valid_labels=labels_B))
   assert found == {
     f'shift/blur/3/{name}': pytest.approx(whole[name]) for name in CLASSIFICATION.shift_metrics
   }
   p, y_BD = gaussians(2, 0.3), np.random.default_rng(3).normal(0, 1, (40, 1))
-  found, whole = measure.shifted('noise', 1, p, y_BD), summary.regression(p, y_BD)
+  found = measure.shifted('noise', 1, REGRESSION, REGRESSION.scored(p, y_BD))
+  whole = summary.regression(p, y_BD)
   assert found == {f'shift/noise/1/{name}': whole[name] for name in REGRESSION.shift_metrics}
 
 
 def test_shifted_influences_have_the_names_of_shifted_metrics():
   y_BD = np.random.default_rng(3).normal(0, 1, (40, 1))
-  for p, y, whole in (
-    (*mixture(1), influence.classification),
-    (gaussians(2, 0.3), y_BD, influence.regression),
+  one, labels_B = mixture(1)
+  for family, p, y, whole in (
+    (CLASSIFICATION, one, labels_B, influence.classification(summary.all_examples(one, labels_B))),
+    (REGRESSION, gaussians(2, 0.3), y_BD, influence.regression(gaussians(2, 0.3), y_BD)),
   ):
-    found = measure.shifted_influences('blur', 3, p, y)
-    assert found.keys() == measure.shifted('blur', 3, p, y).keys()
+    scored = family.scored(p, y)
+    found = measure.shifted_influences('blur', 3, family, scored)
+    assert found.keys() == measure.shifted('blur', 3, family, scored).keys()
     for name, (values_B,) in found.items():
-      np.testing.assert_array_equal(values_B, whole(p, y)[name.split('/')[-1]][0])
+      np.testing.assert_array_equal(values_B, whole[name.split('/')[-1]][0])
 
 
 @pytest.mark.parametrize('p', [mixture(0)[0], gaussians(0, 1.0)], ids=lambda p: p.family)

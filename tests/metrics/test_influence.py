@@ -12,6 +12,10 @@ from ensdistill.metrics import influence, summary
 SIZE = 400
 
 
+def of_classifier(p, labels_B, temperature=1.0):
+  return influence.classification(summary.all_examples(p, labels_B, temperature=temperature))
+
+
 def mixture(seed, members, size=SIZE, far=False):
   """Return members whose predictions have a shared part, so that some examples are difficult."""
   shared = np.random.default_rng(7 + far).normal(0, 1, (size, 1, 3))
@@ -27,10 +31,9 @@ LABELS = np.arange(SIZE) % 3
 
 def test_means_are_the_metrics():
   p = mixture(0, 4)
-  found = influence.classification(p, LABELS, temperature=1.3)
-  theirs = summary.classification_metrics(
-    summary.all_examples(p, LABELS, temperature=1.3), temperature=1.3
-  )
+  examples = summary.all_examples(p, LABELS, temperature=1.3)
+  found = influence.classification(examples)
+  theirs = summary.classification_metrics(examples, temperature=1.3)
   linear = (
     'acc',
     'nll',
@@ -48,8 +51,9 @@ def test_means_are_the_metrics():
   assert set(found) <= set(theirs)
   outside = mixture(1, 4, 300, far=True)
   family = metrics.of('categorical')
-  detected = family.ood(p, outside)
-  for key, value in family.ood_influences(p, outside).items():
+  scored = family.scored(p), family.scored(outside)
+  detected = family.ood(*scored)
+  for key, value in family.ood_influences(*scored).items():
     for part in value:
       assert part.mean() == pytest.approx(detected[key], rel=1e-9), key
 
@@ -74,7 +78,7 @@ def test_errors_are_those_of_a_bootstrap():
       found['augrc'] = metrics.augrc(drawn['total'], ~right)
       values.append(found | {'ood': metrics.auroc(drawn['total'], out['total'][foreign])})
     draws.append({key: values[0][key] - values[1][key] for key in values[0]})
-  one, several = (influence.classification(p, LABELS) for p in pair)
+  one, several = (of_classifier(p, LABELS) for p in pair)
   errors = {key: influence.error(one[key], several[key]) for key in one}
   foreign = [influence.ood(*sets)['auroc_total'] for sets in zip(inside, outside)]
   errors['ood'] = influence.error(*foreign)
@@ -101,9 +105,9 @@ def test_errors_of_regression_are_those_of_a_bootstrap():
 
 def test_sets_without_errors_and_of_one_example():
   p = predictive.Mixture(np.log([[[0.7, 0.3]], [[0.6, 0.4]]]))
-  right = influence.classification(p, np.array([0, 0]))
+  right = of_classifier(p, np.array([0, 0]))
   assert right['acc'][0].tolist() == [1, 1] and not any('auroc' in key for key in right)
-  one = influence.classification(predictive.Mixture(p.log_probs_BMK[:1]), np.array([0]))
+  one = of_classifier(predictive.Mixture(p.log_probs_BMK[:1]), np.array([0]))
   assert influence.error(one['nll'], one['nll']) == math.inf
   assert influence.error(right['nll'], right['nll']) == 0
 
@@ -111,7 +115,7 @@ def test_sets_without_errors_and_of_one_example():
 @pytest.mark.parametrize('temperature', [None, math.nan])
 def test_without_a_temperature_calibrated_metrics_have_no_influence(temperature):
   p = mixture(0, 2)
-  whole, found = (influence.classification(p, LABELS, temperature=t) for t in (1.0, temperature))
+  whole, found = (of_classifier(p, LABELS, temperature=t) for t in (1.0, temperature))
   assert whole.keys() - found.keys() == {'cnll', 'cbs', 'cece'} and found.keys() <= whole.keys()
 
 

@@ -279,6 +279,6 @@ def test_gap_closed():
 def test_empty_sets_and_predictives_of_regression_are_refused():
   p, labels_B = mixture(9, batch=0)
   with pytest.raises(ValueError, match='no examples'):
-    metrics.of('categorical').ood(p, p)
+    metrics.of('categorical').scored(p)
   with pytest.raises(ValueError, match='classifier'):
     classify(gaussians(0, 1.0), labels_B)
