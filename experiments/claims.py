@@ -2,7 +2,8 @@
 
 A claim compares a student with another model in one metric, over teachers and seeds. It is *held*
 if the difference has the claimed sign by more than two standard errors, and *not held* otherwise;
-a difference within two standard errors is marked as within noise. A single teacher decides nothing.
+a difference within two standard errors is marked as within noise. A single teacher decides nothing,
+and neither does an AUROC of foreign inputs that the ensemble itself does not detect.
 """
 
 import pathlib
@@ -21,6 +22,7 @@ from experiments.full import gate
 from experiments.grid import run as grid
 
 HELD, NOT_HELD, NOISE, NOT_TESTED = 'held', 'not held', 'not held: within noise', 'not tested'
+UNDECIDED = 'not decided: the ensemble itself does not detect them'
 MEMBER, ENSEMBLE, MEMBERS = 'one member', 'the ensemble', 'its members'
 PROTOCOLS = {
   'cifar_small': 'CIFAR-10, 6,000 images of 16 × 16, four ResNet-8',
@@ -167,7 +169,13 @@ def outcome(claim: Claim, records: Sequence[dict]) -> Outcome:
   if found is None:
     return Outcome(NOT_TESTED)
   own = [r for r in records if models.kind_label(r) in (claim.label, claim.other)]
-  return Outcome(judged(claim, found), _number(found), sum(r['seconds'] for r in own) / 3600)
+  hours = sum(r['seconds'] for r in own) / 3600
+  if claim.metric.startswith('ood/'):
+    ensemble = group.teachers_of(student)[1]
+    detected = group.estimate(ensemble, claim.metric) if ensemble else None
+    if detected and detected.mean <= 0.5:
+      return Outcome(UNDECIDED, f'the ensemble has {detected.mean:.2f}', hours)
+  return Outcome(judged(claim, found), _number(found), hours)
 
 
 def of_levels(records: Sequence[dict]) -> Outcome:

@@ -156,6 +156,22 @@ def test_claims_from_records():
   assert found.verdict == claims.NOT_HELD and found.number.startswith('+0.0533')
 
 
+@pytest.mark.parametrize(
+  'ensemble, verdict', [(0.2, claims.UNDECIDED), (0.8, claims.HELD), (None, claims.HELD)]
+)
+def test_foreign_inputs_that_the_ensemble_does_not_detect_decide_nothing(ensemble, verdict):
+  metric, records = 'ood/far/auroc_total', sweeps.sweep()
+  for record in records:
+    for row in record['rows']:
+      if row['role'] != 'ensemble':
+        row['metrics'] = row['metrics'] | {metric: -row['metrics']['nll']}
+      elif ensemble:
+        row['metrics'] = row['metrics'] | {metric: ensemble}
+  found = claims.outcome(claim(metric=metric, better='higher'), records)
+  assert found.verdict == verdict
+  assert found.number.startswith('the ensemble has 0.20' if ensemble == 0.2 else '+0.1000 ±')
+
+
 def test_the_share_of_the_diversity_that_is_kept():
   records = []
   for t in range(3):

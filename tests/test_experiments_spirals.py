@@ -31,9 +31,13 @@ def test_from_the_command_to_the_tables(tmp_path, monkeypatch):
   assert found['posterior']['acc'] > 0.9
   sizes = json.loads((tmp_path / 'sizes.json').read_text())
   assert [row['size'] for row in sizes] == [1, 2, 3]
+  radii = json.loads((tmp_path / 'radii.json').read_text())
+  assert radii[0]['radius'] == 100 and all(0 <= v <= 1 for v in radii[0]['auroc'].values())
+  assert radii[3]['auroc']['posterior'] < 0.2  # beyond the arms, the classes lie apart
   contents = collect.files(tmp_path, tmp_path / 'results')
   text = contents[tmp_path / 'README.md']['spirals']
   assert 'The true posterior itself has accuracy' in text and '| ensemble-3 | 1 |' in text
+  assert '| 10,000 | ' in text
   record = json.loads((tmp_path / 'results' / 'end2_spirals__t0_s0.json').read_text())
   shown = columns.present(record['rows'], collect.COLUMNS)
   missing = {c.key for c in collect.COLUMNS} - {c.key for c in shown}

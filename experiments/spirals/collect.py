@@ -34,12 +34,12 @@ def files(root: pathlib.Path, results: pathlib.Path) -> dict[pathlib.Path, str |
   del root
   folder, found = results.parent, sections.read(results)
   parts = [sections.of_plan(PLAN, found, COLUMNS, ABOUT)]
-  parts += [text for text in (of_posterior(folder, found), of_sizes(folder)) if text]
+  parts += [of_posterior(folder, found), of_sizes(folder), of_radii(folder)]
   contents: dict[pathlib.Path, str | dict[str, str]] = {}
   if (folder / 'sizes.json').exists():
     parts.append('![AUROC by the number of members](sizes.svg)')
     contents[folder / 'sizes.svg'] = picture(json.loads((folder / 'sizes.json').read_text()))
-  contents[folder / 'README.md'] = {'spirals': '\n\n'.join(parts)}
+  contents[folder / 'README.md'] = {'spirals': '\n\n'.join(filter(None, parts))}
   return contents
 
 
@@ -110,3 +110,19 @@ def of_sizes(folder: pathlib.Path) -> str:
     share = ' | '.join(f'{100 * value:.1f}' for value in ood)
     lines.append(f'| {row["size"]} | {100 * row["acc"]:.2f} | {row["nll"]:.4f} | {share} |')
   return '\n'.join(['Ensembles of the first teacher by size:', '', *lines])
+
+
+def of_radii(folder: pathlib.Path) -> str:
+  """Return the table of circles of several radii."""
+  path = folder / 'radii.json'
+  if not path.exists():
+    return ''
+  lines = [
+    '| radius | AUROC % of the ensemble (total) | (knowledge) | of the true posterior |',
+    '| ---: ' * 4 + '|',
+  ]
+  for row in json.loads(path.read_text()):
+    aurocs = [row['auroc'][name] for name in ('total', 'knowledge', 'posterior')]
+    cells = ' | '.join(f'{100 * value:.1f}' for value in aurocs)
+    lines.append(f'| {row["radius"]:,} | {cells} |')
+  return '\n'.join(['Circles of other radii, first teacher, all members:', '', *lines])

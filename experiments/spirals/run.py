@@ -3,7 +3,8 @@
   python -m experiments.spirals.run [options of `ensdistill sweep`]
 
 After the sweep, every finished run is compared with the true posterior of the generating process
-(posterior/JOB.json), and sizes.json gets the ensembles of 1 to 100 members of the first teacher.
+(posterior/JOB.json), sizes.json gets the ensembles of 1 to 100 members of the first teacher, and
+radii.json how well it tells circles of several radii from the test points.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import sys
 from ensdistill.storage import safe
 from experiments import plans
 from experiments.plans import Plan
-from experiments.spirals import posterior
+from experiments.spirals import posterior, radii
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 PLAN = Plan(
@@ -45,9 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
     return code
   for result in sorted((folder / 'results').glob('*.json')):
     posterior.compare(folder, result.stem)
-  curve = sizes(folder)
-  if curve:
-    safe.write_atomic(folder / 'sizes.json', json.dumps(curve, indent=1) + '\n')
+  for name, measure in (('sizes', sizes), ('radii', radii.measure)):
+    found = measure(folder)
+    if found:
+      safe.write_atomic(folder / f'{name}.json', json.dumps(found, indent=1) + '\n')
   return code
 
 
