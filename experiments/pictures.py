@@ -103,24 +103,41 @@ def _ends(found: Estimate) -> tuple[float, float]:
 
 
 def _axes(x_of: _Scale, y_of: _Scale, x_title: str, y_title: str, power: bool = False):
+  """Yield axes with round numbers, and lines at those of the upright one."""
+  for y in _round_numbers(y_of.low, y_of.high):
+    yield _line(x_of.start, y_of.place(y), x_of.end, y_of.place(y), '#ddd')
+    yield _text(x_of.start - 8, y_of.place(y) + 4, f'{y:.6g}', 'end')
+  for x in _powers(x_of.low, x_of.high) if power else _round_numbers(x_of.low, x_of.high):
+    place = x_of.place(math.log10(x) if power else x)
+    yield _line(place, y_of.start, place, y_of.start + 4, '#333')
+    yield _text(place, y_of.start + 18, f'{x:.6g}', 'middle')
   yield _line(x_of.start, y_of.start, x_of.end, y_of.start, '#333')
-  yield _line(x_of.start, y_of.start, x_of.start, y_of.end, '#333')
-  for number in range(5):
-    x = x_of.low + (x_of.high - x_of.low) * number / 4
-    y = y_of.low + (y_of.high - y_of.low) * number / 4
-    shown = 10**x if power else x
-    yield _text(x_of.place(x) - 12, y_of.start + 16, f'{shown:.3g}')
-    yield _text(6, y_of.place(y) + 4, f'{y:.3g}')
-  yield _text(x_of.start, HEIGHT - 12, x_title)
+  yield _text((x_of.start + x_of.end) / 2, HEIGHT - 12, x_title, 'middle')
   yield _text(6, 16, y_title)
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+  """Return four to eight multiples of 1, 2 or 5 times a power of ten."""
+  rough = (high - low) / 4
+  power = 10.0 ** math.floor(math.log10(rough))
+  step = next(power * n for n in (5, 2, 1) if power * n <= rough)
+  first, last = math.ceil(low / step), math.floor(high / step)
+  return [number * step for number in range(first, last + 1)]
+
+
+def _powers(low: float, high: float) -> list[float]:
+  """Return 1, 2 and 5 times powers of ten between two logarithms."""
+  every = [n * 10.0**k for k in range(math.floor(low), math.ceil(high) + 1) for n in (1, 2, 5)]
+  return [value for value in every if low <= math.log10(value) <= high]
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, colour: str) -> str:
   return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}"/>'
 
 
-def _text(x: float, y: float, text: str) -> str:
-  return f'<text x="{x:.1f}" y="{y:.1f}" {FONT}>{html.escape(text)}</text>'
+def _text(x: float, y: float, text: str, anchor: str = 'start') -> str:
+  place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"'
+  return f'<text {place} {FONT}>{html.escape(text)}</text>'
 
 
 def _colour(share: float) -> str:

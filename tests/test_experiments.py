@@ -245,6 +245,7 @@ def test_pictures_show_every_value(tmp_path):
     assert 'nan' not in text and 'inf' not in text
   assert drawn['points'].count('<circle') == 2 and 'a&lt;1' in drawn['points']
   assert drawn['lines'].count('<polyline') == 2 and '50 ± 10' in drawn['heat']
+  assert all(f'>{number}<' in drawn['lines'] for number in (0.4, 0.45, 0.6, 1, 20, 100))
   assert '&lt; -100<' in drawn['heat'] and '129' not in drawn['heat']
 
 

@@ -44,14 +44,10 @@ def files(root: pathlib.Path, results: pathlib.Path) -> dict[pathlib.Path, str |
 
 
 def picture(rows: list[dict]) -> str:
-  """Return accuracy and detection of foreign points by the number of members."""
-  metrics = {
-    'accuracy': 'acc',
-    'OOD AUROC (total)': 'ood/spirals_ood/auroc_total',
-    'OOD AUROC (knowledge)': 'ood/spirals_ood/auroc_knowledge',
-  }
+  """Return the detection of foreign points by the number of members."""
+  metrics = {'total': 'ood/spirals_ood/auroc_total', 'knowledge': 'ood/spirals_ood/auroc_knowledge'}
   curves = {name: [(row['size'], row[key]) for row in rows] for name, key in metrics.items()}
-  return pictures.lines(curves, 'members', 'share')
+  return pictures.lines(curves, 'members', 'OOD AUROC')
 
 
 def of_posterior(folder: pathlib.Path, records: list[dict]) -> str:
