@@ -31,7 +31,7 @@ STAGES = (
   ('ensdistill.storage.packing', 'pack'),
   ('ensdistill.distillation', 'distil'),
   ('ensdistill.compare', 'compare'),
-  ('ensdistill.evaluation.measure', 'sets'),
+  ('ensdistill.evaluation.measure', 'scored'),
   ('ensdistill.export', 'save_all'),
   ('ensdistill.export', 'stablehlo'),
   ('ensdistill.report', 'collect'),
