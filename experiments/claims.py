@@ -22,6 +22,7 @@ from experiments.full import gate
 from experiments.grid import run as grid
 
 HELD, NOT_HELD, NOISE, NOT_TESTED = 'held', 'not held', 'not held: within noise', 'not tested'
+ONE_TEACHER = 'not decided: one teacher'
 UNDECIDED = 'not decided: the ensemble itself does not detect them'
 MEMBER, ENSEMBLE, MEMBERS = 'one member', 'the ensemble', 'its members'
 PROTOCOLS = {
@@ -215,7 +216,7 @@ def of_best(records: Sequence[dict]) -> Outcome:
   verdict = NOT_HELD
   if any(all(v == HELD for v in row) for row in verdicts):
     verdict = HELD
-  elif any(NOT_TESTED in row for row in verdicts):
+  elif any({NOT_TESTED, ONE_TEACHER} & {*row} for row in verdicts):
     verdict = NOT_TESTED
   apart = models.difference(min(new, key=nll), min(known, key=nll), 'nll')
   seconds = sum(record['seconds'] for record in own)
@@ -265,7 +266,7 @@ def _other(group: Group, claim: Claim) -> Model | None:
 def judged(claim: Claim, found: Estimate) -> str:
   """Return the verdict on a difference."""
   if found.error is None or found.teachers < 2:
-    return NOT_TESTED
+    return ONE_TEACHER
   lead = (found.mean if claim.better == 'higher' else -found.mean) + claim.margin
   if lead > 2 * found.error:
     return HELD
@@ -290,9 +291,13 @@ def tables(experiments: pathlib.Path) -> tuple[str, str]:
     cells = [claim.paper, claim.text, PROTOCOLS[claim.experiment], verdict, found.number or '-']
     line = f'| {" | ".join(cells)} | {f"{found.hours:.1f}" if found.number else "-"} |'
     every.append(line)
-    if found.verdict != NOT_TESTED:
+    if found.verdict not in (NOT_TESTED, ONE_TEACHER):
       tested.append(line)
-  rest = f'{len(every) - len(tested)} more rows are not tested yet.' if every != tested else ''
+  rest = (
+    f'{len(every) - len(tested)} more rows are not tested or not decided yet.'
+    if every != tested
+    else ''
+  )
   return '\n'.join([HEAD, *every, '', NOTES]), '\n'.join([HEAD, *tested, '', NOTES, rest]).strip()
 
 
@@ -301,6 +306,7 @@ HEAD = """| paper | claim | our protocol | outcome | difference (teachers × see
 NOTES = (
   'The difference is that of the metric in the claim between the student and what it is compared '
   'with, paired over teachers and seeds, with its standard error over teachers. *Held*: the '
-  'claimed sign by more than two standard errors. A single teacher decides nothing. Hours are '
-  'those of the compared runs, with their evaluations.'
+  'claimed sign by more than two standard errors. A single teacher decides nothing, and neither does '
+  'the detection of inputs that the ensemble itself does not detect. Hours are those of the '
+  'compared runs, with their evaluations.'
 )

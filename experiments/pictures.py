@@ -9,6 +9,7 @@ from ensdistill.evaluation.rows import LEAST_CLOSED, MOST_CLOSED, percent_closed
 from ensdistill.sweep.statistics import Estimate
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 400, 70, 50, 30
+SPACE = 15  # between labels
 FONT = 'font-family="sans-serif" font-size="12" fill="#333"'
 
 
@@ -21,19 +22,34 @@ class Point(NamedTuple):
 
 
 def points(found: Sequence[Point], x_title: str, y_title: str) -> str:
-  """Return models as points with error bars of one standard error, labelled."""
+  """Return models as points with error bars of one standard error; labels stand on the right."""
+  height = max(HEIGHT, TOP + BOTTOM + SPACE * len(found))
   x_of = _scale([v for p in found for v in _ends(p.x)], LEFT, WIDTH - 190)
-  y_of = _scale([v for p in found for v in _ends(p.y)], HEIGHT - BOTTOM, TOP)
+  y_of = _scale([v for p in found for v in _ends(p.y)], height - BOTTOM, TOP)
   parts = [*_axes(x_of, y_of, x_title, y_title)]
-  for point in found:
-    x, y = x_of.place(point.x.mean), y_of.place(point.y.mean)
+  places = {point: (x_of.place(point.x.mean), y_of.place(point.y.mean)) for point in found}
+  order = sorted(found, key=lambda point: places[point][1])
+  for point, label in zip(order, _apart([places[p][1] for p in order], y_of.start)):
+    x, y = places[point]
+    parts.append(_line(x, y, x_of.end + 20, label, '#ccc'))
+    parts.append(_text(x_of.end + 24, label + 4, point.label))
+  for point, (x, y) in places.items():
     for low, high in [(x_of.place(v) for v in _ends(point.x))]:
       parts.append(_line(low, y, high, y, '#555'))
     for low, high in [(y_of.place(v) for v in _ends(point.y))]:
       parts.append(_line(x, low, x, high, '#555'))
     parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="#1b6ca8"/>')
-    parts.append(_text(x + 8, y - 5, point.label))
-  return _document(WIDTH, HEIGHT, parts)
+  return _document(WIDTH + 60, height, parts)
+
+
+def _apart(ys: Sequence[float], lowest: float) -> list[float]:
+  """Return sorted places that are moved so that each has SPACE, none below `lowest`."""
+  found: list[float] = []
+  for y in ys:
+    found.append(max(y, found[-1] + SPACE) if found else y)
+  for i in reversed(range(len(found))):
+    found[i] = min(found[i], lowest if i == len(found) - 1 else found[i + 1] - SPACE)
+  return found
 
 
 def lines(found: Mapping[str, Sequence[tuple[float, float]]], x_title: str, y_title: str) -> str:
@@ -112,7 +128,7 @@ def _axes(x_of: _Scale, y_of: _Scale, x_title: str, y_title: str, power: bool = 
     yield _line(place, y_of.start, place, y_of.start + 4, '#333')
     yield _text(place, y_of.start + 18, f'{x:.6g}', 'middle')
   yield _line(x_of.start, y_of.start, x_of.end, y_of.start, '#333')
-  yield _text((x_of.start + x_of.end) / 2, HEIGHT - 12, x_title, 'middle')
+  yield _text((x_of.start + x_of.end) / 2, y_of.start + 38, x_title, 'middle')
   yield _text(6, 16, y_title)
 
 

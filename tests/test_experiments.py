@@ -1,6 +1,7 @@
 """The experiments' plans, data, tables and claims."""
 
 import json
+import re
 from xml.etree import ElementTree
 
 import numpy as np
@@ -110,7 +111,7 @@ def claim(**fields):
     (-0.1, 0.06, {}, claims.NOISE),
     (0.1, 0.04, {}, claims.NOT_HELD),
     (0.1, 0.04, {'better': 'higher'}, claims.HELD),
-    (-0.1, None, {}, claims.NOT_TESTED),
+    (-0.1, None, {}, claims.ONE_TEACHER),
     (0.005, 0.002, {'margin': 0.01}, claims.HELD),
     (0.02, 0.002, {'margin': 0.01}, claims.NOT_HELD),
   ],
@@ -120,7 +121,7 @@ def test_verdicts(mean, error, fields, verdict):
 
 
 def test_a_single_teacher_decides_nothing():
-  assert claims.judged(claim(), Estimate(-0.1, 0.01, 1, 6)) == claims.NOT_TESTED
+  assert claims.judged(claim(), Estimate(-0.1, 0.01, 1, 6)) == claims.ONE_TEACHER
 
 
 def test_the_best_combination():
@@ -228,7 +229,8 @@ def test_the_best_points_are_run_again_against_the_published_ones():
 
 def test_pictures_show_every_value(tmp_path):
   found = [
-    pictures.Point(f'a<{i}', Estimate(i, 0.1, 3, 6), Estimate(-i, None, 1, 1)) for i in (1, 2)
+    pictures.Point(f'a<{i}', Estimate(i, 0.1, 3, 6), Estimate(-(i**3), None, 1, 1))
+    for i in range(1, 41)
   ]
   drawn = {
     'points': pictures.points(found, 'x', 'y'),
@@ -243,7 +245,9 @@ def test_pictures_show_every_value(tmp_path):
     root = ElementTree.fromstring(text)
     assert root.tag.endswith('svg'), name
     assert 'nan' not in text and 'inf' not in text
-  assert drawn['points'].count('<circle') == 2 and 'a&lt;1' in drawn['points']
+  places = [float(x) for x in re.findall(r'y="([\d.]+)"[^>]*>a&lt;', drawn['points'])]
+  assert len(places) == 40 and np.diff(sorted(places)).min() >= 14.9  # no label covers another
+  assert drawn['points'].count('<circle') == 40 and 'a&lt;1' in drawn['points']
   assert drawn['lines'].count('<polyline') == 2 and '50 ± 10' in drawn['heat']
   assert all(f'>{number}<' in drawn['lines'] for number in (0.4, 0.45, 0.6, 1, 20, 100))
   assert '&lt; -100<' in drawn['heat'] and '129' not in drawn['heat']
