@@ -306,7 +306,7 @@ HEAD = """| paper | claim | our protocol | outcome | difference (teachers × see
 NOTES = (
   'The difference is that of the metric in the claim between the student and what it is compared '
   'with, paired over teachers and seeds, with its standard error over teachers. *Held*: the '
-  'claimed sign by more than two standard errors. A single teacher decides nothing, and neither does '
-  'the detection of inputs that the ensemble itself does not detect. Hours are those of the '
+  'claimed sign by more than two standard errors. A single teacher decides nothing, and neither '
+  'does the detection of inputs that the ensemble itself does not detect. Hours are those of the '
   'compared runs, with their evaluations.'
 )
