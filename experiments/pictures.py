@@ -10,6 +10,7 @@ from ensdistill.sweep.statistics import Estimate
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 400, 70, 50, 30
 SPACE = 15  # between labels
+LETTER = 6.5  # width of a letter of a label, on average
 FONT = 'font-family="sans-serif" font-size="12" fill="#333"'
 
 
@@ -39,7 +40,8 @@ def points(found: Sequence[Point], x_title: str, y_title: str) -> str:
     for low, high in [(y_of.place(v) for v in _ends(point.y))]:
       parts.append(_line(x, low, x, high, '#555'))
     parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="#1b6ca8"/>')
-  return _document(WIDTH + 60, height, parts)
+  longest = max(len(point.label) for point in found)
+  return _document(max(WIDTH, round(x_of.end + 40 + LETTER * longest)), height, parts)
 
 
 def _apart(ys: Sequence[float], lowest: float) -> list[float]:
