@@ -293,11 +293,8 @@ def tables(experiments: pathlib.Path) -> tuple[str, str]:
     every.append(line)
     if found.verdict not in (NOT_TESTED, ONE_TEACHER):
       tested.append(line)
-  rest = (
-    f'{len(every) - len(tested)} more rows are not tested or not decided yet.'
-    if every != tested
-    else ''
-  )
+  left = len(every) - len(tested)
+  rest = f'{left} more rows are not tested yet, or on one teacher alone.' if left else ''
   return '\n'.join([HEAD, *every, '', NOTES]), '\n'.join([HEAD, *tested, '', NOTES, rest]).strip()
 
 

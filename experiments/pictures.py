@@ -135,7 +135,7 @@ def _axes(x_of: _Scale, y_of: _Scale, x_title: str, y_title: str, power: bool = 
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
-  """Return four to eight multiples of 1, 2 or 5 times a power of ten."""
+  """Return the multiples of 1, 2 or 5 times a power of ten in a range, four or more."""
   rough = (high - low) / 4
   power = 10.0 ** math.floor(math.log10(rough))
   step = next(power * n for n in (5, 2, 1) if power * n <= rough)
