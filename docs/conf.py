@@ -123,10 +123,8 @@ def settings_page() -> str:
     if first != section:
       lines += ['', f'## {first}', '', '| setting | default | meaning |', '|---|---|---|']
       section = first
-    words = helps.help_of(name)
-    default = '' if value is None else str(value)
-    cells = (f'`{name}`', f'`{default}`' if default else 'not set', words.replace('|', r'\|'))
-    lines.append(f'| {" | ".join(cells)} |')
+    default, words = helps.default_of(name, value), helps.help_of(name).replace('|', r'\|')
+    lines.append(f'| `{name}` | {default} | {words} |')
   return '\n'.join(lines) + '\n'
 
 

@@ -2,11 +2,11 @@
 
 import importlib
 
-__version__ = '0.1.0'
+__version__ = '0.2.0.dev0'
 
 
 # Imported at first use.
-MODULES = ('data', 'exporting', 'metrics', 'objectives', 'predictive', 'teachers')
+MODULES = ('data', 'exporting', 'metrics', 'objectives', 'predictive', 'sklearn', 'teachers')
 
 
 def __getattr__(name):

@@ -9,6 +9,7 @@ in `ensdistill train`.
 """
 
 import sys
+import textwrap
 from collections.abc import Sequence
 
 from ensdistill.commands.usage import fail
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     fail(2, 'name a recipe: `ensdistill config kd_digits`. `ensdistill list` shows the recipes.')
   from ensdistill.commands.arguments import configuration, import_named
   from ensdistill.config import identity, settings
-  from ensdistill.config.help import help_of
+  from ensdistill.config.help import default_of, help_of, shown
 
   try:
     import_named(rest)  # before the settings are collected
@@ -38,21 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
   values = identity.flatten(config.to_dict())
   for name, value in values.items():
     if every:
-      print(described(name, value, default.get(name), help_of(name)))
+      print(f'{name} = {shown(value)}\n    {help_of(name)}')
+      usual = default_of(name, default.get(name))
+      if usual != shown(value):
+        print(textwrap.indent(textwrap.fill(f'default: {usual}', 76), ' ' * 4))
     elif value is not None:
       print(f'{name} = {shown(value)}')
   if not every:
     print('\nThe parts decide the settings that are not set. `ensdistill config --all` lists them.')
-
-
-def described(name: str, value, default, about: str) -> str:
-  """Return a setting with its value, and below it its help."""
-  changed = '' if value == default else f' (default: {shown(default)})'
-  return f'{name} = {shown(value)}\n    {about}{changed}'
-
-
-def shown(value) -> str:
-  """Return a value as the command line takes it."""
-  if value is None:
-    return 'unset'
-  return str(value) if value != '' else "''"

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from ensdistill import data, nets, objectives, perturb, students
-from ensdistill.config.settings import TARGETS, TEACHER_LOSSES, settings_of
+from ensdistill import data, nets, perturb, students
+from ensdistill.config.settings import TARGETS, TEACHER_LOSSES, part_defaults
 from ensdistill.members import STRATEGIES
 from ensdistill.training import bad_steps, onednn, optim
 
@@ -140,28 +140,37 @@ HELP = {
 }
 
 
-# Sections with settings of parts, and the parts.
-_SECTIONS: dict[str, dict] = {
-  'network': nets.NETWORKS,
-  'student': students.STUDENTS,
-  'objective': objectives.OBJECTIVES,
-  'perturb': perturb.PERTURBATIONS,
-}
-
-
 def help_of(name: str) -> str:
   """Return the line of help of a setting such as 'teacher.optimizer.rate'."""
   short = name
   while short not in HELP and '.' in short:
     short = short.partition('.')[2]
-  return HELP[short] if short in HELP else _of_part(name)
-
-
-def _of_part(name: str) -> str:
-  """Return the help of a setting that only imported parts have."""
-  *sections, own = name.split('.')
-  table: dict = _SECTIONS.get(sections[-1] if sections else '', {})
-  parts = [part for part, builder in table.items() if own in settings_of(builder)]
+  if short in HELP:
+    return HELP[short]
+  parts = part_defaults(name)  # imported ones
   if not parts:
     raise KeyError(name)
   return f'setting of {", ".join(parts)}'
+
+
+def default_of(name: str, value) -> str:
+  """Return the default of a setting as text; where it is unset, that of the parts that have it."""
+  by_part = part_defaults(name)
+  if value is not None or not by_part:
+    return shown(value)
+  if name.startswith('student.network.'):
+    return f'that of {name.removeprefix("student.")}'
+  by_value: dict[str, list[str]] = {}
+  for part, own in by_part.items():
+    text = shown(round(own, 4) if isinstance(own, float) else own)
+    by_value.setdefault(text, []).append(part)
+  if len(by_value) == 1:
+    return next(iter(by_value))
+  return '; '.join(f'{text} in {", ".join(parts)}' for text, parts in by_value.items())
+
+
+def shown(value) -> str:
+  """Return a value as the command line takes it."""
+  if value is None:
+    return 'unset'
+  return str(value) if value != '' else "''"

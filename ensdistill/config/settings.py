@@ -33,14 +33,12 @@ def default() -> ml_collections.ConfigDict:
     seed=0,
     seeds=1,
     data=_data(),
-    augment=optional(AUGMENT),
-    network=_network('resnet', dtype='float32'),
+    augment=_with({}, 'augment'),
+    network=_network('network', name='resnet', dtype='float32'),
     teacher=_teacher(),
     student=_student(),
-    objective=_with(
-      dict(name='mean', label_weight=0.0, labels_on='clean'), objectives.OBJECTIVES, 'objective'
-    ),
-    perturb=_with(dict(name='none'), perturb.PERTURBATIONS, 'perturb'),
+    objective=_with(dict(name='mean', label_weight=0.0, labels_on='clean'), 'objective'),
+    perturb=_with(dict(name='none'), 'perturb'),
     evaluate=_evaluate(),
     checkpoint_seconds=30.0,
     watchdog_minutes=config_dict.placeholder(float),
@@ -59,24 +57,51 @@ def default() -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(config).lock()
 
 
+def parts(section: str) -> dict[str, Any]:
+  """Return the parts that have settings in a section, {name: builder}, also imported ones."""
+  networks = nets.NETWORKS | nets.COMMON
+  return {
+    'augment': AUGMENT,
+    'data': data.CONFIGURED,
+    'network': networks,
+    'objective': objectives.OBJECTIVES,
+    'perturb': perturb.PERTURBATIONS,
+    'student': students.STUDENTS,
+    'student.network': networks,
+    'student.optimizer': optim.OPTIMIZERS,
+    'teacher': {'single': students.STUDENTS['single']},
+    'teacher.optimizer': optim.OPTIMIZERS,
+  }.get(section, {})
+
+
+def part_defaults(name: str) -> dict[str, Any]:
+  """Return the default of a setting in each part that has it: {part: value}."""
+  section, _, own = name.rpartition('.')
+  return {
+    part: inspect.signature(builder).parameters[own].default
+    for part, builder in parts(section).items()
+    if own in settings_of(builder)
+  }
+
+
 def _data() -> dict:
-  return dict(
+  fixed = dict(
     name='digits',
     dir='',
     valid=config_dict.placeholder(int),
     limit=0,
     aux='',
     split=0,
-    **optional(data.CONFIGURED),
     stream='auto',
     stream_bytes=data.loading.STREAM_BYTES,
     workers=config_dict.placeholder(int),
     content='',
   )
+  return _with(fixed, 'data')
 
 
 def _teacher() -> dict:
-  return dict(
+  fixed = dict(
     _training(),
     dir='',
     outputs=config_dict.placeholder(str),
@@ -87,9 +112,9 @@ def _teacher() -> dict:
     together=0,
     sharded=config_dict.placeholder(bool),
     loss=config_dict.placeholder(str),
-    **optional({'single': students.STUDENTS['single']}),
-    optimizer=_optimizer(),
+    optimizer=_optimizer('teacher.optimizer'),
   )
+  return _with(fixed, 'teacher')
 
 
 def _student() -> dict:
@@ -102,19 +127,21 @@ def _student() -> dict:
     targets='online',
     view='members',
     seed=config_dict.placeholder(int),
-    network=_network(''),
-    optimizer=_optimizer(factor_rate=1.0, factor_decay='none', factor_scale='one'),
+    network=_network('student.network', name=''),
+    optimizer=_optimizer(
+      'student.optimizer', factor_rate=1.0, factor_decay='none', factor_scale='one'
+    ),
   )
-  return _with(fixed, students.STUDENTS, 'student')
+  return _with(fixed, 'student')
 
 
-def _network(name: str, **fixed) -> dict:
-  fixed |= dict(name=name, content=config_dict.placeholder(str))
-  return _with(fixed, nets.NETWORKS | nets.COMMON, 'network')
+def _network(section: str, **fixed) -> dict:
+  return _with(fixed | dict(content=config_dict.placeholder(str)), section)
 
 
-def _with(fixed: dict, builders, section: str) -> dict:
+def _with(fixed: dict, section: str) -> dict:
   """Return a section: its fixed fields, and the settings of parts."""
+  builders = parts(section)
   own = optional(builders)
   for name in own.keys() & fixed.keys():
     part = next(part for part, builder in builders.items() if name in settings_of(builder))
@@ -134,8 +161,8 @@ def _training() -> dict:
   )
 
 
-def _optimizer(**settings) -> dict:
-  return dict(
+def _optimizer(section: str, **settings) -> dict:
+  fixed = dict(
     name='sgd',
     rate=0.1,
     schedule='cosine',
@@ -145,8 +172,8 @@ def _optimizer(**settings) -> dict:
     clip=0.0,
     per_epoch=config_dict.placeholder(bool),
     **settings,
-    **optional(optim.OPTIMIZERS),
   )
+  return _with(fixed, section)
 
 
 def _evaluate() -> dict:
@@ -328,7 +355,8 @@ def _adopt_given(config, overridden: Collection[str]) -> None:
   if 'teacher.members' not in overridden:
     config.teacher.members = 0  # those that are given
   if config.teacher.outputs and 'student.targets' not in overridden:
-    config.student.targets = 'auto'
+    if config.student.targets not in KEPT:  # outputs of clean inputs, as the recipe wants them
+      config.student.targets = 'auto'
 
 
 def _forget(fields, section: str, lacking, overridden: Collection[str]) -> None:

@@ -20,23 +20,25 @@ def test_all_settings_with_default_and_help(capsys):
   command.main(['--all'])
   lines = capsys.readouterr().out.splitlines()
   flat = identity.flatten(settings.default().to_dict())
-  assert [line.split(' = ')[0] for line in lines[::2]] == list(flat)
+  assert [line.split(' = ')[0] for line in lines if line[0] != ' '] == list(flat)
   assert lines[lines.index('teacher.members = 4') + 1].strip() == help.HELP['teacher.members']
-  assert 'network.depth = unset' in lines and "workdir = ''" in lines
+  assert lines[lines.index('network.depth = unset') + 2].startswith('    default: 20 in resnet; ')
+  assert "workdir = ''" in lines
   assert max(map(len, lines)) <= 80
 
 
 def test_all_settings_without_a_recipe_take_changes(capsys):
   command.main(['--config.seed=1', '--all'])
   lines = capsys.readouterr().out.splitlines()
-  assert lines[lines.index('seed = 1') + 1].endswith(' (default: 0)')
+  assert lines[lines.index('seed = 1') + 2] == '    default: 0'
 
 
 def test_all_settings_of_a_recipe_beside_their_defaults(capsys):
   command.main(['kd_digits', '--all'])
   lines = capsys.readouterr().out.splitlines()
-  assert lines[lines.index('teacher.steps = 150') + 1].endswith(' (default: 0)')
-  assert lines[lines.index('network.depth = 8') + 1].endswith(' (default: unset)')
+  assert lines[lines.index('teacher.steps = 150') + 2] == '    default: 0'
+  assert lines[lines.index('network.depth = 8') + 2].startswith('    default: 20 in resnet; ')
+  assert lines[lines.index('seeds = 1') + 2][0] != ' '  # its default
 
 
 @pytest.mark.parametrize(

@@ -32,3 +32,14 @@ def test_help_lists_the_names_of_the_parts():
     ('student.kind', students.STUDENTS),
   ):
     assert set(re.findall(r'\w+', help.HELP[name])) - {'or'} == set(known)
+
+
+def test_the_default_of_an_unset_setting_is_that_of_its_parts():
+  assert help.default_of('seeds', 1) == '1' and help.default_of('name', '') == "''"
+  assert help.default_of('sinks', None) == 'unset'  # no part has it
+  assert help.default_of('perturb.eta', None) == '1.0'
+  default = help.default_of('network.depth', None)
+  assert default.startswith('20 in resnet; 28 in wide_resnet; ')
+  assert 'batch in resnet, wide_resnet' in help.default_of('network.norm', None)
+  assert help.default_of('student.network.depth', None) == 'that of network.depth'
+  assert '0.6667 in dirichlet, normal_wishart' in help.default_of('objective.end', None)

@@ -67,6 +67,18 @@ def test_another_part_forgets_the_recipes_settings_that_it_lacks():
 
 
 @pytest.mark.parametrize(
+  'name, targets',
+  [('kd_digits', 'auto'), ('be_kd_digits', 'auto'), ('end2_cifar10', 'clean_cache')],
+)
+def test_stored_outputs_change_targets_that_need_the_teacher(name, targets):
+  config = recipes.named(name)
+  config.teacher.outputs = 'outputs.npz'
+  settings.forget_replaced(config, {'teacher.outputs'})
+  assert config.student.targets == targets and config.teacher.members == 0
+  checks.check(config, build.parts(config))  # `end2_cifar10` keeps its augmentation
+
+
+@pytest.mark.parametrize(
   'name, size, kept',
   [
     ('digits', None, None),  # has no size
