@@ -124,7 +124,7 @@ def settings_page() -> str:
       lines += ['', f'## {first}', '', '| setting | default | meaning |', '|---|---|---|']
       section = first
     default, words = helps.default_of(name, value), helps.help_of(name).replace('|', r'\|')
-    lines.append(f'| `{name}` | {default} | {words} |')
+    lines.append(f'| `{name}` | `{default}` | {words} |')
   return '\n'.join(lines) + '\n'
 
 

@@ -60,7 +60,7 @@ def default() -> ml_collections.ConfigDict:
 def parts(section: str) -> dict[str, Any]:
   """Return the parts that have settings in a section, {name: builder}, also imported ones."""
   networks = nets.NETWORKS | nets.COMMON
-  return {
+  by_section: dict[str, dict[str, Any]] = {
     'augment': AUGMENT,
     'data': data.CONFIGURED,
     'network': networks,
@@ -71,7 +71,8 @@ def parts(section: str) -> dict[str, Any]:
     'student.optimizer': optim.OPTIMIZERS,
     'teacher': {'single': students.STUDENTS['single']},
     'teacher.optimizer': optim.OPTIMIZERS,
-  }.get(section, {})
+  }
+  return by_section.get(section, {})
 
 
 def part_defaults(name: str) -> dict[str, Any]:
