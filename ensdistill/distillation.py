@@ -76,7 +76,7 @@ def _train(plan: Plan, phase: Phase, number: int, before, arrays, teacher, write
     validation=plan.validation(),
     loop=loop,
     folder=plan.folder / 'checkpoints' / phase.name,
-    teacher=_frozen(plan, teacher, loop) if teacher else None,
+    teacher=_frozen(plan, teacher, loop) if teacher and method.needs_teacher else None,
     settings=identity.fingerprint(identity.decisive(config)),
   )
   return variables

@@ -87,10 +87,11 @@ def distil(
   dataset = _dataset(teacher, x, y, valid, seed, columns, classes)
   config = _config(method, network, network_settings, dataset, y is not None)
   config.name, config.seed, config.student.steps = method, seed, steps
-  config.data.name = dataset.name
+  config.data.name, config.data.content = dataset.name, dataset.fingerprint
   config.teacher.steps, config.data.valid = steps, len(dataset.valid.y)
   config.student.batch_size = config.teacher.batch_size = min(batch_size, len(dataset.train.y))
-  members = _members(teacher, dataset, config)
+  ordered = bool((changes or {}).get('teacher.check_order', True))
+  members = _members(teacher, dataset, config, ordered)
   _check_changes(changes or {})
   settings.apply(config, dict(changes or {}))
   imported.record(config)
@@ -107,6 +108,7 @@ def distil(
     if not config.teacher.dir:
       config.teacher.dir = str(place / 'teachers')
     plan = build.plan(config, parts, dataset, dataset, place, members)
+    plan = dataclasses.replace(plan, keeps=folder is not None)
     tried.check(plan)
     with safe.alone(place, quiet), writers.Writer(place, quiet=quiet) as writer:
       obtained = chapter.obtain(plan, writer)
@@ -181,7 +183,7 @@ def _is_number(teacher) -> bool:
   return isinstance(teacher, int | np.integer) and not isinstance(teacher, bool)
 
 
-def _members(teacher, dataset, config) -> 'given.Outputs | given.Functions | None':
+def _members(teacher, dataset, config, ordered: bool) -> 'given.Outputs | given.Functions | None':
   """Return the given members; None where the configuration then says how many are trained."""
   if _is_number(teacher):
     if teacher < 1 or not (dataset.train.y >= 0).any() and FAMILIES[dataset.family].has_classes:
@@ -191,7 +193,7 @@ def _members(teacher, dataset, config) -> 'given.Outputs | given.Functions | Non
   config.teacher.members, config.teacher.steps = 0, 1
   if _is_array(teacher):
     config.teacher.outputs, config.student.targets = ARRAYS, 'auto'
-    return given.from_arrays({'train': np.asarray(teacher)}, dataset, ARRAYS)
+    return given.from_arrays({'train': np.asarray(teacher)}, dataset, ARRAYS, check_order=ordered)
   config.teacher.source = ARRAYS
   return given.from_functions(teacher, dataset, WHERE)
 

@@ -35,6 +35,11 @@ class Method:
   select: str = 'last'  # the validation score that chooses the checkpoint, or 'last'
   view: str = 'student'  # which of the student's views is scored
 
+  @property
+  def needs_teacher(self) -> bool:
+    """Whether a step uses the ensemble, or its stored outputs: not if labels alone are learnt."""
+    return self.objective.loss is not None or self.perturbation is not None
+
   def settled(self) -> int:
     """Return the steps after which the objective's schedule holds its last values.
 

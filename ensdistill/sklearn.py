@@ -16,7 +16,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ensdistill import library, teachers
 from ensdistill.data import DataError
-from ensdistill.metrics import regression
 from ensdistill.student.model import Prediction
 
 BLOCK = 256  # rows that are predicted together: one program, so results do not depend on the number
@@ -101,9 +100,7 @@ class _Distiller(BaseEstimator):
 
   def _predict(self, X) -> Prediction:
     X, size = self._padded(X)
-    found = self.student_.predict(X, batch_size=BLOCK)
-    values: list = [None if value is None else value[:size] for value in found]
-    return Prediction._make(values)
+    return self.student_.predict(X, batch_size=BLOCK).rows(slice(size))
 
   def _padded(self, X) -> tuple[np.ndarray, int]:
     """Return checked rows, at least a block of them, and their number."""
@@ -191,11 +188,12 @@ class EnsembleDistillerRegressor(MultiOutputMixin, RegressorMixin, _Distiller):
 
   def predict(self, X, return_std: bool = False):
     """Return means [N], or [N, D] of several targets; with return_std also the deviations."""
-    found, deviation = self._predict(X).mean, None
+    p = self._predict(X)
+    found, deviation = p.mean, None
     if return_std:
-      X, size = self._padded(X)
-      predictive = regression.host(self.student_.predictive(X, batch_size=BLOCK))
-      deviation = np.sqrt(predictive.data() + predictive.knowledge())[:size]
+      assert p.basis is not None
+      distribution = p.basis.distribution
+      deviation = np.sqrt(distribution.data() + distribution.knowledge())
     if self._one_target:
       found, deviation = (one if one is None else one[:, 0] for one in (found, deviation))
     return (found, deviation) if return_std else found

@@ -260,7 +260,7 @@ def _functions(plan: Plan, writer) -> Teacher:
   ensemble = plan.given
   fingerprint = ensemble.content[:16]
   folder = plan.teacher_root / fingerprint
-  facts = {'source': plan.config.teacher.source, 'content': ensemble.content}
+  facts = {'content': ensemble.content}  # the path of its source may differ
   processes.by_first(lambda: _describe(plan, folder, facts, writer))
   writer.line(f'teacher {fingerprint}: {ensemble.size} members from {ensemble.where}')
   strategy = plan.config.teacher.strategy

@@ -69,9 +69,15 @@ def from_torch(
 
 
 def _torch_outputs(found) -> np.ndarray:
-  if isinstance(found, tuple):
+  found = getattr(found, 'logits', found)  # of models of the Hugging Face Hub
+  if isinstance(found, tuple | list) and len(found) == 2:
     mean, variance = (one.detach().cpu().float().numpy() for one in found)
     return _gaussian(mean, variance)
+  if not hasattr(found, 'detach'):
+    raise ValueError(
+      f'a model returns a {type(found).__name__}: wrap it in a module that returns a tensor of '
+      'logits, or (mean, variance) for regression'
+    )
   return found.detach().cpu().float().numpy()
 
 

@@ -105,6 +105,36 @@ def test_a_folder_of_other_functions_gives_no_old_student(form, tmp_path):
   assert (other.argmax(-1) != one.argmax(-1)).mean() > 0.8
 
 
+@pytest.mark.parametrize('teacher', [2, LOGITS])
+def test_a_folder_of_other_data_gives_no_old_student(teacher, tmp_path):
+  call = dict(method='kd', folder=tmp_path, **QUICK | {'steps': 3})
+  ensdistill.distil(teacher, X, Y, **call)
+  again = ensdistill.distil(teacher, X[::-1].copy(), Y, **call | {'changes': {UNCHECKED: False}})
+  fresh = dict(call, folder=None, changes={UNCHECKED: False})
+  np.testing.assert_array_equal(
+    again.predict(X).probs, ensdistill.distil(teacher, X[::-1].copy(), Y, **fresh).predict(X).probs
+  )
+
+
+UNCHECKED = 'teacher.check_order'
+
+
+def test_members_at_chance_can_be_accepted():
+  with pytest.raises(ensdistill.data.DataError, match='set teacher.check_order=false'):
+    ensdistill.distil(LOGITS[::-1], X, Y, method='kd', **QUICK)
+  short = QUICK | {'steps': 2, 'changes': {UNCHECKED: False}}
+  ensdistill.distil(LOGITS[::-1], X, Y, method='kd', **short)
+
+
+def test_a_loss_that_is_not_finite_names_no_temporary_file(tmp_path):
+  diverging = {'name': 'sgd', 'rate': 1e9, 'clip': 0.0}
+  wild = QUICK | {'changes': {f'student.optimizer.{k}': v for k, v in diverging.items()}}
+  with pytest.raises(ArithmeticError, match="set on_nan='skip' or 'rollback'$"):
+    ensdistill.distil(LOGITS, X, Y, method='kd', **wild)
+  with pytest.raises(ArithmeticError, match='bad_step.json has the batch and the terms'):
+    ensdistill.distil(LOGITS, X, Y, method='kd', folder=tmp_path, **wild)
+
+
 def test_a_folder_is_held_by_one_call(tmp_path):
   held = []
 
@@ -122,7 +152,7 @@ def test_modules_of_the_library_are_found_at_first_use():
   script = """
 import ensdistill, sys
 assert 'jax' not in sys.modules
-for name in ('teachers', 'data', 'objectives', 'metrics', 'predictive'):
+for name in ('teachers', 'data', 'objectives', 'metrics', 'predictive', 'sklearn'):
   assert getattr(ensdistill, name).__name__ == f'ensdistill.{name}'
 """
   subprocess.run([sys.executable, '-c', script], check=True)

@@ -48,6 +48,9 @@ def test_a_classifier_keeps_the_names_of_classes(fitted):
   np.testing.assert_allclose(probs, fitted.student_.predict(X).probs, atol=1e-6)
   assert fitted.student_.student.size == 2
   assert fitted.uncertainty(X[:1] * 99).outside.all()
+  p = fitted.uncertainty(X[:5])
+  assert p.abstain().shape == (5,) and p.predict_set().shape == (5, 2)
+  np.testing.assert_array_equal(p.predict_set(), fitted.student_.predict_set(X)[:5])
 
 
 def test_copies_predict_alike(fitted):

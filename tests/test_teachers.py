@@ -1,6 +1,7 @@
 """Outputs of other libraries' members, and the file that holds them."""
 
 import os
+import types
 
 import jax
 import numpy as np
@@ -53,6 +54,23 @@ def test_regressors_give_mean_and_log_variance():
   np.testing.assert_allclose(teachers.from_sklearn([ridge], X, variance=0.5)[:, 0, 1], np.log(0.5))
   with pytest.raises(ValueError, match='Ridge predicts no variance: pass variance='):
     teachers.from_sklearn([ridge], X)
+
+
+def test_what_modules_return():
+  torch = pytest.importorskip('torch')
+  logits = torch.arange(12.0).reshape(4, 3)
+  x = X[:4]
+  hub = types.SimpleNamespace(logits=logits)
+  np.testing.assert_array_equal(teachers._torch_outputs(hub), logits)
+  both = [teachers._torch_outputs(kind([logits[:, :1], logits[:, 1:2]])) for kind in (list, tuple)]
+  np.testing.assert_array_equal(*both)
+
+  class Wrong(torch.nn.Module):
+    def forward(self, x):
+      return {'scores': x}
+
+  with pytest.raises(ValueError, match='a model returns a dict: wrap it in a module that returns'):
+    teachers.from_torch([Wrong()], x)
 
 
 def test_modules_of_torch():

@@ -73,6 +73,7 @@ class Plan:
   teacher: Method  # of one member
   phases: list[Phase]  # of the student
   given: Any = None  # an ensemble that was trained elsewhere, see ensdistill.given
+  keeps: bool = True  # the folder outlives the call, so that messages may name its files
 
   @property
   def student(self) -> Method:
@@ -130,7 +131,7 @@ class Plan:
       profile=config.profile,
       profile_folder=str(self.folder / 'profile'),
       on_nan=config.on_nan or 'stop',
-      folder=str(self.folder),
+      folder=str(self.folder) if self.keeps else '',
       made_by=identity.made_by(config, data=self.dataset.fingerprint),
     )
 
@@ -139,7 +140,7 @@ class Plan:
     flops = size * cost.convolutions(method.student.module)
     online = method is not self.teacher and self.config.student.targets not in KEPT
     online = online and not self.given  # networks made elsewhere are not known
-    if online and (method.objective.loss or method.perturbation):
+    if online and method.needs_teacher:
       flops += self.config.teacher.members * cost.convolutions(self.teacher.student.module)
     return section.batch_size * flops
 

@@ -84,6 +84,11 @@ def check_student(config) -> None:
       f"student.view='averaged' is for student.kind='batch_ensemble', not {student.kind!r}: set "
       "student.view='members'"
     )
+  if student.kind == 'single' and student.members > 1:
+    raise ValueError(
+      f"student.members={student.members} has no effect: student.kind='single' is one network; set "
+      'student.members=0, or another kind'
+    )
   unused = {'factor_rate': 1.0, 'factor_decay': 'none', 'factor_scale': 'one'}
   for name, neutral in unused.items():
     if student.kind != 'batch_ensemble' and student.optimizer[name] != neutral:

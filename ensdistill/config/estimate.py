@@ -75,26 +75,31 @@ def stages(plan: Plan) -> list[Stage]:
     variables = [leaf for leaf in leaves if isinstance(leaf, np.ndarray | jax.Array)]
     teacher = Network(size_of(variables) // max(count, 1), 0, 0, 0)
   else:
-    teacher = of_network(plan.teacher, plan.dataset.shape, config.teacher.batch_size)
+    teacher = of_network(plan.teacher, plan.dataset.shape, _at_once(plan.teacher, config.teacher))
     together = min(config.teacher.together or count, count)
     found.append(_training(plan, 'teacher', config.teacher, plan.teacher, teacher, together))
   network = teacher
   for phase in plan.phases:
     method, section = phase.method, config.student
-    network = of_network(method, plan.training.shape, section.batch_size)
+    network = of_network(method, plan.training.shape, _at_once(method, section))
     stage = _training(plan, phase.name, section, method, network, config.seeds)
     if section.targets in KEPT:
       outputs = plan.teacher.family.width(plan.dataset.targets)
       size = len(plan.training.train.x) * count * outputs * 4
       stage.device['teacher outputs'] = stage.host['teacher outputs'] = size
-    elif method.objective.loss is not None or method.perturbation:
-      parts = mesh.make(config.seeds, section.batch_size // method.microbatches).shape['data']
+    elif method.needs_teacher:
+      parts = mesh.make(config.seeds, _at_once(method, section)).shape['data']
       shared = shares_teacher(plan, parts, count * teacher.variables)
       stage.device['members'] = count * teacher.variables // (parts if shared else 1)
     stage.host['members'] = count * teacher.variables
     found.append(stage)
   found.append(_evaluation(plan, teacher, network))
   return found
+
+
+def _at_once(method: Method, section) -> int:
+  """Return the number of examples whose activations are in memory together."""
+  return section.batch_size // method.microbatches
 
 
 def shares_teacher(plan: Plan, devices: int, size: int) -> bool:
@@ -156,7 +161,7 @@ def _training(
   plan: Plan, name: str, section, method: Method, network: Network, count: int
 ) -> Stage:
   """Return what a training stage of `count` networks needs on one device, and on the host."""
-  axes = mesh.make(count, section.batch_size).shape
+  axes = mesh.make(count, _at_once(method, section)).shape
   here = -(-count // axes['member'])
   strategy = build.strategy(section, method)
   chunk = CHUNK if strategy == 'vmap' and jax.default_backend() == 'cpu' else here
@@ -217,8 +222,8 @@ _REMEDIES = {
     'student': 'seeds, or choose a smaller network',
   },
   'activations': {
-    'teacher': "teacher.batch_size, or set teacher.strategy='loop'",
-    'student': "student.batch_size or student.members, or set student.strategy='loop'",
+    'teacher': "teacher.batch_size, raise teacher.microbatches or set teacher.strategy='loop'",
+    'student': "student.batch_size, raise student.microbatches or set student.strategy='loop'",
   },
   'data': "data.limit, or set data.stream='on'",
   'checkpoint': 'seeds, teacher.together or choose a smaller network',

@@ -88,6 +88,7 @@ HELP = {
   'teacher.outputs': 'npz file with outputs [N, M, O] of an ensemble that is trained already',
   'teacher.source': 'module:function or file.py:function that returns an ensemble in JAX',
   'teacher.content': 'digest of teacher.outputs or teacher.source, filled in by the run',
+  'teacher.check_order': 'refuse teacher.outputs if all members are at chance; default: true',
   'teacher.members': 'number of ensemble members; 0: those of teacher.outputs or teacher.source',
   'teacher.order': 'own, shared or each: order of examples of the members; each: own, always',
   'teacher.sharded': 'devices share the variables of the teacher; default: if it is large',

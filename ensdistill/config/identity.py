@@ -21,6 +21,7 @@ NOT_FINGERPRINTED = (
   'data.stream',
   'data.stream_bytes',
   'data.workers',
+  'teacher.check_order',
   'teacher.dir',
   'teacher.outputs',
   'teacher.source',

@@ -108,6 +108,7 @@ def _teacher() -> dict:
     outputs=config_dict.placeholder(str),
     source=config_dict.placeholder(str),
     content=config_dict.placeholder(str),
+    check_order=config_dict.placeholder(bool),
     members=4,
     order='own',
     together=0,

@@ -36,7 +36,7 @@ def _check_method(method: Method, plan, own: dict[str, str]) -> None:
     apply = f'perturbation {own["perturbation"]!r}'
     found = _tried(apply, _perturbed(method, plan.config.teacher.members, width), key, x)
     _expect(apply, 'inputs', found, x.shape)
-  if {'student', 'objective'} & own.keys():
+  if {'network', 'student', 'objective'} & own.keys():
     outputs = _outputs(method, plan, own, key, x)
     if 'objective' in own and method.objective is plan.parts.objective:
       _check_objective(method, plan, f'objective {own["objective"]!r}', outputs)
@@ -72,11 +72,19 @@ def _outputs(method: Method, plan, own: dict[str, str], key, x):
     variables = module.init({'params': key, 'dropout': key}, x, False)
     return module.apply(variables, x, True, mutable=['batch_stats'], rngs={'dropout': key})[0]
 
+  def one_member(key, x):
+    variables = method.student.module.init({'params': key, 'dropout': key}, x, False)
+    return method.student.freeze(variables).outputs(x, jnp.arange(1))
+
   if 'student' in own and not hasattr(method.student.module, 'backbone'):
     raise ValueError(f'{what}: its module has no field backbone: `backbone: nets.Backbone`')
   found = _tried(what, outputs, key, x)
+  if own and method.student.own:
+    _tried(f'one member of {what}', one_member, key, x)
   if 'student' in own:
     _expect(what, 'outputs', found, (_B, method.student.size, width))
+    if jnp.promote_types(found.dtype, jnp.float32) != found.dtype:
+      raise ValueError(f'{what} returns outputs of {found.dtype}: add .astype(jnp.float32)')
   return found
 
 

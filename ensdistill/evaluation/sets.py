@@ -101,6 +101,16 @@ def shift_names(dataset, wanted: str, dir: str | None = None) -> list[str]:
         f'shifted set {name!r} must end in its severity, _1 to _5, as in '
         'tfds:cifar10_corrupted/fog_3, or name a whole collection: tfds:cifar10_corrupted'
       )
+  kinds: dict[tuple[str, int], str] = {}
+  for name in found:
+    if _STORED.fullmatch(name):
+      key = _kind_and_severity(name)
+      other = kinds.setdefault(key, name) if key[0] not in found else key[0]
+      if other != name:
+        raise ValueError(
+          f'evaluate.shift: {other!r} and {name!r} have the same name in the results, {key[0]!r}: '
+          'leave one of them out, or rename its file'
+        )
   if found and not is_images:
     raise ValueError(
       f'evaluate.shift={wanted!r} corrupts images, but {dataset.name} holds tables: set '

@@ -289,7 +289,7 @@ def _digest(source: bytes, variables, probes=()) -> str:
   for path, leaf in jax.tree_util.tree_leaves_with_path(variables):
     array = np.asarray(leaf)
     digest.update(f'{jax.tree_util.keystr(path)}{array.dtype}{array.shape}'.encode())
-    digest.update(np.ascontiguousarray(array).data)
+    digest.update(array.tobytes())  # bfloat16 has no buffer
   for outputs in probes:
     array = np.asarray(outputs, np.float64)
     scale = 2.0 ** np.floor(np.log2(np.abs(array).max() or 1.0))

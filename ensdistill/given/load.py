@@ -71,7 +71,8 @@ def _outputs(config, dataset) -> outputs.Outputs:
       size = len(data.load_inputs(name, shape=dataset.shape, seed=config.seed, **reading))
       chosen = cuts.subset(None, size, len(dataset.test.x), config.seed)  # as sets.inputs does
       rows[name] = data.Rows('test', chosen, size)
-  return outputs.from_arrays(arrays, dataset, file, rows)
+  check_order = config.teacher.check_order is not False
+  return outputs.from_arrays(arrays, dataset, file, rows, check_order)
 
 
 def _check_seed(config, arrays, file) -> None:

@@ -102,7 +102,11 @@ class RecordedNetwork(NamedTuple):
 
 
 def from_arrays(
-  arrays: Mapping[str, np.ndarray], dataset: Dataset, where: str, ood_rows: Mapping | None = None
+  arrays: Mapping[str, np.ndarray],
+  dataset: Dataset,
+  where: str,
+  ood_rows: Mapping | None = None,
+  check_order: bool = True,
 ) -> Outputs:
   """Return the outputs of the data set's own examples, checked.
 
@@ -112,6 +116,7 @@ def from_arrays(
     dataset: the data set, whose `rows` say which examples of the source it has.
     where: where the arrays come from, for messages.
     ood_rows: {set: data.Rows} of out-of-distribution sets that the run evaluates.
+    check_order: refuse members that are all at chance.
   """
   if 'train' not in arrays:
     raise DataError(f'{where} has no array train: store the outputs on the training examples')
@@ -140,7 +145,7 @@ def from_arrays(
     own = np.asarray(arrays[source][origin.rows], np.float32)
     if name in PARTS:
       # Validation rows that were cut out of the training rows have been judged there.
-      judged = name != 'valid' or source == 'valid'
+      judged = check_order and (name != 'valid' or source == 'valid')
       found = _agreement(own, getattr(dataset, name).y, family, name, where, judged)
       agreement |= {name: found} if found else {}
       if name == 'train' and found and family.has_classes:
@@ -246,7 +251,7 @@ def _agreement(outputs_NMO, y, family, name: str, where: str, judged: bool = Tru
     why = _doubt(outputs_NMO, y) if family.has_classes else ''
     why = why or (
       f"the rows are in another order than the data set's{whole}; `ensdistill data NAME` and "
-      'docs/teachers.md tell its order'
+      'docs/teachers.md tell its order. If they are right, set teacher.check_order=false'
     )
     raise DataError(f'{where}: every member is at chance on {name} ({unit} {shown}): {why}')
   if not family.has_classes:

@@ -15,6 +15,7 @@ from ensdistill.metrics.calibration import (
   fit_temperature,
   reliability,
   smooth_ece,
+  usable_temperature,
 )
 from ensdistill.metrics.diversity import agreement, dee, disagreement, epkl, pairwise_kl
 from ensdistill.metrics.prediction_sets import conformal, conformal_sets, conformal_threshold
@@ -72,4 +73,5 @@ __all__ = [
   'sharpness',
   'smooth_ece',
   'summary',
+  'usable_temperature',
 ]

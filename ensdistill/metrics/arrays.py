@@ -18,6 +18,9 @@ def check(log_probs, labels_B=None):
       f'labels of shape {labels_B.shape} do not fit log_probs of shape {log_probs.shape}: pass one '
       'label an example'
     )
+  if labels_B.dtype.kind == 'f' and not (labels_B == np.floor(labels_B)).all():
+    bad = labels_B[labels_B != np.floor(labels_B)][0]
+    raise ValueError(f'label {bad} is not a whole number: pass numbers of classes')
   if labels_B.min() < 0 or labels_B.max() >= classes:
     bad = labels_B[(labels_B < 0) | (labels_B >= classes)][0]
     raise ValueError(f'label {bad} is not between 0 and {classes - 1}: leave such examples out')

@@ -267,6 +267,16 @@ def fit_temperature(log_probs_BK, labels_B):
   return math.exp(-at)
 
 
+def usable_temperature(log_probs_BK, labels_B) -> float:
+  """Return the T of `fit_temperature`, but 1 if the NLL only falls as T approaches zero.
+
+  This happens if all examples are classified right. It says nothing about new examples, and the
+  lower bound would make all of them certain.
+  """
+  found = float(fit_temperature(log_probs_BK, labels_B))
+  return 1.0 if found <= TEMPERATURES[0] else found
+
+
 def apply_temperature(log_probs_BK, T):
   """Return the log of p^(1/T) renormalised: float64 [B, K]."""
   if not T > 0:

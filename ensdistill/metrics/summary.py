@@ -268,7 +268,7 @@ def _fit(p, labels_B, coverage):
   log_probs_BK = np.concatenate([log_probs(q) for (q,) in _blocks(p)])
   scores = prediction_sets.label_scores(log_probs_BK, labels_B, seed=SET_SEED)
   return {
-    'temperature': calibration.fit_temperature(log_probs_BK, labels_B),
+    'temperature': calibration.usable_temperature(log_probs_BK, labels_B),
     'thresholds': {k: prediction_sets.threshold(v, coverage) for k, v in scores.items()},
   }
 
@@ -312,14 +312,15 @@ def gap_closed(member, ensemble, student, *, member_se=0.0, test_se=0.0):
   """Return (member - student) / (member - ensemble): 0 is one network, 1 the ensemble.
 
   The formula fits any metric. None is returned where a value is missing or not finite, and where
-  the gap between member and ensemble is zero or less than two of its standard errors. This standard
-  error has two parts: the differences between members, and the finite size of the test set.
+  the gap between member and ensemble is zero, less than two of its standard errors, or of unknown
+  error (NaN). This standard error has two parts: the differences between members, and the finite
+  size of the test set.
   """
   values = member, ensemble, student
   if any(value is None or not math.isfinite(value) for value in values):
     return None
   gap = member - ensemble
-  if gap == 0 or abs(gap) < 2 * math.hypot(member_se, test_se):
+  if gap == 0 or not abs(gap) >= 2 * math.hypot(member_se, test_se):
     return None
   return (member - student) / gap
 

@@ -61,11 +61,13 @@ class Objective:
 def with_members(outputs, teacher_outputs, ratio: int = 1):
   """Return outputs of student and teacher as [B, M, O], where [B, O] means one member.
 
-  `ratio` is the student's number of outputs over the teacher's. Other shapes are refused.
+  `ratio` is the student's number of outputs over the teacher's. Other shapes are refused. Both are
+  float32 or better, so that softmax and losses are.
   """
   found = []
   for who, array in (('the student', outputs), ('the teacher', teacher_outputs)):
     array = jnp.asarray(array)
+    array = array.astype(jnp.promote_types(array.dtype, jnp.float32))
     if array.ndim not in (2, 3):
       raise ValueError(
         f'outputs of {who} have shape {array.shape}: give [B, O] for one network, or [B, M, O]'

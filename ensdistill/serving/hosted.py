@@ -132,7 +132,7 @@ class Hosted:
       )
     columns = {name: values[rows] for name, values in found.columns.items()}
     if options.calibrated or options.abstain is not None or options.coverage is not None:
-      self._add(columns, _cut(found.prediction, rows), options)
+      self._add(columns, found.prediction.rows(rows), options)
     if outside is not None:
       columns['outside'] = outside.tolist()
     if options.members and found.members_BMK is not None:
@@ -206,19 +206,6 @@ class Hosted:
       'shape': list(self.shape),
       'columns': [dict(zip(keys, row)) for row in rows],
     }
-
-
-def _cut(p: Prediction, rows: slice) -> Prediction:
-  """Return the predictions of some rows."""
-  basis = p.basis
-  assert basis is not None
-  if basis.log_probs is not None:
-    basis = basis._replace(log_probs=basis.log_probs[rows])
-  else:
-    distribution = type(basis.distribution)(*(leaf[rows] for leaf in basis.distribution))
-    basis = basis._replace(distribution=distribution)
-  own = [None if value is None else value[rows] for value in p[:-1]]
-  return Prediction._make([*own, basis])
 
 
 def numbers(values: np.ndarray) -> list:

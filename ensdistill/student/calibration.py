@@ -51,6 +51,13 @@ class Basis(NamedTuple):
   log_probs: np.ndarray | None = None  # [B, K], of a classifier
   distribution: Any = None  # of a regressor: see metrics.distributions
 
+  def rows(self, rows) -> 'Basis':
+    """Return the basis of some rows."""
+    if self.log_probs is not None:
+      return self._replace(log_probs=self.log_probs[rows])
+    leaves = (leaf[rows] for leaf in self.distribution)
+    return self._replace(distribution=type(self.distribution)(*leaves))
+
   def known(self) -> Calibration:
     """Return the calibration; raise ValueError without one."""
     if self.calibration is None:
@@ -60,7 +67,7 @@ class Basis(NamedTuple):
 
 def fit(basis: Basis, total_B, y) -> Calibration:
   """Return the calibration of predictions for labelled examples."""
-  from ensdistill.metrics import prediction_sets
+  from ensdistill.metrics import calibration, prediction_sets
 
   y = np.asarray(y)
   if basis.log_probs is None:
@@ -74,22 +81,10 @@ def fit(basis: Basis, total_B, y) -> Calibration:
   else:
     scores = prediction_sets.label_scores(basis.log_probs, y)
     found = {
-      'temperature': _temperature(basis.log_probs, y),
+      'temperature': calibration.usable_temperature(basis.log_probs, y),
       'sets': {kind: _at_levels(scores[kind]) for kind in KINDS},
     }
   return Calibration(len(y), _at_levels(np.asarray(total_B)), **found)
-
-
-def _temperature(log_probs_BK, y) -> float:
-  """Return the temperature with the least NLL; 1 if the NLL only falls as T approaches zero.
-
-  This happens if all examples are classified right, and says nothing about new examples: the least
-  temperature would make all of them certain.
-  """
-  from ensdistill.metrics import calibration
-
-  found = float(calibration.fit_temperature(log_probs_BK, y))
-  return 1.0 if found <= calibration.TEMPERATURES[0] else found
 
 
 def _at_levels(score_B) -> tuple[float, ...]:

@@ -60,13 +60,18 @@ class Prediction(NamedTuple):
     """
     return calibration.abstain(self._basis(), self.total, rate)
 
+  def rows(self, rows) -> 'Prediction':
+    """Return the predictions of some rows: a slice, a mask or indices."""
+    own = [None if value is None else value[rows] for value in self[:-1]]
+    return Prediction._make([*own, self.basis and self.basis.rows(rows)])
+
   def _basis(self) -> Basis:
     if self.basis is None:
       raise ValueError('these predictions were not made by a student: call its predict')
     return self.basis
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Model:
   """A finished student."""
 
@@ -105,10 +110,14 @@ class Model:
   def _ready(self):
     """The function from a block size to its predictor, and the variables on its devices."""
 
+    placed: dict = {}  # block sizes of equal sharding share the variables
+
     @functools.lru_cache(maxsize=32)
     def ready(batch):
       predictor = self.predictor(batch)
-      return predictor, mesh.place(self.variables, predictor.sharding)
+      if predictor.sharding not in placed:
+        placed[predictor.sharding] = mesh.place(self.variables, predictor.sharding)
+      return predictor, placed[predictor.sharding]
 
     return ready
 

@@ -35,6 +35,7 @@ def report(model, x, y, folder, ensemble=None) -> dict:
   """Write the report of a student; for the arguments see `Model.report`."""
   began = time.monotonic()
   folder = safe.make_folder(folder)
+  _check_free(folder)
   accepted = inputs.accept(x, model.spec)
   split = data.Split(accepted.x, targets(model, y, len(accepted.x)))
   plan, teaching, distilled = _parts(model, split, folder, ensemble)
@@ -48,6 +49,14 @@ def report(model, x, y, folder, ensemble=None) -> dict:
   timings = {'evaluation': time.monotonic() - began}
   writer = writers.Silent()
   return reports.write(folder, plan.config, plan.dataset, compared, probes, timings, writer)
+
+
+def _check_free(folder: pathlib.Path) -> None:
+  """Refuse the folder of a run of `ensdistill train`, whose results would be replaced."""
+  found = seals.read_json(folder / 'config.json', remedy='choose another folder')
+  name = found['data']['name'] if found else data.ARRAYS
+  if name.partition(':')[0] != data.ARRAYS:
+    raise ValueError(f'{folder} holds a run on {name}: choose another folder for the report')
 
 
 def targets(model, y, size: int) -> np.ndarray:

@@ -161,6 +161,8 @@ class Sweep:
     """Run a few steps of each kind, and store what whole runs will cost."""
     short, load = self._smoke(), _Loading()
     plans = {kind: self._plan(kind, load) for kind in short.kinds}
+    for job in short.jobs:
+      short.queue.renew(job)
 
     def command(job: Job) -> list[str]:
       return short.command(job) + _few_steps(_stages(plans[job.kind]))
@@ -192,6 +194,8 @@ def _few_steps(stages: Sequence[Stage]) -> list[str]:
   flags = ['--config.logs=4', '--config.scores=2', '--config.validate=']
   student = sum(stage.steps for stage in stages[1:])
   for name, steps in (('teacher', stages[0].steps), ('student', student)):
+    if not steps:  # an ensemble that is given is not trained
+      continue
     flags += [f'--config.{name}.steps={min(steps, STEPS)}', f'--config.{name}.epochs=0']
   return flags
 
@@ -201,7 +205,7 @@ def _stages(plan) -> list[Stage]:
   config = plan.config
 
   def stage(name: str, method) -> Stage:
-    if config.validate:
+    if config.validate and method.steps:
       count = len(clock.validation_steps(config.validate, method.steps, method.epoch))
     else:
       count = min(config.scores, method.steps)

@@ -10,13 +10,16 @@
 No file holds the path of the folder, so the folder can be moved.
 """
 
+import contextlib
 import fcntl
 import json
 import pathlib
+import shutil
 import time
 from collections.abc import Sequence
 from typing import IO
 
+from ensdistill.config import identity
 from ensdistill.storage import safe
 from ensdistill.sweep import records
 from ensdistill.sweep.jobs import Job
@@ -80,12 +83,13 @@ class Queue:
   def claim(self, job: Job) -> IO | None:
     """Return the open lock of a job; None if another process holds it. Closing it releases it."""
     file = self._open(job)
-    try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      file.close()
-      return None
-    return file
+    for pause in (0.0, 0.05, 0.2):  # another process may only be looking at it
+      time.sleep(pause)
+      with contextlib.suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return file
+    file.close()
+    return None
 
   def ended(self, job: Job, seconds: float, code: int, failed: str | None = None) -> None:
     """Note an attempt, and the reason if the job failed."""
@@ -108,6 +112,17 @@ class Queue:
         state['attempts'] = [a | {'code': abs(a['code'])} for a in state['attempts']]
         self._write(job, state)
 
+  def renew(self, job: Job) -> None:
+    """Forget what is known of a job that had other settings, unless it runs."""
+    settings = identity.fingerprint(job.decisive)
+    if self._state(job).get('settings') == settings:
+      return
+    if claim := self.claim(job):
+      with claim:
+        self.result(job).unlink(missing_ok=True)
+        shutil.rmtree(self.run_folder(job), ignore_errors=True)
+        self._write(job, {'attempts': [], 'settings': settings})
+
   def _open(self, job: Job) -> IO:
     path = self._file(job, 'lock')
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,10 +131,12 @@ class Queue:
   def _locked(self, job: Job) -> bool:
     if not self._file(job, 'lock').exists():
       return False
-    claim = self.claim(job)
-    if claim:
-      claim.close()
-    return claim is None
+    with self._open(job) as file:
+      try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+      except BlockingIOError:
+        return True
+    return False
 
   def _state(self, job: Job) -> dict:
     """Return the attempts of a job; a damaged file counts as none."""

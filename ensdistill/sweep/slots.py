@@ -1,5 +1,6 @@
 """Where runs go that a sweep has going at once: an accelerator each, or a share of the cores."""
 
+import itertools
 import os
 import pathlib
 from collections.abc import Mapping
@@ -54,8 +55,13 @@ def _gpus(environment: Mapping[str, str]) -> list[str]:
   if platforms and not {'cuda', 'gpu'} & set(platforms.split(',')):
     return []
   if 'CUDA_VISIBLE_DEVICES' in environment:
-    return [gpu for gpu in environment['CUDA_VISIBLE_DEVICES'].split(',') if gpu]
+    visible = environment['CUDA_VISIBLE_DEVICES'].split(',')
+    return list(itertools.takewhile(_is_gpu, visible))  # CUDA ignores all after an invalid one
   return [str(i) for i, _ in enumerate(_GPUS.iterdir())] if _GPUS.is_dir() else []
+
+
+def _is_gpu(name: str) -> bool:
+  return name not in ('', '-1')
 
 
 def _tpu_chips(environment: Mapping[str, str]) -> int:

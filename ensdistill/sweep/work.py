@@ -56,6 +56,7 @@ class Worker:
     self.command, self.record, self.describe = command, record, describe
     self.running: dict[int, _Running] = {}  # {number of the slot: its run}
     self.tried: set[Job] = set()
+    self.killed: set[Job] = set()
     self.stop: int | None = None
 
   def work(self, seconds: float | None = None) -> Outcome:
@@ -80,8 +81,7 @@ class Worker:
     def note(number, frame):
       del frame
       if self.stop:
-        for running in self.running.values():
-          running.process.kill()
+        self._kill()
       self.stop = number
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -150,7 +150,7 @@ class Worker:
     """Record how a run ended."""
     job, code = running.job, running.process.returncode
     seconds = time.monotonic() - running.began
-    stopped = bool(code in STOPPED)
+    stopped = code in STOPPED or (code == -signal.SIGKILL and job in self.killed)
     with running.claim:
       reason = None
       if code == 0:
@@ -184,10 +184,14 @@ class Worker:
     end = time.monotonic() + GRACE
     while self.running:
       if time.monotonic() > end:
-        for running in self.running.values():
-          running.process.kill()
+        self._kill()
       self._reap()
       time.sleep(_POLL)
+
+  def _kill(self) -> None:
+    for running in list(self.running.values()):
+      self.killed.add(running.job)
+      running.process.kill()
 
 
 def last_line(path: pathlib.Path) -> str:

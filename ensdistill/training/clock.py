@@ -190,8 +190,8 @@ class Clock:
     since = '' if logs.dropped is None else f' and in the {SKIPS} steps after it'
     raise NonFinite(
       f'{self.stage}: the loss{which} is not finite at step {step}{since}: {shown}. Lower '
-      'the learning rate (optimizer.rate) or clip its gradient (optimizer.clip), in the same '
-      'folder; or continue with on_nan=skip or on_nan=rollback',
+      'the learning rate (optimizer.rate), clip the gradient (optimizer.clip), or set '
+      "on_nan='skip' or 'rollback'",
       stage=self.stage,
       network=network,
       step=step,

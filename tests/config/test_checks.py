@@ -31,6 +31,7 @@ from ensdistill.config import build, checks, recipes, settings
     ({'augment__mixup': -0.2}, r'augment.mixup=-0.2 must be a finite number in \[0, 1,000\]'),
     ({'objective__name': 'none'}, 'set objective.label_weight=1'),
     ({'student__phases': 2}, "are for student.kind='multi_head'"),
+    ({'student__members': 4}, "student.members=4 has no effect: student.kind='single' is one"),
     ({'objective__smoothing': 0.1}, "unknown setting of objective 'mean' 'smoothing'"),
     ({'student__view': 'averaged'}, "is for student.kind='batch_ensemble'"),
     ({'objective__label_weight': 2.0}, r'label_weight=2.0 must be a finite number in \[0, 1\]'),

@@ -115,3 +115,22 @@ def test_a_teacher_above_a_quarter_of_a_device_is_shared(
   monkeypatch.setattr(memory, 'limit_of_device', lambda: limit)
   plan = tiny.plan(tiny.config(teacher__sharded=setting), tiny.dataset())
   assert estimate.shares_teacher(plan, devices, 100) == shares
+
+
+def test_microbatches_lower_the_activations():
+  whole, parts = (
+    estimate.stages(tiny.plan(tiny.config(**changes), tiny.dataset()))
+    for changes in ({}, {'teacher__microbatches': 4, 'student__microbatches': 4})
+  )
+  for before, after in zip(whole[:2], parts[:2]):
+    ratio = after.device['activations'] / before.device['activations']
+    assert ratio == pytest.approx(0.25, rel=0.1)
+
+
+def test_a_student_of_labels_alone_holds_no_teacher(tmp_path, monkeypatch):
+  labels = {'objective__name': 'none', 'objective__label_weight': 1.0}
+  plan = tiny.checked_plan(tiny.config(**labels), tiny.dataset(), tmp_path / 'run')
+  assert 'members' not in estimate.stages(plan)[1].device
+  ensemble = teacher.obtain(plan, writers.Silent())
+  monkeypatch.setattr(distillation, '_frozen', lambda *_: pytest.fail('the teacher is placed'))
+  distillation.distil(plan, ensemble, writers.Silent())

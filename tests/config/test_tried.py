@@ -102,6 +102,32 @@ def test_mistakes_are_one_line_with_the_place(part, right, wrong, message, tmp_p
   assert message in str(error.value) and '\n' not in str(error.value), str(error.value)
 
 
+NETWORK = """import functools
+import flax.linen as nn
+from ensdistill import nets
+from ensdistill.nets import stack
+
+class Shift(nn.Module):
+  layers: stack.Layers
+
+  @nn.compact
+  def __call__(self, x):
+    shift = self.param('NAME', nn.initializers.zeros, (4,))
+    return self.layers.dense(4, name='dense')(x.reshape(*x.shape[:-3], -1)) + shift.sum()
+
+nets.NETWORKS['shifted'] = lambda shape, hidden=(8,): [('shift', Shift)]
+"""
+
+
+def test_a_parameter_that_no_member_can_be_taken_of_is_named_before_training(tmp_path):
+  chosen = dict(network__name='shifted', student__kind='batch_ensemble', objective__name='members')
+  chosen['teacher__members'] = 2
+  check(NETWORK.replace('NAME', 'shift'), tmp_path, **chosen)
+  with own_parts.forgotten(), pytest.raises(ValueError, match='one member of student') as error:
+    check(NETWORK.replace('NAME', 'b'), tmp_path, **chosen)
+  assert '\n' not in str(error.value)
+
+
 def test_methods_that_are_none():
   with pytest.raises(ValueError, match=r'is a dict: register recipes.Method\(about, settings\)'):
     recipes.METHODS['mine'] = {'objective.name': 'mean'}

@@ -35,3 +35,12 @@ def test_a_set_that_one_process_cannot_read_is_left_out_in_all(monkeypatch, thei
   shifted = list(sets.shifted(dataset(2, 2, 1), 'npz:fog_3', not_run, examples=4))
   assert len(shifted) == (reason is None)
   assert not_run == ({} if reason is None else {'shift/npz:fog_3': reason})
+
+
+@pytest.mark.parametrize(
+  'names', ['npz:a/fog_1,npz:b/fog_1', 'npz:contrast_3,contrast', 'contrast,npz:contrast_3']
+)
+def test_shifted_sets_of_one_name_are_refused(names):
+  with pytest.raises(ValueError, match="have the same name in the results, '(fog|contrast)'"):
+    sets.shift_names(dataset(2, 2, 1), names)
+  assert sets.shift_names(dataset(2, 2, 1), 'npz:fog_1,npz:fog_2,contrast')

@@ -213,3 +213,10 @@ def test_a_given_ensemble_replaces_members_and_targets_of_a_recipe():
   config = settings.default()
   settings.apply(config, {'teacher.source': 'a:b', 'teacher.members': 5})
   assert (config.teacher.members, config.student.targets) == (5, 'online')
+
+
+def test_weights_may_be_bfloat16():
+  half = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), variables())
+  found = given.from_functions((apply, half), DATA, 'make', b'source')
+  other = jax.tree.map(lambda leaf: leaf * 2, half)
+  assert given.from_functions((apply, other), DATA, 'make', b'source').content != found.content

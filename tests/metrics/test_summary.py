@@ -264,10 +264,23 @@ def test_regression():
   assert all(type(value) is float for value in ours.values())
 
 
+def test_a_validation_set_without_an_error_makes_nothing_certain():
+  random = np.random.default_rng(0)
+  logits = random.normal(size=(300, 1, 3))
+  labels = logits[:, 0].argmax(-1)
+  p = predictive.Mixture(special.log_softmax(logits, -1))
+  found = summary.classification(
+    p, (labels + (np.arange(300) < 20)) % 3, valid_predictive=p, valid_labels=labels
+  )
+  assert found['cnll'] == pytest.approx(found['nll'], abs=1e-6)
+  assert metrics.fit_temperature(p.log_probs_BMK[:, 0], labels) < 0.011
+
+
 def test_gap_closed():
   assert summary.gap_closed(0.8, 0.9, 0.85) == pytest.approx(0.5)
   assert summary.gap_closed(1.2, 0.8, 0.8) == 1  # lower is better: the same formula
   assert summary.gap_closed(0.8, 0.9, 0.7) == pytest.approx(-1)
+  assert summary.gap_closed(0.8, 0.9, 0.7, member_se=float('nan')) is None  # of unknown error
   assert summary.gap_closed(0.8, 0.9, 0.85, member_se=0.03, test_se=0.03) == pytest.approx(0.5)
   assert summary.gap_closed(0.8, 0.9, 0.85, member_se=0.04, test_se=0.04) is None
   assert summary.gap_closed(0.8, 0.8, 0.85) is None

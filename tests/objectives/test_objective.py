@@ -251,3 +251,13 @@ def test_wrong_shapes_are_named(student, teacher, words):
   for objective in STUDENTS_OF_ONE.values():
     with pytest.raises(ValueError, match=words):
       objective(np.zeros(student, np.float32), np.zeros(teacher, np.float32))
+
+
+@pytest.mark.parametrize('name', STUDENTS_OF_ONE)
+def test_losses_of_half_precision_outputs_are_float32(name):
+  objective, random = STUDENTS_OF_ONE[name], np.random.default_rng(0)
+  student = jnp.asarray(random.normal(size=(5, 1, 3)), jnp.bfloat16)
+  teacher = jnp.asarray(random.normal(size=(5, 4, 3)), jnp.bfloat16)
+  found = objective(student, teacher)
+  assert found.dtype == jnp.float32
+  assert found == objective(student.astype(jnp.float32), teacher.astype(jnp.float32))

@@ -125,3 +125,24 @@ def test_hostile_inputs(table, unnamed, image, colour, x, scale, on_invalid):
 @given(**ARGUMENTS)
 def test_many_hostile_inputs(table, unnamed, image, colour, x, scale, on_invalid):
   attempt((table, unnamed, image, colour), x, scale, on_invalid)
+
+
+def test_block_sizes_share_the_variables(table):
+  ready = table._ready
+  leaves = [jax.tree.leaves(ready(batch)[1]) for batch in (1, 2, 2)]
+  for one, *others in zip(*leaves):
+    assert all(other is one for other in others)
+
+
+def test_students_are_compared_as_objects(table):
+  other = copy.copy(table)
+  assert table == table and table != other and len({table, other}) == 2
+
+
+def test_rows_of_predictions(table, unnamed):
+  for student in (table, unnamed):
+    whole = student.predict(TABLE)
+    some = whole.rows(slice(10, 15))
+    assert some.total.shape == (5,)
+    np.testing.assert_array_equal(some.abstain(), whole.abstain()[10:15])
+    np.testing.assert_array_equal(whole.rows(whole.total > 0).total, whole.total[whole.total > 0])

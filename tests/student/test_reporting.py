@@ -10,6 +10,7 @@ import ensdistill
 from ensdistill import report
 from ensdistill.data import DataError
 from ensdistill.report.runs import by_data
+from ensdistill.storage import seals
 from ensdistill.student import reporting
 
 RANDOM = np.random.default_rng(0)
@@ -98,6 +99,12 @@ def test_regression_and_an_ensemble_of_its_own(tmp_path):
   error = np.sqrt(((student.predict(X).mean[:, 0] - y) ** 2).mean())
   np.testing.assert_allclose(results['rows'][-1]['metrics']['rmse'], error, rtol=1e-4)
   assert student.members(X[:3]).shape == (3, 2, 1)
+
+
+def test_the_folder_of_a_run_is_refused(student, tmp_path):
+  seals.write_json(tmp_path / 'config.json', {'data': {'name': 'digits'}})
+  with pytest.raises(ValueError, match='holds a run on digits: choose another folder'):
+    student.report(X, Y, tmp_path)
 
 
 @pytest.mark.parametrize(

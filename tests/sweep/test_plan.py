@@ -88,3 +88,16 @@ def test_an_ensemble_that_cannot_be_read_is_named(tmp_path):
   stored(tmp_path)
   with pytest.raises(ValueError, match='on digits: .*missing.npz'):
     plan.identify([kind(tmp_path, 'missing.npz')])
+
+
+@pytest.mark.parametrize('validate', [None, 'first,every=2'])
+def test_a_short_run_of_a_given_ensemble_trains_no_teacher(tmp_path, validate):
+  stored(tmp_path)
+  one = kind(tmp_path, 'outputs0.npz')
+  one.config.validate, one.config.network.depth = validate, None
+  one.config.teacher.members = 0
+  found = plan.Sweep(tmp_path / 'sweep', [Job(one, 0, 0)])
+  stages = plan._stages(found._plan(one, plan._Loading()))
+  assert stages[0] == ('teacher', 0, 0)
+  flags = plan._few_steps(stages)
+  assert '--config.student.steps=24' in flags and not any('teacher' in flag for flag in flags)

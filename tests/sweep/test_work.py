@@ -1,16 +1,18 @@
 """The queue and its worker, with runs that are one line of Python."""
 
+import fcntl
 import json
 import os
 import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
-from ensdistill.sweep import slots
+from ensdistill.sweep import slots, work
 from ensdistill.sweep.jobs import Job, Kind
 from ensdistill.sweep.queue import DONE, FAILED, KILLS, LEFT, RUNNING, Queue
 from ensdistill.sweep.work import Worker
@@ -90,6 +92,41 @@ def test_a_slice_stops_a_run_which_the_next_one_continues(tmp_path):
   assert set(queue.states().values()) == {DONE}
 
 
+def test_runs_that_the_sweep_kills_itself_have_not_failed(tmp_path, monkeypatch):
+  monkeypatch.setattr(work, 'GRACE', 0.2)
+  queue = Queue(tmp_path, jobs(1))
+  code = 'import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n'
+  for _ in range(KILLS):
+    assert worker(queue, code + 'time.sleep(60)').work(seconds=1).out_of_time
+  assert queue.states() == {queue.jobs[0]: LEFT}
+
+
+def test_jobs_that_others_look_at_are_claimed(tmp_path):
+  queue = Queue(tmp_path, jobs(1))
+  (job,) = queue.jobs
+  with queue._open(job) as looking:
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    assert queue.states() == {job: LEFT}  # who looks does not see others who look
+    threading.Timer(0.02, looking.close).start()
+    claim = queue.claim(job)
+    assert claim
+    claim.close()
+
+
+def test_what_is_known_of_other_settings_is_forgotten(tmp_path):
+  queue = Queue(tmp_path, jobs(1))
+  (job,) = queue.jobs
+  queue.renew(job)
+  worker(queue, 'pass').work()
+  queue.renew(job)
+  assert queue.states() == {job: DONE}
+  other = Queue(tmp_path, jobs(1))
+  (job,) = other.jobs
+  job.kind.config.to_dict = lambda: {'scores': 2}
+  other.renew(job)
+  assert other.states() == {job: LEFT} and other.seconds(job) == 0
+
+
 def test_a_signal_stops_the_runs(tmp_path):
   queue = Queue(tmp_path, jobs(1))
   code = f'import os, signal, time\nos.kill({os.getpid()}, signal.SIGTERM)\ntime.sleep(60)'
@@ -158,6 +195,8 @@ def test_a_damaged_state_counts_as_none(tmp_path):
     (None, {'CUDA_VISIBLE_DEVICES': '2,5'}, ['GPU 2', 'GPU 5']),
     (3, {'CUDA_VISIBLE_DEVICES': '2,5'}, ['GPU 2', 'GPU 5', 'GPU 2']),
     (1, {'CUDA_VISIBLE_DEVICES': '2,5'}, ['']),
+    (None, {'CUDA_VISIBLE_DEVICES': '-1'}, ['']),
+    (None, {'CUDA_VISIBLE_DEVICES': '2,-1,5'}, ['']),
   ],
 )
 def test_slots(parallel, environment, names):

@@ -71,7 +71,7 @@ def _tables(context, name, y_B):
     before.append((np.exp(test.log_probs_BK.max(-1)), scoring.correct(test.log_probs_BK, y_B)))
   if not context.dataset.valid_is_empty:
     for test, valid in zip(tests, context.predictions(name, 'valid')):
-      temperature = metrics.fit_temperature(valid.log_probs_BK, context.dataset.valid.y)
+      temperature = metrics.usable_temperature(valid.log_probs_BK, context.dataset.valid.y)
       soft_BK = metrics.apply_temperature(test.log_probs_BK, temperature)
       after.append((np.exp(soft_BK.max(-1)), scoring.correct(test.log_probs_BK, y_B)))
   tables = []
