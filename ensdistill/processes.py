@@ -320,9 +320,12 @@ def _is_of_first(error: BaseException | None) -> bool:
   return False
 
 
-def end(group: Group, number: int, code: int, line: str) -> NoReturn:
-  """End this process, with the line of the process that ended first; tell it to the others."""
-  record = {'number': number, 'code': code, 'line': line}
+def end(group: Group, number: int, code: int, line: str, dead: bool = False) -> NoReturn:
+  """End this process, with the line of the process that ended first; tell it to the others.
+
+  dead: whether that process, `number`, is dead, so that nobody waits for it.
+  """
+  record = {'number': number, 'code': code, 'line': line, 'dead': dead}
   with contextlib.suppress(Exception):  # another one was earlier, or the service is gone
     group.set('ended', json.dumps(record))
   with contextlib.suppress(Exception):
@@ -331,23 +334,32 @@ def end(group: Group, number: int, code: int, line: str) -> NoReturn:
 
 
 def follow(group: Group, record: dict, tell: bool = True) -> NoReturn:
-  """End this process as the record says; `tell` the first process, so that it can end, too."""
+  """End this process as the record says; `tell` the first process, so that it can end, too.
+
+  The first process ends last, because the service ends with it.
+  """
   group.last_words.acquire()  # and never released: one thread has them
   with contextlib.suppress(OSError, ValueError):
     sys.stdout.flush()
     print(f'ensdistill: {record["line"]}', file=sys.stderr, flush=True)
+  code = record['code'] or 1
   if not tell:
-    os._exit(record['code'] or 1)
+    os._exit(code)
+  # A call of a service that has just ended waits for ever.
+  last = threading.Timer(2 * _ACKNOWLEDGED, os._exit, [code])
+  last.daemon = True
+  last.start()
   with contextlib.suppress(Exception):
     group.set(f'seen/{group.number}', '')
     until = time.monotonic() + _ACKNOWLEDGED
-    others = {str(number) for number in range(group.count)} - {str(record['number'])}
+    dead = {record['number']} if record['dead'] else set()
+    others = set(map(str, {*range(group.count)} - dead))
     while group.number == 0 and time.monotonic() < until:
       seen = {key.rpartition('/')[2] for key, _ in group.client.key_value_dir_get(f'{ROOT}/seen/')}
       if others <= seen:
         break
       time.sleep(0.05)
-  os._exit(record['code'] or 1)
+  os._exit(code)
 
 
 def await_verdict() -> None:

@@ -64,7 +64,8 @@ def _find_dead(group: Group, signs: dict, looks: int) -> None:
     signs[number] = (sign, 0 if sign != before else since + 1)
     if signs[number][1] >= looks:
       silence = f'no sign of life for {group.heartbeat:g} seconds'
-      processes.end(group, number, 1, f'{group.name(number)} died: {silence}; {_AGAIN}')
+      line = f'{group.name(number)} died: {silence}; {_AGAIN}'
+      processes.end(group, number, 1, line, dead=True)
 
 
 def _first_died(group: Group) -> None:

@@ -61,7 +61,7 @@ def test_a_silent_process_is_dead_after_ten_looks(monkeypatch):
   group = processes.Group(Service(), 0, 3, heartbeat=10.0)
   group.hellos = [{'host': f'h{i}', 'pid': 100 + i} for i in range(3)]
   ended, signs = [], {}
-  monkeypatch.setattr(processes, 'end', lambda *how: ended.append(how))
+  monkeypatch.setattr(processes, 'end', lambda *how, dead: ended.append((*how, dead)))
   for look in range(40):
     group.set('alive/1', str(look), overwrite=True)
     group.set('alive/2', str(min(look, 15)), overwrite=True)
@@ -69,14 +69,14 @@ def test_a_silent_process_is_dead_after_ten_looks(monkeypatch):
     if ended:
       break
   assert look == 25
-  ((_, number, code, line),) = ended
-  assert (number, code) == (2, 1)
+  ((_, number, code, line, dead),) = ended
+  assert (number, code, dead) == (2, 1, True)
   assert line.startswith('process 2 of 3 on h2 (pid 102) died: no sign of life for 10 seconds')
 
 
 def test_a_process_that_has_not_begun_to_watch_has_more_time(monkeypatch):
   group, ended = processes.Group(Service(), 0, 2, heartbeat=10.0), []
-  monkeypatch.setattr(processes, 'end', lambda *how: ended.append(how))
+  monkeypatch.setattr(processes, 'end', lambda *how, dead: ended.append((*how, dead)))
   signs = {}
   for _ in range(29):
     watching._find_dead(group, signs, looks=10)
@@ -91,12 +91,50 @@ def test_the_first_to_end_decides_what_all_say(monkeypatch, capsys, second):
   codes = []
   monkeypatch.setattr(processes.os, '_exit', codes.append)
   if second:
-    group.set('ended', '{"number": 0, "code": 2, "line": "process 0: earlier"}')
+    group.set('ended', '{"number": 0, "code": 2, "line": "process 0: earlier", "dead": false}')
   processes.end(group, 1, 3, 'process 1: later')
   assert codes == [2 if second else 3]
   line = 'process 0: earlier' if second else 'process 1: later'
   assert capsys.readouterr().err == f'ensdistill: {line}\n'
   assert 'ensdistill/seen/1' in group.client.keys
+
+
+class Gone(Service):
+  """A service that has ended: a call waits until the process has."""
+
+  def __init__(self):
+    super().__init__()
+    self.ended = threading.Event()
+
+  def key_value_set(self, key, value, allow_overwrite=False):
+    assert self.ended.wait(30), 'the process waits for ever'
+
+
+def test_a_process_ends_though_the_service_has_ended_before(monkeypatch):
+  group, codes = processes.Group(Gone(), 1, 2, heartbeat=10.0), []
+
+  def end(code):
+    codes.append(code)
+    group.client.ended.set()
+
+  monkeypatch.setattr(processes, '_ACKNOWLEDGED', 0.05)
+  monkeypatch.setattr(processes.os, '_exit', end)
+  processes.follow(group, {'number': 1, 'code': 2, 'line': 'process 1: wrong', 'dead': False})
+  assert set(codes) == {2}
+
+
+@pytest.mark.parametrize('dead', [False, True])
+def test_the_first_process_ends_after_all_others_that_live(monkeypatch, dead):
+  group, ended = processes.Group(Service(), 0, 2, heartbeat=10.0), []
+
+  def sleep(seconds):
+    group.set('seen/1', '')  # by the other process, meanwhile
+    ended.append('waited')
+
+  monkeypatch.setattr(processes.time, 'sleep', sleep)
+  monkeypatch.setattr(processes.os, '_exit', ended.append)
+  processes.end(group, 1, 2, 'process 1: wrong', dead=dead)
+  assert ended == ([2] if dead else ['waited', 2])
 
 
 TERMINATED = """
