@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -198,7 +199,7 @@ def _meet(place: Place, heartbeat: float) -> None:
   check_same(group.hellos)
   devices = jax.local_devices()  # waits for the devices of all
   platform = devices[0].platform
-  visible = visible_gpus() if platform == 'gpu' else len(devices)
+  visible = len(visible_gpus()) if platform == 'gpu' else len(devices)
   hello = {'platform': platform, 'devices': len(devices), 'visible': visible}
   group.hellos = [a | b for a, b in zip(group.hellos, processes.each(hello, 'devices'))]
   check_devices(group.hellos)
@@ -283,11 +284,16 @@ def check_devices(hellos: list[dict]) -> None:
       )
 
 
-def visible_gpus(environment: Mapping[str, str] = os.environ) -> int:
-  """Return the number of NVIDIA GPUs that processes on this host may use."""
+def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
+  """Return the numbers of the NVIDIA GPUs that processes on this host may use."""
   if 'CUDA_VISIBLE_DEVICES' in environment:
-    return len([gpu for gpu in environment['CUDA_VISIBLE_DEVICES'].split(',') if gpu])
-  return sum(1 for _ in _GPUS.iterdir()) if _GPUS.is_dir() else 0
+    # CUDA ignores all that follows an invalid number.
+    return list(itertools.takewhile(_is_gpu, environment['CUDA_VISIBLE_DEVICES'].split(',')))
+  return [str(number) for number, _ in enumerate(_GPUS.iterdir())] if _GPUS.is_dir() else []
+
+
+def _is_gpu(name: str) -> bool:
+  return name not in ('', '-1')
 
 
 def find(given: Place) -> tuple[Place | None, Any]:

@@ -101,7 +101,7 @@ def distil(
     chapter.adopt(config, members)
   if isinstance(members, given.Functions) and parts.perturbation:
     given.check_gradients(members, dataset, parts.perturbation)
-  checks.settle_targets(config, parts, streams=False)
+  checks.settle_targets(config, parts, in_files=False)
   checks.check_fits(config, parts, dataset.family)
   with tempfile.TemporaryDirectory() as temporary:
     place = pathlib.Path(folder or temporary)

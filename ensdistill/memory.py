@@ -45,7 +45,7 @@ def text(size: float) -> str:
   """Return a number of bytes as text, such as '1.5 GB'."""
   for unit in ('bytes', 'kB', 'MB', 'GB', 'TB'):
     if size < 999.5 or unit == 'TB':
-      return f'{size:,.0f} {unit}' if unit == 'bytes' or size >= 100 else f'{size:.2g} {unit}'
+      return f'{size:,.0f} {unit}' if unit == 'bytes' or size >= 99.5 else f'{size:.2g} {unit}'
     size /= 1000
   raise AssertionError
 

@@ -325,6 +325,7 @@ def end(group: Group, number: int, code: int, line: str, dead: bool = False) -> 
 
   dead: whether that process, `number`, is dead, so that nobody waits for it.
   """
+  _end_soon(code)
   record = {'number': number, 'code': code, 'line': line, 'dead': dead}
   with contextlib.suppress(Exception):  # another one was earlier, or the service is gone
     group.set('ended', json.dumps(record))
@@ -345,10 +346,7 @@ def follow(group: Group, record: dict, tell: bool = True) -> NoReturn:
   code = record['code'] or 1
   if not tell:
     os._exit(code)
-  # A call of a service that has just ended waits for ever.
-  last = threading.Timer(2 * _ACKNOWLEDGED, os._exit, [code])
-  last.daemon = True
-  last.start()
+  _end_soon(code)
   with contextlib.suppress(Exception):
     group.set(f'seen/{group.number}', '')
     until = time.monotonic() + _ACKNOWLEDGED
@@ -360,6 +358,13 @@ def follow(group: Group, record: dict, tell: bool = True) -> NoReturn:
         break
       time.sleep(0.05)
   os._exit(code)
+
+
+def _end_soon(code: int) -> None:
+  """End this process after a while: a call of a service that has just ended waits for ever."""
+  last = threading.Timer(2 * _ACKNOWLEDGED, os._exit, [code or 1])
+  last.daemon = True
+  last.start()
 
 
 def await_verdict() -> None:

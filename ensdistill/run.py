@@ -118,7 +118,7 @@ def checked(
     teacher.adopt(config, ensemble)
     if isinstance(ensemble, given.Functions) and parts.perturbation:
       given.check_gradients(ensemble, dataset, parts.perturbation)
-  checks.settle_targets(config, parts, training.streams)
+  checks.settle_targets(config, parts, training.in_files)
   checks.check_fits(config, parts, dataset.family)
   inputs.check_augmentation(parts.augment, dataset)
   plan = build.plan(config, parts, dataset, training, folder, ensemble)

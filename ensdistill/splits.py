@@ -106,7 +106,7 @@ def plan(config, datasets, folder) -> Plan:
   imported.record(config)
   parts, first = build.parts(config), datasets[0]
   checks.check(config, parts)
-  checks.settle_targets(config, parts, streams=False)
+  checks.settle_targets(config, parts, in_files=False)
   checks.check_fits(config, parts, first.family)
   return build.plan(config, parts, first, first, folder)
 

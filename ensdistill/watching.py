@@ -4,6 +4,7 @@ import contextlib
 import faulthandler
 import functools
 import json
+import math
 import os
 import sys
 import threading
@@ -32,7 +33,7 @@ def _watch(group: Group) -> None:
   Its own death is noticed by all: the service is gone. Silence is counted in looks, not in seconds,
   so that a pause of this process does not condemn the others.
   """
-  looks, unheard = 10, 0
+  looks, unheard = max(10, math.ceil(group.heartbeat)), 0  # at least one a second
   signs: dict[int, tuple[str, int]] = {}  # {number: (its last sign, looks since then)}
   for tick in range(sys.maxsize):
     time.sleep(group.heartbeat / looks)

@@ -201,8 +201,8 @@ def test_processes_share_the_cores_that_several_of_them_may_use(monkeypatch):
 
 
 def test_visible_gpus_are_counted():
-  assert joining.visible_gpus({'CUDA_VISIBLE_DEVICES': '2,3,5'}) == 3
-  assert joining.visible_gpus({'CUDA_VISIBLE_DEVICES': ''}) == 0
+  for text, found in {'2,3,5': ['2', '3', '5'], '': [], '-1': [], '0,-1,2': ['0']}.items():
+    assert joining.visible_gpus({'CUDA_VISIBLE_DEVICES': text}) == found
 
 
 def test_a_lone_process_joins_nothing(variables):

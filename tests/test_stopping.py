@@ -177,7 +177,7 @@ def test_a_stop_at_any_moment_ends_with_the_same_results(folder, number, seconds
   code = command.process.wait(PATIENCE)
   text = command.log.read_text()
   assert code in (0, 128 + number, -number), text  # before Python runs, the signal itself ends it
-  assert 'Traceback' not in text or code == 130, text
+  assert 'Traceback' not in text or code in (130, -signal.SIGINT), text  # while it starts
   last = train(own)
   assert last.process.wait(PATIENCE) == 0, last.lines()
   undisturbed = folder / 'runs' / 'b'

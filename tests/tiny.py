@@ -112,7 +112,7 @@ def checked_plan(config, dataset, folder='unused') -> build.Plan:
   """Return the plan of a run, after every check that a run makes before it compiles."""
   parts = build.parts(config)
   checks.check(config, parts)
-  checks.settle_targets(config, parts, dataset.streams)
+  checks.settle_targets(config, parts, dataset.in_files)
   checks.check_fits(config, parts, dataset.family)
   return build.plan(config, parts, dataset, dataset, folder)
 

@@ -225,4 +225,6 @@ def table(results: dict) -> str:
 
 
 def _number(value) -> str:
-  return '-' if value is None else f'{value:.4f}'
+  from ensdistill.report import columns
+
+  return '-' if value is None else columns.significant(5)(value)

@@ -94,13 +94,19 @@ def _dataset(model, options):
   return dataset_of(model, options.data, options.data_dir, unreadable)
 
 
+def _beside(folder: pathlib.Path, end: str) -> pathlib.Path:
+  """Return the path beside a folder that has its name and an end."""
+  place = folder.resolve() if folder.name in ('', '..') else folder
+  return place.with_name(f'{folder.resolve().name}{end}')
+
+
 def _file(model, options) -> None:
   """Write a file for another runtime."""
   from ensdistill.exporting import files, parity
 
   source = student_folder(options.student)
   suffix = files.FORMATS[options.to].suffix
-  target = pathlib.Path(options.out or source.with_name(f'{source.resolve().name}{suffix}'))
+  target = pathlib.Path(options.out or _beside(source, suffix))
   x = None
   with _measuring(options, 'compared on random inputs alone'):
     x = parity.test_inputs(_dataset(model, options))
@@ -133,7 +139,7 @@ def _variant(model, options) -> None:
   from ensdistill.student import variants
 
   source = student_folder(options.student)
-  target = pathlib.Path(options.out or source.with_name(f'{source.resolve().name}-{options.to}'))
+  target = pathlib.Path(options.out or _beside(source, f'-{options.to}'))
   try:
     if target.exists() and target.resolve() == source.resolve():
       raise ValueError(f'--out={target} is the student itself: choose another folder')

@@ -5,9 +5,11 @@ INPUT is an image, a folder of images, a pattern in quotes, an array (.npy, .npz
 or an input is bad: its row says why, and all others are done.
 """
 
+import argparse
 import concurrent.futures
 import contextlib
 import fractions
+import math
 import os
 import sys
 import time
@@ -42,7 +44,7 @@ def _parse(arguments, prog: str):
 
   add('out', 'FILE', 'a .csv, .jsonl or .parquet file (default: csv to standard output)')
   add('coverage', 'C', 'add prediction sets, or intervals, of this coverage', type=_share)
-  add('sets', 'lac|aps', 'the kind of prediction sets', default='lac', choices=('lac', 'aps'))
+  add('sets', 'lac|aps', 'the kind of prediction sets (default: lac)', choices=('lac', 'aps'))
   add('abstain', 'RATE', 'mark the most uncertain rows, at most this share', type=_share)
   parser.add_argument(
     '--calibrated', action='store_true', help='scale probabilities by temperature'
@@ -59,19 +61,22 @@ def _parse(arguments, prog: str):
 
 
 def _share(text: str) -> float:
-  value = float(text)
+  try:
+    value = float(text)
+  except ValueError:
+    value = math.nan
   if not 0 < value < 1:
-    raise ValueError
+    raise argparse.ArgumentTypeError(f'{text!r} must be a number between 0 and 1, such as 0.9')
   return value
 
 
 def _scale(text: str) -> float:
   try:
     value = float(fractions.Fraction(text.replace(' ', '')))
-  except ArithmeticError:  # a zero below the line, or more than a float holds
-    raise ValueError from None
-  if value <= 0:
-    raise ValueError
+  except (ValueError, ArithmeticError):  # a zero below the line, or more than a float holds
+    value = math.nan
+  if not value > 0:
+    raise argparse.ArgumentTypeError(f'{text!r} must be a positive number, such as 1/255')
   return value
 
 
@@ -115,30 +120,24 @@ def _check_is_no_input(options) -> None:
 
 def wanted_of(model, options) -> 'Wanted':
   """Return the columns that the options ask for; raise ValueError if the student lacks them."""
+  from ensdistill.prediction.options import Options, checked, classes
   from ensdistill.prediction.results import Wanted
-  from ensdistill.student.calibration import COVERAGE
+  from ensdistill.student.calibration import KINDS
 
-  classes, coverage = None, options.coverage
-  known = model.calibration is not None
-  if model.family.has_classes:
-    classes = model.classes
-    if classes is None or len(set(classes)) < len(classes):
-      classes = [str(number) for number in range(model.spec['targets'])]
-  elif coverage is None:
-    coverage = COVERAGE if known else None
-    if not known:
-      print(f'no quantiles: {model.why_uncalibrated}', file=sys.stderr)
-  if options.scale is not None and len(model.spec['shape']) == 1:
-    raise ValueError('--scale is for images: give tables in the units of the training data')
-  if options.calibrated and classes is None:
-    raise ValueError('--calibrated is for classifiers: quantiles of regression always are')
-  needed = options.coverage is not None or options.abstain is not None or options.calibrated
-  if needed and not known:
-    raise ValueError(model.why_uncalibrated)
+  given = {name: getattr(options, name) for name in Options._fields if name != 'members'}
+  try:
+    found = checked(Options(**given), model)
+  except ValueError as error:
+    is_option = str(error).split()[0] in given
+    raise ValueError(f'--{error}' if is_option else str(error)) from None
+  if found.sets and found.coverage is None:
+    raise ValueError(f'--sets={found.sets} has no effect without --coverage, such as .9')
+  names = classes(model)
+  if names is None and found.coverage is None:
+    print(f'no quantiles: {model.why_uncalibrated}', file=sys.stderr)
   table = len(model.spec['shape']) == 1 and bool(model.spec.get('inputs'))
-  return Wanted(
-    classes, model.spec['targets'], coverage, options.sets, options.abstain, outside=table
-  )
+  kind = found.sets or KINDS[0]
+  return Wanted(names, model.spec['targets'], found.coverage, kind, found.abstain, outside=table)
 
 
 class Summary:
@@ -157,9 +156,11 @@ class Summary:
     if wrong and not self._first:
       self._first = f'{inputs[wrong[0]]}: {errors[wrong[0]]}'
     if self._classes:
+      from ensdistill.prediction.sources import IMAGES
+
       for path, label, error in zip(inputs, columns['label'], errors):
         folder = os.path.basename(os.path.dirname(path))
-        if folder in self._classes and not error:
+        if folder in self._classes and not error and path.lower().endswith(IMAGES):
           self.labelled += 1
           self.right += folder == label
 
@@ -173,8 +174,7 @@ def predict(model, options, wanted: 'Wanted') -> Summary:
   from ensdistill import stopping
   from ensdistill.prediction import results, sources, writers
 
-  central = model.spec['data_settings'].get('central') or 1.0
-  takes = sources.Takes(tuple(model.spec['shape']), model.columns, float(central))
+  takes = sources.takes_of(model)
   settings: dict[str, Any] = {'on_invalid': 'flag', 'batch_size': options.batch_size}
   settings['calibrated'] = options.calibrated
   images = takes.images and wanted.classes

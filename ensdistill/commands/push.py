@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = 'ensdistill push') 
   try:
     url = push(huggingface_hub.HfApi(), folder, options.repository, not options.public, message)
   except Exception as error:  # of the network, of permissions, of names
-    fail(1, f'{options.repository}: {error or repr(error)}')
+    fail(1, f'{options.repository}: {str(error) or repr(error)}')
   print(url)
 
 

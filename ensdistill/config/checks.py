@@ -215,11 +215,11 @@ def check_targets(config, parts: Parts) -> None:
     )
 
 
-def settle_targets(config, parts: Parts, streams: bool) -> None:
+def settle_targets(config, parts: Parts, in_files: bool) -> None:
   """Replace targets='auto': 'stored' for inputs in memory that do not change, else 'online'."""
   if config.student.targets == 'auto':
     changed = parts.perturbation or any(settings.given(config.augment, settings.AUGMENT).values())
-    online = changed or streams or parts.objective.loss is None
+    online = changed or in_files or parts.objective.loss is None
     config.student.targets = 'online' if online else 'stored'
 
 

@@ -93,10 +93,9 @@ def load_data(config, crop_area: float = 0.0) -> tuple[data.Dataset, data.Datase
   if not section.aux:
     return dataset, dataset
   options |= reading(section) | {'shape': dataset.shape, 'limit': section.limit}
+  options['columns'] = dataset.columns
   try:  # the training part, so that the test part still measures detection
     auxiliary = data.load_inputs(section.aux, part='train', **options)
-  except (data.MissingData, data.stored.Unreadable):
-    raise
-  except data.DataError:
+  except data.InputsOnly:  # it has none
     auxiliary = data.load_inputs(section.aux, **options)
   return dataset, data.join(dataset, auxiliary)

@@ -189,7 +189,6 @@ def _evaluate() -> dict:
   )
 
 
-# What other libraries call a setting.
 # Names of other programs for the last word of a setting.
 SYNONYMS = {
   'arch': 'network.name',

@@ -66,7 +66,7 @@ def take(split, rows):
 def _one_of_each_class_first(y: np.ndarray, seed: int) -> np.ndarray:
   """Return a seeded order that begins with the first example of every class in it."""
   order = np.random.RandomState(seed).permutation(len(y))
-  if not families.of_targets(y).has_classes:
+  if not families.of_targets(y).has_classes or (y < 0).any():  # labels may be unknown
     return order
   return order[np.argsort(_rank(y, order) > 0, kind='stable')]
 

@@ -141,6 +141,7 @@ def load_inputs(
   name: str,
   *,
   shape: tuple[int, ...],
+  columns: Sequence[str] | None = None,
   dir: str | None = None,
   limit: int = 0,
   seed: int = 0,
@@ -156,6 +157,8 @@ def load_inputs(
   Args:
     name: as in `load`; the arguments that are not listed here are those of `load`, too.
     shape: the shape of one input; images become grey or colour and are resized.
+    columns: names of a table's columns: those of a set that knows its own are brought in this
+      order, and others are left out.
     part: 'train', 'valid' or 'test'. Auxiliary inputs come from 'train', so that the test part can
       still measure detection.
     dtype: uint8 or float32; None: the set's own.
@@ -167,11 +170,14 @@ def load_inputs(
   request = sources.Request(name, dir or None, seed, shape=shape)
   source = sources.source_of(request, settings, optional={'unreadable': unreadable})
   if part not in source.parts:
-    raise DataError(
+    raise InputsOnly(
       f'{source.where} has no {part} split: choose from {", ".join(sorted(source.parts))}'
     )
   x = _read(source, part, labels=False).x
-  x = stored.take(x, cuts.subset(None, len(x), limit, seed))
+  if columns and source.columns and tuple(source.columns) != tuple(columns):
+    x = x[:, _places(source.where, source.columns, columns)]
+  if 0 < limit < len(x):
+    x = stored.take(x, cuts.subset(None, len(x), limit, seed))
   dtype = np.dtype(dtype or x.dtype)
   if stored.in_files(x):
     stays = stream == 'on' or (stream == 'auto' and x.nbytes > stream_bytes)
@@ -181,6 +187,14 @@ def load_inputs(
   if x.shape[1:] != shape:
     raise ValueError(f'{name!r} has inputs of shape {x.shape[1:]}, which do not fit {shape}')
   return x.astype(dtype)
+
+
+def _places(where: str, found: Sequence[str], wanted: Sequence[str]) -> list[int]:
+  """Return the places of wanted columns in a table; all of them must be there."""
+  missing = [name for name in wanted if name not in found]
+  if missing:
+    raise DataError(f'{where} has no column {missing[0]!r}: it needs {", ".join(wanted)}')
+  return [found.index(name) for name in wanted]
 
 
 def from_arrays(
@@ -205,7 +219,7 @@ def from_arrays(
     columns: names of a table's columns.
   """
   where = 'the arrays'
-  columns = tuple(columns) if columns else None
+  columns = tuple(columns) if columns is not None and len(columns) else None
   x, labels = checks.checked(Examples(np.asarray(x), y), where, 'train', columns)
   named = tuple(names) if names else None
   source = Source(ARRAYS, {}, where, columns, named, class_count=classes)

@@ -21,6 +21,7 @@ from absl import flags
 from ensdistill import processes
 from ensdistill.data import sampler
 from ensdistill.data.dataset import no_labels
+from ensdistill.data.errors import DataError
 from ensdistill.data.images import stored, windows
 
 _AHEAD = 2  # batches that are ready beside the one in use
@@ -152,7 +153,7 @@ class Stream:
     else:
       read = read.to_iter_dataset(_ahead_by_thread())
     with contextlib.closing(iter(read)) as batches:
-      yield from self._watched(map(self._whole, batches), at)
+      yield from self._watched(map(self._whole, _read_by_workers(batches)), at)
 
   def _watched(self, batches: Iterator[Batch], at: int) -> Generator[Batch]:
     """Yield the batches; sizes and time stamps of the files are compared once an epoch."""
@@ -161,15 +162,19 @@ class Stream:
       yield from batches
       return
     epoch = sampler.steps_per_epoch(len(x), self._read.batch)
-    for step, batch in enumerate(batches, at):
-      if check and (check.done() or not step % epoch):
+    ended = threading.Event()  # a run that stops does not wait for a slow disk
+    try:
+      for step, batch in enumerate(batches, at):
+        if check and (check.done() or not step % epoch):
+          check.result()
+          check = None
+        if step == at or not step % epoch:
+          check = stored.thread_pool().submit(x.check_unchanged, ended.is_set)
+        yield batch
+      if check:
         check.result()
-        check = None
-      if step == at or not step % epoch:
-        check = stored.thread_pool().submit(x.check_unchanged)
-      yield batch
-    if check:
-      check.result()
+    finally:
+      ended.set()
 
   def _whole(self, read: dict[str, np.ndarray]) -> Batch:
     x = np.array(read['x'])  # a copy: shared memory is reused while a device may still read it
@@ -251,14 +256,28 @@ def _ahead_by_thread():
   return grain.ReadOptions(num_threads=1, prefetch_buffer_size=_AHEAD)
 
 
+def _read_by_workers(batches: Iterator) -> Iterator:
+  """Yield the batches; a worker that was killed is an error of the data."""
+  try:
+    yield from batches
+  except RuntimeError as error:
+    if not str(error).startswith('Worker process'):
+      raise
+    raise DataError(
+      f'a process that decodes images was killed ({error}): if the memory of the host was used up, '
+      'lower data.workers; data.workers=0 decodes in threads'
+    ) from error
+
+
 def _end_with_parent(number: int, count: int) -> None:
-  """Leave Ctrl-C to the run, and end a worker whose run was killed."""
+  """Leave signals to the run, which ends its workers, and end a worker whose run was killed."""
   del number, count
   import multiprocessing
   import signal
 
   with contextlib.suppress(ValueError):  # outside the main thread
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for one in (signal.SIGINT, signal.SIGTERM):  # a signal to the group reaches the workers, too
+      signal.signal(one, signal.SIG_IGN)
 
   def wait():
     parent = multiprocessing.parent_process()

@@ -144,7 +144,8 @@ def inputs(dataset, wanted: str, not_run: dict, *, seed=0, **reading) -> dict[st
   """
   found = {} if dataset.valid_is_empty else {'valid': dataset.valid.x}
   found['test'] = dataset.test.x
-  settings = {'shape': dataset.shape, 'limit': len(dataset.test.x), 'seed': seed, **reading}
+  form = {'shape': dataset.shape, 'columns': dataset.columns}
+  settings = form | {'limit': len(dataset.test.x), 'seed': seed, **reading}
   for name in ood_names(dataset, wanted):
     x: Any = ()
     problem = ''

@@ -64,11 +64,11 @@ def _outputs(config, dataset) -> outputs.Outputs:
   for name in sets.ood_names(dataset, config.evaluate.ood):
     if f'{outputs.OOD}{name}' not in arrays or name == sets.OUTSIDE:
       continue
-    with contextlib.suppress(
-      data.DataError, ValueError
-    ):  # the evaluation will write this to `not_run`
-      reading = inputs.reading(config.data)
-      size = len(data.load_inputs(name, shape=dataset.shape, seed=config.seed, **reading))
+    # The evaluation will write an error to `not_run`.
+    with contextlib.suppress(data.DataError, ValueError):
+      reading = inputs.reading(config.data) | {'seed': config.seed}
+      form = {'shape': dataset.shape, 'columns': dataset.columns}
+      size = len(data.load_inputs(name, **form, **reading))
       chosen = cuts.subset(None, size, len(dataset.test.x), config.seed)  # as sets.inputs does
       rows[name] = data.Rows('test', chosen, size)
   check_order = config.teacher.check_order is not False

@@ -10,6 +10,7 @@ import io
 import itertools
 import math
 import os
+import re
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
@@ -20,6 +21,7 @@ from ensdistill.data import DataError, files, stored
 from ensdistill.data.images import decode, windows
 from ensdistill.data.sources import npz
 from ensdistill.prediction import tables
+from ensdistill.student.model import Model
 
 IMAGES = '.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp'
 ARRAYS = '.npy', '.npz'
@@ -47,6 +49,16 @@ class Takes(NamedTuple):
     """Return the number of rows of a block."""
     return max(1, min(BLOCK_ROWS, BLOCK_BYTES // (itemsize * math.prod(self.shape))))
 
+  def window(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Return the part of an image of this size that it sees."""
+    return windows.central_window(size, self.shape, self.central)
+
+
+def takes_of(model: Model) -> Takes:
+  """Return what a student takes."""
+  central = model.spec['data_settings'].get('central') or 1.0
+  return Takes(tuple(model.spec['shape']), model.columns, float(central))
+
 
 class Block(NamedTuple):
   """Consecutive rows. Inputs of rows with an error are zeros."""
@@ -70,8 +82,9 @@ def shown(path: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-  """Return an error in one line."""
+  """Return an error in one line, without the address of a buffer."""
   text = str(error) if isinstance(error, ValueError | OSError | DataError) else repr(error)
+  text = re.sub(r' <_io\.\w+ object at 0x[0-9a-f]+>', '', text)
   return ' '.join(text.split())[:300].encode('utf-8', 'backslashreplace').decode()
 
 
@@ -177,17 +190,14 @@ def _named(found: Iterator[tables.Rows], path: str) -> Iterator[Block]:
 def _images(paths: Iterator[str], takes: Takes) -> Iterator[Block]:
   """Yield decoded images; those that cannot be decoded are errors of their rows."""
 
-  def window(size):
-    return windows.central_window(size, takes.shape, takes.central)
-
   def decoded(path: str):
     try:
       content = files.read(path, decode.LARGEST_FILE)
-      return decode.image(content, takes.shape, window)
+      return decode.image(content, takes.shape, takes.window)
     except MemoryError:
       raise
     except Exception as error:  # decoders raise errors of many kinds
-      return one_line(error).partition(' <')[0]  # without the address of a buffer
+      return one_line(error)
 
   size = min(stored.CHUNK, takes.rows(itemsize=1))
   while chunk := list(itertools.islice(paths, size)):
@@ -224,7 +234,7 @@ def array(file, name: str, takes: Takes, path: str | None = None) -> Iterator[Bl
     raise DataError(f'the file is damaged: its array has shape {list(shape)}')
   one, grey = takes.shape, takes.images and takes.shape[2] == 1
   allowed = (one, one[:2]) if grey else (one,)
-  if shape in allowed:
+  if shape in allowed and not dtype.names:
     shape, names = (1, *shape), [name]
   elif shape[1:] in allowed or (dtype.names and len(shape) == 1 and not takes.images):
     names = None
@@ -312,11 +322,8 @@ def _stream(stdin, takes: Takes) -> Iterator[Block]:
     yield from _named(found, STDIN)
   elif _begins_image(head):
     content = stream.read(decode.LARGEST_FILE)
-
-    def window(size):
-      return windows.central_window(size, takes.shape, takes.central)
-
-    yield Block([STDIN], decode.image(content, takes.shape, window)[None], {}, decoded=True)
+    x = decode.image(content, takes.shape, takes.window)[None]
+    yield Block([STDIN], x, {}, decoded=True)
   else:
     found = iter(functools.partial(stream.readline, _LONGEST_PATH), b'')
     lines = (os.fsdecode(line.rstrip(b'\r\n')) for line in found)

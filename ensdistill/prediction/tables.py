@@ -10,10 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ensdistill.data import DataError, files
+from ensdistill.data.sources import table
 from ensdistill.student import tables as by_name
 
-_MOST_COLUMNS = 100_000
-_LONGEST_FIELD = 131_072  # characters
 _LONGEST_LINE = 2**24  # a longer one is several rows, with errors
 
 
@@ -36,9 +35,11 @@ def order_of(found: Sequence[str], columns: Sequence[str] | None, size: int) -> 
         'of training'
       )
     return list(range(size))
-  kept = [name for name in found if name in set(columns)]
+  wanted = set(columns)
+  kept = [name for name in found if name in wanted]
   by_name.ordered(by_name.Named(kept, 0, kept.__getitem__), columns)  # refuses missing ones
-  return [list(found).index(name) for name in columns]
+  places = {name: place for place, name in enumerate(found)}
+  return [places[name] for name in columns]
 
 
 def csv_blocks(binary, columns: Sequence[str] | None, size: int, rows: int) -> Iterator[Rows]:
@@ -47,31 +48,23 @@ def csv_blocks(binary, columns: Sequence[str] | None, size: int, rows: int) -> I
   A row that holds something else than finite numbers is an error of its own.
   """
   text = io.TextIOWrapper(binary, encoding='utf-8-sig', errors='replace', newline='')
-  first = text.readline(_LONGEST_FIELD)
-  delimiter = max(',;\t', key=first.count)
-  if first.count(delimiter) >= _MOST_COLUMNS:
-    raise DataError(f'the table has more than {_MOST_COLUMNS:,} columns')
-  csv.field_size_limit(_LONGEST_FIELD)
-  header = [name.strip() for name in next(_reader([first], delimiter), [])]
-  if not header:
-    raise DataError('the file is empty: the first line names the columns')
-  if all(map(_is_number, header)):
-    raise DataError(f'the first line ({first.strip()[:40]}) must name the columns')
-  places = order_of(header, columns, size)
-  names = [header[place] for place in places]
-  lines = iter(functools.partial(text.readline, _LONGEST_LINE), '')
-  reader = (row for row in _reader(lines, delimiter) if row)
+  first = text.readline(_LONGEST_LINE)
+  lines = itertools.chain([first], iter(functools.partial(text.readline, _LONGEST_LINE), ''))
+  reader = (row for row in table.reader_of(lines, first) if row)
   try:
+    header = [name.strip() for name in next(reader, [])]
+    if not header:
+      raise DataError('the file is empty: the first line names the columns')
+    if all(map(_is_number, header)):
+      raise DataError(f'the first line ({first.strip()[:40]}) must name the columns')
+    places = order_of(header, columns, size)
+    names = [header[place] for place in places]
     while block := list(itertools.islice(reader, rows)):
       yield _numbers(block, places, names, len(header))
   except csv.Error as error:
     raise DataError(f'the file cannot be read as a table: {error}') from None
   finally:
     text.detach()
-
-
-def _reader(lines, delimiter: str):
-  return csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
 
 
 def _numbers(block: list[list[str]], places, names, width: int) -> Rows:

@@ -51,6 +51,7 @@ def significant(digits: int) -> Callable[[float], str]:
 
 def short(value: float) -> str:
   """Return three significant digits with k, M, G or T: 77.8k."""
+  value = float(f'{value:.3g}')  # 999,700 is 1M
   for size, unit in ((1e12, 'T'), (1e9, 'G'), (1e6, 'M'), (1e3, 'k')):
     if abs(value) >= size:
       return f'{value / size:.3g}{unit}'

@@ -108,17 +108,17 @@ def draw(folder: pathlib.Path, dataset, compared, probes, writer: writers.Silent
     stopping.check()
     try:
       figure = figures.draw(name, context)
+      if figure is None:
+        continue
+      png, wide = style.png(figure), style.svg(figure)
+      narrow = style.svg(figures.draw(name, context, narrow=True))
+      pixels = style.pixels(png)
     except Exception as error:  # a failed picture must not lose hours of training
       writer.line(f'warning: the picture {name!r} could not be drawn: {error!r}')
       continue
-    if figure is None:
-      continue
-    png = style.png(figure)
-    safe.write_atomic(folder / 'figures' / f'{name}.png', png)
-    safe.write_atomic(folder / 'figures' / f'{name}.svg', style.svg(figure))
-    phone = figures.draw(name, context, narrow=True)
-    safe.write_atomic(folder / 'figures' / f'{name}-narrow.svg', style.svg(phone))
-    writer.image(f'report/{name}', style.pixels(png))
+    for end, content in {'.png': png, '.svg': wide, '-narrow.svg': narrow}.items():
+      safe.write_atomic(folder / 'figures' / f'{name}{end}', content)
+    writer.image(f'report/{name}', pixels)
     drawn[name] = figures.caption(name)
   return drawn
 

@@ -66,7 +66,7 @@ def _lines(rows: list[Row], wide: bool) -> tuple[list[str], bool]:
     tested = [cell(row.row, c) if wide or c.key in TESTED else _value(row.row, c) for c in shown]
     lines.append([row.label, *tested])
   by_column = list(zip(*lines))
-  while not wide and sum(max(map(len, c)) + 2 for c in by_column) > WIDTH + 2 > 0:
+  while not wide and sum(max(map(len, c)) + 2 for c in by_column) > WIDTH + 2:
     if len(by_column) <= 3:
       break
     del by_column[-2 if shown[-1] is columns.GAP else -1]

@@ -140,7 +140,7 @@ def comparison(rivals: list[tuple[str, list[dict], dict]]) -> list[str]:
       found.setdefault(gap.metric, []).append((gap, label))
   if not found:
     return ['No run has a measurable gap between one network and the ensemble.']
-  leaders: dict[str, list[str]] = {}
+  leaders: dict[tuple[str, ...], list[str]] = {}  # students that are not told apart
   nowhere, alike = [], []
   for entries in found.values():
     gap, label = max(entries, key=lambda entry: merit(entry[0]))
@@ -149,8 +149,13 @@ def comparison(rivals: list[tuple[str, list[dict], dict]]) -> list[str]:
     elif len(entries) > 1 and all(not told_apart(gap, other) for other, _ in entries):
       alike.append(gap.title)
     else:
-      leaders.setdefault(label, []).append(f'{gap.title} {percent(gap)} %')
-  lines = [f'{label} closes the gap best: {", ".join(words)}.' for label, words in leaders.items()]
+      first = [name for other, name in entries if other is gap or not told_apart(other, gap)]
+      leaders.setdefault(tuple(first), []).append(f'{gap.title} {percent(gap)} %')
+  lines = [
+    f'{_listed(list(first))} {"close" if len(first) > 1 else "closes"} the gap best: '
+    f'{", ".join(words)}.'
+    for first, words in leaders.items()
+  ]
   lines += [f'The students differ by less than the noise in {_listed(alike)}.'] if alike else []
   return lines + ([f'No student closes any of the gap in {_listed(nowhere)}.'] if nowhere else [])
 

@@ -24,6 +24,7 @@ from starlette.routing import Route
 from ensdistill import names
 from ensdistill.serving import metrics, openapi, pages, requests
 from ensdistill.serving.hosted import Hosted
+from ensdistill.serving.limits import VALUES
 from ensdistill.serving.refused import Refused
 from ensdistill.serving.service import Service
 
@@ -42,10 +43,25 @@ class _Name(StringConvertor):
 register_url_convertor('student', _Name())
 
 
+_encode = json.JSONEncoder(allow_nan=False, separators=(',', ':')).encode
+
+
 def as_json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
   """Return an answer in strict JSON."""
-  text = json.dumps(content, allow_nan=False, separators=(',', ':')).encode()
-  return Response(text, status, {**HEADERS, **(headers or {})}, 'application/json')
+  return _json(_encode(content), status, headers)
+
+
+def _json(text: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+  return Response(text.encode(), status, {**HEADERS, **(headers or {})}, 'application/json')
+
+
+def _predictions(one: Hosted, rows: list[dict]) -> Response:
+  """Return the answer to a request.
+
+  Its rows are written one by one: other threads stand still while one call of the encoder runs.
+  """
+  about = _encode({'model': one.name, 'classes': one.classes})
+  return _json(f'{about[:-1]},"predictions":[{",".join(map(_encode, rows))}]}}')
 
 
 def _refusal(error: Refused) -> Response:
@@ -197,8 +213,11 @@ class App:
     async with self._body(request) as body:
       arguments = body, kind, one, options, self._limits.max_rows
       found = await self._away(requests.is_light(kind, body), requests.read, *arguments)
+    if one.values(len(found.x), options) > VALUES:
+      message = f'the answer has more than {VALUES:,} numbers: send fewer rows, or ask for less'
+      raise Refused(413, message)
     if not len(found.x):
-      return as_json(self._answer(one, []))
+      return _predictions(one, [])
     futures = batcher.submit(found.x, members=options.members)
     parts = await self._in_time(asyncio.gather(*futures))
     outside = found.accepted.outside if one.is_table else None
@@ -210,10 +229,7 @@ class App:
       whole += await self._away(light, one.answers, part, own, options, rows.start)
     self._count(one, whole)
     light = one.values(len(whole), options) <= 1024
-    return await self._away(light, as_json, self._answer(one, whole))
-
-  def _answer(self, one: Hosted, rows: list[dict]) -> dict[str, Any]:
-    return {'model': one.name, 'classes': one.classes, 'predictions': rows}
+    return await self._away(light, _predictions, one, whole)
 
   def _count(self, one: Hosted, rows: list[dict]) -> None:
     """Count what tells whether inputs are still like those of training."""

@@ -11,24 +11,14 @@ import jax
 import numpy as np
 
 from ensdistill.evaluation import cost
-from ensdistill.prediction import results, sources
+from ensdistill.prediction import options, results, sources
+from ensdistill.prediction.options import Options
 from ensdistill.predictive import GaussianMixture, Mixture
 from ensdistill.serving import batching
 from ensdistill.serving.refused import Refused
 from ensdistill.student import calibration
-from ensdistill.student.calibration import COVERAGE, KINDS, LEVELS
+from ensdistill.student.calibration import KINDS, LEVELS
 from ensdistill.student.model import Model, Prediction
-
-
-class Options(NamedTuple):
-  """What a request asks for besides probabilities (or means) and uncertainties."""
-
-  calibrated: bool = False
-  coverage: float | None = None
-  sets: str = KINDS[0]
-  abstain: float | None = None
-  members: bool = False
-  scale: float | None = None
 
 
 class Predicted(NamedTuple):
@@ -60,18 +50,12 @@ class Hosted:
   @functools.cached_property
   def takes(self) -> sources.Takes:
     """What the readers of bodies need to know."""
-    central = self.model.spec['data_settings'].get('central') or 1.0
-    return sources.Takes(self.shape, self.model.columns, float(central))
+    return sources.takes_of(self.model)
 
   @functools.cached_property
   def classes(self) -> list[str] | None:
     """The names of the classes, numbers where they have none; None for regression."""
-    if not self.model.family.has_classes:
-      return None
-    found = self.model.classes
-    if found is None or len(set(found)) < len(found):
-      return [str(number) for number in range(self.model.spec['targets'])]
-    return found
+    return options.classes(self.model)
 
   @functools.cached_property
   def has_members(self) -> bool:
@@ -84,28 +68,20 @@ class Hosted:
     """Return inputs that the network takes."""
     return np.zeros((size, *self.shape), np.float32)
 
-  def values(self, rows: int, options: Options) -> int:
+  def values(self, rows: int, wanted: Options) -> int:
     """Return about how many numbers an answer is made from; quantiles are made from all members."""
-    quantiles = self.classes is None and options.coverage is not None
-    members = self.model.student.size if options.members or quantiles else 0
+    quantiles = self.classes is None and wanted.coverage is not None
+    members = self.model.student.size if wanted.members or quantiles else 0
     return rows * self.model.spec['targets'] * (1 + members)
 
-  def check(self, options: Options) -> Options:
+  def check(self, wanted: Options) -> Options:
     """Return the options with the defaults of this student; refuse those that it lacks."""
-    known = self.model.calibration is not None
-    regression = self.classes is None
-    if options.calibrated and regression:
-      raise Refused(400, 'calibrated is for classifiers: quantiles of regression always are')
-    needed = options.coverage is not None or options.abstain is not None or options.calibrated
-    if needed and not known:
-      raise Refused(400, self.model.why_uncalibrated)
-    if options.members and not self.has_members:
+    if wanted.members and not self.has_members:
       raise Refused(400, f'{self.name} is one network without members')
-    if options.scale is not None and self.is_table:
-      raise Refused(400, 'scale is for images: give tables in the units of the training data')
-    if regression and known and options.coverage is None:
-      return options._replace(coverage=COVERAGE)
-    return options
+    try:
+      return options.checked(wanted, self.model)
+    except ValueError as error:
+      raise Refused(400, str(error)) from None
 
   def predict(self, x: np.ndarray, members: bool, max_batch: int) -> Predicted:
     """Return the predictions of a padded batch of accepted inputs."""
@@ -118,7 +94,7 @@ class Hosted:
     self.predict(self.zeros(size), self.has_members, max_batch)
 
   def answers(
-    self, part: batching.Part, outside: np.ndarray | None, options: Options, first: int = 0
+    self, part: batching.Part, outside: np.ndarray | None, wanted: Options, first: int = 0
   ) -> list[dict]:
     """Return the predictions of a request's rows as plain values; refuse rows without one.
 
@@ -131,11 +107,11 @@ class Hosted:
         400, f'row {row} is so far outside the training range that its prediction is not finite'
       )
     columns = {name: values[rows] for name, values in found.columns.items()}
-    if options.calibrated or options.abstain is not None or options.coverage is not None:
-      self._add(columns, found.prediction.rows(rows), options)
+    if wanted.calibrated or wanted.abstain is not None or wanted.coverage is not None:
+      self._add(columns, found.prediction.rows(rows), wanted)
     if outside is not None:
       columns['outside'] = outside.tolist()
-    if options.members and found.members_BMK is not None:
+    if wanted.members and found.members_BMK is not None:
       columns['members'] = numbers(found.members_BMK[rows])
     return [dict(zip(columns, row)) for row in zip(*columns.values())]
 
@@ -153,20 +129,20 @@ class Hosted:
       found['mean'] = numbers(p.mean)
     return found | {kind: numbers(getattr(p, kind)) for kind in ('total', 'data', 'knowledge')}
 
-  def _add(self, columns: dict[str, list], p: Prediction, options: Options) -> None:
+  def _add(self, columns: dict[str, list], p: Prediction, wanted: Options) -> None:
     """Add what the options ask for."""
-    if options.calibrated and p.basis:
+    if wanted.calibrated and p.basis:
       columns |= self._columns(p._replace(probs=calibration.apply_temperature(p.basis)))
-    if options.coverage is not None and self.classes:
-      member_BK = p.predict_set(options.coverage, options.sets)
+    if wanted.coverage is not None and self.classes:
+      member_BK = p.predict_set(wanted.coverage, wanted.sets or KINDS[0])
       columns['set'] = [[self.classes[k] for k in np.flatnonzero(row)] for row in member_BK]
-    elif options.coverage is not None:
-      levels = results.levels(options.coverage)
+    elif wanted.coverage is not None:
+      levels = results.levels(wanted.coverage)
       names = [results.level_name(level) for level in levels]
       quantiles_BQD = p.quantiles(levels).swapaxes(0, 1)
       columns['quantiles'] = [dict(zip(names, row)) for row in numbers(quantiles_BQD)]
-    if options.abstain is not None:
-      columns['abstain'] = p.abstain(options.abstain).tolist()
+    if wanted.abstain is not None:
+      columns['abstain'] = p.abstain(wanted.abstain).tolist()
 
   @functools.cached_property
   def description(self) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+VALUES = 2_000_000  # most numbers that an answer is made from
+
 
 @dataclasses.dataclass(frozen=True)
 class Limits:

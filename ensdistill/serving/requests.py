@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ensdistill import names
-from ensdistill.data.images import decode, sizes, windows
+from ensdistill.data.images import decode, sizes
 from ensdistill.prediction import sources, tables
-from ensdistill.serving.hosted import Hosted, Options
+from ensdistill.prediction.options import Options
+from ensdistill.serving.hosted import Hosted
 from ensdistill.serving.refused import Refused
 from ensdistill.student import inputs
 from ensdistill.student.calibration import KINDS, LEVELS
@@ -147,9 +148,8 @@ def read(
 
 
 def _reason(error: Exception) -> str:
-  """Return an error in one line, without the address of a buffer and the library's remedies."""
-  text = sources.one_line(error).partition(' <')[0]
-  return text.partition(', or pass on_invalid')[0]
+  """Return an error in one line, without the library's remedies."""
+  return sources.one_line(error).partition(', or pass on_invalid')[0]
 
 
 def _too_many(max_rows: int) -> Refused:
@@ -199,11 +199,7 @@ def image(body: bytes, hosted: Hosted) -> np.ndarray:
     raise too_large from None
   if width * height > PIXELS:
     raise too_large
-
-  def window(size):
-    return windows.central_window(size, hosted.shape, hosted.takes.central)
-
-  return decode.image(body, hosted.shape, window)
+  return decode.image(body, hosted.shape, hosted.takes.window)
 
 
 def _of_json(body: bytes | bytearray, hosted: Hosted, max_rows: int):

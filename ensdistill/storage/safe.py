@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import safetensors
@@ -34,15 +34,22 @@ def writing(path) -> Iterator[None]:
     raise OSError(error.errno, f'cannot be written: {cause}', str(path)) from error
 
 
-def write_atomic(path, content: bytes | str):
-  """Write a file atomically: readers see the old content or the new content, never a part."""
+def write_atomic(path, content: bytes | str) -> None:
+  """Write a file atomically, see `replacing`."""
+  with replacing(path) as file:
+    file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def replacing(path) -> Iterator[IO[bytes]]:
+  """Give a file to write; readers see the old content or the new content, never a part."""
   path = pathlib.Path(path)
   part = path.with_name(f'.{path.name}.{os.getpid()}-{threading.get_ident()}.part')
   try:
     with writing(path):
       path.parent.mkdir(parents=True, exist_ok=True)
       with open(part, 'wb') as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        yield file
         file.flush()
         os.fsync(file.fileno())
       os.replace(part, path)
@@ -135,7 +142,7 @@ def _locked(file) -> bool:
 def is_locked(path) -> bool:
   """Return whether a process holds the lock on a file."""
   try:
-    with open(path, 'rb') as file:
+    with open(path, 'r+b') as file:  # NFS locks only files that may be written
       return not _locked(file)
   except FileNotFoundError:
     return False

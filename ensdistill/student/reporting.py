@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import pathlib
 import time
 from typing import Any, NamedTuple
@@ -53,8 +54,15 @@ def report(model, x, y, folder, ensemble=None) -> dict:
 
 def _check_free(folder: pathlib.Path) -> None:
   """Refuse the folder of a run of `ensdistill train`, whose results would be replaced."""
-  found = seals.read_json(folder / 'config.json', remedy='choose another folder')
-  name = found['data']['name'] if found else data.ARRAYS
+  try:
+    text = (folder / 'config.json').read_text()
+  except FileNotFoundError:
+    return
+  found = json.loads(text)
+  name = found['data'] if isinstance(found, dict) and 'data' in found else {}
+  name = name.get('name') if isinstance(name, dict) else None
+  if not isinstance(name, str):
+    raise ValueError(f'{folder} holds something else: choose another folder for the report')
   if name.partition(':')[0] != data.ARRAYS:
     raise ValueError(f'{folder} holds a run on {name}: choose another folder for the report')
 

@@ -81,7 +81,8 @@ def ordered(table: Named, columns: Sequence[str]) -> list[int]:
     counts[name] += 1
   twice = [name for name, count in counts.items() if count > 1]
   absent = [name for name in columns if name not in counts]
-  extra = [name for name in counts if name not in columns]
+  wanted = set(columns)
+  extra = [name for name in counts if name not in wanted]
   problems = [
     f'{title} {listed(wrong)}'
     for title, wrong in (('missing', absent), ('not known', extra), ('repeated', twice))
@@ -93,7 +94,8 @@ def ordered(table: Named, columns: Sequence[str]) -> list[int]:
     raise ValueError(
       f'columns do not match: {"; ".join(problems)}{hint}; the student takes {listed(columns)}'
     )
-  return [found.index(name) for name in columns]
+  places = {name: place for place, name in enumerate(found)}
+  return [places[name] for name in columns]
 
 
 def listed(wanted: Iterable[str]) -> str:

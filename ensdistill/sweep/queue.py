@@ -126,7 +126,7 @@ class Queue:
   def _open(self, job: Job) -> IO:
     path = self._file(job, 'lock')
     path.parent.mkdir(parents=True, exist_ok=True)
-    return open(path, 'ab')
+    return open(path, 'a+b')  # NFS has shared locks only for files that may be read
 
   def _locked(self, job: Job) -> bool:
     if not self._file(job, 'lock').exists():

@@ -1,14 +1,12 @@
 """Where runs go that a sweep has going at once: an accelerator each, or a share of the cores."""
 
-import itertools
 import os
 import pathlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ensdistill import processes
+from ensdistill import joining, processes
 
-_GPUS = pathlib.Path('/proc/driver/nvidia/gpus')
 _DEVICES = pathlib.Path('/dev')
 # What tells the TPU's library that a process has one chip of this host, and no other host.
 _ONE_CHIP = {
@@ -54,14 +52,7 @@ def _gpus(environment: Mapping[str, str]) -> list[str]:
   platforms = environment.get('JAX_PLATFORMS', '')
   if platforms and not {'cuda', 'gpu'} & set(platforms.split(',')):
     return []
-  if 'CUDA_VISIBLE_DEVICES' in environment:
-    visible = environment['CUDA_VISIBLE_DEVICES'].split(',')
-    return list(itertools.takewhile(_is_gpu, visible))  # CUDA ignores all after an invalid one
-  return [str(i) for i, _ in enumerate(_GPUS.iterdir())] if _GPUS.is_dir() else []
-
-
-def _is_gpu(name: str) -> bool:
-  return name not in ('', '-1')
+  return joining.visible_gpus(environment)
 
 
 def _tpu_chips(environment: Mapping[str, str]) -> int:

@@ -192,6 +192,15 @@ def test_what_the_student_lacks(images, table, tmp_path, capsys):
   x = tmp_path / 'x.npy'
   np.save(x, np.zeros((2, 8, 8, 1), np.uint8))
   assert '--scale is for images' in run(table, x, '--scale=1', capsys=capsys)[2]
+  for option, words in (
+    ('--coverage=2', "'2' must be a number between 0 and 1, such as 0.9"),
+    ('--abstain=x', "'x' must be a number between 0 and 1, such as 0.9"),
+    ('--scale=abc', "'abc' must be a positive number, such as 1/255"),
+    ('--sets=aps', '--sets is for classifiers'),
+  ):
+    code, _, err = run(table, x, option, capsys=capsys)
+    assert code == 2 and words in err, err
+  assert '--sets=aps has no effect without' in run(images, x, '--sets=aps', capsys=capsys)[2]
   assert '--calibrated is for classifiers' in run(table, x, '--calibrated', capsys=capsys)[2]
   code, _, err = run(images, x, f'--out={tmp_path / "x.npy"}', capsys=capsys)
   assert code == 2 and 'must end' in err

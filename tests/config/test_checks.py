@@ -76,7 +76,7 @@ def test_wrong_settings_fail_in_one_line(changes, message):
 
 
 @pytest.mark.parametrize(
-  'changes,streams,found',
+  'changes,in_files,found',
   [
     ({}, False, 'stored'),
     ({}, True, 'online'),
@@ -86,13 +86,13 @@ def test_wrong_settings_fail_in_one_line(changes, message):
     ({'student.targets': 'clean_cache', 'augment.flip': True}, False, 'clean_cache'),
   ],
 )
-def test_targets_are_stored_by_themselves_only_where_that_is_exact(changes, streams, found):
+def test_targets_are_stored_by_themselves_only_where_that_is_exact(changes, in_files, found):
   config = recipes.named('kd_digits')
   assert config.student.targets == 'auto'
   config.update_from_flattened_dict(changes)
   settings.forget_replaced(config, set(changes))
   parts = build.parts(config)
   checks.check(config, parts)
-  checks.settle_targets(config, parts, streams)
+  checks.settle_targets(config, parts, in_files)
   assert config.student.targets == found
   checks.check(config, parts)

@@ -357,3 +357,22 @@ def test_importing_data_is_quick():
   code = f'import sys, ensdistill.data; print([m for m in {heavy} if m in sys.modules])'
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
   assert done.stdout.strip() == '[]'
+
+
+def test_columns_of_other_tables_are_matched_by_name(tmp_path):
+  table = 'a,b,y\n' + ''.join(f'{i},{1000 + i},{i % 2}\n' for i in range(40))
+  (tmp_path / 'own.csv').write_text(table)
+  (tmp_path / 'other.csv').write_text('b,y,a\n' + '1000,0,1\n' * 20 + '1001,1,2\n' * 20)
+  own = data.load(f'csv:{tmp_path}/own.csv', valid=4, target='y')
+  form = {'shape': own.shape, 'columns': own.columns}
+  other = data.load_inputs(f'csv:{tmp_path}/other.csv', **form)
+  assert own.columns == ('a', 'b') and other[:, 0].max() == 2 and other[:, 1].min() == 1000
+  with pytest.raises(data.DataError, match="has no column 'c': it needs a, c"):
+    data.load_inputs(f'csv:{tmp_path}/other.csv', shape=(2,), columns=('a', 'c'))
+
+
+def test_arrays_without_labels_have_a_validation_part():
+  found = data.from_arrays(
+    np.zeros((20, 2)), None, valid=4, classes=3, columns=np.array(['a', 'b'])
+  )
+  assert len(found.valid.x) == 4 and found.columns == ('a', 'b')

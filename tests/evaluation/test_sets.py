@@ -12,7 +12,8 @@ from ensdistill.evaluation import sets
 def dataset(*shape):
   x = np.arange(4 * np.prod(shape), dtype=np.float32).reshape(4, *shape)
   part = data.Split(x, np.zeros(4, np.int32))
-  return types.SimpleNamespace(name='own', shape=shape, train=part, test=part, valid_is_empty=True)
+  known = dict(name='own', shape=shape, columns=None, valid_is_empty=True)
+  return types.SimpleNamespace(train=part, test=part, **known)
 
 
 @pytest.mark.parametrize(

@@ -170,3 +170,16 @@ def test_standard_input_is_an_array_an_image_paths_or_a_table(tmp_path):
   names, found, _ = read(['-'], TABLE, io.BytesIO(b'c,b,a\n3,2,1\n'))
   np.testing.assert_array_equal(found, [[1, 2, 3]])
   assert sources.count(['-'], TABLE) is None
+
+
+def test_as_many_records_as_a_row_has_values_are_rows(tmp_path):
+  records = np.zeros(3, [('a', 'f4'), ('b', 'f4'), ('c', 'f4')])
+  np.save(tmp_path / 'x.npy', records)
+  takes = sources.Takes((3,), ['a', 'b', 'c'])
+  found = read([str(tmp_path / 'x.npy')], takes)
+  assert len(found[0]) == 3
+
+
+def test_errors_keep_what_follows_a_less_than_sign():
+  error = ValueError("column 'age <5' <_io.BytesIO object at 0x7f10> is missing")
+  assert sources.one_line(error) == "column 'age <5' is missing"

@@ -72,3 +72,14 @@ def test_parquet(tmp_path):
   parquet.write_table(arrow.table({'a': [2**53 + 1, 2], 'b': [1, 2]}), path)
   (block,) = tables.parquet_blocks(path, COLUMNS, 2, 2)
   assert block.x[0, COLUMNS.index('a')] == 2.0**53 and not block.errors
+
+
+def test_separators_and_lines_within_quotes():
+  """What training reads, `predict` reads."""
+  rows = read('"mass, kg";"length, m"\n1;2\n', columns=['length, m', 'mass, kg'])
+  np.testing.assert_array_equal(rows[0].x, [[2, 1]])
+  rows = read('"m\nn",o\n3,4\n', columns=['m\nn', 'o'])
+  np.testing.assert_array_equal(rows[0].x, [[3, 4]])
+  wide = [f'column_{i:06d}' for i in range(12_000)]  # more than a field may hold
+  text = ','.join(wide) + '\n' + ','.join(map(str, range(12_000))) + '\n'
+  np.testing.assert_array_equal(read(text, wide[::-1], 12_000)[0].x[0], range(11_999, -1, -1))

@@ -58,3 +58,12 @@ def test_training_inputs_have_columns_beside_the_test_set_where_they_were_evalua
   regression = columns.training([row('member', rmse=1.0, **{'train/rmse': 0.5})])
   assert [c.title for c in regression] == ['RMSE (training)', 'RMSE (test)']
   assert not any(c.key.startswith('train/') for c in columns.table_columns(found))
+
+
+def test_short_numbers_round_up_to_the_next_unit():
+  assert [columns.short(n) for n in (999_400, 999_700, 999.6e6, 12.34)] == [
+    '999k',
+    '1M',
+    '1G',
+    '12.3',
+  ]

@@ -74,3 +74,14 @@ def test_the_comparison_names_the_leader_of_each_gap():
   assert 'The students differ by less than the noise in accuracy.' in lines
   almost = verdict.Gap('nll', 'NLL', -1e-9, None)
   assert verdict.percent(almost) == '0'
+
+
+def test_leaders_that_are_not_told_apart_are_named_together():
+  def rival(label, closed, error):
+    rows = gap_rows()
+    rows[-1]['metrics'] |= {'gap_closed/nll': closed, 'gap_closed/acc': None}
+    rows[-1] |= {'seeds': 3, 'se': {'gap_closed/nll': error}}
+    return label, rows, rows[-1]
+
+  lines = verdict.comparison([rival('A', 0.8, 0.05), rival('B', 0.79, 0.05), rival('C', 0.1, 0.05)])
+  assert any(line.startswith('A and B close the gap best: NLL') for line in lines), lines

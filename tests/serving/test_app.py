@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 import servers
 
-from ensdistill.serving import pages, requests
+from ensdistill.serving import app, pages, requests
 from ensdistill.student.calibration import LEVELS
 
 from .conftest import COLUMNS, RANDOM, TABLE
@@ -145,6 +145,7 @@ def test_what_a_student_is(running, students):
     ('single', '?members=true', 'one network without members'),
     ('values', '?calibrated=true', 'calibrated is for classifiers'),
     ('table', '?scale=1/255', 'scale is for images'),
+    ('values', '?sets=aps', 'sets is for classifiers'),
     ('colour', '?coverage=.9', 'validation'),
   ],
 )
@@ -338,3 +339,9 @@ def test_beyond_the_queue_and_beyond_the_time(students, monkeypatch):
     monkeypatch.undo()
     time.sleep(2)
     assert own.predict('table', ROW)[0] == 200
+
+
+def test_an_answer_of_too_many_numbers_is_refused(running, monkeypatch):
+  monkeypatch.setattr(app, 'VALUES', 10)
+  status, _, found = running.predict('table', ROW * 9)
+  assert status == 413 and 'more than 10 numbers: send fewer rows' in found['error']

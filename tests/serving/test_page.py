@@ -157,6 +157,14 @@ def test_regression(page, students):
   assert own.value("document.querySelectorAll('#members .axis .member').length") == 3
   assert own.value("document.getElementById('probabilities').hidden")
   assert 'at least 90 %' in own.text('#set') and not own.problems()
+  before = own.value("[...document.querySelectorAll('#fields input')].map((i) => i.value).join()")
+  for text, words in (('1,,2', 'value 2 is not a number: nothing'), ('1 2', '2 values for 3')):
+    own.value("document.getElementById('pasted').value = ''")
+    own.click('#pasted')
+    own.type(text)
+    own.wait(f"document.getElementById('paste-problem').innerText.includes('{words}')")
+  after = own.value("[...document.querySelectorAll('#fields input')].map((i) => i.value).join()")
+  assert after == before
 
 
 def test_more_and_fewer_classes(page):

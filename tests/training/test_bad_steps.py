@@ -91,7 +91,7 @@ def never(state, batch):
 def test_a_stop_describes_the_step(tmp_path):
   with pytest.raises(clock.NonFinite, match=r'bad_step\.json has the batch and the terms') as error:
     fit(tmp_path, of_network(1, 13), 'stop')
-  assert 'on_nan=skip' in str(error.value)
+  assert "on_nan='skip'" in str(error.value)
   found = json.loads((tmp_path / 'bad_step.json').read_text())
   order = states(2).order[1]
   assert found.pop('terms') == {'loss': 'nan', 'grad_norm': 1.0}

@@ -19,7 +19,7 @@ def skip(images: stored.Stored, file: str | os.PathLike) -> tuple[stored.Stored,
   All images are decoded once. The reasons of those that fail are kept in `file`, if it can be
   written; only those are tried again the next time, because they may have been repaired.
   """
-  reasons = processes.in_turn(lambda: _reasons(images, file))
+  reasons = _agreed_reasons(images, file)
   rows = np.setdiff1d(np.arange(len(images)), [*reasons])
   if not len(rows):
     raise DataError(next(iter(reasons.values())))
@@ -35,9 +35,15 @@ def refuse(x, part: str) -> None:
   """
   if stored.in_files(x) and not x.tried:
     file = os.path.join(x.records.folder, f'.unreadable-{part}-stop.json')
-    reasons = processes.in_turn(lambda: _reasons(x, file))
+    reasons = _agreed_reasons(x, file)
     if reasons:
       raise stored.Unreadable(next(iter(reasons.values())))
+
+
+def _agreed_reasons(images: stored.Stored, file) -> dict[int, str]:
+  """Return `_reasons`, which the first process finds for all."""
+  found = processes.agreed(lambda: _reasons(images, file), 'unreadable')
+  return {int(row): why for row, why in found.items()}  # keys of JSON are texts
 
 
 def _reasons(images: stored.Stored, file) -> dict[int, str]:

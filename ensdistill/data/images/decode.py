@@ -15,6 +15,7 @@ FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 # Bytes of one encoded image.
 LARGEST_FILE = 2**30
 _LIMIT = 'ENSDISTILL_MAX_PIXELS'
+_SIXTEEN_BITS = ('PNG', 'PPM')  # formats whose 16 bits some versions of PIL hold in 32
 
 
 class TooManyPixels(ValueError):
@@ -23,10 +24,12 @@ class TooManyPixels(ValueError):
 
 def largest() -> int:
   """Return the limit on the pixels of one image, which the environment can raise."""
-  try:
-    return int(os.environ.get(_LIMIT, ''))
-  except ValueError:
+  text = os.environ.get(_LIMIT)
+  if text is None:
     return 89_478_485  # PIL's own: a quarter of a gigabyte as RGB
+  if not (text.isascii() and text.isdigit() and int(text)):
+    raise DataError(f'{_LIMIT}={text!r} must be a whole number from 1')
+  return int(text)
 
 
 def opened(encoded: bytes):
@@ -99,12 +102,14 @@ def _eight_bit(image):
   import PIL.Image
 
   if image.mode == 'F':
-    raise DataError('the pixels are floats: convert the image to 8 or 16 bits')
+    raise ValueError('the pixels are floats: convert the image to 8 or 16 bits')
   if not image.mode.startswith('I'):
     return image
+  if image.mode == 'I' and image.format not in _SIXTEEN_BITS:
+    raise ValueError('the pixels are integers of 32 bits: convert the image to 8 or 16 bits')
   pixels = np.asarray(image)
   if pixels.min() < 0 or pixels.max() >= 2**16:
-    raise DataError(
+    raise ValueError(
       f'the pixels are integers from {pixels.min()} to {pixels.max()}: convert the image to 8 or '
       '16 bits'
     )

@@ -61,9 +61,14 @@ class Files:
   def read(self, row: int) -> bytes:
     return files.read(self.where(row), decode.LARGEST_FILE)
 
-  def change(self) -> str | None:
-    """Return how a file differs from what it was when the folder was listed, the first one."""
+  def change(self, ended: Callable[[], bool]) -> str | None:
+    """Return how a file differs from what it was when the folder was listed, the first one.
+
+    ended: whether nobody waits for the answer any more.
+    """
     for row, (size, time) in enumerate(zip(self._sizes.tolist(), self._times.tolist())):
+      if ended():
+        break
       found = watched.difference(self.where(row), size, time)
       if found and size:  # a broken link has no size
         return found
@@ -162,9 +167,12 @@ class Stored:
   def _remedy(self) -> str:
     return _TRY_AGAIN.format(self.tried) if self.tried else _REMEDY
 
-  def check_unchanged(self) -> None:
-    """Raise Changed if sizes or time stamps of the files are not those of before."""
-    change = self.records.change()
+  def check_unchanged(self, ended: Callable[[], bool]) -> None:
+    """Raise Changed if sizes or time stamps of the files are not those of before.
+
+    ended: whether nobody waits for the answer any more.
+    """
+    change = self.records.change(ended)
     if change:
       raise watched.Changed(
         f'the data changed under the run: {change}. Restore the file, or remove the folder of the '

@@ -2,11 +2,13 @@
 
 import hashlib
 import os
+import threading
 
 import numpy as np
 
 from ensdistill.data.errors import DataError
 
+_OPENING = threading.Lock()  # of files of digests; threads decode
 _BYTES = 8  # of a digest
 _UNREAD = bytes(_BYTES)
 
@@ -51,8 +53,9 @@ class Digests:
     found = found if found != _UNREAD else b'\x01' * _BYTES
     place = int(self._rows[row]) * _BYTES
     try:
-      if self._file is None:
-        self._file = os.open(self._path, os.O_RDWR)
+      with _OPENING:
+        if self._file is None:
+          self._file = os.open(self._path, os.O_RDWR)
       known = os.pread(self._file, _BYTES, place)
       if known == _UNREAD:
         os.pwrite(self._file, found, place)

@@ -16,6 +16,7 @@ from ensdistill.data.images import damaged, decode, stored
 _SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 _NO_IMAGE = f'holds no image ({", ".join(_SUFFIXES)})'
 _PARTS = {'train': ('train',), 'valid': ('val', 'valid', 'validation'), 'test': ('test',)}
+_LIKE_PARTS = ('train', 'training', 'val', 'valid', 'validation', 'test', 'testing')
 State = tuple[int, int]  # of a file: its bytes, and when it was written, in ns
 _TEST_SHARE = 0.2  # if the folder has no parts
 _SPLITS = 20
@@ -46,8 +47,11 @@ def image_folder(
   folders = {
     part: root / name for part, known in _PARTS.items() for name in known if (root / name).is_dir()
   }
+  if 'train' in folders and not _is_part(folders['train'], root):  # a class of this name
+    folders = {}
   if 'train' not in folders:
     folders = {'train': root}
+    _check_no_parts(root)
   classes = tuple(sorted(_subfolders(folders['train'])))
   for name in classes:
     paths.check('class folder', name)
@@ -68,7 +72,8 @@ def image_folder(
     )
 
   if not classes:
-    inputs = {'train': read_no_labels, 'test': lambda: read('train')}
+    test = 'test' if 'test' in folders else 'train'
+    inputs = {'train': read_no_labels, 'test': lambda: read(test)}
     return Source(request.name, inputs, str(root))
   labelled, unlabelled_test = _labelled(folders, classes)
   parts = {part: functools.partial(read, part) for part in labelled}
@@ -80,6 +85,22 @@ def image_folder(
     instead, splits = 'a fifth of the training images is', _SPLITS
   unused = f'{unlabelled_test} has no labels; {instead} used for testing' if unlabelled_test else ''
   return Source(request.name, parts, str(root), classes=classes, splits=splits, unused=unused)
+
+
+def _is_part(folder: pathlib.Path, root: pathlib.Path) -> bool:
+  """Return whether a folder `train` is the training part, and no class of this name."""
+  known = {name for names in _PARTS.values() for name in names}
+  return bool(_subfolders(folder)) or _annotations(folder) is not None or _subfolders(root) <= known
+
+
+def _check_no_parts(root: pathlib.Path) -> None:
+  """Refuse folders that look like parts and have other names, which would become classes."""
+  odd = sorted(name for name in _subfolders(root) if name.lower() in _LIKE_PARTS)
+  if len(odd) > 1:
+    raise DataError(
+      f'{root} holds the folders {" and ".join(map(repr, odd))}, which would be classes: name the '
+      'parts train, val and test'
+    )
 
 
 def _labelled(folders, classes) -> tuple[list[str], pathlib.Path | None]:

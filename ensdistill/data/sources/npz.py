@@ -39,6 +39,8 @@ def npz_file(request, path: str) -> Source:
   found = array_names(path)
   classes, columns = (_names(path, key) if key in found else None for key in ('classes', 'columns'))
   splits = 1
+  if 'test_mask' in found and not {'x', 'y'} <= found:
+    raise DataError(f'{path} has test_mask without x or y: store x, y and test_mask')
   if 'test_mask' in found:
     mask = _mask(path)
     splits = len(mask)

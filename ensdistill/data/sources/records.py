@@ -3,16 +3,19 @@
 import contextlib
 import functools
 import hashlib
+import itertools
 import json
-import os
 import pathlib
+from collections.abc import Callable
 
 import numpy as np
 
+from ensdistill import stopping
 from ensdistill.data import files
 from ensdistill.data.errors import DataError
 from ensdistill.data.images import decode, watched
 from ensdistill.data.sources import npz
+from ensdistill.storage import safe
 
 FORMAT = 'array_record'
 _CHUNK = 1000  # records that are read together
@@ -132,9 +135,10 @@ class Records:
   def read(self, row: int) -> bytes:
     return self._source[int(self._rows[row])][self._key]
 
-  def change(self) -> str | None:
+  def change(self, ended: Callable[[], bool]) -> str | None:
     """Return how a file differs from what it was when the set was found, the first one."""
-    return next(filter(None, (watched.difference(*state) for state in self._states)), None)
+    states = itertools.takewhile(lambda _: not ended(), self._states)
+    return next(filter(None, (watched.difference(*state) for state in states)), None)
 
   def stamp(self) -> bytes:
     digest = hashlib.sha256(_stamp(self.folder, self._split).encode())
@@ -198,6 +202,7 @@ def _examples(folder, split, title: str):
     starts = range(0, len(source), _CHUNK)
     title = f'{folder.parent.name}: {title} {split}'
     for start in tqdm(starts, title, leave=False, disable=None):  # on a terminal only
+      stopping.check()
       for example in source.__getitems__(range(start, min(start + _CHUNK, len(source)))):
         yield example
         count += 1
@@ -234,12 +239,7 @@ def _kept(path, stamp) -> dict[str, np.ndarray] | None:
 
 
 def _keep(path, stamp, arrays: dict[str, np.ndarray]) -> None:
-  """Write the arrays if possible; a reader sees the whole file or none."""
-  temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-  try:
-    with open(temporary, 'wb') as file:
-      np.savez(file, allow_pickle=False, stamp=np.array(stamp), **arrays)
-    os.replace(temporary, path)
-  except OSError:
-    with contextlib.suppress(OSError):
-      temporary.unlink(missing_ok=True)
+  """Write the arrays if possible."""
+  safe.sweep_parts(path.parent)  # of a killed process, which may be large
+  with contextlib.suppress(OSError), safe.replacing(path) as file:
+    np.savez(file, allow_pickle=False, stamp=np.array(stamp), **arrays)

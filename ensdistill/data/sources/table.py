@@ -5,6 +5,7 @@ import functools
 import io
 import os
 import re
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from ensdistill.data.sources import npz
 _MISSING = ('', '?', 'na', 'n/a', 'nan', 'null', 'none')
 _TEST_SHARE = 0.1
 _SPLITS = 20
-_MOST_COLUMNS = 100_000
+MOST_COLUMNS = 100_000
 _LONGEST_FIELD = 131_072  # characters
 _BYTES_PER_BYTE = 30  # of memory for one of the file, while its fields are text
 _NUMBER = re.compile(r'[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)', re.I | re.A)
@@ -83,13 +84,7 @@ def _header_and_rows(path: str) -> tuple[list[str], list[tuple[int, list[str]]]]
       with io.TextIOWrapper(binary, encoding='utf-8-sig', newline='') as file:
         first = file.readline()
         file.seek(0)
-        delimiter = max(',;\t', key=first.count)
-        if first.count(delimiter) >= _MOST_COLUMNS:
-          raise DataError(
-            f'{path} has {first.count(delimiter) + 1:,} columns; the limit is 100,000'
-          )
-        csv.field_size_limit(_LONGEST_FIELD)
-        reader = csv.reader(file, delimiter=delimiter, skipinitialspace=True)
+        reader = reader_of(file, first)
         for fields in reader:
           if not fields:
             continue
@@ -108,6 +103,18 @@ def _header_and_rows(path: str) -> tuple[list[str], list[tuple[int, list[str]]]]
     twice = next(name for name in columns if columns.count(name) > 1)
     raise DataError(f'{path} has two columns named {twice!r}: rename one')
   return columns, rows
+
+
+def reader_of(lines: Iterable[str], first: str):
+  """Return the csv reader of these lines, whose separator is the one of `first`: , or ; or tab."""
+  outside = re.sub('"[^"]*"', '', first)
+  delimiter = max(',;\t', key=outside.count)
+  if outside.count(delimiter) >= MOST_COLUMNS:
+    raise DataError(
+      f'the table has {outside.count(delimiter) + 1:,} columns; the limit is {MOST_COLUMNS:,}'
+    )
+  csv.field_size_limit(_LONGEST_FIELD)
+  return csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
 
 
 def _target(path, rows, place: int, name: str, family: str):

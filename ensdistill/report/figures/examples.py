@@ -40,7 +40,7 @@ def columns(x, y, dataset, title: str):
   values = list(x.T[:shown])
   has_classes = y is not None and families.FAMILIES[dataset.family].has_classes
   if y is not None and not has_classes:
-    names += ['target' if y.shape[1] == 1 else f'target {i}' for i in range(y.shape[1])]
+    names += ['target' if y.shape[1] == 1 else f'target {i + 1}' for i in range(y.shape[1])]
     values += list(y.T)
   across = min(len(values), 4)
   figure, axes = style.panels(

@@ -30,7 +30,7 @@ def bands(context):
       _bands(ax, line.x[:, 0], p.mean()[:, d], p.data()[:, d], p.knowledge()[:, d])
       ax.plot(train.x[:, 0], train.y[:, d], '.', color=style.INK, markersize=2.5, label='training')
   for d, ax in enumerate(axes[:, 0]):
-    ax.set(ylabel=f'target {d}' if rows > 1 else 'target', ylim=_span(train.y[:, d], found, d))
+    ax.set(ylabel=f'target {d + 1}' if rows > 1 else 'target', ylim=_span(train.y[:, d], found, d))
   for ax in axes[-1]:
     ax.set(xlabel='input', xlim=(line.x[0, 0], line.x[-1, 0]))
   style.legend_below(figure, axes[0, 0], columns=4)

@@ -44,6 +44,7 @@ SETTINGS: dict[Any, Any] = {
   'xtick.color': INK,
   'ytick.color': INK,
   'axes.facecolor': 'none',
+  'text.parse_math': False,  # names of classes and columns may hold $
   'font.size': 9.0,
   'axes.titlesize': 9.5,
   'axes.labelsize': 9.0,

@@ -306,7 +306,10 @@ export class Row {
     document.getElementById('typical').addEventListener('click', () => this.fill((c) => c.mean));
     document.getElementById('random').addEventListener('click', () => this.fill(
       (c) => c.mean + c.std * Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random())));
-    document.getElementById('pasted').addEventListener('input', (event) => this.paste(event.target.value));
+    document.getElementById('pasted').addEventListener('input', (event) => {
+      const text = event.target.value;
+      document.getElementById('paste-problem').textContent = text.trim() ? this.paste(text) : '';
+    });
   }
 
   show(model) {
@@ -314,7 +317,7 @@ export class Row {
     this.named = this.columns.every((column) => column.name !== null);
     this.inputs = this.columns.map((column, i) => this.field(column, i));
     this.fields.replaceChildren(...this.inputs.map((input) => input.parentElement));
-    document.getElementById('pasted').value = '';
+    document.getElementById('pasted').value = document.getElementById('paste-problem').textContent = '';
     document.getElementById('paste').open = this.columns.length > 40;
     this.fill((column) => column.mean);
   }
@@ -360,10 +363,16 @@ export class Row {
   }
 
   paste(text) {
-    const values = text.trim().split(/[\s,;]+/).map(Number);
-    if (values.length !== this.columns.length || !values.every(Number.isFinite)) return;
+    // Fill in a row; return what is wrong with it, or ''.
+    const words = text.trim().split(/[,;\t]/.test(text) ? /\s*[,;\t]\s*/ : /\s+/);
+    const values = words.map((word) => (word === '' ? NaN : Number(word)));
+    const count = this.columns.length;
+    if (values.length !== count) return `${values.length} values for ${count} columns`;
+    const wrong = values.findIndex((value) => !Number.isFinite(value));
+    if (wrong >= 0) return `value ${wrong + 1} is not a number: ${words[wrong] || 'nothing'}`;
     values.forEach((value, i) => this.set(i, value));
     this.change(0);
+    return '';
   }
 
   get empty() { return this.inputs.some((input) => !Number.isFinite(input.valueAsNumber)); }
@@ -384,6 +393,6 @@ export class Row {
 function digits(value, column) {
   // Return a number with the digits that matter in its column's range.
   const span = (column.high ?? 0) - (column.low ?? 0) || Math.abs(value) || 1;
-  const places = Math.min(12, Math.max(0, 3 - Math.floor(Math.log10(span))));
+  const places = Math.min(100, Math.max(0, 3 - Math.floor(Math.log10(span))));
   return Number(value.toFixed(places));
 }

@@ -6,6 +6,7 @@ import PIL.Image
 import pytest
 
 from ensdistill import data
+from ensdistill.data.images import decode
 from ensdistill.data.sources import folder
 
 
@@ -71,18 +72,26 @@ def test_a_damaged_mark_leaves_an_image_as_it_is(tmp_path):
 @pytest.mark.parametrize(
   'kind, values, message',
   [
-    (np.float32, (0, 1), 'the pixels are floats: convert the image to 8 or 16 bits'),
-    (np.int32, (7, 2**30), f'the pixels are integers from 7 to {2**30}: convert the image'),
-    (np.int32, (-1, 9), 'the pixels are integers from -1 to 9: convert the image'),
+    (np.float32, (0, 1), 'the pixels are floats'),
+    (np.int32, (0, 200), 'the pixels are integers of 32 bits'),
+    (np.int32, (-1, 2**30), 'the pixels are integers of 32 bits'),
   ],
 )
-def test_pixels_that_8_bits_do_not_hold_are_refused(tmp_path, kind, values, message):
-  x = np.resize(np.array(values, kind), (4, 4))
-  PIL.Image.fromarray(x).save(tmp_path / 'x.tif')
-  with pytest.raises(data.DataError, match=f'x.tif: {message}'):
-    data.load_inputs(f'folder:{tmp_path}', shape=(4, 4, 3))
-  PIL.Image.fromarray(np.full((4, 4), 40000, np.int32)).save(tmp_path / 'x.tif')
-  assert set(data.load_inputs(f'folder:{tmp_path}', shape=(4, 4, 3)).flat) == {40000 >> 8}
+def test_pixels_that_8_bits_do_not_hold_are_refused_or_skipped(tmp_path, kind, values, message):
+  PIL.Image.fromarray(np.resize(np.array(values, kind), (4, 4))).save(tmp_path / 'x.tif')
+  PIL.Image.fromarray(np.full((4, 4), 40000, np.uint16)).save(tmp_path / 'y.tif')
+  form = {'shape': (4, 4, 3)}
+  with pytest.raises(data.DataError, match=f'x.tif .*{message}: convert the image to 8 or 16'):
+    np.asarray(data.load_inputs(f'folder:{tmp_path}', **form))
+  found = data.load_inputs(f'folder:{tmp_path}', unreadable='skip', **form)
+  assert len(found) == 1 and set(np.asarray(found).flat) == {40000 >> 8}
+
+
+@pytest.mark.parametrize('text', ['2e8', '-5', '0', ''])
+def test_a_wrong_limit_on_pixels_is_named(monkeypatch, text):
+  monkeypatch.setenv('ENSDISTILL_MAX_PIXELS', text)
+  with pytest.raises(data.DataError, match=f'ENSDISTILL_MAX_PIXELS={text!r} must be a whole'):
+    decode.largest()
 
 
 def test_a_jpeg_is_shrunk_while_it_is_decoded(tmp_path):

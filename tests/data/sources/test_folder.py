@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pictures
+import PIL.Image
 import pytest
 import tiny
 
@@ -215,3 +216,30 @@ def test_constants_of_a_folder_are_those_of_its_images(tmp_path):
   as_seen = loaded.train.x / 255
   np.testing.assert_allclose(loaded.mean, as_seen.mean((0, 1, 2)), rtol=1e-6)
   np.testing.assert_allclose(loaded.std, as_seen.std((0, 1, 2)), rtol=1e-6)
+
+
+def drawn(root, *folders):
+  for one in folders:
+    (root / one).mkdir(parents=True, exist_ok=True)
+    for i in range(6):
+      PIL.Image.new('RGB', (4, 4), (40 * i, 9, 9)).save(root / one / f'{i}.png')
+  return f'folder:{root}'
+
+
+def test_a_class_may_be_named_train(tmp_path):
+  found = data.load(drawn(tmp_path, 'bus', 'car', 'train'), size=4)
+  assert found.classes == ('bus', 'car', 'train')
+  assert len(data.load_inputs(f'folder:{tmp_path}', shape=(4, 4, 3))) == 3  # one of each
+
+
+@pytest.mark.parametrize('parts', [('training', 'test'), ('Train', 'Test')])
+def test_parts_of_other_names_are_no_classes(tmp_path, parts):
+  name = drawn(tmp_path, *(f'{part}/{c}' for part in parts for c in ('cat', 'dog')))
+  with pytest.raises(data.DataError, match='which would be classes: name the parts train, val'):
+    data.load(name, size=4)
+
+
+def test_inputs_without_classes_come_from_the_part_that_is_wanted(tmp_path):
+  name = drawn(tmp_path, 'train', 'test')
+  PIL.Image.new('RGB', (4, 4)).save(tmp_path / 'test' / 'more.png')
+  assert len(data.load_inputs(name, shape=(4, 4, 3))) == 7
