@@ -110,7 +110,8 @@ class Gone(Service):
     assert self.ended.wait(30), 'the process waits for ever'
 
 
-def test_a_process_ends_though_the_service_has_ended_before(monkeypatch):
+@pytest.mark.parametrize('how', ['end', 'follow'])
+def test_a_process_ends_though_the_service_has_ended_before(monkeypatch, how):
   group, codes = processes.Group(Gone(), 1, 2, heartbeat=10.0), []
 
   def end(code):
@@ -119,7 +120,10 @@ def test_a_process_ends_though_the_service_has_ended_before(monkeypatch):
 
   monkeypatch.setattr(processes, '_ACKNOWLEDGED', 0.05)
   monkeypatch.setattr(processes.os, '_exit', end)
-  processes.follow(group, {'number': 1, 'code': 2, 'line': 'process 1: wrong', 'dead': False})
+  if how == 'end':
+    processes.end(group, 1, 2, 'process 1: wrong')
+  else:
+    processes.follow(group, {'number': 1, 'code': 2, 'line': 'process 1: wrong', 'dead': False})
   assert set(codes) == {2}
 
 

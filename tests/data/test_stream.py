@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import multiprocessing
 import os
 import pathlib
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -124,6 +126,25 @@ def test_any_number_of_workers_gives_the_same_batches(slopes):
       assert (cut.min((1, 2, 3)) + 1 >= uncut.min((1, 2, 3))).all()
       heights += np.ptp(cut[:, :, 0, 0], 1).tolist()
   assert len(set(heights)) > 5
+
+
+def test_workers_leave_a_signal_to_the_run(slopes):
+  """A signal to the whole group, as `timeout` and Slurm send it."""
+  batches = stream(load(slopes), orders(1), steps=12, workers=1).starting(0)
+  next(batches)
+  (worker,) = multiprocessing.active_children()
+  for number in (signal.SIGTERM, signal.SIGINT):
+    os.kill(worker.pid, number)
+  assert len(list(batches)) == 11
+
+
+def test_a_worker_that_was_killed_is_an_error_with_a_remedy(slopes):
+  batches = stream(load(slopes), orders(1), steps=500, workers=1).starting(0)
+  next(batches)
+  (worker,) = multiprocessing.active_children()
+  worker.kill()
+  with pytest.raises(data.DataError, match='was killed .*lower data.workers'):
+    list(batches)
 
 
 def test_it_goes_on_at_any_step_with_the_same_batches(slopes):
