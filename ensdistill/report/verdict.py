@@ -149,8 +149,12 @@ def comparison(rivals: list[tuple[str, list[dict], dict]]) -> list[str]:
     elif len(entries) > 1 and all(not told_apart(gap, other) for other, _ in entries):
       alike.append(gap.title)
     else:
-      first = [name for other, name in entries if other is gap or not told_apart(other, gap)]
-      leaders.setdefault(tuple(first), []).append(f'{gap.title} {percent(gap)} %')
+      first = tuple(
+        name
+        for other, name in entries
+        if other is gap or (other.closed > 0 and not told_apart(other, gap))
+      )
+      leaders.setdefault(first, []).append(f'{gap.title} {percent(gap)} %')
   lines = [
     f'{_listed(list(first))} {"close" if len(first) > 1 else "closes"} the gap best: '
     f'{", ".join(words)}.'
