@@ -114,6 +114,7 @@ def claim(**fields):
     (-0.1, None, {}, claims.ONE_TEACHER),
     (0.005, 0.002, {'margin': 0.01}, claims.HELD),
     (0.02, 0.002, {'margin': 0.01}, claims.NOT_HELD),
+    (0.009, 0.002, {'margin': 0.01}, claims.NOISE),
   ],
 )
 def test_verdicts(mean, error, fields, verdict):
@@ -155,6 +156,23 @@ def test_claims_from_records():
   averaged[0]['rows'][-1]['metrics']['nll'] += 0.01
   found = claims.outcome(claim(label='latentbe', other=claims.MEMBERS), averaged)
   assert found.verdict == claims.NOT_HELD and found.number.startswith('+0.0533')
+  margin = claim(label='latentbe', other=claims.MEMBERS, of_gap=1.0)  # more than it loses
+  assert claims.outcome(margin, averaged).verdict == claims.HELD
+
+
+def test_noise_on_all_sets_of_regression_decides_nothing():
+  random = np.random.default_rng(0)
+
+  def record(apart):
+    nll = random.normal(size=20)
+    return {
+      'variant': '',
+      'nll': {'kd': nll, 'hydra': nll + apart + random.normal(size=20) / 9},
+      'wall': 9,
+    }
+
+  for apart, verdict in ((0.0, claims.NOISE), (-1.0, claims.HELD), (1.0, claims.NOT_HELD)):
+    assert claims.of_uci([record(apart) for _ in range(6)]).verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -214,17 +232,17 @@ def test_the_best_points_are_run_again_against_the_published_ones():
   for (method, objective, move), value in nll.items():
     settings = {'perturb.name': move} | ({'objective.name': objective} if objective else {})
     records += [sweeps.record(method, t, 0, value + t, settings=settings) for t in range(2)]
-  plan = grid_run.final(records)
-  assert {*plan.labels()} >= {
+  found = grid_run.final(records)
+  assert [label for plan in found for label in plan.labels()] == [
     'hydra (perturb.name=ods, objective.name=members)',
     'kd (perturb.name=tdiv)',
     'kd (perturb.name=none)',
     'end2 (perturb.name=none)',
+    'hydra (perturb.name=none, objective.name=members)',
     'be_kd (perturb.name=conf_ods, objective.name=members)',
     'latentbe (perturb.name=none, objective.name=members)',
-  }
-  assert (plan.folder, plan.teachers, plan.seeds) == ('cifar_small', 3, 3)
-  assert not any('mean' in label for label in plan.labels())
+  ]
+  assert {(plan.folder, plan.teachers, plan.seeds) for plan in found} == {('cifar_small', 3, 3)}
 
 
 def test_pictures_show_every_value(tmp_path):

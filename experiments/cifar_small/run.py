@@ -72,10 +72,14 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument('--first', action='store_true', help='one teacher, the first questions')
   given, options = parser.parse_known_args(arguments)
   folder = FOLDER / 'data'
+  if given.cifar100 and not given.cifar10:
+    parser.error('--cifar100=FILE.npz needs --cifar10=FILE.npz beside it')
   if given.cifar10:
     data.make(given.cifar10, given.cifar100, folder)
   if not (folder / 'cifar_small.npz').exists():
     sys.exit('give --cifar10=FILE.npz: the data are made from it')
+  if not (folder / 'cifar100_small.npz').exists():
+    print('without --cifar100=FILE.npz, no foreign inputs are tested', file=sys.stderr)
   sys.exit(plans.run(FIRST if given.first else PLAN, [f'--config.data.dir={folder}', *options]))
 
 

@@ -10,6 +10,7 @@ from ensdistill.report.columns import Column
 from ensdistill.sweep import models, records
 from ensdistill.sweep import tables as sweep_tables
 from ensdistill.sweep.models import Group
+from experiments import plans
 
 COLUMNS = (
   Column('acc', 'ACC %', columns.percent(2), 'higher'),
@@ -18,9 +19,8 @@ COLUMNS = (
   Column('pairwise_kl', 'div. KL', columns.fixed(3)),
   Column('shift/mean/3/acc', 'shifted ACC %', columns.percent(1), 'higher'),
   Column('ood/digits_inverted/auroc_total', 'OOD AUROC % (total)', columns.percent(1), 'higher'),
-  Column(
-    'ood/digits_inverted/auroc_knowledge', 'OOD AUROC % (knowledge)', columns.percent(1), 'higher'
-  ),
+  # One member has no knowledge uncertainty to compare with.
+  Column('ood/digits_inverted/auroc_knowledge', 'OOD AUROC % (knowledge)', columns.percent(1)),
   columns.PARAMETERS._replace(better=''),
   columns.GAP,
 )
@@ -93,7 +93,7 @@ def about(group: Group) -> str:
   """Return what was run."""
   teachers = len({record['teacher'] for record in group.records})
   seeds = len({record['seed'] for record in group.records})
-  hours = sum(record['seconds'] for record in group.records) / 3600
+  hours = plans.hours(group.records)
   machines = {record['versions']['processor'] for record in group.records}
   methods = {record['method'] for record in group.records}
   longer = [f', `{name}`' for name in ('end_aux', 'end2_aux') if name in methods]

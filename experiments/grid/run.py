@@ -58,8 +58,8 @@ def point(model: Model) -> tuple[str, str, str]:
   return model.method, model.settings.get('objective.name', ''), model.settings['perturb.name']
 
 
-def final(records: list[dict]) -> Plan:
-  """Return the plan that compares the best two unpublished points with each paper's best.
+def final(records: list[dict]) -> list[Plan]:
+  """Return the plans that compare the best two unpublished points with each paper's best.
 
   The points are chosen by the gap closed on the images of the grid, which are not the test images.
   """
@@ -70,16 +70,18 @@ def final(records: list[dict]) -> Plan:
   chosen = [own for own in ranked if own not in PUBLISHED][:2]
   for family in FAMILIES:
     chosen += [own for own in ranked if own in PUBLISHED and own[0] in family][:1]
-  varied = []
-  for method in dict.fromkeys(own[0] for own in chosen):
-    mine = [own for own in chosen if own[0] == method]
-    varied.append(f'{method}:perturb.name={",".join(dict.fromkeys(own[2] for own in mine))}')
-    if mine[0][1]:
-      varied.append(f'{method}:objective.name={",".join(dict.fromkeys(own[1] for own in mine))}')
+  return [_alone(*own) for own in chosen]
+
+
+def _alone(method: str, objective: str, move: str) -> Plan:
+  """Return the plan of one point in the protocol of experiments/cifar_small."""
+  varied = [f'{method}:perturb.name={move}']
+  if objective:
+    varied.append(f'{method}:objective.name={objective}')
   return Plan(
     folder='cifar_small',
     data=PLAN.data,
-    methods=tuple(dict.fromkeys(own[0] for own in chosen)),
+    methods=(method,),
     varied=tuple(varied),
     fixed=cifar_small.FIXED | {'student.targets': 'online', 'student.phases': 1},
     seeds=3,
@@ -104,7 +106,10 @@ def main(arguments: list[str] | None = None) -> int:
   found = sections.read(PLAN.path / 'results') if given.final else []
   if given.final and not found:
     sys.exit('--final chooses among the results of the grid: run it first')
-  return plans.run(final(found) if given.final else PLAN, [f'--config.data.dir={folder}', *options])
+  code = 0
+  for plan in final(found) if given.final else [PLAN]:
+    code = plans.run(plan, [f'--config.data.dir={folder}', *options]) or code
+  return code
 
 
 if __name__ == '__main__':

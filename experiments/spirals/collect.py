@@ -13,13 +13,10 @@ COLUMNS = (
   *sections.QUALITY[:3],
   Column('prr', 'PRR %', columns.fixed(1), 'higher'),
   Column('misclassification/auroc_total', 'errors AUROC % (total)', columns.percent(1), 'higher'),
-  Column(
-    'misclassification/auroc_knowledge', 'errors AUROC % (knowledge)', columns.percent(1), 'higher'
-  ),
-  Column('ood/spirals_ood/auroc_total', 'OOD AUROC % (total)', columns.percent(1), 'higher'),
-  Column(
-    'ood/spirals_ood/auroc_knowledge', 'OOD AUROC % (knowledge)', columns.percent(1), 'higher'
-  ),
+  # Without bold cells: one member has no knowledge uncertainty, and nothing detects the circle.
+  Column('misclassification/auroc_knowledge', 'errors AUROC % (knowledge)', columns.percent(1)),
+  Column('ood/spirals_ood/auroc_total', 'OOD AUROC % (total)', columns.percent(1)),
+  Column('ood/spirals_ood/auroc_knowledge', 'OOD AUROC % (knowledge)', columns.percent(1)),
   *sections.COSTS,
 )
 ABOUT = (
