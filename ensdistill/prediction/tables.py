@@ -50,7 +50,7 @@ def csv_blocks(binary, columns: Sequence[str] | None, size: int, rows: int) -> I
   text = io.TextIOWrapper(binary, encoding='utf-8-sig', errors='replace', newline='')
   first = text.readline(_LONGEST_LINE)
   lines = itertools.chain([first], iter(functools.partial(text.readline, _LONGEST_LINE), ''))
-  reader = (row for row in table.reader_of(lines, first) if row)
+  reader = (row for row in table.reader_of(lines, first, 'the table') if row)
   try:
     header = [name.strip() for name in next(reader, [])]
     if not header:

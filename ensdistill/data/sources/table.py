@@ -84,7 +84,7 @@ def _header_and_rows(path: str) -> tuple[list[str], list[tuple[int, list[str]]]]
       with io.TextIOWrapper(binary, encoding='utf-8-sig', newline='') as file:
         first = file.readline()
         file.seek(0)
-        reader = reader_of(file, first)
+        reader = reader_of(file, first, path)
         for fields in reader:
           if not fields:
             continue
@@ -105,13 +105,16 @@ def _header_and_rows(path: str) -> tuple[list[str], list[tuple[int, list[str]]]]
   return columns, rows
 
 
-def reader_of(lines: Iterable[str], first: str):
-  """Return the csv reader of these lines, whose separator is the one of `first`: , or ; or tab."""
+def reader_of(lines: Iterable[str], first: str, where: str):
+  """Return a csv reader of lines. The first one decides the separator: a comma, semicolon or tab.
+
+  where: the name of the table, for messages.
+  """
   outside = re.sub('"[^"]*"', '', first)
   delimiter = max(',;\t', key=outside.count)
   if outside.count(delimiter) >= MOST_COLUMNS:
     raise DataError(
-      f'the table has {outside.count(delimiter) + 1:,} columns; the limit is {MOST_COLUMNS:,}'
+      f'{where} has {outside.count(delimiter) + 1:,} columns; the limit is {MOST_COLUMNS:,}'
     )
   csv.field_size_limit(_LONGEST_FIELD)
   return csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
