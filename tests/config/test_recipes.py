@@ -96,7 +96,7 @@ LITERAL = {
   'hydra_uci:paper': {
     'network.hidden': (100, 100), 'student.network.hidden': (50,), 'teacher.members': 50,
     'teacher.loss': 'least_squares', 'student.head_stages': 0, 'objective.temperature': 1.0,
-    'student.optimizer.decay': 0.3,
+    'teacher.optimizer.decay': 0.3, 'student.optimizer.decay': 0.0, 'student.steps': 10000,
   },
   'end2_aux_cifar10:paper': {
     'network.name': 'vgg', 'network.dropout': 0.5, 'student.network.dropout': 0.3,
