@@ -13,7 +13,7 @@ import numpy as np
 from ensdistill import given, metrics, processes, stopping
 from ensdistill.config import inputs
 from ensdistill.config.build import Plan
-from ensdistill.evaluation import cost, measure, networks, rows, sets, subsets
+from ensdistill.evaluation import cost, gaps, measure, networks, rows, sets, subsets
 from ensdistill.evaluation.networks import Network
 from ensdistill.families import FAMILIES
 from ensdistill.metrics import influence
@@ -287,10 +287,10 @@ def _add_gaps(found: list[dict], test_errors=None) -> None:
         continue
       values = [r['metrics'].get(key) for r in (member, ensembles[-1], student)]
       errors = {'member_se': error or 0.0, 'test_se': (test_errors or {}).get(key, 0.0)}
-      gap = metrics.summary.gap_closed(*values, **errors)
+      gap = gaps.closed(*values, **errors)
       student['metrics'][f'gap_closed/{key}'] = gap
       if gap is not None and student['se'].get(key) is not None:
-        error = metrics.summary.gap_closed_se(values[0], values[1], student['se'][key])
+        error = gaps.closed_se(values[0], values[1], student['se'][key])
         student['se'][f'gap_closed/{key}'] = error
 
 

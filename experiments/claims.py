@@ -10,8 +10,6 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from ensdistill.evaluation.rows import STUDENT
 from ensdistill.sweep import models, statistics
 from ensdistill.sweep.jobs import labelled
@@ -21,6 +19,7 @@ from experiments import plans, sections
 from experiments.cifar_small import collect as levels
 from experiments.full import gate
 from experiments.grid import run as grid
+from experiments.hydra import uci
 
 HELD, NOT_HELD, NOT_TESTED = 'held', 'not held', 'not tested'
 NOISE = 'not decided: within noise'
@@ -250,12 +249,10 @@ def of_uci(records: Sequence[dict]) -> Outcome:
   signs = []
   own = [record for record in records if record['variant'] == '']
   for record in own:
-    apart = np.subtract(record['nll']['hydra'], record['nll']['kd'])
-    error = apart.std(ddof=1) / len(apart) ** 0.5
-    signs.append(int(np.sign(apart.mean())) if abs(apart.mean()) > 2 * error else 0)
+    signs.append(uci.paired(record['nll'], 'hydra', 'kd').told('lower'))
   if not signs:
     return Outcome(NOT_TESTED)
-  lower, higher = signs.count(-1), signs.count(1)
+  lower, higher = signs.count(1), signs.count(-1)
   verdict = NOISE
   if 2 * lower > len(signs) and not higher:
     verdict = HELD
@@ -281,17 +278,13 @@ def judged(claim: Claim, found: Estimate) -> str:
   """Return the verdict on a difference."""
   if found.error is None or found.teachers < 2:
     return ONE_TEACHER
-  lead = (found.mean if claim.better == 'higher' else -found.mean) + claim.margin
-  if lead > 2 * found.error:
-    return HELD
-  return NOT_HELD if lead < -2 * found.error else NOISE
+  return {1: HELD, -1: NOT_HELD, 0: NOISE}[found.told(claim.better, claim.margin)]
 
 
 def _number(found: Estimate) -> str:
-  error = '' if found.error is None else f' ± {found.error:.4f}'
   seeds, rest = divmod(found.runs, found.teachers)
   runs = f'{found.runs} runs' if rest else f'{found.teachers} × {seeds}'
-  return f'{found.mean:+.4f}{error} ({runs})'
+  return f'{found.text("{:+.4f}".format, "{:.4f}".format)} ({runs})'
 
 
 def tables(experiments: pathlib.Path) -> tuple[str, str]:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from ensdistill.evaluation.rows import LEAST_CLOSED, MOST_CLOSED, percent_closed
+from ensdistill.evaluation.gaps import LEAST_CLOSED, MOST_CLOSED, percent_closed
 from ensdistill.sweep.statistics import Estimate
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 400, 70, 50, 30

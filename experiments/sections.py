@@ -47,12 +47,10 @@ def differences(group: Group, baseline: str) -> str:
   return '\n'.join(['Paired differences in test NLL:', '', *lines]) if lines else ''
 
 
-def signed(found: Estimate, digits: int = 4) -> str:
+def signed(found: Estimate) -> str:
   """Return a difference with its error, and what the error is over."""
-  text = f'{found.mean:+.{digits}f}'
-  counts = f'{found.teachers} teacher(s), {found.runs} run(s)'
-  error = '' if found.error is None else f' ± {found.error:.{digits}f}'
-  return f'{text}{error} ({counts})'
+  text = found.text('{:+.4f}'.format, '{:.4f}'.format)
+  return f'{text} ({found.teachers} teacher(s), {found.runs} run(s))'
 
 
 def model_named(group: Group, label: str) -> Model | None:

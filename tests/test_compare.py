@@ -11,7 +11,7 @@ import tiny
 
 from ensdistill import compare, data, metrics, predictive
 from ensdistill.config import inputs
-from ensdistill.evaluation import measure, rows, sets
+from ensdistill.evaluation import gaps, measure, rows, sets
 from ensdistill.logs import writers
 from ensdistill.members import take
 
@@ -314,7 +314,7 @@ def test_the_test_sets_error_is_that_of_the_same_examples(compared):
   values = [row['metrics']['acc'] for row in (found.rows[0], found.rows[2], found.rows[3])]
   settings = {'member_se': found.rows[0]['se']['acc'], 'test_se': expected}
   closed = found.rows[3]['metrics']['gap_closed/acc']
-  assert closed == metrics.summary.gap_closed(*values, **settings)
+  assert closed == gaps.closed(*values, **settings)
 
 
 def test_regression_is_measured_in_the_targets_units():

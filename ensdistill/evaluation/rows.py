@@ -8,8 +8,6 @@ STUDENT = 'student'  # the distilled network
 AVERAGED = 'averaged'  # the plain network that a batch ensemble is averaged into
 
 STUDENTS = (STUDENT, AVERAGED)
-# Shares of a gap beyond these have no digits: they say more of a small gap than of the student.
-LEAST_CLOSED, MOST_CLOSED = -1.0, 10.0
 _NAMES = {MEMBER: 'member', STUDENT: 'student', AVERAGED: 'student-averaged'}
 _TITLES = {MEMBER: 'one member', STUDENT: 'student', AVERAGED: 'student, averaged'}
 ROLES = {text: role for role, text in _NAMES.items()}  # {name: role} of rows but ensembles
@@ -23,15 +21,6 @@ def name(role: str, size: int | None) -> str:
 def title(role: str, size: int | None) -> str:
   """Return the name of a row in pictures and papers."""
   return f'ensemble of {size}' if role == ENSEMBLE else _TITLES[role]
-
-
-def percent_closed(share: float, error: float | None = None) -> str:
-  """Return the share of a gap that a student closes, in percent: '55 ± 27', '< -100'."""
-  if share < LEAST_CLOSED:
-    return f'< {100 * LEAST_CLOSED:.0f}'
-  if share > MOST_CLOSED:
-    return f'> {100 * MOST_CLOSED:.0f}'
-  return f'{round(100 * share):d}{f" ± {100 * error:.0f}" if error else ""}'
 
 
 def of_role(rows: Iterable[dict], *roles: str) -> list[dict]:
@@ -49,10 +38,10 @@ def with_roles(rows: Iterable[dict]) -> list[dict]:
 
   The size of a student is None there, because older results do not record it.
   """
-  return [row if 'role' in row else row | _role_of(row['name']) for row in rows]
+  return [row if 'role' in row else row | of_name(row['name']) for row in rows]
 
 
-def _role_of(text: str) -> dict:
+def of_name(text: str) -> dict:
   """Return role and size of a row from its name, the only field that older results have."""
   if text in ROLES:
     return {'role': ROLES[text], 'size': None if ROLES[text] == STUDENT else 1}

@@ -306,25 +306,3 @@ def regression(p, y_BD, *, ensemble=None):
   if ensemble is not None:
     metrics['agreement_kl'], metrics['agreement_knowledge'] = agreement(p, ensemble)
   return metrics
-
-
-def gap_closed(member, ensemble, student, *, member_se=0.0, test_se=0.0):
-  """Return (member - student) / (member - ensemble): 0 is one network, 1 the ensemble.
-
-  The formula fits any metric. None is returned where a value is missing or not finite, and where
-  the gap between member and ensemble is zero, less than two of its standard errors, or of unknown
-  error (NaN). This standard error has two parts: the differences between members, and the finite
-  size of the test set.
-  """
-  values = member, ensemble, student
-  if any(value is None or not math.isfinite(value) for value in values):
-    return None
-  gap = member - ensemble
-  if gap == 0 or not abs(gap) >= 2 * math.hypot(member_se, test_se):
-    return None
-  return (member - student) / gap
-
-
-def gap_closed_se(member, ensemble, student_se):
-  """Return the standard error of gap_closed over the student's seeds, for a fixed ensemble."""
-  return student_se / abs(member - ensemble)

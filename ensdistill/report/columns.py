@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from ensdistill.data import shift
-from ensdistill.evaluation.rows import LEAST_CLOSED, MEMBER, MOST_CLOSED, of_role, percent_closed
+from ensdistill.evaluation.gaps import LEAST_CLOSED, MOST_CLOSED, percent_closed
+from ensdistill.evaluation.rows import MEMBER, of_role
 
 
 class Column(NamedTuple):

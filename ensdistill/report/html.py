@@ -5,7 +5,8 @@ This module and `appendix` collect what the templates show.
 
 from collections.abc import Iterable, Mapping
 
-from ensdistill.evaluation.rows import LEAST_CLOSED, MOST_CLOSED, STUDENT
+from ensdistill.evaluation.gaps import LEAST_CLOSED, MOST_CLOSED
+from ensdistill.evaluation.rows import STUDENT
 from ensdistill.report import appendix, columns, glossary, tables, templating, verdict
 from ensdistill.report.runs import Run, by_data
 

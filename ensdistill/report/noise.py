@@ -7,15 +7,12 @@ difference is smaller than that of either; where it is known it is used.
 
 import math
 
-from ensdistill.evaluation.rows import ENSEMBLE, MEMBER
-
-TOLD = 2.0  # standard errors from which on a difference is told from noise
+from ensdistill.evaluation.rows import ENSEMBLE, MEMBER, of_name
 
 
 def of_repeats(row: dict, key: str) -> float | None:
   """Return the standard error of a metric over a row's repeats, or the spread of its timings."""
-  error = row['se'].get(key) if row['seeds'] > 1 else None
-  return error or row['metrics'].get(f'{key}/spread')
+  return row['se'].get(key) or row['metrics'].get(f'{key}/spread')
 
 
 def of_row(row: dict, key: str) -> float | None:
@@ -64,7 +61,7 @@ def _by_way_of_the_teacher(ours: dict, theirs: dict, key: str) -> float | None:
   found = []
   for name in {*ours.get('paired', {})} & {*theirs.get('paired', {})}:
     errors = [row['paired'][name].get(key) for row in (ours, theirs)]
-    if name.startswith((MEMBER, ENSEMBLE)) and None not in errors:
+    if of_name(name)['role'] in (MEMBER, ENSEMBLE) and None not in errors:
       found.append(math.hypot(*errors))
   return min(found, default=None)
 

@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from ensdistill.evaluation.gaps import TOLD
 from ensdistill.evaluation.rows import ENSEMBLE, MEMBER, STUDENTS, largest_ensemble, of_role
 from ensdistill.report import columns, noise
 from ensdistill.report.columns import Column
@@ -230,7 +231,7 @@ def differ(ours: Row, theirs: Row, column: Column) -> bool:
   same_teacher = ours.teacher == theirs.teacher != ()
   known = {'same_run': ours.run == theirs.run != '', 'same_teacher': same_teacher}
   error = noise.of_difference(ours.row, theirs.row, column.key, **known)
-  return error is not None and abs(values[0] - values[1]) > noise.TOLD * error
+  return error is not None and abs(values[0] - values[1]) > TOLD * error
 
 
 # (rows, column) -> indices of the rows whose cells are in bold

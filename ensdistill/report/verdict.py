@@ -3,7 +3,8 @@
 import math
 from typing import NamedTuple
 
-from ensdistill.evaluation.rows import MEMBER, largest_ensemble, of_role, percent_closed
+from ensdistill.evaluation.gaps import TOLD, percent_closed
+from ensdistill.evaluation.rows import MEMBER, largest_ensemble, of_role
 from ensdistill.report import columns, noise
 
 
@@ -43,7 +44,7 @@ def gaps(rows: list[dict], student: dict) -> Gaps:
     elif (after > before) != columns.higher_is_better(metric):
       found.worse.append(title)
     else:
-      of_seeds = student['se'].get(f'gap_closed/{metric}') if student['seeds'] > 1 else None
+      of_seeds = student['se'].get(f'gap_closed/{metric}')
       errors = [e for e in (of_seeds, noise.of_gap(member, ensemble, student, metric)) if e]
       found.closed.append(Gap(metric, title, closed, math.hypot(*errors) if errors else None))
   return found
@@ -55,7 +56,7 @@ def _behind(metric: str, member: dict, student: dict) -> bool:
   error = noise.of_difference(student, member, metric, same_run=True, same_teacher=True)
   if error is None:  # of results without errors of the test examples
     error = math.hypot(*(row['se'].get(metric) or 0.0 for row in (member, student)))
-  return (lead if columns.higher_is_better(metric) else -lead) < -noise.TOLD * error
+  return (lead if columns.higher_is_better(metric) else -lead) < -TOLD * error
 
 
 def merit(gap: Gap) -> float:
@@ -168,7 +169,7 @@ def told_apart(ours: Gap, theirs: Gap) -> bool:
   """Return whether two gaps differ by more than two standard errors, or have none."""
   errors = [gap.error for gap in (ours, theirs) if gap.error]
   apart = abs(merit(ours) - merit(theirs))
-  return ours is not theirs and (not errors or apart > noise.TOLD * math.hypot(*errors))
+  return ours is not theirs and (not errors or apart > TOLD * math.hypot(*errors))
 
 
 def _listed(words: list[str]) -> str:

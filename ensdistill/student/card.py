@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ensdistill import families
-from ensdistill.evaluation.rows import STUDENTS, percent_closed
+from ensdistill.evaluation.gaps import percent_closed
+from ensdistill.evaluation.rows import ENSEMBLE, MEMBER, STUDENTS, of_role
 from ensdistill.storage import seals
 from ensdistill.student import calibration
 
@@ -230,8 +231,8 @@ def _plain(value) -> str:
 
 def rows(results, name: str) -> list[dict] | None:
   """Return the rows of results.json that a card shows: a member, the ensemble and one student."""
-  own = [row for row in results if row['name'] in ('member', name)]
-  ensembles = [row for row in results if row['role'] == 'ensemble']
+  own = [row for row in results if row['role'] == MEMBER or row['name'] == name]
+  ensembles = of_role(results, ENSEMBLE)
   own[1:1] = ensembles[-1:]
   keys = [*METRICS, *(f'gap_closed/{key}' for key in METRICS)]
   found = [{'name': _title(row), 'metrics': _finite(row['metrics'], keys)} for row in own]

@@ -103,9 +103,8 @@ class Group:
     metrics: dict[str, float | None] = {k: e.mean if e else None for k, e in found.items()}
     counts = {'teachers': len({t for t, _ in model.metrics}), 'runs': len(model.metrics)}
     errors = {k: e.error for k, e in found.items() if e}
-    size = {'role': model.role, 'size': model.size, 'seeds': 2}  # 2: errors are shown
-    row = {'name': model.label, **size, 'se': errors, 'metrics': metrics | counts}
-    return Row(model.label, row)
+    row = {'name': model.label, 'role': model.role, 'size': model.size}
+    return Row(model.label, row | {'se': errors, 'metrics': metrics | counts})
 
 
 def by_data(records: Sequence[dict]) -> list[Group]:

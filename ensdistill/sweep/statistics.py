@@ -5,10 +5,12 @@ teachers the spread over teachers decides the standard errors.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from ensdistill.evaluation.gaps import TOLD
 
 Values = Mapping[tuple[int, int], float]
 
@@ -20,6 +22,23 @@ class Estimate(NamedTuple):
   error: float | None  # None: one value, so there is no spread
   teachers: int
   runs: int
+
+  def told(self, better: str, margin: float = 0.0) -> int:
+    """Return 1 where a difference is an improvement, -1 where it is the opposite, 0 within noise.
+
+    It is either by more than two standard errors. `better` says which values are, 'higher' or
+    'lower'. `margin` is how much worse a difference may be to count as zero. A difference without
+    a standard error is not told from noise.
+    """
+    lead = (self.mean if better == 'higher' else -self.mean) + margin
+    if self.error is None or abs(lead) <= TOLD * self.error:
+      return 0
+    return 1 if lead > 0 else -1
+
+  def text(self, form: Callable[[float], str], of_error: Callable[[float], str] | None = None):
+    """Return 'mean ± error', or the mean alone where the error is not known."""
+    mean = form(self.mean)
+    return mean if self.error is None else f'{mean} ± {(of_error or form)(self.error)}'
 
 
 def nested(values: Values) -> Estimate | None:
@@ -74,7 +93,7 @@ def gap_closed(member: Values, ensemble: Values, student: Values) -> Estimate | 
   if not teachers or not gaps.mean():
     return None
   width, error = float(gaps.mean()), standard_error(gaps.tolist())
-  if error is not None and abs(width) <= 2 * error:
+  if error is not None and abs(width) <= TOLD * error:
     return None
   runs = sum(teacher in teachers for teacher, _ in student)
   if len(teachers) == 1:

@@ -163,10 +163,7 @@ def leads(group: Group, model: Model, baseline: str | None, column: Column) -> b
   if other is None or other is model:
     return False
   found = models.difference(model, other, column.key)
-  if found is None or found.error is None:
-    return False
-  lead = found.mean if column.better == 'higher' else -found.mean
-  return lead > 2 * found.error
+  return found is not None and found.told(column.better) > 0
 
 
 def differences(group: Group, baseline: str | None) -> Table | None:
@@ -184,7 +181,7 @@ def differences(group: Group, baseline: str | None) -> Table | None:
       most = max(known.values(), key=lambda estimate: estimate.runs)
       metrics |= {'teachers': most.teachers, 'runs': most.runs}
     errors = {key: estimate.error for key, estimate in known.items()}
-    row = {'name': model.label, 'role': model.role, 'size': model.size, 'seeds': 2}
+    row = {'name': model.label, 'role': model.role, 'size': model.size}
     rows.append(Row(model.label, row | {'se': errors, 'metrics': metrics}))
     compared.append(model)
   if not rows:
@@ -233,7 +230,7 @@ def ranks(groups: list[Group]) -> list[Table]:
   if not found:
     return []
   rows = [
-    Row(name, {'name': name, 'role': 'student', 'seeds': 1, 'se': {}, 'metrics': metrics})
+    Row(name, {'name': name, 'role': 'student', 'se': {}, 'metrics': metrics})
     for i, name in enumerate(labels)
     for metrics in [{key: result.ranks[i] for key, result in found.items()}]
   ]

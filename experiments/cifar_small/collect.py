@@ -66,7 +66,7 @@ def levels(records: list[dict]) -> str:
     member = groups[0].estimate(groups[0].models[0], 'train/acc') if groups else None
     if None in kept or member is None:
       continue
-    cells = [f'{100 * member.mean:.1f}', *(_percent(found) for found in kept)]
+    cells = [f'{100 * member.mean:.1f}', *(found.text(_percent) for found in kept if found)]
     lines.append(f'| {epochs} epochs | {" | ".join(cells)} |')
   title = "Share of the ensemble's diversity (pairwise KL) that `be_kd` keeps:"
   return '\n'.join([title, '', *lines]) if len(lines) > 2 else ''
@@ -86,11 +86,8 @@ def share(records: list[dict], label: str, metric: str) -> dict[tuple[int, int],
   return found
 
 
-def _percent(found: statistics.Estimate | None) -> str:
-  assert found
-  return f'{100 * found.mean:.1f} %' + (
-    '' if found.error is None else f' ± {100 * found.error:.1f}'
-  )
+def _percent(value: float) -> str:
+  return f'{100 * value:.1f} %'
 
 
 def moved(folder: pathlib.Path) -> str:

@@ -85,7 +85,7 @@ def protocol(group: Group) -> str:
   teachers, seeds = (len({record[key] for record in group.records}) for key in ('teacher', 'seed'))
   return (
     f'Digits, {teachers} teachers of four ResNet-8 and {seeds} students of each '
-    '(`experiments/digits/run.sh`; experiments/digits/README.md has all methods):'
+    '(`python -m experiments.digits.run`; experiments/digits/README.md has all methods):'
   )
 
 
@@ -94,13 +94,12 @@ def about(group: Group) -> str:
   teachers = len({record['teacher'] for record in group.records})
   seeds = len({record['seed'] for record in group.records})
   hours = plans.hours(group.records)
-  machines = {record['versions']['processor'] for record in group.records}
   methods = {record['method'] for record in group.records}
   longer = [f', `{name}`' for name in ('end_aux', 'end2_aux') if name in methods]
   return (
     f"{len(methods)} methods on scikit-learn's digits: {teachers} teachers of four ResNet-8 "
     f'(150 steps), {seeds} students of each, 600 training and 997 test images; {hours:.1f} hours '
-    f'on {", ".join(sorted(machines))}. Single and multi-head students train for 250 steps, '
+    f'on {plans.machines(group.records)}. Single and multi-head students train for 250 steps, '
     f'BatchEnsemble students{"".join(longer)} for 500. *Shifted*: mean over the '
     'corruptions at severity 3. *OOD*: inverted digits; a single network has no knowledge '
     'uncertainty, so its AUROC is 50. *Gap closed*: 0 % is one member, 100 % the ensemble.'

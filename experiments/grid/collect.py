@@ -2,7 +2,7 @@
 
 import pathlib
 
-from ensdistill.evaluation.rows import percent_closed
+from ensdistill.evaluation.gaps import percent_closed
 from ensdistill.sweep import models
 from ensdistill.sweep.statistics import Estimate
 from experiments import pictures, plans, sections

@@ -29,9 +29,10 @@ from ensdistill.evaluation import rows
 from ensdistill.logs import writers
 from ensdistill.report import results
 from ensdistill.storage import safe
-from ensdistill.sweep import records, slots
+from ensdistill.sweep import records, slots, statistics
 from ensdistill.sweep.jobs import Job, Kind
 from ensdistill.sweep.queue import Queue
+from ensdistill.sweep.statistics import Estimate
 from ensdistill.sweep.work import Worker
 
 SETS = (
@@ -226,15 +227,21 @@ def verdict(found: dict) -> list[str]:
   return [f'{text}{": " + ", ".join(between) if between else ""}.', *others]
 
 
+def paired(nll: dict[str, list[float]], model: str, other: str) -> Estimate:
+  """Return how much larger a model's NLL is than another's, paired over the splits."""
+  apart = np.subtract(nll[model], nll[other])
+  error = statistics.standard_error(apart.tolist())
+  return Estimate(float(apart.mean()), error, teachers=1, runs=len(apart))
+
+
 def _why_not(by_model, nll) -> str:
   """Return the paired difference and the metrics that explain it."""
   worse = np.mean(nll['hydra']) > np.mean(nll['member'])
   other = 'member' if worse else 'ensemble'
-  difference = np.subtract(nll['hydra'], nll[other])
-  apart, error = abs(difference.mean()), difference.std(ddof=1) / len(difference) ** 0.5
+  apart = paired(nll, 'hydra', other) if worse else paired(nll, other, 'hydra')
   side = f'{"worse" if worse else "better"} than {"one member" if worse else "the ensemble"}'
-  text = f'Hydra is {side} by {apart:.3f} ± {error:.3f}, paired over the splits'
-  if apart < 2 * error:
+  text = f'Hydra is {side} by {apart.text("{:.3f}".format)}, paired over the splits'
+  if not apart.told('higher'):
     return f'{text}, which is within noise'
   hydra, compared = (by_model[model]['metrics'] for model in ('hydra', other))
   return (

@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+from ensdistill.evaluation.rows import STUDENT, of_name
 from ensdistill.report import columns
 from ensdistill.report.columns import Column
 from ensdistill.sweep import statistics
@@ -49,7 +50,8 @@ def picture(rows: list[dict]) -> str:
 
 def of_posterior(folder: pathlib.Path, records: list[dict]) -> str:
   """Return the table of distances from the true posterior."""
-  values: dict[str, dict[str, dict]] = {}
+  teachers: dict[str, dict[str, dict]] = {}
+  students: dict[str, dict[str, dict]] = {}
   best: dict[str, dict[tuple[int, int], float]] = {'acc': {}, 'nll': {}}
   for record in records:
     path = folder / 'posterior' / f'{job_name(record)}.json'
@@ -59,21 +61,23 @@ def of_posterior(folder: pathlib.Path, records: list[dict]) -> str:
     for metric, of_teacher in best.items():
       of_teacher[record['teacher'], 0] = found['posterior'][metric]
     for row in found['rows']:
-      student = row['name'].startswith('student')
-      if row['metrics']['kl'] is not None:
-        own = values.setdefault(record['method'] if student else row['name'], {})
-        for metric, value in row['metrics'].items():
-          own.setdefault(metric, {})[number if student else (number[0], 0)] = value
-  if not values:
+      if row['metrics']['kl'] is None:
+        continue
+      if of_name(row['name'])['role'] == STUDENT:
+        values, key = students.setdefault(record['method'], {}), number
+      else:
+        values, key = teachers.setdefault(row['name'], {}), (record['teacher'], 0)
+      for metric, value in row['metrics'].items():
+        values.setdefault(metric, {})[key] = value
+  if not students:
     return ''
   lines = [
     '| model | runs | KL from the true posterior | rank of entropies |',
     '| --- | ---: | ---: | ---: |',
   ]
-  first = [name for name in values if name.startswith(('member', 'ensemble'))]
-  for label in [*first, *(name for name in values if name not in first)]:
-    cells = [cell(values[label][metric]) for metric in ('kl', 'entropy_rank')]
-    lines.append(f'| {label} | {len(values[label]["kl"])} | {" | ".join(cells)} |')
+  for label, values in (teachers | students).items():
+    cells = [cell(values[metric]) for metric in ('kl', 'entropy_rank')]
+    lines.append(f'| {label} | {len(values["kl"])} | {" | ".join(cells)} |')
   reference = f'accuracy {cell(best["acc"])}, NLL {cell(best["nll"])}'
   return '\n'.join([f'The true posterior itself has {reference} on the test points.', '', *lines])
 
@@ -86,9 +90,7 @@ def job_name(record: dict) -> str:
 def cell(values: dict) -> str:
   """Return a nested mean with its error."""
   found = statistics.nested({k: v for k, v in values.items() if v is not None})
-  if found is None:
-    return '-'
-  return f'{found.mean:.4f}' + ('' if found.error is None else f' ± {found.error:.4f}')
+  return found.text('{:.4f}'.format) if found else '-'
 
 
 def of_sizes(folder: pathlib.Path) -> str:

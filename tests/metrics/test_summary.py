@@ -137,7 +137,6 @@ def test_without_validation_data_nothing_is_calibrated(make):
   for name in alone.keys() - undefined:
     assert alone[name] == whole[name], name
   assert 'dee' not in summary.classification(p, labels_B)
-  assert summary.gap_closed(alone['cnll'], 0.1, 0.2) is None
 
 
 @pytest.mark.parametrize('batch', [1, 30])
@@ -274,19 +273,6 @@ def test_a_validation_set_without_an_error_makes_nothing_certain():
   )
   assert found['cnll'] == pytest.approx(found['nll'], abs=1e-6)
   assert metrics.fit_temperature(p.log_probs_BMK[:, 0], labels) < 0.011
-
-
-def test_gap_closed():
-  assert summary.gap_closed(0.8, 0.9, 0.85) == pytest.approx(0.5)
-  assert summary.gap_closed(1.2, 0.8, 0.8) == 1  # lower is better: the same formula
-  assert summary.gap_closed(0.8, 0.9, 0.7) == pytest.approx(-1)
-  assert summary.gap_closed(0.8, 0.9, 0.7, member_se=float('nan')) is None  # of unknown error
-  assert summary.gap_closed(0.8, 0.9, 0.85, member_se=0.03, test_se=0.03) == pytest.approx(0.5)
-  assert summary.gap_closed(0.8, 0.9, 0.85, member_se=0.04, test_se=0.04) is None
-  assert summary.gap_closed(0.8, 0.8, 0.85) is None
-  for bad in (None, math.nan, math.inf):
-    assert summary.gap_closed(0.8, 0.9, bad) is None and summary.gap_closed(bad, 0.9, 0.8) is None
-  assert summary.gap_closed_se(0.8, 0.9, 0.02) == pytest.approx(0.2)
 
 
 def test_empty_sets_and_predictives_of_regression_are_refused():
