@@ -287,13 +287,14 @@ def check_devices(hellos: list[dict]) -> None:
 def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
   """Return the numbers of the NVIDIA GPUs that processes on this host may use."""
   if 'CUDA_VISIBLE_DEVICES' in environment:
-    # CUDA ignores all that follows an invalid number.
-    return list(itertools.takewhile(_is_gpu, environment['CUDA_VISIBLE_DEVICES'].split(',')))
+    # CUDA ignores all that follows an invalid name.
+    given = [name.strip() for name in environment['CUDA_VISIBLE_DEVICES'].split(',')]
+    return list(itertools.takewhile(_is_gpu, given))
   return [str(number) for number, _ in enumerate(_GPUS.iterdir())] if _GPUS.is_dir() else []
 
 
 def _is_gpu(name: str) -> bool:
-  return name not in ('', '-1')
+  return name.isdecimal() or name.startswith(('GPU-', 'MIG-'))
 
 
 def find(given: Place) -> tuple[Place | None, Any]:

@@ -69,8 +69,13 @@ def from_torch(
 
 
 def _torch_outputs(found) -> np.ndarray:
+  if isinstance(found, dict) and 'logits' in found:
+    found = found['logits']
   found = getattr(found, 'logits', found)  # of models of the Hugging Face Hub
-  if isinstance(found, tuple | list) and len(found) == 2:
+  if isinstance(found, tuple | list) and len(found) == 1:
+    (found,) = found
+  pair = isinstance(found, tuple | list) and len(found) == 2
+  if pair and all(hasattr(one, 'detach') for one in found):
     mean, variance = (one.detach().cpu().float().numpy() for one in found)
     return _gaussian(mean, variance)
   if not hasattr(found, 'detach'):

@@ -201,7 +201,11 @@ def test_processes_share_the_cores_that_several_of_them_may_use(monkeypatch):
 
 
 def test_visible_gpus_are_counted():
-  for text, found in {'2,3,5': ['2', '3', '5'], '': [], '-1': [], '0,-1,2': ['0']}.items():
+  cases = {
+    '2,3,5': ['2', '3', '5'], '': [], '-1': [], '0, -1,2': ['0'], ' 1, 2': ['1', '2'],
+    'NoDevFiles': [], 'GPU-8932f937,MIG-1': ['GPU-8932f937', 'MIG-1'], '-2': [],
+  }  # fmt: skip
+  for text, found in cases.items():
     assert joining.visible_gpus({'CUDA_VISIBLE_DEVICES': text}) == found
 
 

@@ -61,7 +61,10 @@ def test_what_modules_return():
   logits = torch.arange(12.0).reshape(4, 3)
   x = X[:4]
   hub = types.SimpleNamespace(logits=logits)
-  np.testing.assert_array_equal(teachers._torch_outputs(hub), logits)
+  for found in (hub, {'logits': logits}, (logits,)):
+    np.testing.assert_array_equal(teachers._torch_outputs(found), logits)
+  with pytest.raises(ValueError, match='a model returns a tuple: wrap it'):
+    teachers._torch_outputs((logits, (logits,)))
   both = [teachers._torch_outputs(kind([logits[:, :1], logits[:, 1:2]])) for kind in (list, tuple)]
   np.testing.assert_array_equal(*both)
 

@@ -223,7 +223,10 @@ _REMEDIES = {
   },
   'activations': {
     'teacher': "teacher.batch_size, raise teacher.microbatches or set teacher.strategy='loop'",
-    'student': "student.batch_size, raise student.microbatches or set student.strategy='loop'",
+    'student': (
+      'student.batch_size or student.members, raise student.microbatches, or, with several seeds, '
+      "set student.strategy='loop'"
+    ),
   },
   'data': "data.limit, or set data.stream='on'",
   'checkpoint': 'seeds, teacher.together or choose a smaller network',

@@ -160,12 +160,17 @@ def default_of(name: str, value) -> str:
   if value is not None or not by_part:
     return shown(value)
   if name.startswith('student.network.'):
-    return f'that of {name.removeprefix("student.")}'
+    own = name.removeprefix('student.')
+    return f"that of {own}; with student.network.name, the network's own"
   by_value: dict[str, list[str]] = {}
   for part, own in by_part.items():
+    if own is None:
+      continue
     text = shown(round(own, 4) if isinstance(own, float) else own)
     by_value.setdefault(text, []).append(part)
-  if len(by_value) == 1:
+  if not by_value:
+    return shown(None)
+  if len(by_value) == 1 and None not in by_part.values():
     return next(iter(by_value))
   return '; '.join(f'{text} in {", ".join(parts)}' for text, parts in by_value.items())
 

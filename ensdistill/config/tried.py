@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+import flax.errors
 import jax
 import jax.numpy as jnp
 
@@ -65,6 +66,8 @@ def _check_objective(method: Method, plan, what: str, outputs) -> None:
 def _outputs(method: Method, plan, own: dict[str, str], key, x):
   """Return the shape of the student's outputs, checked if the student is a custom one."""
   what = f'student {own.get("student", plan.config.student.kind)!r}'
+  if 'network' in own and 'student' not in own:
+    what = f'network {own["network"]!r} in {what}'
   width = method.objective.width(method.family, plan.dataset.targets)
 
   def outputs(key, x):
@@ -126,8 +129,10 @@ def _tried(what: str, function: Callable, *arguments) -> Any:
     return jax.eval_shape(function, *arguments)
   except Exception as error:
     shapes = ' and '.join(str(list(a.shape)) for a in arguments if a.shape)
+    rename = '; a BatchEnsemble has parameters b, r and s: give yours other names'
     raise ValueError(
       f'{what} failed on shapes {shapes}: {imports.described(error)}{_line(error)}'
+      f'{rename if isinstance(error, flax.errors.ScopeParamShapeError) else ""}'
     ) from error
 
 

@@ -145,8 +145,12 @@ def from_arrays(
     own = np.asarray(arrays[source][origin.rows], np.float32)
     if name in PARTS:
       # Validation rows that were cut out of the training rows have been judged there.
-      judged = check_order and (name != 'valid' or source == 'valid')
-      found = _agreement(own, getattr(dataset, name).y, family, name, where, judged)
+      cut_out = name == 'valid' and source != 'valid'
+      remedy = 'set teacher.check_order=false' if check_order and not cut_out else None
+      y = getattr(dataset, name).y
+      found = _agreement(own, y, family, name, where, remedy)
+      if not (cut_out or family.has_classes):
+        _check_units(own, y, name, where)
       agreement |= {name: found} if found else {}
       if name == 'train' and found and family.has_classes:
         doubt = _doubt(own, dataset.train.y)
@@ -166,7 +170,7 @@ def _check_used(arrays, dataset: Dataset, where: str) -> None:
     )
 
 
-def of_test(array: np.ndarray, dataset: Dataset, where: str) -> Outputs:
+def of_test(array: np.ndarray, dataset: Dataset, where: str, check_order: bool = True) -> Outputs:
   """Return the outputs [N, M, O] of an ensemble on the test part alone, checked."""
   _check(array, 'test', array.shape[1:2], dataset, where)
   size = len(dataset.test.y)
@@ -176,7 +180,10 @@ def of_test(array: np.ndarray, dataset: Dataset, where: str) -> Outputs:
     )
   family = families.FAMILIES[dataset.family]
   own = np.asarray(array, np.float32)
-  found = _agreement(own, dataset.test.y, family, 'test', where)
+  remedy = 'pass check_order=False' if check_order else None
+  found = _agreement(own, dataset.test.y, family, 'test', where, remedy)
+  if not family.has_classes:
+    _check_units(own, dataset.test.y, 'test', where)
   agreement = {'test': found} if found else {}
   units = dataset.target_mean, dataset.target_std
   tables = {'test': np.asarray(family.standardise_outputs(own, *units))}
@@ -218,12 +225,13 @@ def _hint(dataset: Dataset, width: int) -> str:
   return '; y holds floats that are whole numbers: pass integers if they are classes'
 
 
-def _agreement(outputs_NMO, y, family, name: str, where: str, judged: bool = True) -> list[float]:
+def _agreement(outputs_NMO, y, family, name: str, where: str, remedy: str | None) -> list[float]:
   """Return each member's accuracy, or correlation with the targets; refuse outputs at chance.
 
   Rows in another order than the examples give members at chance. Chance is what a member's
   predictions reach on shuffled labels. Members whose predictions cannot tell are not judged:
-  constant ones, or few of a rare class.
+  constant ones, or few of a rare class. `remedy` says how to accept outputs at chance; without it
+  they are accepted.
   """
   if family.has_classes:
     known = y >= 0
@@ -241,9 +249,7 @@ def _agreement(outputs_NMO, y, family, name: str, where: str, judged: bool = Tru
     unit = 'correlation with the targets'
   values = [value for value, _ in found]
   telling = [(value, limit) for value, limit in found if limit is not None]
-  if not judged or size < FEWEST:
-    return values
-  if telling and all(value <= limit for value, limit in telling):
+  if remedy and size >= FEWEST and telling and all(value <= limit for value, limit in telling):
     shown = ', '.join(f'{value:.3f}' for value in values[:4])
     whole = (
       '' if family.has_classes or (y != np.round(y)).any() else ' (or y holds classes as floats)'
@@ -251,11 +257,9 @@ def _agreement(outputs_NMO, y, family, name: str, where: str, judged: bool = Tru
     why = _doubt(outputs_NMO, y) if family.has_classes else ''
     why = why or (
       f"the rows are in another order than the data set's{whole}; `ensdistill data NAME` and "
-      'docs/teachers.md tell its order. If they are right, set teacher.check_order=false'
+      f'docs/teachers.md tell its order. If they are right, {remedy}'
     )
     raise DataError(f'{where}: every member is at chance on {name} ({unit} {shown}): {why}')
-  if not family.has_classes:
-    _check_units(means, y, name, where)
   return values
 
 
@@ -313,8 +317,11 @@ def _moments(mean_N, y_N) -> tuple[float | None, float, float, int]:
   return correlation, r2, correlation * float(b.std() / a.std()), size
 
 
-def _check_units(mean_NMD, y_ND, name: str, where: str) -> None:
+def _check_units(outputs_NMO, y_ND, name: str, where: str) -> None:
   """Refuse means that follow a target, but at another scale or offset, in every member."""
+  if np.isfinite(y_ND).any(-1).sum() < FEWEST:
+    return
+  mean_NMD = outputs_NMO[..., : y_ND.shape[-1]]
   for d in range(y_ND.shape[-1]):
     found = [_moments(mean_NMD[:, m, d], y_ND[:, d]) for m in range(_size(mean_NMD))]
     follows = all(c is not None and c > 0.5 for c, *_ in found)

@@ -74,7 +74,7 @@ ENTRIES: dict[str, Entry] = {
     'Calibrated NLL and ECE (cNLL, cECE)',
     'The same after temperature scaling: logits are divided by the temperature T with the lowest '
     'NLL on the validation set. It compares models without their miscalibration. T is fitted to '
-    'the NLL, so the ECE may rise.',
+    'the NLL, so the ECE may rise. Without an error on the validation set T is 1.',
     'p(k | x) ∝ exp(log p(k | x) / T)',
     r'p_T(k\mid x)\propto \exp(\log p(k\mid x)/T)',
   ),

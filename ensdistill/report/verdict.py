@@ -141,28 +141,28 @@ def comparison(rivals: list[tuple[str, list[dict], dict]]) -> list[str]:
       found.setdefault(gap.metric, []).append((gap, label))
   if not found:
     return ['No run has a measurable gap between one network and the ensemble.']
-  leaders: dict[tuple[str, ...], list[str]] = {}  # students that are not told apart
+  leaders: dict[str, list[str]] = {}
   nowhere, alike = [], []
   for entries in found.values():
-    gap, label = max(entries, key=lambda entry: merit(entry[0]))
+    entries = sorted(entries, key=_by_merit, reverse=True)
+    gap, label = entries[0]
     if gap.closed <= 0:
       nowhere.append(gap.title)
-    elif len(entries) > 1 and all(not told_apart(gap, other) for other, _ in entries):
+      continue
+    near = [(other, name) for other, name in entries[1:] if not told_apart(other, gap)]
+    if near and len(near) == len(entries) - 1:
       alike.append(gap.title)
     else:
-      first = tuple(
-        name
-        for other, name in entries
-        if other is gap or (other.closed > 0 and not told_apart(other, gap))
-      )
-      leaders.setdefault(first, []).append(f'{gap.title} {percent(gap)} %')
-  lines = [
-    f'{_listed(list(first))} {"close" if len(first) > 1 else "closes"} the gap best: '
-    f'{", ".join(words)}.'
-    for first, words in leaders.items()
-  ]
+      others = [f'{name} {percent(other)} %' for other, name in near if other.closed > 0]
+      noise = f' (within noise: {_listed(others)})' if others else ''
+      leaders.setdefault(label, []).append(f'{gap.title} {percent(gap)} %{noise}')
+  lines = [f'{label} closes the gap best: {", ".join(words)}.' for label, words in leaders.items()]
   lines += [f'The students differ by less than the noise in {_listed(alike)}.'] if alike else []
   return lines + ([f'No student closes any of the gap in {_listed(nowhere)}.'] if nowhere else [])
+
+
+def _by_merit(entry: tuple[Gap, str]) -> float:
+  return merit(entry[0])
 
 
 def told_apart(ours: Gap, theirs: Gap) -> bool:

@@ -195,7 +195,11 @@ class App:
     return as_json(self._about(self._student(request)))
 
   def _about(self, one: Hosted) -> dict[str, Any]:
-    limits = {'rows': self._limits.max_rows, 'body_bytes': self._limits.max_body}
+    limits = {
+      'rows': self._limits.max_rows,
+      'body_bytes': self._limits.max_body,
+      'numbers': VALUES,  # rows × classes of an answer, more with members or quantiles
+    }
     return {**one.description, 'ready': self._service.ready, 'limits': limits}
 
   async def _predict(self, request: Request) -> Response:

@@ -295,7 +295,9 @@ class Model:
     settings = str(made_by.get('fingerprints', {}).get('config', ''))
     folders.write(folder, self.spec, self.student, self.variables, settings)
 
-  def report(self, x, y, folder: str | pathlib.Path, *, teacher=None) -> dict:
+  def report(
+    self, x, y, folder: str | pathlib.Path, *, teacher=None, check_order: bool = True
+  ) -> dict:
     """Write the report of this student on test data; return the content of results.json.
 
     The folder holds report.html with its tables and pictures, and results.json.
@@ -307,10 +309,12 @@ class Model:
       teacher: outputs [N, M, O] of the ensemble for x, or its members as functions, as in
         `distil`. Without it the rows of the ensemble are there if the student comes from `distil`
         with functions.
+      check_order: refuse outputs whose members are all at chance, as their rows are then in another
+        order; False accepts them, for targets that can hardly be predicted.
     """
     from ensdistill.student import reporting  # imports the training code
 
-    return reporting.report(self, x, y, folder, teacher)
+    return reporting.report(self, x, y, folder, teacher, check_order)
 
   def __repr__(self) -> str:
     kind, shape = self.spec['student']['kind'], ', '.join(map(str, ['N', *self.spec['shape']]))

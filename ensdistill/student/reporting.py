@@ -32,14 +32,14 @@ class Origin(NamedTuple):
   distilled: Distilled
 
 
-def report(model, x, y, folder, ensemble=None) -> dict:
+def report(model, x, y, folder, ensemble=None, check_order: bool = True) -> dict:
   """Write the report of a student; for the arguments see `Model.report`."""
   began = time.monotonic()
   folder = safe.make_folder(folder)
   _check_free(folder)
   accepted = inputs.accept(x, model.spec)
   split = data.Split(accepted.x, targets(model, y, len(accepted.x)))
-  plan, teaching, distilled = _parts(model, split, folder, ensemble)
+  plan, teaching, distilled = _parts(model, split, folder, ensemble, check_order)
   compared = compare.compare(plan, teaching, distilled, writers.Silent())
   if 'calibrated metrics' in compared.not_run:
     reason = 'the student has no validation examples here, to fit a temperature on'
@@ -55,15 +55,14 @@ def report(model, x, y, folder, ensemble=None) -> dict:
 def _check_free(folder: pathlib.Path) -> None:
   """Refuse the folder of a run of `ensdistill train`, whose results would be replaced."""
   try:
-    text = (folder / 'config.json').read_text()
+    name = json.loads((folder / 'config.json').read_text())['data']['name'].partition(':')[0]
   except FileNotFoundError:
     return
-  found = json.loads(text)
-  name = found['data'] if isinstance(found, dict) and 'data' in found else {}
-  name = name.get('name') if isinstance(name, dict) else None
-  if not isinstance(name, str):
-    raise ValueError(f'{folder} holds something else: choose another folder for the report')
-  if name.partition(':')[0] != data.ARRAYS:
+  except (ValueError, TypeError, LookupError, AttributeError):  # something else
+    raise ValueError(
+      f'{folder} holds a config.json that is not of a report: choose another folder'
+    ) from None
+  if name != data.ARRAYS:
     raise ValueError(f'{folder} holds a run on {name}: choose another folder for the report')
 
 
@@ -89,7 +88,7 @@ def targets(model, y, size: int) -> np.ndarray:
   return y.astype(np.int32)
 
 
-def _parts(model, test: data.Split, folder: pathlib.Path, ensemble):
+def _parts(model, test: data.Split, folder: pathlib.Path, ensemble, check_order: bool):
   """Return the plan, the ensemble and the students of a report."""
   origin = model.origin or _rebuilt(model, test)
   dataset = dataclasses.replace(origin.plan.dataset, test=test)
@@ -100,7 +99,7 @@ def _parts(model, test: data.Split, folder: pathlib.Path, ensemble):
     config.data.name = f'{data.ARRAYS}:{_digest(test)}'  # tables compare reports of one set
   changed: dict[str, Any] = {'config': config, 'dataset': dataset, 'training': dataset}
   plan = dataclasses.replace(origin.plan, folder=folder, **changed)
-  found = origin.teacher if ensemble is None else _teacher(ensemble, dataset)
+  found = origin.teacher if ensemble is None else _teacher(ensemble, dataset, check_order)
   distilled = origin.distilled
   if isinstance(found, given.Recorded):
     tables = _tables(origin.teacher, found.size)
@@ -130,11 +129,11 @@ def _tables(ensemble, size: int) -> dict[str, np.ndarray]:
   return {name: table for name, table in ensemble.outputs.tables.items() if name != 'test'}
 
 
-def _teacher(ensemble, dataset):
+def _teacher(ensemble, dataset, check_order: bool):
   """Return the ensemble of outputs [N, M, O] on the test part, or of functions."""
   method = build.given_method(dataset)
   if hasattr(ensemble, 'shape') and hasattr(ensemble, 'dtype'):
-    return given.Recorded(method, given.of_test(np.asarray(ensemble), dataset, GIVEN))
+    return given.Recorded(method, given.of_test(np.asarray(ensemble), dataset, GIVEN, check_order))
   found = given.from_functions(ensemble, dataset, GIVEN)
   nowhere = pathlib.Path()
   return teacher.Teacher(

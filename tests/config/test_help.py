@@ -41,5 +41,8 @@ def test_the_default_of_an_unset_setting_is_that_of_its_parts():
   default = help.default_of('network.depth', None)
   assert default.startswith('20 in resnet; 28 in wide_resnet; ')
   assert 'batch in resnet, wide_resnet' in help.default_of('network.norm', None)
-  assert help.default_of('student.network.depth', None) == 'that of network.depth'
+  assert help.default_of('student.network.depth', None) == (
+    "that of network.depth; with student.network.name, the network's own"
+  )
+  assert 'unset' not in help.default_of('objective.end', None)
   assert '0.6667 in dirichlet, normal_wishart' in help.default_of('objective.end', None)

@@ -123,7 +123,12 @@ def test_a_parameter_that_no_member_can_be_taken_of_is_named_before_training(tmp
   chosen = dict(network__name='shifted', student__kind='batch_ensemble', objective__name='members')
   chosen['teacher__members'] = 2
   check(NETWORK.replace('NAME', 'shift'), tmp_path, **chosen)
-  with own_parts.forgotten(), pytest.raises(ValueError, match='one member of student') as error:
+  with (
+    own_parts.forgotten(),
+    pytest.raises(
+      ValueError, match=r"one member of network 'shifted' in student .*: give yours other names"
+    ) as error,
+  ):
     check(NETWORK.replace('NAME', 'b'), tmp_path, **chosen)
   assert '\n' not in str(error.value)
 

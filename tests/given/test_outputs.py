@@ -199,6 +199,8 @@ def test_outputs_in_other_units_are_refused(change):
   found[..., 0] = change(found[..., 0])
   with pytest.raises(DataError, match="train is not in the target's units"):
     load({'train': found.astype(np.float32)}, dataset)
+  with pytest.raises(DataError, match="train is not in the target's units"):
+    given.from_arrays({'train': found.astype(np.float32)}, dataset, 'FILE', check_order=False)
 
 
 def test_arrays_that_nothing_reads_are_named(digits):

@@ -83,5 +83,5 @@ def test_leaders_that_are_not_told_apart_are_named_together():
     rows[-1] |= {'seeds': 3, 'se': {'gap_closed/nll': error}}
     return label, rows, rows[-1]
 
-  lines = verdict.comparison([rival('A', 0.8, 0.05), rival('B', 0.79, 0.05), rival('C', 0.1, 0.05)])
-  assert any(line.startswith('A and B close the gap best: NLL') for line in lines), lines
+  lines = verdict.comparison([rival('A', 0.5, 0.05), rival('B', 0.79, 0.2), rival('C', 0.1, 0.05)])
+  assert 'B closes the gap best: NLL 79 ± 20 % (within noise: A 50 ± 5 %).' in lines, lines

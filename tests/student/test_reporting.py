@@ -105,6 +105,17 @@ def test_the_folder_of_a_run_is_refused(student, tmp_path):
   seals.write_json(tmp_path / 'config.json', {'data': {'name': 'digits'}})
   with pytest.raises(ValueError, match='holds a run on digits: choose another folder'):
     student.report(X, Y, tmp_path)
+  for content in (b'{', b'', b'\xff', b'[1]', b'{"data": {"name": 3}}'):
+    (tmp_path / 'config.json').write_bytes(content)
+    with pytest.raises(ValueError, match='a config.json that is not of a report: choose another'):
+      student.report(X, Y, tmp_path)
+
+
+def test_outputs_at_chance_are_accepted_on_demand(student, tmp_path):
+  with pytest.raises(DataError, match='If they are right, pass check_order=False'):
+    student.report(X, Y, tmp_path / 'refused', teacher=LOGITS[::-1])
+  results = student.report(X, Y, tmp_path / 'taken', teacher=LOGITS[::-1], check_order=False)
+  assert results['rows'][0]['metrics']['acc'] < 0.6
 
 
 @pytest.mark.parametrize(
