@@ -13,6 +13,7 @@ from ensdistill import (
   given,
   joining,
   paths,
+  planning,
   processes,
   report,
   runtime,
@@ -20,7 +21,7 @@ from ensdistill import (
   teacher,
   watching,
 )
-from ensdistill.config import build, checks, estimate, identity, imported, inputs, shared, tried
+from ensdistill.config import estimate, identity, inputs, shared
 from ensdistill.config import folder as claims
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import sets
@@ -106,23 +107,13 @@ def checked(
   load: (config, least share of an image that a crop shows) -> the data sets.
   overwrite: what is in the folder does not matter.
   """
-  imported.record(config)
+  parts = planning.parts(config)
   sinks.chosen(config.sinks)  # refuses what is not installed
-  parts = build.parts(config)
-  checks.check(config, parts)
   dataset, training = load(config, parts.augment.crop_area)
   say = _note if processes.first() else _silent
   shared.settle_order(config, training.streams, None if overwrite else folder, say)
   ensemble = given.load(config, dataset)
-  if ensemble:
-    teacher.adopt(config, ensemble)
-    if isinstance(ensemble, given.Functions) and parts.perturbation:
-      given.check_gradients(ensemble, dataset, parts.perturbation)
-  checks.settle_targets(config, parts, training.in_files)
-  checks.check_fits(config, parts, dataset.family)
-  inputs.check_augmentation(parts.augment, dataset)
-  plan = build.plan(config, parts, dataset, training, folder, ensemble)
-  tried.check(plan)
+  plan = planning.plan(config, parts, dataset, training, folder, ensemble)
   evaluated = {'ood': config.evaluate.ood, 'shifts': config.evaluate.shift}
   sets.check(dataset, dir=config.data.dir or None, **evaluated)
   with config.unlocked():

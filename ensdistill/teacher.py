@@ -139,17 +139,6 @@ def _set(section: dict) -> dict:
   return {k: v for k, v in inner.items() if v is not None}
 
 
-def adopt(config, ensemble) -> None:
-  """Write the size and digest of an ensemble that was trained elsewhere into the configuration."""
-  section = config.teacher
-  if section.members not in (0, ensemble.size):
-    raise ValueError(
-      f'teacher.members={section.members}, but {ensemble.where} has {ensemble.size}: set '
-      'teacher.members=0'
-    )
-  section.members, section.content = ensemble.size, ensemble.content
-
-
 def obtain(plan: Plan, writer) -> 'Teacher | given.Recorded':
   """Return the ensemble: the given one, or stored members; missing ones are trained and stored.
 

@@ -23,7 +23,7 @@ FLOORS = (
   {'export', 'exporting'},
   {'student'},
   {'distillation', 'compare', 'report'},
-  {'teacher'},
+  {'teacher', 'planning'},
   {'given'},
   {'config'},
   {'training'},
