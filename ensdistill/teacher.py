@@ -270,11 +270,7 @@ def _loaded(folder, name):
   """Return the tensors of a file that the first process has found whole."""
   tensors = sealed_arrays.load(folder, name, writers.Silent().line)
   if tensors is None:
-    raise seals.Damaged(
-      folder / f'{name}.safetensors',
-      f'is not what process 0 reads on {socket.gethostname()}',
-      'use a folder that is the same on all hosts',
-    )
+    raise seals.differs(folder / f'{name}.safetensors', here=socket.gethostname())
   return tensors
 
 

@@ -20,6 +20,7 @@ FLOORS = (
   {'commands', 'sklearn'},
   {'sweep', 'serving'},
   {'run', 'splits', 'teachers', 'library', 'prediction'},
+  {'resume'},
   {'export', 'exporting'},
   {'student'},
   {'distillation', 'compare', 'report'},
