@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ensdistill import data, distillation, export, given, names, plugins, runtime
+from ensdistill import data, distillation, export, given, names, planning, plugins, runtime
 from ensdistill import teacher as chapter
-from ensdistill.config import build, checks, imported, recipes, settings, tried
+from ensdistill.config import recipes, settings
 from ensdistill.families import FAMILIES
 from ensdistill.logs import writers
 from ensdistill.storage import safe
@@ -94,22 +94,13 @@ def distil(
   members = _members(teacher, dataset, config, ordered)
   _check_changes(changes or {})
   settings.apply(config, dict(changes or {}))
-  imported.record(config)
-  parts = build.parts(config)
-  checks.check(config, parts)
-  if members:
-    chapter.adopt(config, members)
-  if isinstance(members, given.Functions) and parts.perturbation:
-    given.check_gradients(members, dataset, parts.perturbation)
-  checks.settle_targets(config, parts, in_files=False)
-  checks.check_fits(config, parts, dataset.family)
+  parts = planning.parts(config)
   with tempfile.TemporaryDirectory() as temporary:
     place = pathlib.Path(folder or temporary)
     if not config.teacher.dir:
       config.teacher.dir = str(place / 'teachers')
-    plan = build.plan(config, parts, dataset, dataset, place, members)
+    plan = planning.plan(config, parts, dataset, dataset, place, members)
     plan = dataclasses.replace(plan, keeps=folder is not None)
-    tried.check(plan)
     with safe.alone(place, quiet), writers.Writer(place, quiet=quiet) as writer:
       obtained = chapter.obtain(plan, writer)
       distilled = distillation.distil(plan, obtained, writer)

@@ -1,10 +1,13 @@
-"""The story of a run: configuration, data, teacher, student, evaluation, report."""
+"""The story of a run: configuration, data, plan, teacher, student, evaluation, report.
 
+`prepare` ends with the plan, and `run` goes on from there.
+"""
+
+import contextlib
 import dataclasses
 import pathlib
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ensdistill import (
   compare,
@@ -13,14 +16,16 @@ from ensdistill import (
   given,
   joining,
   paths,
+  planning,
   processes,
   report,
+  resume,
   runtime,
   stopping,
   teacher,
   watching,
 )
-from ensdistill.config import build, checks, estimate, identity, imported, inputs, shared, tried
+from ensdistill.config import estimate, identity, inputs, shared
 from ensdistill.config import folder as claims
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import sets
@@ -43,59 +48,29 @@ def prepare(
   overwrite: starts the run of the folder afresh.
   place: of this process among those that share the run; by default, what its cluster says.
   """
-  try:
-    places = {'--workdir': workdir, 'workdir': config.workdir, 'cache': config.cache}
-    places |= {'data.dir': config.data.dir, 'teacher.dir': config.teacher.dir}
-    for name, path in places.items():
-      paths.check(name, path)
-  except ValueError as error:
-    raise UsageError(str(error)) from error
+  with _usage_errors():
+    _check_paths(config, workdir)
   runtime.prepare(config.cache)
-  try:
+  folder = pathlib.Path(workdir or config.workdir or pathlib.Path('runs', config.name))
+  folder = folder.expanduser()
+  with _usage_errors():
     stopping.check()
     joining.join(place)
     stopping.tell()
     overwrite = processes.agreed(lambda: overwrite, 'overwrite')
     _start_watchdog(config)
-    folder = pathlib.Path(workdir or config.workdir or pathlib.Path('runs', config.name))
-    folder = folder.expanduser()
     stopping.check_together()
     shared.check_settings(config)  # as they were given; `check` has those that follow, and the data
     plan = checked(config, folder, overwrite=overwrite)
     shared.check(plan)
     if overwrite or not (folder / 'results.json').exists():  # a finished run trains no more
       estimate.check(plan)
-    processes.agreed(lambda: _make_folder(folder, overwrite), 'folder')
+    processes.agreed(lambda: claims.make(folder, overwrite), 'folder')
     with processes.locked(safe.alone(folder)):
       # The claim is last: a refused configuration leaves nothing behind.
-      processes.agreed(lambda: _take(folder, config, overwrite), 'claim')
+      processes.agreed(lambda: claims.take(folder, config, overwrite), 'claim')
     shared.check_folders(plan)
-    plan = _watched(plan)
-  except ValueError as error:
-    watching.rest()
-    raise UsageError(str(error)) from error
-  return plan
-
-
-def _start_watchdog(config) -> None:
-  """Watch for progress if a setting says so, or if several processes share the run."""
-  minutes = config.watchdog_minutes
-  if minutes is None:
-    minutes = 30.0 if processes.shared() else 0.0
-  if minutes:
-    watching.watchdog(minutes)
-
-
-def _make_folder(folder: pathlib.Path, overwrite: bool) -> None:
-  safe.make_folder(folder)
-  if overwrite:
-    claims.check_overwrite(folder)
-
-
-def _take(folder: pathlib.Path, config, overwrite: bool) -> None:
-  if overwrite:
-    claims.clear(folder)
-  _claim(folder, config)
+    return _watched(plan)
 
 
 def checked(
@@ -106,23 +81,13 @@ def checked(
   load: (config, least share of an image that a crop shows) -> the data sets.
   overwrite: what is in the folder does not matter.
   """
-  imported.record(config)
+  parts = planning.parts(config)
   sinks.chosen(config.sinks)  # refuses what is not installed
-  parts = build.parts(config)
-  checks.check(config, parts)
   dataset, training = load(config, parts.augment.crop_area)
-  say = _note if processes.first() else _silent
+  say = seals.print_error if processes.first() else writers.Silent().line
   shared.settle_order(config, training.streams, None if overwrite else folder, say)
   ensemble = given.load(config, dataset)
-  if ensemble:
-    teacher.adopt(config, ensemble)
-    if isinstance(ensemble, given.Functions) and parts.perturbation:
-      given.check_gradients(ensemble, dataset, parts.perturbation)
-  checks.settle_targets(config, parts, training.in_files)
-  checks.check_fits(config, parts, dataset.family)
-  inputs.check_augmentation(parts.augment, dataset)
-  plan = build.plan(config, parts, dataset, training, folder, ensemble)
-  tried.check(plan)
+  plan = planning.plan(config, parts, dataset, training, folder, ensemble)
   evaluated = {'ood': config.evaluate.ood, 'shifts': config.evaluate.shift}
   sets.check(dataset, dir=config.data.dir or None, **evaluated)
   with config.unlocked():
@@ -136,83 +101,107 @@ def run(plan: Plan) -> dict:
   Of several processes that share the run, only the first has them.
   """
   try:
-    results = _results(plan) or {}
+    with _usage_errors(claims.OtherSettings), processes.locked(safe.alone(plan.folder)):
+      results = processes.by_first(lambda: _begin(plan))
+      if not processes.agreed(lambda: results is not None, 'finished'):
+        with _writer(plan) as writer:
+          results = _stages(plan, writer)
+      checkpoint.remove(plan.folder / 'checkpoints')
   finally:
     watching.rest()
   if processes.first():
     print(report.table(results))
     print(f'page:   {plan.folder / "report.html"} (ensdistill report {plan.folder} --open)')
     print(f'curves: tensorboard --logdir {plan.folder / "tb"}')
-  return results
-
-
-def _results(plan: Plan) -> dict | None:
-  with processes.locked(safe.alone(plan.folder)):
-    results = processes.by_first(lambda: _begin(plan))
-    if not processes.agreed(lambda: results is not None, 'finished'):
-      with _writer(plan) as writer:
-        results = _stages(plan, writer)
-    checkpoint.remove(plan.folder / 'checkpoints')
-  return results
+  return results or {}
 
 
 def _begin(plan: Plan) -> dict | None:
   """Take the folder of a run; return the results if the run is finished."""
-  _claim(plan.folder, plan.config)  # another process may have had the folder meanwhile
+  claims.take(plan.folder, plan.config)  # another process may have had the folder meanwhile
   safe.sweep_parts(plan.folder)
   (plan.folder / claims.BAD_STEP).unlink(missing_ok=True)  # written again if it still applies
-  results = _finished(plan)
+  results = resume.results(plan)
   if results:
     stages = ', '.join(results['timings'])
     print(f'{plan.folder}: already finished ({stages}); --overwrite runs it again', flush=True)
   return results
 
 
-def _writer(plan: Plan) -> writers.Silent:
-  """Return the writer of a run; only the first of its processes writes."""
-  if not processes.first():
-    return writers.Silent()
-  config = plan.config
-  about = {'name': config.name, 'settings': identity.to_json(config)}
-  return writers.Writer(plan.folder, trackers=sinks.chosen(config.sinks), **about)
-
-
-def _finished(plan: Plan) -> dict | None:
-  """Return the results of a finished run, verified; None if something has to be made again.
-
-  A damaged student whose weights are whole is written again from them.
-  """
+def _stages(plan: Plan, writer) -> dict:
+  """Run the stages one after the other; return the results, in the first process alone."""
+  _open(plan, writer)
+  timings: dict[str, float] = {}
   try:
-    results = report.load(plan.folder, identity.decisive(plan.config), note=_note)
-    if results is None:
-      return None
-    if not isinstance(results.get('timings'), dict):
-      raise seals.Damaged(plan.folder / 'results.json', 'is damaged (it has no timings)', '')
-    try:
-      export.check(plan, _note if seals.MADE_BY in results else _silent)
-    except seals.StudentError as error:
-      variables = export.stored(plan)
-      if variables is None:
-        raise
-      _note(f'{error.path} {error.problem}: it is written again')
-      found = distillation.Distilled(plan.student, variables)
-      export.save_all(plan, found, results.get(seals.MADE_BY), results['rows'])
-    page = plan.folder / 'report.html'
-    if not page.exists():
-      _note(f'{page} is missing: it is written again')
-      report.write_pages(report.read_runs([plan.folder]), page)
-  except seals.Damaged as error:
-    _note(f'{error.path} {error.problem}: what is missing is made again')
-    return None
-  return results
+    with _timed(timings, 'teacher'):
+      ensemble = teacher.obtain(plan, writer)
+    with _timed(timings, 'student'):
+      student = resume.student(plan, writer) or distillation.distil(plan, ensemble, writer)
+    with _timed(timings, 'evaluation'):
+      compared = compare.compare(plan, ensemble, student, writer)
+    return _report(plan, ensemble, student, compared, timings, writer)
+  except stopping.Stopped as stop:
+    finished = f'{" and ".join(list(timings)[:2])} finished' if timings else ''
+    raise stopping.Stopped(stop.number, stop.saved or finished) from None
 
 
-def _note(text: str) -> None:
-  print(text, file=sys.stderr, flush=True)
+def _open(plan: Plan, writer) -> None:
+  """Say what the run will do."""
+  writer.line('\n'.join(report.opening(plan)))
+  stopping.check_together()
+  skipped = plan.dataset.skipped
+  if skipped:
+    writer.line(f'{len(skipped)} image(s) skipped, the first: {skipped[0]}')
 
 
-def _silent(text: str) -> None:
-  """Say nothing: it has been said, or another process says it."""
+def _report(plan: Plan, ensemble, student, compared, timings, writer) -> dict:
+  """Store the students and write the report; return the results, in the first process alone."""
+  fingerprints = {'teacher': ensemble.fingerprint, 'data': plan.dataset.fingerprint}
+  made_by = identity.made_by(plan.config, **fingerprints)
+  coverage = export.save_all(plan, student, made_by, compared.rows)
+  probes = report.collect(plan, ensemble, student, compared.networks)
+  about = {'made_by': made_by, 'coverage': coverage}
+
+  def write() -> dict:
+    return report.write(plan, compared, probes, timings=timings, writer=writer, **about)
+
+  return processes.by_first(write)
+
+
+@contextlib.contextmanager
+def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+  """Measure a stage in seconds; after it the processes stop together if one was asked to."""
+  began = time.monotonic()
+  yield
+  timings[stage] = time.monotonic() - began
+  stopping.check_together()
+
+
+@contextlib.contextmanager
+def _usage_errors(kind: type[ValueError] = ValueError) -> Iterator[None]:
+  """Turn errors of this kind into UsageError, and end the watchdog."""
+  try:
+    yield
+  except kind as error:
+    watching.rest()
+    raise UsageError(str(error)) from error
+
+
+def _check_paths(config, workdir: str | None) -> None:
+  """Refuse paths that no system accepts."""
+  places = {'--workdir': workdir, 'workdir': config.workdir, 'cache': config.cache}
+  places |= {'data.dir': config.data.dir, 'teacher.dir': config.teacher.dir}
+  for name, path in places.items():
+    paths.check(name, path)
+
+
+def _start_watchdog(config) -> None:
+  """Watch for progress if a setting says so, or if several processes share the run."""
+  minutes = config.watchdog_minutes
+  if minutes is None:
+    minutes = 30.0 if processes.shared() else 0.0
+  if minutes:
+    watching.watchdog(minutes)
 
 
 def _watched(plan: Plan) -> Plan:
@@ -223,73 +212,10 @@ def _watched(plan: Plan) -> Plan:
   return dataclasses.replace(plan, dataset=dataset, training=training)
 
 
-def _stages(plan: Plan, writer) -> dict:
-  writer.line('\n'.join(report.opening(plan)))
-  stopping.check_together()
-  skipped = plan.dataset.skipped
-  if skipped:
-    writer.line(f'{len(skipped)} image(s) skipped, the first: {skipped[0]}')
-  timings, began = {}, time.monotonic()
-
-  def timed(stage, result):
-    nonlocal began
-    timings[stage], began = time.monotonic() - began, time.monotonic()
-    stopping.check_together()
-    return result
-
-  try:
-    ensemble = timed('teacher', teacher.obtain(plan, writer))
-    student = timed('student', _student(plan, ensemble, writer))
-    compared = timed('evaluation', compare.compare(plan, ensemble, student, writer))
-    fingerprints = {'teacher': ensemble.fingerprint, 'data': plan.dataset.fingerprint}
-    made_by = identity.made_by(plan.config, **fingerprints)
-    covered = export.save_all(plan, student, made_by, compared.rows)
-    probes = report.collect(plan, ensemble, student, compared.networks)
-    own = plan.folder, plan.config, plan.dataset
-
-    def write() -> dict:
-      return report.write(*own, compared, probes, timings, writer, made_by, covered)
-
-    return processes.by_first(write)
-  except stopping.Stopped as stop:
-    finished = f'{" and ".join(list(timings)[:2])} finished' if timings else ''
-    raise stopping.Stopped(stop.number, stop.saved or finished) from None
-
-
-def _student(plan: Plan, ensemble, writer) -> distillation.Distilled:
-  """Return the distilled student: as this run stored it, or trained."""
-  if not processes.agreed(lambda: export.stored(plan) is not None, 'student'):
-    return distillation.distil(plan, ensemble, writer)
-  writer.line(f'student: found in {plan.folder}')
-  variables = export.stored(plan)
-  if variables is None:
-    raise seals.Damaged(
-      plan.folder / 'student',
-      'is not what process 0 reads',
-      'use a folder that is the same on all hosts',
-    )
-  return distillation.Distilled(plan.student, variables)
-
-
-def _claim(folder: pathlib.Path, config) -> None:
-  """Store the configuration in the run's folder; a folder of other settings is refused."""
-  path, decisive = folder / 'config.json', identity.decisive(config)
-  finished = (folder / 'results.json').exists()  # then the line is about the results
-  if not path.exists() and _holds_other_results(folder, decisive):
-    raise UsageError(
-      f'{path} is missing, and {folder}/results.json is of other settings: choose another '
-      '--workdir, or add --overwrite to start it afresh (teachers are kept)'
-    )
-  try:
-    line = claims.claim(folder, config, note=None if finished else _note)
-  except claims.OtherSettings as error:
-    raise UsageError(str(error)) from error
-  if line:
-    print(line, flush=True)
-
-
-def _holds_other_results(folder: pathlib.Path, decisive: dict) -> bool:
-  try:
-    return report.load(folder) is not None and report.load(folder, decisive) is None
-  except seals.Damaged:
-    return False
+def _writer(plan: Plan) -> writers.Silent:
+  """Return the writer of a run; only the first of its processes writes."""
+  if not processes.first():
+    return writers.Silent()
+  config = plan.config
+  about = {'name': config.name, 'settings': identity.to_json(config)}
+  return writers.Writer(plan.folder, trackers=sinks.chosen(config.sinks), **about)

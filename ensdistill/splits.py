@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import data, distillation, members
-from ensdistill.config import build, checks, imported, inputs
+from ensdistill import data, distillation, members, planning
+from ensdistill.config import build, inputs
 from ensdistill.config.build import Plan
 from ensdistill.config.settings import KEPT
 from ensdistill.data.dataset import Dataset, Split
@@ -103,12 +103,8 @@ def plan(config, datasets, folder) -> Plan:
       'teacher.outputs and teacher.source belong to one split: train every split with '
       '`ensdistill train`'
     )
-  imported.record(config)
-  parts, first = build.parts(config), datasets[0]
-  checks.check(config, parts)
-  checks.settle_targets(config, parts, in_files=False)
-  checks.check_fits(config, parts, first.family)
-  return build.plan(config, parts, first, first, folder)
+  first = datasets[0]
+  return planning.plan(config, planning.parts(config), first, first, folder)
 
 
 def teachers(plan: Plan, datasets, writer) -> Trained:

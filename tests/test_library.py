@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import ensdistill
+from ensdistill import run
+from ensdistill.config import recipes
 from ensdistill.storage import safe
 
 RANDOM = np.random.default_rng(0)
@@ -193,6 +195,28 @@ def test_mistakes_are_named(call, words):
   given = {'teacher': LOGITS, 'x': X, 'y': Y, 'method': 'kd', **QUICK, **call}
   with pytest.raises((ValueError, KeyError, ensdistill_error()), match=words):
     ensdistill.distil(**given)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'words'),
+  [
+    (
+      {'augment.flip': True, 'student.targets': 'clean_cache'},
+      r'augment is for images, and arrays has inputs of shape \(2,\): set .*augment.flip=false',
+    ),
+    ({'augment.crop_area': 0.5}, 'augment.crop_area=0.5 is for images .*: set augment.crop_area=0'),
+    ({'objective.label_weight': 1.0}, "objective.name='mean': lower it, or set"),
+    ({'teacher.select': 'rmse'}, "unknown teacher.select for categorical data 'rmse'"),
+  ],
+)
+def test_a_call_refuses_what_a_run_refuses_with_the_same_line(changes, words, tmp_path):
+  table, config = ensdistill.data.from_arrays(X, Y), recipes.named('kd_digits')
+  config.update_from_flattened_dict({'network.name': 'mlp', **changes})
+  with pytest.raises(ValueError, match=words) as of_run:
+    run.checked(config, tmp_path, lambda *_: (table, table))
+  with pytest.raises(ValueError, match=words) as of_call:
+    ensdistill.distil((apply, SCALES), X, Y, **QUICK | {'method': 'kd', 'changes': changes})
+  assert str(of_call.value) == str(of_run.value) and '\n' not in str(of_call.value)
 
 
 def ensdistill_error():

@@ -11,9 +11,9 @@ import tiny
 import ensdistill
 from benchmarks.injected import damaged
 from benchmarks.injected.damaged import Lines, damages, sealed_files
-from ensdistill import export, run
+from ensdistill import export, resume, run
 from ensdistill import teacher as teacher_lib
-from ensdistill.config import identity
+from ensdistill.config import folder, identity
 from ensdistill.storage import seals
 
 CONFIG = tiny.config(teacher__members=2, student__targets='stored')
@@ -21,7 +21,7 @@ CONFIG = tiny.config(teacher__members=2, student__targets='stored')
 
 def plan_in(root):
   plan = tiny.plan(CONFIG, tiny.dataset(), root / 'run')
-  run._claim(plan.folder, plan.config)
+  folder.take(plan.folder, plan.config)
   return plan
 
 
@@ -143,9 +143,9 @@ def test_a_run_with_results_of_other_settings_or_no_rows_is_not_finished(copy):
   path = plan.folder / 'results.json'
   content = json.loads(path.read_text())
   seals.write_json(path, content | {'config_fingerprint': 'other'})
-  assert run._finished(plan) is None
+  assert resume.results(plan) is None
   seals.write_json(path, {k: v for k, v in content.items() if k != 'timings'})
-  assert run._finished(plan) is None
+  assert resume.results(plan) is None
 
 
 def test_a_student_of_other_settings_is_not_taken(copy):
@@ -154,14 +154,14 @@ def test_a_student_of_other_settings_is_not_taken(copy):
   names = ('weights.safetensors', 'model.stablehlo', 'config.json')
   assert export.stored(plan) is not None
   seals.write(student, 'student', {n: (student / n).read_bytes() for n in names}, settings='other')
-  assert export.stored(plan) is None and run._finished(plan) is None
+  assert export.stored(plan) is None and resume.results(plan) is None
 
 
 def test_a_lost_configuration_does_not_open_the_folder_to_other_settings(copy):
   (copy / 'run' / 'config.json').unlink()
   other = tiny.plan(tiny.config(teacher__members=3), tiny.dataset(), copy / 'run')
   with pytest.raises(run.UsageError, match='results.json is of other settings'):
-    run._claim(other.folder, other.config)
+    run.run(other)
 
 
 def test_a_damaged_configuration_is_refused_with_the_remedy(copy, capsys):
@@ -172,7 +172,7 @@ def test_a_damaged_configuration_is_refused_with_the_remedy(copy, capsys):
   path.unlink()
   path.with_name('config.json.seal').unlink()
   plan = plan_in(copy)
-  assert run._finished(plan) and seals.read_json(path, remedy='') == identity.to_json(CONFIG)
+  assert resume.results(plan) and seals.read_json(path, remedy='') == identity.to_json(CONFIG)
 
 
 def test_folders_made_before_seals_are_read_with_one_line_each(copy, capsys):
@@ -183,7 +183,7 @@ def test_folders_made_before_seals_are_read_with_one_line_each(copy, capsys):
     content.pop('made_by', None)
     path.write_text(json.dumps(content))
   plan = plan_in(copy)
-  assert run._finished(plan)
+  assert resume.results(plan)
   lines = capsys.readouterr().err.splitlines()
   assert len(lines) == 1 and 'results.json has no seal' in lines[0], lines
   writer = Lines()

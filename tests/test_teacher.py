@@ -10,7 +10,7 @@ import tiny
 
 from ensdistill import data, distillation, members
 from ensdistill import teacher as teacher_lib
-from ensdistill.config import identity
+from ensdistill.config import identity, member_identity
 from ensdistill.logs import writers
 from ensdistill.storage import checkpoint, safe, sealed_arrays
 from ensdistill.training import step as train
@@ -167,7 +167,7 @@ def test_a_group_whose_members_are_all_stored_loses_its_checkpoints(four, copy):
 
 def test_the_fingerprint_holds_what_decides_a_members_numbers():
   def of(dataset=DATA, **changes):
-    return identity.fingerprint(teacher_lib.settings(tiny.config(**changes), dataset))
+    return identity.fingerprint(member_identity.settings(tiny.config(**changes), dataset))
 
   same = [
     dict(teacher__members=7),
@@ -199,9 +199,9 @@ def test_the_fingerprint_holds_what_decides_a_members_numbers():
     dict(dataset=tiny.dataset(seed=1)),
   ]
   assert len({of(**changes) for changes in [{}, *other]}) == len(other) + 1
-  rotated = teacher_lib.settings(tiny.config(augment__rotate=5.0), DATA)
+  rotated = member_identity.settings(tiny.config(augment__rotate=5.0), DATA)
   assert rotated['augment'] == {'rotate': 5.0, 'rotation': 2}
-  assert teacher_lib.settings(tiny.config(augment__crop=1), DATA)['augment'] == {'crop': 1}
+  assert member_identity.settings(tiny.config(augment__crop=1), DATA)['augment'] == {'crop': 1}
   last = dict(teacher__keep='last')
   assert of(**last) == of(**last, scores=3)  # scores choose nothing there
 

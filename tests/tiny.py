@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import distillation, mesh, nets, teacher
-from ensdistill.config import build, checks, settings
+from ensdistill import distillation, mesh, nets, planning, teacher
+from ensdistill.config import build, settings
 from ensdistill.data.dataset import Dataset, Split
 from ensdistill.logs import writers
 from ensdistill.perturb import Space
@@ -109,12 +109,8 @@ def plan(config, dataset, folder='unused', training=None) -> build.Plan:
 
 
 def checked_plan(config, dataset, folder='unused') -> build.Plan:
-  """Return the plan of a run, after every check that a run makes before it compiles."""
-  parts = build.parts(config)
-  checks.check(config, parts)
-  checks.settle_targets(config, parts, dataset.in_files)
-  checks.check_fits(config, parts, dataset.family)
-  return build.plan(config, parts, dataset, dataset, folder)
+  """Return the plan of a run, after the checks of its configuration with its data."""
+  return planning.plan(config, planning.parts(config), dataset, dataset, folder)
 
 
 def untrained(plan):

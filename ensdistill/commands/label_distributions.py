@@ -7,13 +7,13 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from ensdistill import members, objectives, spec, teacher
+from ensdistill import members, objectives, spec
 from ensdistill.data import DataError
 from ensdistill.evaluation import rows
 from ensdistill.evaluation.inference import Predictor
 from ensdistill.families import FAMILIES
 from ensdistill.metrics import label_distributions as metrics
-from ensdistill.storage import safe, seals
+from ensdistill.storage import safe, seals, teacher_files
 
 TOLERANCE = 1e-3  # of the sum of a row
 FLAG = '--label-distributions'
@@ -162,7 +162,7 @@ def find(model, folder: pathlib.Path, given: str | None, batch: int) -> Ensemble
     raise LookupError(f'{place} is of an ensemble that was trained elsewhere: it has no weights')
   if facts['data'] != fingerprints.get('data', facts['data']):
     raise LookupError(f'{place} was trained on other data than the student')
-  stored = teacher.stored(place)
+  stored = teacher_files.all_tensors(place)
   size = settings.get('teacher.members') or len(stored)
   if not stored or len(stored) < size:
     raise LookupError(f'{place} holds {len(stored)} members of {size}')

@@ -1,13 +1,16 @@
 """Ensembles that were trained elsewhere: stored outputs, or a function that computes them."""
 
 from ensdistill.given.functions import Functions, check_gradients, from_functions, width
-from ensdistill.given.load import load
+from ensdistill.given.load import adopt, load
+from ensdistill.given.messages import about_outputs
 from ensdistill.given.outputs import Outputs, Recorded, from_arrays, of_test
 
 __all__ = [
   'Functions',
   'Outputs',
   'Recorded',
+  'about_outputs',
+  'adopt',
   'check_gradients',
   'from_arrays',
   'from_functions',

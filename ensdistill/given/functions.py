@@ -254,9 +254,12 @@ def check_outputs(apply, stacked, functions, family, dataset, where: str) -> lis
   return found
 
 
-def check_gradients(given: Functions, dataset, perturbation) -> None:
-  """Refuse members whose outputs have no gradient by x, if a perturbation needs it."""
-  if not perturbation.gradient:
+def check_gradients(given, dataset, perturbation) -> None:
+  """Refuse members whose outputs have no gradient by x, if a perturbation needs it.
+
+  Stored outputs have no members to call; `checks.check_given` refuses a perturbation of them.
+  """
+  if not isinstance(given, Functions) or not perturbation or not perturbation.gradient:
     return
   x = _inputs(dataset)
   frozen = given.freeze(jax.tree.map(jnp.asarray, given.variables))

@@ -1,4 +1,4 @@
-"""Read the ensemble that a configuration names: teacher.outputs or teacher.source."""
+"""The ensemble that a configuration names: teacher.outputs or teacher.source."""
 
 import contextlib
 import inspect
@@ -36,6 +36,17 @@ def load(config, dataset) -> 'outputs.Outputs | functions.Functions | None':
     source = _text(section.source, function)
     return functions.from_functions(made, dataset, setting, source, section.strategy)
   return None
+
+
+def adopt(config, ensemble) -> None:
+  """Write the size and digest of an ensemble that was trained elsewhere into the configuration."""
+  section = config.teacher
+  if section.members not in (0, ensemble.size):
+    raise ValueError(
+      f'teacher.members={section.members}, but {ensemble.where} has {ensemble.size}: set '
+      'teacher.members=0'
+    )
+  section.members, section.content = ensemble.size, ensemble.content
 
 
 def _text(name: str, function) -> bytes:

@@ -4,7 +4,7 @@ from ensdistill.report.opening import opening
 from ensdistill.report.pages import write_pages
 from ensdistill.report.probes import collect
 from ensdistill.report.results import write
-from ensdistill.report.runs import load, read_runs
+from ensdistill.report.runs import read_runs
 from ensdistill.report.tables import table
 
-__all__ = ['collect', 'load', 'opening', 'read_runs', 'table', 'write', 'write_pages']
+__all__ = ['collect', 'opening', 'read_runs', 'table', 'write', 'write_pages']

@@ -12,6 +12,7 @@ from typing import Any
 
 from ensdistill import runtime, stopping
 from ensdistill.config import identity, settings
+from ensdistill.config.build import Plan
 from ensdistill.evaluation.rows import AVERAGED, STUDENT, of_role
 from ensdistill.logs import events, writers
 from ensdistill.report import columns, verdict
@@ -21,11 +22,10 @@ from ensdistill.storage import safe, seals
 
 
 def write(
-  folder: pathlib.Path,
-  config,
-  dataset,
+  plan: Plan,
   compared,
   probes,
+  *,
   timings: dict[str, float],
   writer: writers.Silent,
   made_by: dict | None = None,
@@ -33,9 +33,17 @@ def write(
 ) -> dict:
   """Write the report of a finished run into its folder; return the content of results.json.
 
-  coverage: {row: a sentence on the coverage of its prediction sets or intervals}.
+  Args:
+    plan: of the run.
+    compared: what `compare.compare` returned.
+    probes: what `report.collect` returned.
+    timings: seconds of each stage.
+    writer: of the run.
+    made_by: what made the results; by default without the teacher's fingerprint.
+    coverage: {row: a sentence on the coverage of its prediction sets or intervals}.
   """
-  began, folder = time.monotonic(), pathlib.Path(folder)
+  began = time.monotonic()
+  folder, config, dataset = plan.folder, plan.config, plan.dataset
   pictured, seen = shown(config, compared, probes)
   results = strict(
     {

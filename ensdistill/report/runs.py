@@ -4,11 +4,9 @@ import pathlib
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from ensdistill.config import identity
-from ensdistill.evaluation.rows import AVERAGED, STUDENTS, of_role, with_roles
+from ensdistill.config import folder as claims
+from ensdistill.evaluation.rows import AVERAGED, STUDENTS, of_role
 from ensdistill.storage import seals
-
-REMEDY = 'run its training command again, which makes it again, or leave the run out'
 
 
 class Run(NamedTuple):
@@ -44,40 +42,13 @@ class Run(NamedTuple):
     return name if row is self.students[0] else f'{name} (members)'
 
 
-def load(
-  folder: str | pathlib.Path,
-  decisive: dict | None = None,
-  note: Callable[[str], None] | None = None,
-) -> dict | None:
-  """Return the results of a finished run; None if there are none (of these settings).
-
-  Raises Damaged if they fail their seal. Rows of older results get their roles.
-  note: called with a line if results.json has no seal.
-  """
-  path = pathlib.Path(folder) / 'results.json'
-  results = seals.read_json(path, remedy=REMEDY, note=note)
-  if results is None:
-    return None
-  rows = results.get('rows')
-  if not isinstance(rows, list) or not all(map(_is_row, rows)):
-    raise seals.Damaged(path, 'is damaged (it has no rows)', REMEDY)
-  if decisive and results.get('config_fingerprint') != identity.fingerprint(decisive):
-    return None
-  return results | {'rows': with_roles(results['rows'])}
-
-
-def _is_row(row) -> bool:
-  found = row if isinstance(row, dict) else {}
-  return isinstance(found.get('name'), str) and isinstance(found.get('metrics'), dict)
-
-
 def read_runs(
   folders: Iterable[str | pathlib.Path], note: Callable[[str], None] = seals.print_error
 ) -> list[Run]:
   """Return the runs in these folders with distinct labels: the run's name, or its folder's."""
   runs = []
   for folder in map(pathlib.Path, folders):
-    results = load(folder, note=note)
+    results = claims.results(folder, note=note)
     if results is None:
       if not folder.exists():
         raise ValueError(f'{folder} does not exist: name the folder of a finished run')
@@ -85,9 +56,9 @@ def read_runs(
         f'{folder} holds no finished run (no results.json): finish it by its own command, or leave '
         'it out'
       )
-    config = seals.read_json(folder / 'config.json', remedy=REMEDY)
+    config = seals.read_json(folder / 'config.json', remedy=claims.REMEDY)
     if config is None:
-      raise seals.Damaged(folder / 'config.json', 'is missing', REMEDY)
+      raise seals.Damaged(folder / 'config.json', 'is missing', claims.REMEDY)
     runs.append(Run(results.get('name') or folder.name, folder, config, results))
   return _distinct(runs)
 

@@ -40,10 +40,11 @@ def facts_of(folder, name) -> dict:
   return found[0]
 
 
-def load(folder, name, say: Callable[[str], None], wanted=None):
-  """Return a stored file's tensors; None if it is missing, or damaged (with a warning).
+def load(folder, name, say: Callable[[str], None] | None = None, wanted=None):
+  """Return a stored file's tensors; None if it is missing, or damaged.
 
-  `wanted` are facts that must match; otherwise the file is stale.
+  say: called with a warning about a damaged file.
+  wanted: facts that must match; otherwise the file is stale.
   """
   path = folder / f'{name}.safetensors'
   try:
@@ -58,5 +59,6 @@ def load(folder, name, say: Callable[[str], None], wanted=None):
     problem = f'{error.path} {error.problem}'
   except ValueError as error:
     problem = f'{path} cannot be used ({error})'
-  say(f'warning: {problem}; it is computed again')
+  if say:
+    say(f'warning: {problem}; it is computed again')
   return None

@@ -34,6 +34,15 @@ class StudentError(Damaged):
   """Something is wrong with a student's folder."""
 
 
+def differs(path, here: str = '') -> Damaged:
+  """Return the error of a file that this process reads otherwise than the first one.
+
+  here: the host of this process.
+  """
+  problem = f'is not what process 0 reads on {here}' if here else 'is not what process 0 reads'
+  return Damaged(path, problem, 'use a folder that is the same on all hosts')
+
+
 class Sealed(NamedTuple):
   """Files that were read, and the content of their seal; None for folders without seals."""
 

@@ -48,8 +48,7 @@ def report(model, x, y, folder, ensemble=None, check_order: bool = True) -> dict
   model.save(folder / 'student')
   seals.write_json(folder / 'config.json', identity.to_json(plan.config))
   timings = {'evaluation': time.monotonic() - began}
-  writer = writers.Silent()
-  return reports.write(folder, plan.config, plan.dataset, compared, probes, timings, writer)
+  return reports.write(plan, compared, probes, timings=timings, writer=writers.Silent())
 
 
 def _check_free(folder: pathlib.Path) -> None:

@@ -5,10 +5,10 @@ import pathlib
 from typing import Any
 
 from ensdistill import runtime
+from ensdistill.config import folder as claims
 from ensdistill.config import identity, recipes
 from ensdistill.evaluation.rows import ENSEMBLE, MEMBER, STUDENTS, largest_ensemble, of_role
 from ensdistill.report.results import strict
-from ensdistill.report.runs import load
 from ensdistill.storage import safe, seals
 from ensdistill.sweep.jobs import Job
 
@@ -18,7 +18,7 @@ _DIGITS = 6  # significant ones of a metric
 
 def make(job: Job, folder: pathlib.Path, seconds: float) -> dict[str, Any]:
   """Return the record of a job from the folder of its finished run."""
-  results = load(folder)
+  results = claims.results(folder)
   if results is None:
     raise ValueError(f'{folder} holds no finished run (no readable results.json)')
   config = seals.read_json(folder / 'config.json', remedy=f'remove {folder}')

@@ -3,8 +3,7 @@
 import pytest
 import tiny
 
-from ensdistill import teacher
-from ensdistill.config import identity
+from ensdistill.config import identity, member_identity
 
 
 def test_microbatches_must_divide_the_batch():
@@ -24,6 +23,6 @@ def test_remat_changes_no_fingerprint_and_microbatches_do():
   assert identity.decisive(plain) == identity.decisive(remat)
   assert identity.decisive(plain) != identity.decisive(split)
   data = tiny.dataset()
-  assert teacher.settings(plain, data) == teacher.settings(remat, data)
-  assert teacher.settings(plain, data) != teacher.settings(split, data)
+  assert member_identity.settings(plain, data) == member_identity.settings(remat, data)
+  assert member_identity.settings(plain, data) != member_identity.settings(split, data)
   assert tiny.plan(remat, data).student.student.module.backbone.remat

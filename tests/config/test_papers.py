@@ -15,8 +15,7 @@ import pytest
 import shaped
 import tiny
 
-from ensdistill import teacher
-from ensdistill.config import build, recipes
+from ensdistill.config import build, member_identity, recipes
 from ensdistill.nets import initial
 from ensdistill.training import clock, optim
 
@@ -323,7 +322,7 @@ def test_all_methods_have_one_protocol_in_common(data):
   for method in found:
     plan = plan_of(f'{method}_{data}:common')
     config, optimizer = plan.config, plan.config.student.optimizer
-    ensembles.add(str(teacher.settings(config, plan.dataset)))
+    ensembles.add(str(member_identity.settings(config, plan.dataset)))
     assert (config.data.valid, config.teacher.members) == (5_000, 4)
     assert config.validate == 'first,every=20,tail=0.1'
     for section in (config.teacher, config.student):

@@ -6,7 +6,7 @@ import types
 import pytest
 import tiny
 
-from ensdistill import mesh, processes, run
+from ensdistill import mesh, processes, resume
 from ensdistill.config import shared
 from ensdistill.logs import writers
 from ensdistill.storage import seals
@@ -74,7 +74,7 @@ def test_a_student_that_another_host_does_not_see_is_named(tmp_path, monkeypatch
   monkeypatch.setattr(processes, 'agreed', lambda function, what: True)
   own = tiny.plan(tiny.config(), tiny.dataset(), tmp_path)
   with pytest.raises(seals.Damaged, match='student is not what process 0 reads: use a folder that'):
-    run._student(own, None, writers.Silent())
+    resume.student(own, writers.Silent())
 
 
 def plan(tmp_path):

@@ -35,5 +35,6 @@ def finished(tmp_path_factory, dataset):
     timings = {'teacher': 1.0, 'student': 2.0}
     flat = reports.flat_dataset(dataset)
     seen = reports.seen_by(flat)
-    written = report.write(folder, config, flat, compared, seen, timings, writer)
+    plan = tiny.replace(tiny.plan(config, dataset, folder), dataset=flat)
+    written = report.write(plan, compared, seen, timings=timings, writer=writer)
   return folder, written

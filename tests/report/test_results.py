@@ -11,6 +11,7 @@ from PIL import Image
 from reports import seen_by
 
 from ensdistill import report
+from ensdistill.config import folder as claims
 from ensdistill.config import identity
 from ensdistill.logs import writers
 from ensdistill.report import figures, results
@@ -24,7 +25,7 @@ def test_results_are_strict_json(finished):
     raise AssertionError(constant)
 
   read = json.loads((folder / 'results.json').read_text(), parse_constant=refuse)
-  assert read == written == report.load(folder)
+  assert read == written == claims.results(folder)
   assert read['rows'][0]['metrics']['prr_epkl'] is None
   assert {'name', 'rows', 'not_run', 'timings', 'config_fingerprint', 'versions'} <= set(read)
   assert read['family'] == 'categorical'

@@ -5,7 +5,7 @@ import json
 import pytest
 from reports import gap_rows, results
 
-from ensdistill import report
+from ensdistill.config import folder as claims
 from ensdistill.report import runs
 from ensdistill.storage import seals
 
@@ -22,7 +22,7 @@ def test_rows_of_older_results_get_their_roles(tmp_path):
   found = gap_rows()
   for row in found:
     del row['role'], row['size']
-  read = report.load(stored(tmp_path / 'a', found))
+  read = claims.results(stored(tmp_path / 'a', found))
   roles = [(row['name'], row['role'], row['size']) for row in read['rows']]
   assert roles == [
     ('member', 'member', 1), ('ensemble-4', 'ensemble', 4), ('student', 'student', None)
@@ -53,7 +53,7 @@ def test_folders_without_a_finished_run_are_refused(tmp_path):
 
 def test_results_that_fail_their_seal_are_not_shown(tmp_path, capsys):
   folder = stored(tmp_path / 'a')
-  report.load(folder, note=print)
+  claims.results(folder, note=print)
   assert 'has no seal' in capsys.readouterr().out
   seals.write_json(folder / 'results.json', results(gap_rows()))
   assert runs.read_runs([folder])[0].label == 'run' and not capsys.readouterr().err
