@@ -93,6 +93,12 @@ def unknown(kind: str, name: object, known: Iterable[str], listing: str = '') ->
   return ValueError(f'unknown {kind} {name!r}{hint} known: {shown}{rest}{listing}')
 
 
+def check(kind: str, name: object, known: Iterable[str]) -> None:
+  """Raise ValueError with the known names if `name` is unknown."""
+  if name not in (known := tuple(known)):
+    raise unknown(kind, name, known)
+
+
 def lookup(kind: str, name: str, table):
   """Return table[name]; raise ValueError with the known names if `name` is unknown."""
   if name not in table:

@@ -24,6 +24,14 @@ def test_an_error_lists_at_most_twelve_names_and_where_the_others_are():
   assert str(names.unknown('thing', 'x', ['a'])) == "unknown thing 'x'. known: a"
 
 
+def test_a_choice_is_checked():
+  names.check('form', 'zero', ('zero', 'reflect'))
+  names.check('network', 'mlp', iter(['resnet', 'mlp']))
+  for wrong in ('zeros', ['zero'], 0):
+    with pytest.raises(ValueError, match='unknown form .* known: reflect, zero'):
+      names.check('form', wrong, ('zero', 'reflect'))
+
+
 def test_an_unknown_setting_names_the_command_that_lists_all():
   with pytest.raises(
     ValueError, match='known: depth. `ensdistill config --all` lists all settings'

@@ -153,7 +153,7 @@ def apply_temperature(basis: Basis) -> np.ndarray:
 
 def sets(basis: Basis, coverage: float, kind: str = 'lac') -> np.ndarray:
   """Return the classes that enter each example's prediction set: bool [B, K]."""
-  names.lookup('kind of prediction sets', kind, dict.fromkeys(KINDS))
+  names.check('kind of prediction sets', kind, KINDS)
   found = basis.known()
   if basis.log_probs is None or found.sets is None:
     raise ValueError('prediction sets are for classifiers: use quantiles(x, q) for regression')

@@ -27,7 +27,7 @@ class Loss(NamedTuple):
 
 def make(model: Model, form: str) -> Model:
   """Return a student with weights of another form; its calibration and results are left out."""
-  names.lookup('form of weights', form, dict.fromkeys(spec.FORMS))
+  names.check('form of weights', form, spec.FORMS)
   if weights.form(model.spec):
     raise ValueError(f'the student has {weights.form(model.spec)} weights: give the original one')
   rounded = weights.decoded(weights.encoded(safe.flatten(model.variables), form), form)

@@ -34,7 +34,7 @@ def csv_table(request, path: str, *, target: str = '', family: str = '') -> Sour
       table that is used as inputs only needs no target.
     family: 'categorical' or 'gaussian' (regression); '': words and whole numbers are classes.
   """
-  names.lookup('data.family', family, dict.fromkeys(('', *families.FAMILIES)))
+  names.check('data.family', family, ('', *families.FAMILIES))
   path = npz.find_file(path, request.dir)
   columns, rows = _header_and_rows(path)
   if not target and request.shape:
@@ -43,7 +43,7 @@ def csv_table(request, path: str, *, target: str = '', family: str = '') -> Sour
     return Source(request.name, parts, path, tuple(columns))
   if not target:
     raise ValueError(f'{path}: set data.target to one of its columns: {", ".join(columns)}')
-  names.lookup('data.target', target, dict.fromkeys(columns))
+  names.check('data.target', target, columns)
   inputs = [name for name in columns if name != target]
   if not inputs:
     raise DataError(f'{path} has no column besides {target!r}: add columns of inputs')
