@@ -163,7 +163,7 @@ def _check_outputs(config, parts: Parts) -> None:
       f'data.aux={config.data.aux!r} needs the teacher on other inputs than those of {file}: unset '
       'it, or give the ensemble as functions (teacher.source)'
     )
-  changed = [k for k, v in settings.given(config.augment, settings.AUGMENT).items() if v]
+  changed = settings.augmentations(config)
   if changed and student.targets != 'clean_cache':
     off = ' '.join(f'--config.augment.{name}=0' for name in changed)
     raise ValueError(
@@ -177,7 +177,7 @@ def _check_outputs(config, parts: Parts) -> None:
 def check_targets(config, parts: Parts) -> None:
   """Refuse stored targets of inputs that change."""
   targets, augment = config.student.targets, parts.augment
-  set_augment = settings.given(config.augment, settings.AUGMENT)
+  augmentations = settings.augmentations(config)
   if augment.crop_area and config.data.stream == 'off':
     raise ValueError(
       f'augment.crop_area={augment.crop_area} cuts images out of their files at every step, '
@@ -191,10 +191,10 @@ def check_targets(config, parts: Parts) -> None:
       f'student.targets={targets!r} keeps its outputs on the clean ones: '
       "set student.targets='online'"
     )
-  if targets == 'stored' and any(set_augment.values()):
+  if targets == 'stored' and augmentations:
     raise ValueError(
       "student.targets='stored' is exact only for inputs that do not change, but augment is set "
-      f'({", ".join(k for k, v in set_augment.items() if v)}): '
+      f'({", ".join(augmentations)}): '
       "set student.targets='clean_cache' or 'online'"
     )
   if targets == 'clean_cache' and augment.batch:
@@ -213,7 +213,7 @@ def check_targets(config, parts: Parts) -> None:
 def settle_targets(config, parts: Parts, in_files: bool) -> None:
   """Replace targets='auto': 'stored' for inputs in memory that do not change, else 'online'."""
   if config.student.targets == 'auto':
-    changed = parts.perturbation or any(settings.given(config.augment, settings.AUGMENT).values())
+    changed = parts.perturbation or settings.augmentations(config)
     online = changed or in_files or parts.objective.loss is None
     config.student.targets = 'online' if online else 'stored'
 
