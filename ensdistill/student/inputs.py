@@ -1,4 +1,4 @@
-"""What a student takes: what its training data were, and the check of inputs against that.
+"""Check the inputs of a student against its training data.
 
 Nothing is guessed. Inputs that are not clearly what the student was trained on are refused, with
 the value, the range, and the `scale=` that would be right where one is.
@@ -15,7 +15,7 @@ from ensdistill.student import tables
 ON_INVALID = ('error', 'flag')
 FAR = 0.5  # widths of a column's training range beyond which a value is far outside
 ROUNDING = 1e-6  # by which scaled images may leave [0, 1]
-LARGEST = 1e18  # as in training: float32 holds the square
+LARGEST = 1e18  # as in training; float32 can represent its square
 SCALES = {1: '1', 255: '1/255', 1023: '1/1023', 4095: '1/4095', 65535: '1/65535'}
 
 
@@ -27,6 +27,20 @@ class Accepted(NamedTuple):
   outside: np.ndarray | None  # bool [N]; None if the training range is unknown
 
 
+class InvalidRows(ValueError):
+  """Rows that are not finite, or whose predictions are not.
+
+  `problem` says which and what to give instead, `which` names the rows for the argument on_invalid.
+  """
+
+  def __init__(self, problem: str, which: str):
+    super().__init__(problem, which)
+    self.problem, self.which = problem, which
+
+  def __str__(self):
+    return f"{self.problem}, or pass on_invalid='flag' for NaN in the outputs of {self.which} rows"
+
+
 def describe(dataset) -> dict:
   """Return what a student stores of its training inputs, as plain JSON types.
 
@@ -35,11 +49,11 @@ def describe(dataset) -> dict:
   x, columns = dataset.train.x, dataset.columns or ()
   if len(dataset.shape) == 3:
     return {'columns': None, 'low': [0.0], 'high': [255.0 if x.dtype == np.uint8 else 1.0]}
-  own = x[: len(x) - dataset.auxiliary]
+  labelled = x[: len(x) - dataset.auxiliary]
   return {
     'columns': list(columns) if columns and len({*columns}) == len(columns) else None,
-    'low': own.min(0).astype(float).tolist(),
-    'high': own.max(0).astype(float).tolist(),
+    'low': labelled.min(0).astype(float).tolist(),
+    'high': labelled.max(0).astype(float).tolist(),
   }
 
 
@@ -202,10 +216,7 @@ def _finite(x: np.ndarray, on_invalid: str, columns) -> Accepted:
     what = 'NaN' if np.isnan(x[row][tuple(place)]) else 'infinity or more than float32 can square'
     where = f'column {columns[place[0]]!r}' if columns else f'position {place}'
     more = f' ({int(invalid.sum())} rows of {len(x)} do)' if invalid.sum() > 1 else ''
-    raise ValueError(
-      f"row {row}, {where}, holds {what}{more}: give finite numbers, or pass on_invalid='flag' "
-      'for NaN in the outputs of these rows'
-    )
+    raise InvalidRows(f'row {row}, {where}, holds {what}{more}: give finite numbers', 'these')
   mask = invalid.reshape(-1, *(1,) * (x.ndim - 1))
   return Accepted(np.where(mask, np.float32(0), x), invalid, none)
 
@@ -222,8 +233,9 @@ def with_overflow(accepted: Accepted, values, on_invalid: str) -> np.ndarray:
   lost &= ~accepted.invalid
   if lost.any() and on_invalid == 'error':
     row = int(np.argmax(lost))
-    raise ValueError(
+    raise InvalidRows(
       f'row {row} is so far outside the training range that its prediction is not finite: correct '
-      "it, or pass on_invalid='flag' for NaN in the outputs of such rows"
+      'it',
+      'such',
     )
   return accepted.invalid | lost
