@@ -73,3 +73,10 @@ def test_parts_of_unknown_origin_are_different():
   parts['own'] = str.upper
   with pytest.raises(ValueError, match="'own' is defined twice, as <method 'upper'"):
     parts['own'] = str.lower
+
+
+def test_a_value_in_an_error_is_short():
+  assert names.short_repr("it's") == '"it\'s"'
+  assert names.short_repr('x' * 58) == repr('x' * 58)
+  assert names.short_repr('x' * 59) == f"'{'x' * 56}..."
+  assert names.short_repr(-(10**5000)) == '-10^5000'
