@@ -23,9 +23,9 @@ from ensdistill.data.images import stored
 from ensdistill.members import CHUNK
 from ensdistill.method import Method
 
-_KEPT = 0.3  # of the activations
-LARGE = 0.25  # of a device's memory: the teacher of which every device has all variables
-_STREAMED = 4  # batches of a stream on the device
+_KEPT = 0.3  # share of the activations that is counted
+LARGE = 0.25  # share of a device's memory; a larger teacher is split over the devices
+_STREAMED = 4  # number of batches of a stream on the device
 
 
 class Stage(NamedTuple):
@@ -98,14 +98,14 @@ def stages(plan: Plan) -> list[Stage]:
 
 
 def _at_once(method: Method, section) -> int:
-  """Return the number of examples whose activations are in memory together."""
+  """Return the number of examples whose activations are in memory at the same time."""
   return section.batch_size // method.microbatches
 
 
 def shares_teacher(plan: Plan, devices: int, size: int) -> bool:
   """Return whether a teacher of this size is split over the devices of a batch.
 
-  By default it is if it takes more than a quarter of the memory of a device.
+  By default, teachers that need more than a quarter of a device's memory are split.
   """
   if devices == 1 or plan.given:
     return False
@@ -144,7 +144,7 @@ def _traced(module, shape: tuple[int, ...], batch: int) -> tuple[Any, int, int]:
 
 
 def _without(kept, params) -> int:
-  """Return the bytes of what is kept; the parameters are among it, and are there anyway."""
+  """Return the bytes of what is kept without parameters, which are counted separately."""
   own = collections.Counter((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(params))
   others = collections.Counter((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(kept)) - own
   return sum(count * size_of(jax.ShapeDtypeStruct(*form)) for form, count in others.items())

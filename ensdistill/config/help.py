@@ -162,8 +162,8 @@ def default_of(name: str, value) -> str:
   if name.startswith('student.network.'):
     return f'that of {name.removeprefix("student.")}'
   by_value: dict[str, list[str]] = {}
-  for part, own in by_part.items():
-    text = shown(round(own, 4) if isinstance(own, float) else own)
+  for part, default in by_part.items():
+    text = shown(round(default, 4) if isinstance(default, float) else default)
     by_value.setdefault(text, []).append(part)
   if len(by_value) == 1:
     return next(iter(by_value))

@@ -1,4 +1,4 @@
-"""Custom parts, tried on shapes before anything trains, so that a mistake in one costs no teacher.
+"""Check custom parts on shapes, so that their errors show before the teacher trains.
 
 Nothing is computed: a batch of shapes passes through the student, the perturbation and the losses.
 """

@@ -12,7 +12,7 @@ from ensdistill.exporting.blocks import in_blocks
 from ensdistill.student import inputs as student_inputs
 from ensdistill.student.model import Model
 
-LIMIT = 1e-4  # of every difference
+LIMIT = 1e-4  # largest difference that is accepted
 EXAMPLES = 1000  # of the test set, at most
 RANDOM = 256
 BLOCK = 128  # examples of a call, so that memory is bounded
@@ -102,7 +102,7 @@ def _largest(expected, found, scale) -> float:
 
 
 def check(model: Model, run: Callable, compared: Mapping[str, np.ndarray]) -> dict[str, dict]:
-  """Return the differences of a file from the student by kind of input; raise Rejected.
+  """Return the differences of a file from the student by kind of input; raise Rejected above LIMIT.
 
   run: x -> {name: array}, by the file.
   """
@@ -122,7 +122,7 @@ def check(model: Model, run: Callable, compared: Mapping[str, np.ndarray]) -> di
 
 
 def _remedy(found: Mapping[str, Mapping[str, float]], expected: Mapping) -> str:
-  """Return what to do; targets far from zero have more digits than float32."""
+  """Return the remedy: float32 has too few digits for targets far from zero."""
   wrong = {name for row in found.values() for name, value in row.items() if value > LIMIT}
   if not wrong <= {'mean', 'members'} or 'variance' not in expected:
     return OTHER

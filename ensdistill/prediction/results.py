@@ -12,7 +12,7 @@ Columns = dict[str, Any]
 
 
 class Wanted(NamedTuple):
-  """What is computed besides probabilities (or means) and uncertainties."""
+  """Outputs besides probabilities (or means) and uncertainties."""
 
   classes: Sequence[str] | None = None  # names of the classes; None for regression
   targets: int = 1  # of regression

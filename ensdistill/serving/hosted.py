@@ -59,10 +59,10 @@ class Hosted:
 
   @functools.cached_property
   def has_members(self) -> bool:
-    """Whether the student has members with an opinion each."""
+    """Whether a prediction is a mixture of several members."""
     forward = self.model.predictor(1).forward
-    found = jax.eval_shape(forward, self.model.variables, self.zeros(1))
-    return self.model.student.size > 1 and isinstance(found, Mixture | GaussianMixture)
+    predictive = jax.eval_shape(forward, self.model.variables, self.zeros(1))
+    return self.model.student.size > 1 and isinstance(predictive, Mixture | GaussianMixture)
 
   def zeros(self, size: int) -> np.ndarray:
     """Return inputs that the network takes."""

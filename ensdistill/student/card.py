@@ -1,4 +1,4 @@
-"""The model card of a student, in the form of Hugging Face: what it is, how good, how to use it."""
+"""The model card of a student, in the format of Hugging Face: quality, use and limits."""
 
 import html
 import json

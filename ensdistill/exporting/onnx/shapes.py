@@ -90,7 +90,7 @@ def _reshape(graph, values, aval, params):
   x = values[0]
   if params.get('dimensions') is not None:
     x = transposed(graph, x, params['dimensions'])
-  if not x.whole and all(map(is_one, x.held)):  # one number everywhere
+  if not x.whole and all(map(is_one, x.held)):  # all elements are equal
     return Value(tuple(aval.shape), (1,) * len(aval.shape), x.dtype,
                  *_only(graph, x, len(aval.shape)))  # fmt: skip
   x = graph.spread(x)
