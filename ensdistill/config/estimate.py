@@ -69,7 +69,7 @@ def stages(plan: Plan) -> list[Stage]:
   """Return what the training of the teacher, of each phase of the student, and evaluation need."""
   config = plan.config
   count = config.teacher.members
-  found = []
+  every_stage = []
   if plan.given:  # trained elsewhere
     leaves = jax.tree.leaves(getattr(plan.given, 'variables', ()))
     variables = [leaf for leaf in leaves if isinstance(leaf, np.ndarray | jax.Array)]
@@ -77,7 +77,7 @@ def stages(plan: Plan) -> list[Stage]:
   else:
     teacher = of_network(plan.teacher, plan.dataset.shape, _at_once(plan.teacher, config.teacher))
     together = min(config.teacher.together or count, count)
-    found.append(_training(plan, 'teacher', config.teacher, plan.teacher, teacher, together))
+    every_stage.append(_training(plan, 'teacher', config.teacher, plan.teacher, teacher, together))
   network = teacher
   for phase in plan.phases:
     method, section = phase.method, config.student
@@ -92,9 +92,9 @@ def stages(plan: Plan) -> list[Stage]:
       shared = shares_teacher(plan, parts, count * teacher.variables)
       stage.device['members'] = count * teacher.variables // (parts if shared else 1)
     stage.host['members'] = count * teacher.variables
-    found.append(stage)
-  found.append(_evaluation(plan, teacher, network))
-  return found
+    every_stage.append(stage)
+  every_stage.append(_evaluation(plan, teacher, network))
+  return every_stage
 
 
 def _at_once(method: Method, section) -> int:

@@ -107,18 +107,18 @@ def check(model: Model, run: Callable, compared: Mapping[str, np.ndarray]) -> di
   run: x -> {name: array}, by the file.
   """
   reference = inference.in_float32(model)
-  found = {}
+  by_kind = {}
   for kind, x in compared.items():
     if not len(x):
       continue
     expected = inference.expected(reference, x)
-    found[kind] = differences(expected, in_blocks(run, x, BLOCK), model.family.has_classes)
+    by_kind[kind] = differences(expected, in_blocks(run, x, BLOCK), model.family.has_classes)
     one = {name: values[:1] for name, values in expected.items()}  # another size of a batch
     for name, value in differences(one, run(x[:1]), model.family.has_classes).items():
-      found[kind][name] = max(found[kind][name], value)
-  if max(itertools.chain(*(row.values() for row in found.values()))) > LIMIT:
-    raise Rejected(found, _remedy(found, expected))
-  return found
+      by_kind[kind][name] = max(by_kind[kind][name], value)
+  if max(itertools.chain(*(row.values() for row in by_kind.values()))) > LIMIT:
+    raise Rejected(by_kind, _remedy(by_kind, expected))
+  return by_kind
 
 
 def _remedy(found: Mapping[str, Mapping[str, float]], expected: Mapping) -> str:

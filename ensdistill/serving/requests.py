@@ -94,18 +94,18 @@ def options(query: bytes) -> Options:
     )
   except ValueError:  # among them UnicodeError
     raise Refused(400, 'the query cannot be read: write options as in ?coverage=0.9') from None
-  found: dict[str, Any] = {}
+  values: dict[str, Any] = {}
   for name, text in pairs:
     if name not in OPTIONS:
       raise Refused(400, str(names.unknown('option', name[:80], OPTIONS)))
-    if name in found:
+    if name in values:
       raise Refused(400, f'the option {name} is given twice')
     read, must_be = OPTIONS[name]
     try:
-      found[name] = read(text)
+      values[name] = read(text)
     except (ValueError, KeyError):
       raise Refused(400, f'{name}={text[:40]!r} must be {must_be}') from None
-  return Options(**found)
+  return Options(**values)
 
 
 def content_type(header: str, hosted: Hosted, encoding: str = '') -> str:

@@ -68,8 +68,8 @@ def accept(x, spec: Mapping, *, scale: float | None = None, on_invalid: str = 'e
   """
   if on_invalid not in ON_INVALID:
     raise ValueError(f'on_invalid={on_invalid!r} must be one of {", ".join(ON_INVALID)}')
-  shape, known = tuple(spec['shape']), spec.get('inputs') or {}
-  columns = known.get('columns')
+  shape, trained_on = tuple(spec['shape']), spec.get('inputs') or {}
+  columns = trained_on.get('columns')
   x = _array(x, shape, columns)
   x = _batch(x, shape, columns)
   if len(shape) == 3:
@@ -81,7 +81,7 @@ def accept(x, spec: Mapping, *, scale: float | None = None, on_invalid: str = 'e
       f'scale={scale!r} is for images: give tables in the units of the training data'
     )
   with np.errstate(over='ignore', invalid='ignore'):
-    return _table(x, known, on_invalid)
+    return _table(x, trained_on, on_invalid)
 
 
 def _array(x, shape, columns) -> np.ndarray:
@@ -99,18 +99,18 @@ def _array(x, shape, columns) -> np.ndarray:
   if isinstance(x, np.ma.MaskedArray):
     raise ValueError('inputs are a masked array: fill in its values, or remove these rows')
   try:
-    found = np.asarray(x)
+    array = np.asarray(x)
   except Exception as error:  # of other libraries' arrays, and of lists of unequal lengths
     reason = ' '.join(str(error).split())[:120]
     raise ValueError(
       f'inputs ({type(x).__name__}) cannot become an array ({reason}): {_wanted(shape)}'
     ) from None
-  if found.dtype.name in ('bfloat16', 'float8_e4m3fn', 'float8_e5m2'):
-    found = found.astype(np.float32)
-  if found.dtype.kind not in 'buif':
-    held = type(x).__name__ if not found.ndim else str(found.dtype)
+  if array.dtype.name in ('bfloat16', 'float8_e4m3fn', 'float8_e5m2'):
+    array = array.astype(np.float32)
+  if array.dtype.kind not in 'buif':
+    held = type(x).__name__ if not array.ndim else str(array.dtype)
     raise ValueError(f'inputs hold {held}, not numbers: {_wanted(shape)}')
-  return found
+  return array
 
 
 def _wanted(shape) -> str:
