@@ -94,16 +94,19 @@ def measure(name: str, side: int, steps: int) -> dict:
 
 def training(feed, method, states, steps: int) -> float:
   """Return the seconds of a step, after as many that warm up."""
-  lift = lambda function: (
-    lambda stacked, *shared: jax.tree.map(
+
+  def over_one_network(function):
+    return lambda stacked, *shared: jax.tree.map(
       lambda leaf: leaf[None],
       function(jax.tree.map(lambda leaf: leaf[0], stacked), *shared),
     )
-  )
-  step = lambda state, seen: train.train_step(state, feed.draw(seen, state), None, method)
+
+  def step(state, seen):
+    return train.train_step(state, feed.draw(seen, state), None, method)
+
   device_mesh = build.mesh.make(1, BATCH, jax.devices()[:1])
-  blank = loops.blank_logs(lift(step), states, (feed.shapes,))
-  advance = loops.program(step, lift)
+  blank = loops.blank_logs(over_one_network(step), states, (feed.shapes,))
+  advance = loops.program(step, over_one_network)
   per_call = feed.steps_per_call or 10
   source = feed.start(0, device_mesh)
   try:

@@ -120,7 +120,10 @@ class Step:
     if self.spec.perturbation:
       x = self.perturbed(x, drawn)
     loss: Any = 0.0
-    student = lambda x: self.student(self.variables, x, True)
+
+    def student(x):
+      return self.student(self.variables, x, True)
+
     weight = self.spec.label_weight
     if self.teachers:
       with torch.no_grad():
@@ -159,8 +162,13 @@ class Step:
     x = x.detach().requires_grad_()
     if self.spec.perturbation == 'tdiv_sdiv':
       i, j = drawn or torch.randperm(self.spec.members)[:2].tolist()
-      teacher = lambda m: self.teacher(self.teachers[m], x)
-      student = lambda m: self.student(self.variables, x, index=[m])
+
+      def teacher(m):
+        return self.teacher(self.teachers[m], x)
+
+      def student(m):
+        return self.student(self.variables, x, index=[m])
+
       gain = self.divergence(teacher, i, j) - self.divergence(student, i, j)
       (gradient,) = torch.autograd.grad(gain, x)
       confidence = 1.0

@@ -130,18 +130,21 @@ def ours(problem: Problem) -> timing.Contender:
   shared = mesh.place((problem.feed.arrays, problem.teachers), replicated)
   states = mesh.place(jax.tree.map(jnp.copy, problem.states), by_member)  # donated
   blank = mesh.place(loop.blank_logs(lift(step), states, shared), by_member)
-  count = lambda n: mesh.place(np.int32(n), replicated)
+
+  def placed_count(n):
+    return mesh.place(np.int32(n), replicated)
+
   options = runtime.options() | (runtime.ONEDNN if problem.loop.onednn else {})
   advance = loop.program(step, lift, calls_onednn=problem.loop.onednn)
   if problem.loop.onednn:
     advance = inspect.unwrap(advance, stop=lambda f: hasattr(f, 'lower'))  # under `uncached`
   program, seconds, gigabytes = timing.compiled(
-    advance, states, blank, count(1), *shared, options=options
+    advance, states, blank, placed_count(1), *shared, options=options
   )
 
   def run(n):
     nonlocal states
-    states, logs = program(states, blank, count(n), *shared)
+    states, logs = program(states, blank, placed_count(n), *shared)
     jax.block_until_ready(logs)
 
   return timing.Contender(run, seconds, gigabytes)

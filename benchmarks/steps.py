@@ -112,8 +112,11 @@ def _perturbed(problem, key, state, x, teachers):
     def gain(x):
       p_BMK = jax.nn.log_softmax(_teacher_outputs(problem, teachers, x))
       q_BMK = jax.nn.log_softmax(student.apply(state.variables, x))
-      cross = lambda log_BMK: -(jax.lax.stop_gradient(jnp.exp(log_BMK[:, j])) * log_BMK[:, i]).sum()
-      return cross(p_BMK) - cross(q_BMK)
+
+      def cross_entropy(log_BMK):
+        return -(jax.lax.stop_gradient(jnp.exp(log_BMK[:, j])) * log_BMK[:, i]).sum()
+
+      return cross_entropy(p_BMK) - cross_entropy(q_BMK)
 
     gradient, confidence = jax.grad(gain)(x), 1.0
   else:
@@ -151,7 +154,10 @@ def host_batches(problem):
 
 def plain(problem) -> timing.Contender:
   """Return the jitted step of one network; networks take turns and the host waits for each loss."""
-  unstacked = lambda tree: [members.take(tree, i) for i in range(len(jax.tree.leaves(tree)[0]))]
+
+  def unstacked(tree):
+    return [members.take(tree, i) for i in range(len(jax.tree.leaves(tree)[0]))]
+
   states = unstacked(problem.states)
   teachers = [] if problem.teachers is None else unstacked(problem.teachers)
   batches = host_batches(problem)
@@ -236,8 +242,13 @@ def table(rows: dict[str, dict]) -> str:
   for found in rows.values():
     row, who = Row(**found['row']), found['contenders']
     one, other = who['ours'], who['plain']
-    megabytes = lambda c: c['gigabytes'] and c['gigabytes'] * 1024
-    times = lambda c: c and timing.between(c['times_ours'], c['times_ours_between'])
+
+    def megabytes(c):
+      return c['gigabytes'] and c['gigabytes'] * 1024
+
+    def times(c):
+      return c and timing.between(c['times_ours'], c['times_ours_between'])
+
     lines.append([
       f'{row.network} {row.dtype}', str(row.members), str(row.batch), row.method,
       'yes' if found['onednn'] else 'no',

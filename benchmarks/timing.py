@@ -292,7 +292,10 @@ def caption(saved: dict) -> str:
 
 def markdown(head: list[str], rows: list[list]) -> str:
   """Return a Markdown table; None becomes a dash."""
-  cell = lambda value: '–' if value is None else show(value)
+
+  def cell(value):
+    return '–' if value is None else show(value)
+
   lines = [head, ['---'] + ['---:'] * (len(head) - 1), *[[cell(v) for v in row] for row in rows]]
   return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 

@@ -122,7 +122,10 @@ def step_of(plan, devices, *, alone: bool, strategy: str = 'vmap', form: str = F
   def states(method, size):
     keys, orders = train.network_keys(jax.random.key(0), range(size))
     shapes = jax.eval_shape(jax.vmap(lambda key: method.student.module.init(key, example)), keys)
-    start = lambda keys, orders, variables: train.start(keys, orders, method, example, variables)
+
+    def start(keys, orders, variables):
+      return train.start(keys, orders, method, example, variables)
+
     return jax.eval_shape(start, keys, orders, shapes)
 
   def freeze(teachers):
@@ -180,10 +183,11 @@ def ours(step: Step):
 def plain(problem, step: Step):
   """Return the lowered step of one network as it is usually written; the batch is an argument."""
   where = step.mesh
-  one = lambda tree: jax.tree.map(
-    lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), tree
-  )
-  teachers = [one(step.teachers)] * problem.row.members if step.teachers else []
+
+  def without_member_axis(tree):
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), tree)
+
+  teachers = [without_member_axis(step.teachers)] * problem.row.members if step.teachers else []
   batch = {
     'x': jax.ShapeDtypeStruct(
       (problem.row.batch, *step.method.student.module.backbone.shape), np.float32
@@ -194,7 +198,9 @@ def plain(problem, step: Step):
   function = jax.jit(lambda *arguments: steps.plain_step(problem, *arguments), donate_argnums=0)
   replicated = mesh.replicated(where)
   return function.lower(
-    _shapes(one(step.states), replicated), _shapes(batch, by_batch), _shapes(teachers, replicated)
+    _shapes(without_member_axis(step.states), replicated),
+    _shapes(batch, by_batch),
+    _shapes(teachers, replicated),
   )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ensdistill import joining, processes, stopping
 from ensdistill.commands.usage import OVERWRITE, again, fail, memory_in_one_line, reason
 
-HELP = """Train and distil: {usage} [--workdir=DIR].
+HELP = """Train and distil: {prog} NAME[:VARIANT] [--workdir=DIR].
 
 NAME is a recipe, such as hydra_cifar100, or the path of a config file, such as
 configs/hydra_cifar100.py. `ensdistill train NAME[:VARIANT]` and
@@ -24,27 +24,25 @@ The same command again continues a run that was killed or stopped. SIGTERM and
 Ctrl-C save the run first (exit codes 143 and 130); a second Ctrl-C ends it at
 once. Exit codes: 2 for wrong usage, 1 for bad data or a failed run; both with
 one line that says what is wrong and what to do."""
-USAGE = 'python -m ensdistill.main --config=NAME[:VARIANT]'
 
 
 @memory_in_one_line()
-def main(arguments: Sequence[str] | None = None, usage: str = USAGE) -> None:
+def main(arguments: Sequence[str] | None = None, prog: str = 'python -m ensdistill.main') -> None:
   """Run the command with its arguments, those of the process by default."""
   arguments = list(sys.argv[1:] if arguments is None else arguments)
   if {'-h', '-help', '--help', '--helpfull', '--helpshort'} & set(arguments):
-    print(HELP.format(usage=usage))
+    print(HELP.format(prog=prog))
     return
   with stopping.listening():
     try:
       _run(arguments)
     except stopping.Stopped as stop:
       saved = stop.saved or 'nothing new to save'
-      program = usage.partition(' NAME')[0].partition(' --config')[0]
       if not _parted():
         sys.exit(stop.code)
       fail(
         stop.code,
-        f'stopped by {stop.name}: {saved}; continue with: {again(arguments, program)}',
+        f'stopped by {stop.name}: {saved}; continue with: {again(arguments, prog)}',
       )
     except Exception as error:
       _tell_all(error)

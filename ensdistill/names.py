@@ -3,6 +3,7 @@
 import difflib
 import functools
 import inspect
+import math
 import pathlib
 from collections.abc import Iterable
 from typing import Any
@@ -17,6 +18,7 @@ ALIASES = (
   ('end2_proxy', 'proxy_dirichlet'),
 )
 _SHOWN = 12  # known names in an error
+_LONGEST_REPR = 60  # characters
 
 
 class Registry(dict[str, Any]):
@@ -36,7 +38,7 @@ class Registry(dict[str, Any]):
       )
     super().__setitem__(name, part)
 
-  def update(self, *parts, **named) -> None:  # dict.update would pass by __setitem__
+  def update(self, *parts, **named) -> None:  # dict.update bypasses __setitem__
     """Add several parts."""
     for name, part in dict(*parts, **named).items():
       self[name] = part
@@ -48,10 +50,9 @@ def _is_same(known, part) -> bool:
 
 
 def _place(part) -> str:
-  text = _origin(part)
-  if text is None:
-    return f'as {repr(part)[:57]}'
-  return f'in {text}' if callable(part) else f'as {text[:57]}...'
+  """Return where a part is defined, or its value, for an error."""
+  origin = _origin(part)
+  return f'in {origin}' if origin and callable(part) else f'as {short_repr(part)}'
 
 
 def _origin(part) -> str | None:
@@ -68,6 +69,17 @@ def _origin(part) -> str | None:
   if code:
     return str(pathlib.Path(code.co_filename).resolve())
   return getattr(part, '__module__', None)
+
+
+def short_repr(value) -> str:
+  """Return the repr of a value, cut after 60 characters; a large integer as a power of ten.
+
+  Python refuses to print integers of more than 4,300 digits.
+  """
+  if isinstance(value, int) and abs(value) > 10**40:
+    return f'{"-" * (value < 0)}10^{round(math.log10(abs(value)))}'
+  text = repr(value)
+  return text if len(text) <= _LONGEST_REPR else f'{text[: _LONGEST_REPR - 3]}...'
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
@@ -91,6 +103,12 @@ def unknown(kind: str, name: object, known: Iterable[str], listing: str = '') ->
   rest = f' and {len(known) - _SHOWN} more' if len(known) > _SHOWN else ''
   listing = f'. {listing}' if listing else ''
   return ValueError(f'unknown {kind} {name!r}{hint} known: {shown}{rest}{listing}')
+
+
+def check(kind: str, name: object, known: Iterable[str]) -> None:
+  """Raise ValueError with the known names if `name` is unknown."""
+  if name not in (known := tuple(known)):
+    raise unknown(kind, name, known)
 
 
 def lookup(kind: str, name: str, table):

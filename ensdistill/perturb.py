@@ -16,7 +16,7 @@ import numpy as np
 from ensdistill import families, names
 
 # GPU and TPU round the factors of float32 products, unless the precision is 'highest'.
-PRECISIONS = dict.fromkeys(('default', 'high', 'highest'))
+PRECISIONS = ('default', 'high', 'highest')
 
 
 class Space(NamedTuple):
@@ -81,7 +81,7 @@ def _check(eta, temperature=1.0, precision='highest'):
       raise ValueError(
         f"{name}={value} must be positive (for no perturbation set perturb.name='none')"
       )
-  names.lookup('precision of a perturbation', precision, PRECISIONS)
+  names.check('precision of a perturbation', precision, PRECISIONS)
 
 
 def gaussian(*, eta=1.0):

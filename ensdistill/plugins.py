@@ -84,7 +84,7 @@ def _key(place: str) -> str:
 
 
 def _is_current(plugin: Plugin, now: Mapping[Part, Any]) -> bool:
-  """Return whether a plugin need not be imported again: its file is as it was, its parts are."""
+  """Return whether a plugin is up to date: its file is unchanged and its parts are registered."""
   if not plugin.place.endswith('.py'):
     return plugin.parts <= now.keys()
   source = pathlib.Path(_key(plugin.place))
@@ -169,7 +169,7 @@ def network(name: str, setting: str) -> str:
 
 
 def used(wanted: Collection[Part], places: Collection[str]) -> list[Plugin]:
-  """Return where these parts come from, in the order of the digests; parts of the package do not.
+  """Return the plugins that define these parts, sorted by digest. Built-in parts have none.
 
   Imports of these places that register no part are among them, for they may change anything. Parts
   that a program registers without an import are known by the module that defines them.

@@ -21,11 +21,17 @@ LARGEST_INPUT = 1 << 26  # values in one example
 
 
 def _numbers(value) -> bool:
-  return isinstance(value, list) and all(map(_number, value))
+  return isinstance(value, list) and all(map(is_finite_number, value))
 
 
-def _number(value) -> bool:
-  return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def is_finite_number(value) -> bool:
+  """Return whether a value of JSON is a number that float64 holds."""
+  if isinstance(value, bool) or not isinstance(value, int | float):
+    return False
+  try:
+    return math.isfinite(value)
+  except OverflowError:  # an integer that is too large
+    return False
 
 
 def _text(value) -> bool:
@@ -58,7 +64,7 @@ def _setting(value) -> bool:
 
 
 def _plain(value) -> bool:
-  return value is None or isinstance(value, bool | str) or _number(value)
+  return value is None or isinstance(value, bool | str) or is_finite_number(value)
 
 
 def _count(value) -> bool:
@@ -79,7 +85,7 @@ def _valid(value) -> bool:
 
 
 def _central(value) -> bool:
-  return _number(value) and 0 < value <= 1
+  return is_finite_number(value) and 0 < value <= 1
 
 
 _OF_PLACE = {'name', 'dir', 'stream', 'stream_bytes', 'crops'}  # of a machine, never of a student
@@ -109,7 +115,7 @@ def _weights(value) -> bool:
 
 def _results(value) -> bool:
   return isinstance(value, list) and all(
-    _text(row.get('name')) and all(map(_number, row['metrics'].values())) for row in value
+    _text(row.get('name')) and all(map(is_finite_number, row['metrics'].values())) for row in value
   )
 
 
@@ -174,7 +180,7 @@ def check(spec: Mapping) -> None:
     if name not in spec:
       raise ValueError(f'{name} is missing')
     if not _holds(is_right, spec[name]):
-      raise ValueError(f'{name}={_short(spec[name])} must be {wanted}')
+      raise ValueError(f'{name}={names.short_repr(spec[name])} must be {wanted}')
   _check_columns(spec)
   family = names.lookup('family', spec['family'], families.FAMILIES)
   if spec['classes'] is not None and len(spec['classes']) != spec['targets']:
@@ -207,11 +213,6 @@ def _holds(is_right: Callable, value) -> bool:
     return False
 
 
-def _short(value) -> str:
-  text = repr(value)
-  return text if len(text) <= 60 else f'{text[:57]}...'
-
-
 def build(spec: Mapping, tensors: Mapping[str, np.ndarray]) -> students.Student:
   """Return the student of a checked spec; raise ValueError unless these are its tensors."""
   _bound(spec, tensors)
@@ -235,13 +236,15 @@ def _bound(spec: Mapping, tensors: Mapping) -> None:
     entries |= spec['network']
   for name, entry in entries.items():
     for value in entry if isinstance(entry, list) else [entry]:
-      if _number(value) and value > values:
-        raise ValueError(f'{name}={_short(entry)} is larger than the {values} stored values')
+      if is_finite_number(value) and value > values:
+        raise ValueError(
+          f'{name}={names.short_repr(entry)} is larger than the {values} stored values'
+        )
   if spec['network']['name'] not in nets.PACKAGE:
     return
   layers = spec['network'].get('depth'), spec['network'].get('hidden')
   for count in (layers[0], len(layers[1]) if isinstance(layers[1], list) else 0):
-    if _number(count) and count > len(tensors):
+    if is_finite_number(count) and count > len(tensors):
       raise ValueError(f'{count} layers have more than the {len(tensors)} stored tensors')
   patch, shape = spec['network'].get('patch'), spec['shape']
   channels = spec['network'].get('channels', 1)

@@ -182,7 +182,7 @@ def _multi_head(backbone, outputs, members, *, head_stages=1):
 
 def _batch_ensemble(backbone, outputs, members, *, factors='ones', factor_std=0.5, bias='shared'):
   std = names.lookup('factors', factors, {'ones': 0.0, 'normal': factor_std})
-  names.lookup('bias', bias, dict.fromkeys(layers.BIASES))
+  names.check('bias', bias, layers.BIASES)
   if backbone.whole:
     raise ValueError(
       "student.kind='batch_ensemble' replaces the layers of its network, but a Flax module has "

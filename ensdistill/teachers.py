@@ -164,7 +164,7 @@ def _estimators(models) -> tuple[list, list, Any]:
     models, ensemble.RandomTreesEmbedding
   ):
     raise ValueError(
-      f'{name} is no forest, bagging or voting ensemble, so its parts are not predictions of the '
+      f'{name} is not a forest, bagging or voting ensemble, so its parts do not predict the '
       'targets: pass a list of fitted estimators, each of which predicts them'
     )
   members = list(models.estimators_)
@@ -179,7 +179,7 @@ def _estimators(models) -> tuple[list, list, Any]:
 
 
 def check_fitted(member) -> None:
-  """Refuse what is no fitted estimator of scikit-learn, and classifiers of several targets."""
+  """Refuse what is not a fitted estimator of scikit-learn, and classifiers of several targets."""
   from sklearn.base import BaseEstimator
   from sklearn.exceptions import NotFittedError
   from sklearn.utils.validation import check_is_fitted
@@ -188,7 +188,8 @@ def check_fitted(member) -> None:
   try:
     check_is_fitted(member)
   except TypeError as error:
-    raise ValueError(f'{name} is no estimator of scikit-learn: give fitted estimators') from error
+    problem = f'{name} is not an estimator of scikit-learn: give fitted estimators'
+    raise ValueError(problem) from error
   except NotFittedError as error:
     if isinstance(member, BaseEstimator):  # others may not follow the names of attributes
       raise ValueError(f'{name} is not fitted: call its fit first') from error

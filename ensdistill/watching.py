@@ -167,7 +167,7 @@ class _Dog:
 
 
 def rest() -> None:
-  """End the watchdog: a process that goes on after its run may take its time."""
+  """End the watchdog. Work after the run has no time limit."""
   _Dog.over.set()
 
 

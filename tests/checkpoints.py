@@ -27,8 +27,10 @@ def make_state(step=0):
 
 
 def numbers(tree):
-  plain = lambda leaf: jax.random.key_data(leaf) if packing.is_key(leaf) else leaf
-  return [np.asarray(plain(leaf)) for leaf in jax.tree.leaves(tree)]
+  def without_key_type(leaf):
+    return jax.random.key_data(leaf) if packing.is_key(leaf) else leaf
+
+  return [np.asarray(without_key_type(leaf)) for leaf in jax.tree.leaves(tree)]
 
 
 def assert_same(a, b):

@@ -77,6 +77,9 @@ def apply(perturbation, seed, teacher, student=None, family=categorical, space=O
 def steps(perturbation, count, teacher, student=None, family=categorical, space=OPEN, x=None):
   """Return x~ - x for `count` keys, from one program: [count, B, D]."""
   x = inputs() if x is None else x
-  step = lambda key: perturbation.apply(key, x, teacher, student, family, space)
+
+  def step(key):
+    return perturbation.apply(key, x, teacher, student, family, space)
+
   moved = jax.jit(lambda keys: jax.lax.map(step, keys))(jax.random.split(jax.random.key(0), count))
   return np.asarray(moved, np.float64) - x

@@ -36,12 +36,17 @@ def check(config):
     lambda s: jax.ShapeDtypeStruct((config.teacher.members, *s.shape), s.dtype),
     _members[shared].variables,
   )
-  freeze = lambda variables: members.frozen(teacher.student.module.apply, variables)
+
+  def freeze(variables):
+    return members.frozen(teacher.student.module.apply, variables)
 
   arrays = build.arrays(training.train, training)
   frozen = freeze, stacked
   if config.student.targets != 'online':
-    outputs = lambda variables, x: freeze(variables).outputs(data.as_input(x))
+
+    def outputs(variables, x):
+      return freeze(variables).outputs(data.as_input(x))
+
     arrays['teacher_outputs'] = jax.eval_shape(outputs, stacked, training.train.x)
     frozen = None
   for phase in plan.phases:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from ensdistill.storage import safe
+import tensor_files
 
 ROOT = pathlib.Path(__file__).parent.parent
 HEARTBEAT = 4  # seconds; the default of 10 is for hosts with a network between them
@@ -147,7 +147,7 @@ class Run:
   def weights(self) -> dict:
     """Return every stored network."""
     files = sorted(self.folder.glob('runs/**/*.safetensors'))
-    return {str(path.relative_to(self.folder)): safe.load_tensors(path) for path in files}
+    return {str(path.relative_to(self.folder)): tensor_files.load(path) for path in files}
 
   def kill(self) -> None:
     for process in self.processes:

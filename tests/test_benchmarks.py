@@ -26,9 +26,10 @@ def both(network, method, batch=8):
   state = members.take(problem.states, 0)
   draw = jax.jit(lambda arrays: OnDevice(arrays, batch).draw(arrays, state))
   drawn = draw(jax.device_put(problem.feed.arrays))
-  step = lambda state, batch, teachers: train.train_step(
-    state, batch, problems.frozen(problem, teachers), problem.method
-  )
+
+  def step(state, batch, teachers):
+    return train.train_step(state, batch, problems.frozen(problem, teachers), problem.method)
+
   return problem, state, drawn, *jax.jit(step)(state, drawn, problem.teachers)
 
 
@@ -53,7 +54,10 @@ def test_two_plain_steps_equal_two_steps_of_the_loop(network, method):
     return train.train_step(state, batch, frozen, problem.method)
 
   shared = arrays, problem.teachers
-  lift = lambda function: members.lift(function, problem.loop.strategy)
+
+  def lift(function):
+    return members.lift(function, problem.loop.strategy)
+
   blank = loop.blank_logs(lift(step), problem.states, shared)
   first = start = members.take(problem.states, 0)
   plain = jax.jit(lambda *arguments: steps.plain_step(problem, *arguments))

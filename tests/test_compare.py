@@ -193,7 +193,9 @@ def damaged(root, size=8):
 def test_a_damaged_foreign_set_is_named_or_skipped(tmp_path, stream):
   """Also where it stays in its files, so that it is found to be damaged while it is read."""
   dataset, name = tiny.dataset(), damaged(tmp_path / 'photos')
-  predict = lambda x, name: float(np.mean(x[: len(x)]))
+
+  def predict(x, name):
+    return float(np.mean(x[: len(x)]))
 
   def predicted(unreadable):
     inputs = sets.inputs(dataset, name, not_run, unreadable=unreadable, stream=stream)
@@ -306,9 +308,12 @@ def test_a_gap_that_few_test_examples_cannot_show_is_none():
 def test_the_test_sets_error_is_that_of_the_same_examples(compared):
   """As the comparison finds it, from the networks' own predictions."""
   dataset, _, _, found = compared
-  right = lambda p: np.asarray(p['test'].log_probs()).argmax(-1) == dataset.test.y
-  member = np.mean([right(p) for p in found.models[0].repeats], 0)
-  difference = member - right(found.models[2].repeats[0])
+
+  def is_right(p):
+    return np.asarray(p['test'].log_probs()).argmax(-1) == dataset.test.y
+
+  member = np.mean([is_right(p) for p in found.models[0].repeats], 0)
+  difference = member - is_right(found.models[2].repeats[0])
   expected = difference.std(ddof=1) / len(difference) ** 0.5
   assert found.rows[2]['paired']['member']['acc'] == pytest.approx(expected)
   values = [row['metrics']['acc'] for row in (found.rows[0], found.rows[2], found.rows[3])]

@@ -77,7 +77,9 @@ def test_gaussian_kl_is_the_integral_of_the_tempered_densities(temperature):
     sd = np.exp(outputs[1] / 2) * np.sqrt(temperature)
     return scipy.stats.norm.logpdf(x, outputs[0], sd)
 
-  integrand = lambda x: np.exp(log_density(p, x)) * (log_density(p, x) - log_density(q, x))
+  def integrand(x):
+    return np.exp(log_density(p, x)) * (log_density(p, x) - log_density(q, x))
+
   expected = temperature**2 * scipy.integrate.quad(integrand, -30, 30, epsabs=1e-12)[0]
   kl = jax.jit(gaussian.kl)(jnp.float32(p), jnp.float32(q), temperature)
   np.testing.assert_allclose(kl, expected, rtol=1e-5)
@@ -105,7 +107,10 @@ def test_kl_in_double_precision_to_nine_digits():
     with jax.enable_x64(True):
       found = {name: float(of(p, q, temperature)) for name, of in kl.items()}
     f, g = (scipy.stats.norm(z[0], np.exp(z[1] / 2) * np.sqrt(temperature)) for z in (p, q))
-    integrand = lambda x, f=f, g=g: f.pdf(x) * (f.logpdf(x) - g.logpdf(x))
+
+    def integrand(x, f=f, g=g):
+      return f.pdf(x) * (f.logpdf(x) - g.logpdf(x))
+
     integral = scipy.integrate.quad(integrand, -30, 30, epsabs=1e-12, limit=200)[0]
     assert found['gaussian'] == pytest.approx(temperature**2 * integral, rel=1e-9)
     a, b = (scipy.special.softmax(z / temperature) for z in (p, q))

@@ -5,9 +5,8 @@ import subprocess
 import sys
 
 import pytest
+import tensor_files
 import tiny
-
-from ensdistill.storage import safe
 
 PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np, tiny
@@ -74,7 +73,7 @@ print('largest difference', difference)
 
 # A BatchEnsemble on perturbed inputs, trained by the loop.
 STUDENT = """
-import sys, jax, jax.numpy as jnp, tiny
+import sys, jax, jax.numpy as jnp, tensor_files, tiny
 from ensdistill import members, mesh
 from ensdistill.config import build
 from ensdistill.logs import writers
@@ -105,7 +104,7 @@ with checkpoint.Checkpointer(sys.argv[1] + '.checkpoints') as checkpointer:
     'student', step, stacked(1, 1, method), feed, (teacher,),
     steps=20, loop=loop.Loop(where, 'vmap', writers.Silent(), steps_per_call=5),
     checkpointer=checkpointer)
-safe.save_tensors(sys.argv[1], safe.flatten(jax.device_get(variables)))
+tensor_files.save(sys.argv[1], safe.flatten(jax.device_get(variables)))
 print(dict(where.shape))
 """
 
@@ -133,6 +132,6 @@ def test_a_student_on_eight_devices_equals_one_of_a_process_with_one(tmp_path, m
   for devices in (8, 1):
     path = tmp_path / f'{devices}.safetensors'
     assert f"'data': {devices}" in run(STUDENT, devices, str(path), str(microbatches))
-    found[devices] = safe.load_tensors(path)
+    found[devices] = tensor_files.load(path)
   assert found[8].keys() == found[1].keys()
   assert tiny.largest_difference(found[8], found[1]) < 1e-5

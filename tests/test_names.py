@@ -24,6 +24,14 @@ def test_an_error_lists_at_most_twelve_names_and_where_the_others_are():
   assert str(names.unknown('thing', 'x', ['a'])) == "unknown thing 'x'. known: a"
 
 
+def test_a_choice_is_checked():
+  names.check('form', 'zero', ('zero', 'reflect'))
+  names.check('network', 'mlp', iter(['resnet', 'mlp']))
+  for wrong in ('zeros', ['zero'], 0):
+    with pytest.raises(ValueError, match='unknown form .* known: reflect, zero'):
+      names.check('form', wrong, ('zero', 'reflect'))
+
+
 def test_an_unknown_setting_names_the_command_that_lists_all():
   with pytest.raises(
     ValueError, match='known: depth. `ensdistill config --all` lists all settings'
@@ -65,3 +73,10 @@ def test_parts_of_unknown_origin_are_different():
   parts['own'] = str.upper
   with pytest.raises(ValueError, match="'own' is defined twice, as <method 'upper'"):
     parts['own'] = str.lower
+
+
+def test_a_value_in_an_error_is_short():
+  assert names.short_repr("it's") == '"it\'s"'
+  assert names.short_repr('x' * 58) == repr('x' * 58)
+  assert names.short_repr('x' * 59) == f"'{'x' * 56}..."
+  assert names.short_repr(-(10**5000)) == '-10^5000'

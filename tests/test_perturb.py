@@ -168,5 +168,8 @@ def test_a_new_perturbation_is_a_function_and_a_line(monkeypatch):
   monkeypatch.setitem(perturb.PERTURBATIONS, 'sharpen', sharpen)
   teacher, x = network(weights(2)), inputs()
   moved = apply(perturb.make('sharpen', eta=2.0), 0, teacher, space=UNIT)
-  confidence = lambda x: scipy.special.softmax(teacher.outputs(x)[:, 0], -1).max(-1)
+
+  def confidence(x):
+    return scipy.special.softmax(teacher.outputs(x)[:, 0], -1).max(-1)
+
   assert (confidence(moved) > confidence(x)).all()

@@ -52,13 +52,16 @@ def test_ods_moves_along_the_gradient_of_one_drawn_member_and_draws_them_all(nam
   space = OPEN._replace(unit=1e-1)  # long steps: no digits lost in x~ - x
   moved = steps(perturb.make(name, temperature=temperature), 30, network(parameters), space=space)
   directions = steps(perturb.make('ods'), 30, IDENTITY, family=Raw, x=np.zeros((B, K), np.float32))
-  probs = lambda m, x: scipy.special.softmax(outputs_64(parameters, m, x) / temperature, -1)
-  jacobians_DBK = [differences(lambda x, m=m: probs(m, x), x) for m in range(3)]
+
+  def probs_of(m, x):
+    return scipy.special.softmax(outputs_64(parameters, m, x) / temperature, -1)
+
+  jacobians_DBK = [differences(lambda x, m=m: probs_of(m, x), x) for m in range(3)]
   drawn = []
   for step_BD, w_BK in zip(moved, directions):
     possible = [unit_rows(np.einsum('dbk,bk->bd', jacobian, w_BK)) for jacobian in jacobians_DBK]
     if name == 'conf_ods':
-      possible = [p * probs(m, x).max(1, keepdims=True) for m, p in enumerate(possible)]
+      possible = [p * probs_of(m, x).max(1, keepdims=True) for m, p in enumerate(possible)]
     near = [np.abs(0.1 * np.sqrt(D) * p - step_BD).max() < 1e-5 for p in possible]
     assert sum(near) == 1
     drawn.append(near.index(True))
@@ -130,7 +133,10 @@ def test_tdiv_sdiv_of_other_sizes_lets_the_student_draw_its_own_pair():
 def test_confident_teachers_with_gradients_of_1e_24_still_give_a_whole_exact_step(name):
   rng = np.random.default_rng(5)
   w, bias = rng.normal(size=(2, D, K)), np.array([[57.0, 0, 1, 2], [57.0, 2, 1, 0]])
-  linear = lambda x, m: x @ w[m] + bias[m]
+
+  def logits_of(x, m):
+    return x @ w[m] + bias[m]
+
   w32, bias32 = jnp.asarray(w, jnp.float32), jnp.asarray(bias, jnp.float32)
   teacher = Members(
     2, lambda x, index: jnp.einsum('bd,mdk->bmk', x, w32[index]) + bias32[index][None]
@@ -140,7 +146,7 @@ def test_confident_teachers_with_gradients_of_1e_24_still_give_a_whole_exact_ste
   np.testing.assert_allclose(np.linalg.norm(moved, axis=1), np.sqrt(D) / 255, rtol=1e-4)
 
   def probs(m):
-    p = scipy.special.softmax(linear(x.astype(np.float64), m), -1)
+    p = scipy.special.softmax(logits_of(x.astype(np.float64), m), -1)
     return p, np.argmax(p, -1)
 
   if name == 'tdiv':

@@ -59,7 +59,10 @@ def test_one_variance_a_member_is_the_mean_squared_residual():
   method = tiny.plan(c, toy).teacher
   arrays = jax.tree.map(jnp.asarray, build.arrays(toy.train, toy))
   states = train.start(*train.network_keys(jax.random.key(0), range(2)), method, jnp.zeros((1, 1)))
-  step = lambda state: train.train_step(state, arrays, None, method)[0]
+
+  def step(state):
+    return train.train_step(state, arrays, None, method)[0]
+
   run = members.lift(lambda state: jax.lax.fori_loop(0, 1500, lambda _, s: step(s), state))
   states = jax.jit(run)(states)
   outputs = members.frozen(method.student.module.apply, states.variables).outputs(toy.train.x)
@@ -98,10 +101,16 @@ def test_settings_of_regression_are_refused_elsewhere(changes, message):
 
 def process(rng, x, length=0.7, noise=0.1):
   """Return a noisy draw from a Gaussian process at x [N, 1], and its posterior variance."""
-  kernel = lambda a, b: np.exp(-((a - b.T) ** 2) / (2 * length**2))
+
+  def kernel(a, b):
+    return np.exp(-((a - b.T) ** 2) / (2 * length**2))
+
   cov = kernel(x, x) + noise**2 * np.eye(len(x))
   y = np.linalg.cholesky(cov) @ rng.standard_normal((len(x), 1))
-  variance = lambda at: 1 - (kernel(at, x) * np.linalg.solve(cov, kernel(x, at)).T).sum(1)
+
+  def variance(at):
+    return 1 - (kernel(at, x) * np.linalg.solve(cov, kernel(x, at)).T).sum(1)
+
   return y, variance
 
 
@@ -168,7 +177,10 @@ def table_file(folder, name='table', scale=1.0, **changes):
 @pytest.mark.parametrize('scale', [1e9, 1e-9])
 def test_training_data_do_not_depend_on_units(tmp_path, scale):
   """Standardised numbers are the same for every scale, and predictions return to their units."""
-  load = lambda name: splits.standardised(data.load(name, dir=str(tmp_path)))
+
+  def load(name):
+    return splits.standardised(data.load(name, dir=str(tmp_path)))
+
   one, other = load(table_file(tmp_path, 'one')), load(table_file(tmp_path, 'other', scale))
   for part in ('train', 'valid', 'test'):
     arrays = [build.arrays(getattr(d, part), d) for d in (one, other)]

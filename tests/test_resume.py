@@ -90,9 +90,16 @@ class Command:
 def data_set(folder):
   random = np.random.default_rng(0)
   folder.mkdir()
-  x = lambda n: random.random((n, 8, 8, 1)).astype(np.float32)
-  y = lambda n: np.arange(n) % 3
-  np.savez(folder / 'set.npz', x_train=x(60), y_train=y(60), x_test=x(30), y_test=y(30))
+
+  def images(n):
+    return random.random((n, 8, 8, 1)).astype(np.float32)
+
+  def labels(n):
+    return np.arange(n) % 3
+
+  np.savez(
+    folder / 'set.npz', x_train=images(60), y_train=labels(60), x_test=images(30), y_test=labels(30)
+  )
   return folder
 
 
@@ -119,7 +126,10 @@ def pair(start, tmp_path_factory):
   """
   folder = data_set(tmp_path_factory.mktemp('pair') / 'folder')
   commands = [start(folder, 'runs/a'), start(folder, 'runs/b')]
-  trains = lambda command: 'training 2 members' in command.text()
+
+  def trains(command):
+    return 'training 2 members' in command.text()
+
   commands[0].wait_for(lambda: any(map(trains, commands)))
   trained, other = sorted(commands, key=trains, reverse=True)
   other.kill_when(lambda: 'members found' in other.text())

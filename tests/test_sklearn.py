@@ -87,7 +87,7 @@ def test_a_forest_of_regression_is_distilled():
 
 
 class Callable:
-  """As a model of Keras: it predicts, and is no estimator of scikit-learn."""
+  """As a model of Keras: it predicts, and is not an estimator of scikit-learn."""
 
   def predict(self, x):
     return x
@@ -101,7 +101,10 @@ class Callable:
   [
     ([LogisticRegression()], 'LogisticRegression is not fitted: call its fit first'),
     (RandomForestClassifier(), 'RandomForestClassifier is not fitted: call its fit first'),
-    (LogisticRegression().fit(X, NAMES), r'LogisticRegression is no forest.*pass a list of fitted'),
+    (
+      LogisticRegression().fit(X, NAMES),
+      'is not a forest.*pass a list of fitted',
+    ),
     ([Callable()], r'write it in JAX, or give its outputs \[N, M, O\]'),
     ([RandomForestRegressor(2).fit(X, TARGETS)], 'RandomForestRegressor, which has no classes_'),
   ],

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensor_files
 import tiny
 from attempts import VALUES
 
@@ -109,7 +110,7 @@ def test_networks_larger_than_their_weights_are_refused_unbuilt(folder, written,
 
 
 def tensors(folder):
-  return safe.load_tensors(folder / 'weights.safetensors')
+  return tensor_files.load(folder / 'weights.safetensors')
 
 
 def test_every_tensor_is_compared_with_the_network(folder, written):

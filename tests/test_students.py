@@ -113,17 +113,21 @@ def test_batch_ensemble_of_ones_is_the_plain_network(name):
   made, plain = student('batch_ensemble', name), student('single', name)
   single = moved(plain)
   variables = jax.tree.map(jnp.zeros_like, moved(made))
-  ones = lambda path, a: (
-    jnp.ones_like(a)
-    if path[-1].key in layers.FACTORS
-    else paths(single)[tuple(k.key for k in path)]
-  )
-  variables = jax.tree_util.tree_map_with_path(ones, variables)
+
+  def factor_one_else_single(path, a):
+    return (
+      jnp.ones_like(a)
+      if path[-1].key in layers.FACTORS
+      else paths(single)[tuple(k.key for k in path)]
+    )
+
+  variables = jax.tree_util.tree_map_with_path(factor_one_else_single, variables)
   for train in False, True:
-    run = lambda module, v, train=train: jax.jit(
-      lambda v: module.apply(v, X, train, mutable=['batch_stats'])
-    )(v)
-    (y, new), (expected, expected_new) = run(made.module, variables), run(plain.module, single)
+
+    def apply(module, v, train=train):
+      return jax.jit(lambda v: module.apply(v, X, train, mutable=['batch_stats']))(v)
+
+    (y, new), (expected, expected_new) = apply(made.module, variables), apply(plain.module, single)
     close(y, np.repeat(expected, M, 1), 1e-4)
     close(new, expected_new, 1e-4)
 
@@ -132,8 +136,11 @@ def test_batch_ensemble_of_ones_is_the_plain_network(name):
 def test_permuting_members_permutes_outputs(bias):
   made = student('batch_ensemble', bias=bias)
   variables, order = moved(made), np.array([2, 0, 1])
-  swap = lambda path, a: a[order] if path[-1].key in layers.MEMBER_LEAVES else a
-  swapped = jax.tree_util.tree_map_with_path(swap, variables)
+
+  def in_order(path, a):
+    return a[order] if path[-1].key in layers.MEMBER_LEAVES else a
+
+  swapped = jax.tree_util.tree_map_with_path(in_order, variables)
   run = jax.jit(lambda v: made.module.apply(v, X, True, mutable=['batch_stats']))
   (y, new), (y_swapped, new_swapped) = run(variables), run(swapped)
   close(y_swapped, y[:, order], 1e-4)
@@ -152,10 +159,11 @@ def test_average_is_the_plain_network_at_the_mean_factors(name, bias):
   assert plain.kind == 'single' and plain.size == 1
   fresh = jax.eval_shape(plain.module.init, jax.random.key(0), X)
   assert jax.tree.map(jnp.shape, averaged) == jax.tree.map(jnp.shape, fresh)
-  mean = lambda path, a: (
-    np.broadcast_to(a.mean(0), a.shape) if path[-1].key in layers.MEMBER_LEAVES else a
-  )
-  at_mean = jax.tree_util.tree_map_with_path(mean, variables)
+
+  def mean_of_members(path, a):
+    return np.broadcast_to(a.mean(0), a.shape) if path[-1].key in layers.MEMBER_LEAVES else a
+
+  at_mean = jax.tree_util.tree_map_with_path(mean_of_members, variables)
   y = jax.jit(made.module.apply)(at_mean, X)
   close(jax.jit(plain.module.apply)(averaged, X), y[:, :1], 1e-6)
   close(y, np.repeat(y[:, :1], M, 1), 1e-6)

@@ -6,13 +6,14 @@ import shutil
 import jax
 import numpy as np
 import pytest
+import tensor_files
 import tiny
 
 from ensdistill import data, distillation, members
 from ensdistill import teacher as teacher_lib
 from ensdistill.config import identity, member_identity
 from ensdistill.logs import writers
-from ensdistill.storage import checkpoint, safe, sealed_arrays
+from ensdistill.storage import checkpoint, sealed_arrays
 from ensdistill.training import step as train
 
 DATA = tiny.dataset()
@@ -229,8 +230,12 @@ def test_the_order_setting_reaches_the_members(four, tmp_path):
 def test_stored_outputs_are_reused_mended_and_one_file_a_data_set(copy):
   teacher, writer = obtain(copy)
   section = tiny.config().evaluate
-  outputs_on = lambda dataset: teacher.outputs_on(dataset, section, writer)
-  paths = lambda: sorted(teacher.folder.glob('outputs_*.safetensors'))
+
+  def outputs_on(dataset):
+    return teacher.outputs_on(dataset, section, writer)
+
+  def files_of_outputs():
+    return sorted(teacher.folder.glob('outputs_*.safetensors'))
 
   outputs = outputs_on(DATA)
   x = DATA.train.x
@@ -239,7 +244,7 @@ def test_stored_outputs_are_reused_mended_and_one_file_a_data_set(copy):
   np.testing.assert_allclose(outputs, expected, atol=1e-5)
   assert not writer.said('outputs on the training inputs found')
 
-  (path,) = paths()
+  (path,) = files_of_outputs()
   tensors = {'outputs': outputs + 1}  # what is found is what lies there, not made again
   facts = json.loads(path.with_suffix('.json').read_text())
   del facts['sha256']
@@ -252,7 +257,7 @@ def test_stored_outputs_are_reused_mended_and_one_file_a_data_set(copy):
   part.touch()
   np.testing.assert_array_equal(outputs_on(DATA), outputs)
   assert writer.said('warning', path.name, 'damaged', 'computed again') and not part.exists()
-  np.testing.assert_array_equal(safe.load_tensors(path)['outputs'], outputs)
+  np.testing.assert_array_equal(tensor_files.load(path)['outputs'], outputs)
 
   facts = json.loads(path.with_suffix('.json').read_text())
   del facts['sha256']
@@ -262,7 +267,7 @@ def test_stored_outputs_are_reused_mended_and_one_file_a_data_set(copy):
   assert writer.said('warning', path.name, 'stale', 'computed again')
 
   other = outputs_on(tiny.replace(tiny.dataset(seed=1), fingerprint='another'))
-  assert len(paths()) == 2 and (other != outputs).any()
+  assert len(files_of_outputs()) == 2 and (other != outputs).any()
   np.testing.assert_array_equal(outputs_on(DATA), outputs)
 
 

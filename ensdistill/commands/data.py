@@ -4,11 +4,10 @@
   python -m ensdistill.data folder:tiny-imagenet-200 --dir=~/data --size=64
   python -m ensdistill.data csv:wine.csv --target=quality --out=wine.png
 
-Flags are settings of the configuration's `data` and `augment` sections. Exit codes: 2 for wrong
-usage, 1 for missing or damaged data, each with one line that says why.
+Flags are settings of the configuration's `data` and `augment` sections, without mixup. Exit codes:
+2 for wrong usage, 1 for missing or damaged data, each with one line that says why.
 """
 
-import functools
 import pathlib
 import re
 from collections.abc import Sequence
@@ -37,14 +36,13 @@ def main(arguments: Sequence[str] | None = None, prog: str = 'python -m ensdisti
   try:
     paths.check('--dir', options.dir)
     paths.check('--out', options.out)
-    given = functools.partial(settings.given, vars(options))
-    augment = data.augment.make(**given({'images': data.augment.make}))
-    area = data.windows.crops(**given({'files': data.windows.crops}))
+    augment = settings.build_each(vars(options), _augmentations())
+    images, area = augment['images'], augment['files']
     dataset = _load(options, crops=bool(area))
     out = options.out or re.sub(r'\W+', '_', options.name).strip('_') + '.png'
     safe.make_folder(pathlib.Path(out).parent)
     print(describe(dataset) if isinstance(dataset, data.Dataset) else describe_inputs(dataset))
-    safe.write_atomic(out, _sheet(dataset, augment, area, options.seed))
+    safe.write_atomic(out, _sheet(dataset, images, area, options.seed))
   except ValueError as error:
     fail(2, _as_flags(str(error)))
   except (data.DataError, OSError) as error:
@@ -80,7 +78,7 @@ def _parse(arguments, prog: str):
   add('stream', 'auto, on or off', default='auto')
   for section, builders in (
     ('data', data.CONFIGURED),
-    ('augment', {'images': data.augment.make, 'files': data.windows.crops}),
+    ('augment', _augmentations()),
   ):
     for name, field in settings.optional(builders).items():
       kind = field.get_type()
@@ -89,6 +87,13 @@ def _parse(arguments, prog: str):
         options = {'action': 'store_const', 'const': True}
       add(name, f'the setting {section}.{name}', **options)
   return parser.parse_args(arguments)
+
+
+def _augmentations() -> dict[str, Any]:
+  """Return what changes single images; the sheet shows no mixtures, as each row is one class."""
+  from ensdistill.config import settings
+
+  return {name: settings.AUGMENT[name] for name in ('images', 'files')}
 
 
 def _load(options, *, crops: bool):

@@ -143,7 +143,7 @@ def evaluate(model, options) -> dict:
   from ensdistill import metrics, runtime
   from ensdistill.commands import label_distributions
   from ensdistill.evaluation import cost, measure, sets
-  from ensdistill.report.results import strict
+  from ensdistill.storage.seals import strict
 
   began = time.monotonic()
   trained, dir = model.spec['data_settings'], options.data_dir

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = 'ensdistill export'
 
   runtime.prepare()
   try:
-    names.lookup('format', options.to, dict.fromkeys([*files.FORMATS, *spec.FORMS]))
+    names.check('format', options.to, [*files.FORMATS, *spec.FORMS])
     if options.to in spec.FORMS and options.batch_size:
       raise ValueError(f'--batch_size={options.batch_size} has no effect on --to={options.to}')
   except ValueError as error:
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = 'ensdistill export'
 
 @contextlib.contextmanager
 def _measuring(options, note: str) -> Iterator[None]:
-  """Go on, with a line, where the data are not there; end the command if they were named."""
+  """If the data set cannot be read: exit if the user named it, else print a warning."""
   from ensdistill.data import DataError
 
   try:

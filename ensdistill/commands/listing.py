@@ -9,9 +9,9 @@ from ensdistill.config import recipes
 from ensdistill.config.recipes import DATA, METHODS, PAPERS, VARIANTS
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, prog: str = 'ensdistill list') -> None:
   """Run the command with its arguments, those of the process by default."""
-  parser = Parser(prog='ensdistill list', description=(__doc__ or '').split('\n')[0])
+  parser = Parser(prog=prog, description=(__doc__ or '').split('\n')[0])
   parser.add_argument('--papers', action='store_true', help='show the papers and their recipes')
   parser.add_argument(
     '--import', action='append', default=[], dest='imports', metavar='FILE', help='import parts'

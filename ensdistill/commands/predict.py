@@ -120,16 +120,15 @@ def _check_is_no_input(options) -> None:
 
 def wanted_of(model, options) -> 'Wanted':
   """Return the columns that the options ask for; raise ValueError if the student lacks them."""
-  from ensdistill.prediction.options import Options, checked, classes
+  from ensdistill.prediction.options import OptionError, Options, checked, classes
   from ensdistill.prediction.results import Wanted
   from ensdistill.student.calibration import KINDS
 
   given = {name: getattr(options, name) for name in Options._fields if name != 'members'}
   try:
     found = checked(Options(**given), model)
-  except ValueError as error:
-    is_option = str(error).split()[0] in given
-    raise ValueError(f'--{error}' if is_option else str(error)) from None
+  except OptionError as error:
+    raise ValueError(f'--{error}') from None
   if found.sets and found.coverage is None:
     raise ValueError(f'--sets={found.sets} has no effect without --coverage, such as .9')
   names = classes(model)

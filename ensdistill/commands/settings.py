@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from ensdistill.commands.usage import fail
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None, prog: str = 'ensdistill config') -> None:
   """Run the command with its arguments, those of the process by default."""
   arguments = list(sys.argv[1:] if arguments is None else arguments)
   if {'-h', '--help'} & set(arguments):
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   every = '--all' in arguments
   rest = [argument for argument in arguments if argument != '--all']
   if not rest and not every:
-    fail(2, 'name a recipe: `ensdistill config kd_digits`. `ensdistill list` shows the recipes.')
+    fail(2, f'name a recipe: `{prog} kd_digits`. `ensdistill list` shows the recipes.')
   from ensdistill.commands.arguments import configuration, import_named
   from ensdistill.config import identity, settings
   from ensdistill.config.help import default_of, help_of, shown

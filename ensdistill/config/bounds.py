@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import ml_collections
 
+from ensdistill import names
 from ensdistill.config import settings
 
 INT32 = 2**31 - 1  # steps are counted in int32 on the device
@@ -96,7 +97,7 @@ BOUNDS = {
   'evaluate.batch_size': Bounds(1, 2**24),
   'evaluate.shift_examples': Bounds(1, INT32),
 }
-# What a value beyond the bounds may have meant.
+# Hints in the errors of values outside the bounds.
 _HINTS = {
   'data.workers': '0 decodes in threads',
   'optimizer.warmup': 'a fraction of the run',
@@ -171,15 +172,9 @@ def _check_number(name: str, kind: type, value, number) -> None:
     wanted = 'whole numbers' if whole else 'finite numbers'
   if bounds:
     wanted += f' in {bounds}'
-  raise ValueError(f'{name}={_shown(value)} must be {wanted}' + (f' ({hint})' if hint else ''))
-
-
-def _shown(value) -> str:
-  """Return a value as text, cut if it is long; Python refuses to print integers of 4,300 digits."""
-  if isinstance(value, int) and abs(value) > 10**40:
-    return f'{"-" * (value < 0)}10^{round(math.log10(abs(value)))}'
-  text = repr(value)
-  return text if len(text) <= 60 else f'{text[:57]}...'
+  raise ValueError(
+    f'{name}={names.short_repr(value)} must be {wanted}' + (f' ({hint})' if hint else '')
+  )
 
 
 def _text(number: float) -> str:

@@ -114,7 +114,7 @@ class Plan:
     return validation_set(x, y, self.config.evaluate.batch_size)
 
   def loop(self, section, method: Method, size: int, writer) -> Loop:
-    """Return how a stage of `size` networks runs on the devices that are here."""
+    """Return the loop of a stage of `size` networks, on the available devices."""
     config, points = self.config, None
     if config.validate:
       points = clock.validation_steps(config.validate, method.steps, method.epoch)
@@ -153,7 +153,7 @@ def plan(config, parts: Parts, dataset, training, folder, given=None) -> Plan:
 
 
 def given_method(dataset) -> Method:
-  """Return how outputs of an ensemble that was trained elsewhere are read; it is not trained."""
+  """Return the method that reads the outputs of a given ensemble, which is not trained."""
   family = FAMILIES[dataset.family]
   student = students.Student('given', nn.Module(), 1)
   labels = objectives.make('none')
@@ -161,7 +161,7 @@ def given_method(dataset) -> Method:
 
 
 def teacher_method(config, parts: Parts, dataset) -> Method:
-  """Return how one member of the teacher is trained: a single network, on labels alone."""
+  """Return the method that trains one member of the teacher: a single network, on labels alone."""
   family = FAMILIES[dataset.family]
   backbone = network(config.network, dataset, config.network.dtype)
   settings = given(config.teacher, {'single': students.STUDENTS['single']})
@@ -206,7 +206,7 @@ def student_phases(config, parts: Parts, dataset) -> list[Phase]:
 def student_method(
   config, parts: Parts, dataset, members: int, objective: Objective, length: int
 ) -> Method:
-  """Return how a student of `members` members is trained towards an objective in `length` steps."""
+  """Return the method that trains a student of `members` members in `length` steps."""
   family, section = FAMILIES[dataset.family], config.student
   student = students.make(
     section.kind,

@@ -1,6 +1,6 @@
 """Checks of a configuration before anything compiles: one line that says what to set instead."""
 
-from ensdistill import data, names, nets, objectives, students
+from ensdistill import data, names, nets, objectives, perturb, students
 from ensdistill.config import settings
 from ensdistill.config.build import Parts, student_size
 from ensdistill.families import FAMILIES
@@ -23,30 +23,25 @@ def check_names(config) -> None:
   """Refuse unknown names, with the nearest known one."""
   for stage in ('teacher', 'student'):
     section = config[stage]
-    one_of(f'{stage}.optimizer.name', section.optimizer.name, optim.OPTIMIZERS)
-    one_of(f'{stage}.optimizer.schedule', section.optimizer.schedule, optim.SCHEDULES)
-    one_of(f'{stage}.optimizer.decay_on', section.optimizer.decay_on, optim.DECAY_ON)
-    one_of(f'{stage}.keep', section.keep, ('best', 'last'))
-    one_of(f'{stage}.strategy', section.strategy, ('auto', *STRATEGIES))
-  one_of('data.stream', config.data.stream, data.loading.STREAM)
+    names.check(f'{stage}.optimizer.name', section.optimizer.name, optim.OPTIMIZERS)
+    names.check(f'{stage}.optimizer.schedule', section.optimizer.schedule, optim.SCHEDULES)
+    names.check(f'{stage}.optimizer.decay_on', section.optimizer.decay_on, optim.DECAY_ON)
+    names.check(f'{stage}.keep', section.keep, ('best', 'last'))
+    names.check(f'{stage}.strategy', section.strategy, ('auto', *STRATEGIES))
+  names.check('data.stream', config.data.stream, data.loading.STREAM)
   onednn.check(config.onednn)
-  one_of('network', config.network.name, nets.NETWORKS)
-  one_of('network', config.student.network.name, ('', *nets.NETWORKS))
-  one_of('network.dtype', config.network.dtype, nets.DTYPES)
-  one_of('student', config.student.kind, students.STUDENTS)
-  one_of('student.view', config.student.view, ('members', 'averaged'))
-  one_of('student.targets', config.student.targets, settings.TARGETS)
-  one_of('factor_decay', config.student.optimizer.factor_decay, optim.FACTOR_DECAY)
-  one_of('factor_scale', config.student.optimizer.factor_scale, ('one', 'members'))
-  one_of('teacher.order', config.teacher.order, ('own', 'shared', 'each'))
-  one_of('objective.labels_on', config.objective.labels_on, ('clean', 'perturbed'))
-  one_of('on_nan', config.on_nan or 'stop', bad_steps.ON_NAN)
-  one_of('evaluate.precision', config.evaluate.precision, ('default', 'high', 'highest'))
-
-
-def one_of(kind: str, name: str, known) -> None:
-  """Refuse a name that is not known."""
-  names.lookup(kind, name, dict.fromkeys(known))
+  names.check('network', config.network.name, nets.NETWORKS)
+  names.check('network', config.student.network.name, ('', *nets.NETWORKS))
+  names.check('network.dtype', config.network.dtype, nets.DTYPES)
+  names.check('student', config.student.kind, students.STUDENTS)
+  names.check('student.view', config.student.view, ('members', 'averaged'))
+  names.check('student.targets', config.student.targets, settings.TARGETS)
+  names.check('factor_decay', config.student.optimizer.factor_decay, optim.FACTOR_DECAY)
+  names.check('factor_scale', config.student.optimizer.factor_scale, ('one', 'members'))
+  names.check('teacher.order', config.teacher.order, ('own', 'shared', 'each'))
+  names.check('objective.labels_on', config.objective.labels_on, ('clean', 'perturbed'))
+  names.check('on_nan', config.on_nan or 'stop', bad_steps.ON_NAN)
+  names.check('evaluate.precision', config.evaluate.precision, perturb.PRECISIONS)
 
 
 def check_numbers(config) -> None:
@@ -168,7 +163,7 @@ def _check_outputs(config, parts: Parts) -> None:
       f'data.aux={config.data.aux!r} needs the teacher on other inputs than those of {file}: unset '
       'it, or give the ensemble as functions (teacher.source)'
     )
-  changed = [k for k, v in settings.given(config.augment, settings.AUGMENT).items() if v]
+  changed = settings.augmentations(config)
   if changed and student.targets != 'clean_cache':
     off = ' '.join(f'--config.augment.{name}=0' for name in changed)
     raise ValueError(
@@ -182,7 +177,7 @@ def _check_outputs(config, parts: Parts) -> None:
 def check_targets(config, parts: Parts) -> None:
   """Refuse stored targets of inputs that change."""
   targets, augment = config.student.targets, parts.augment
-  set_augment = settings.given(config.augment, settings.AUGMENT)
+  augmentations = settings.augmentations(config)
   if augment.crop_area and config.data.stream == 'off':
     raise ValueError(
       f'augment.crop_area={augment.crop_area} cuts images out of their files at every step, '
@@ -196,10 +191,10 @@ def check_targets(config, parts: Parts) -> None:
       f'student.targets={targets!r} keeps its outputs on the clean ones: '
       "set student.targets='online'"
     )
-  if targets == 'stored' and any(set_augment.values()):
+  if targets == 'stored' and augmentations:
     raise ValueError(
       "student.targets='stored' is exact only for inputs that do not change, but augment is set "
-      f'({", ".join(k for k, v in set_augment.items() if v)}): '
+      f'({", ".join(augmentations)}): '
       "set student.targets='clean_cache' or 'online'"
     )
   if targets == 'clean_cache' and augment.batch:
@@ -218,7 +213,7 @@ def check_targets(config, parts: Parts) -> None:
 def settle_targets(config, parts: Parts, in_files: bool) -> None:
   """Replace targets='auto': 'stored' for inputs in memory that do not change, else 'online'."""
   if config.student.targets == 'auto':
-    changed = parts.perturbation or any(settings.given(config.augment, settings.AUGMENT).values())
+    changed = parts.perturbation or settings.augmentations(config)
     online = changed or in_files or parts.objective.loss is None
     config.student.targets = 'online' if online else 'stored'
 
@@ -228,7 +223,7 @@ def check_fits(config, parts: Parts, family_name: str) -> None:
   size, teacher_size = student_size(config), config.teacher.members
   family = FAMILIES[family_name]
   for stage in ('teacher', 'student'):
-    one_of(f'{stage}.select for {family.name} data', config[stage].select, family.score_names)
+    names.check(f'{stage}.select for {family.name} data', config[stage].select, family.score_names)
     if config[stage].variance not in (None, 'input') and family.has_classes:
       raise ValueError(
         f'{stage}.variance={config[stage].variance!r} is for regression, and this data set has '

@@ -23,9 +23,9 @@ from ensdistill.data.images import stored
 from ensdistill.members import CHUNK
 from ensdistill.method import Method
 
-_KEPT = 0.3  # of the activations
-LARGE = 0.25  # of a device's memory: the teacher of which every device has all variables
-_STREAMED = 4  # batches of a stream on the device
+_KEPT = 0.3  # share of the activations that is counted
+LARGE = 0.25  # share of a device's memory; a larger teacher is split over the devices
+_STREAMED = 4  # number of batches of a stream on the device
 
 
 class Stage(NamedTuple):
@@ -69,7 +69,7 @@ def stages(plan: Plan) -> list[Stage]:
   """Return what the training of the teacher, of each phase of the student, and evaluation need."""
   config = plan.config
   count = config.teacher.members
-  found = []
+  every_stage = []
   if plan.given:  # trained elsewhere
     leaves = jax.tree.leaves(getattr(plan.given, 'variables', ()))
     variables = [leaf for leaf in leaves if isinstance(leaf, np.ndarray | jax.Array)]
@@ -77,7 +77,7 @@ def stages(plan: Plan) -> list[Stage]:
   else:
     teacher = of_network(plan.teacher, plan.dataset.shape, _at_once(plan.teacher, config.teacher))
     together = min(config.teacher.together or count, count)
-    found.append(_training(plan, 'teacher', config.teacher, plan.teacher, teacher, together))
+    every_stage.append(_training(plan, 'teacher', config.teacher, plan.teacher, teacher, together))
   network = teacher
   for phase in plan.phases:
     method, section = phase.method, config.student
@@ -92,20 +92,20 @@ def stages(plan: Plan) -> list[Stage]:
       shared = shares_teacher(plan, parts, count * teacher.variables)
       stage.device['members'] = count * teacher.variables // (parts if shared else 1)
     stage.host['members'] = count * teacher.variables
-    found.append(stage)
-  found.append(_evaluation(plan, teacher, network))
-  return found
+    every_stage.append(stage)
+  every_stage.append(_evaluation(plan, teacher, network))
+  return every_stage
 
 
 def _at_once(method: Method, section) -> int:
-  """Return the number of examples whose activations are in memory together."""
+  """Return the number of examples whose activations are in memory at the same time."""
   return section.batch_size // method.microbatches
 
 
 def shares_teacher(plan: Plan, devices: int, size: int) -> bool:
   """Return whether a teacher of this size is split over the devices of a batch.
 
-  By default it is if it takes more than a quarter of the memory of a device.
+  By default, teachers that need more than a quarter of a device's memory are split.
   """
   if devices == 1 or plan.given:
     return False
@@ -144,7 +144,7 @@ def _traced(module, shape: tuple[int, ...], batch: int) -> tuple[Any, int, int]:
 
 
 def _without(kept, params) -> int:
-  """Return the bytes of what is kept; the parameters are among it, and are there anyway."""
+  """Return the bytes of what is kept without parameters, which are counted separately."""
   own = collections.Counter((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(params))
   others = collections.Counter((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(kept)) - own
   return sum(count * size_of(jax.ShapeDtypeStruct(*form)) for form, count in others.items())

@@ -8,9 +8,9 @@ from ensdistill.members import STRATEGIES
 from ensdistill.training import bad_steps, onednn, optim
 
 
-def one_of(known: Iterable[str]) -> str:
-  """Return known names as text: 'a, b or c'."""
-  *first, last = known
+def choices(names: Iterable[str]) -> str:
+  """Return names as text: 'a, b or c'."""
+  *first, last = names
   return f'{", ".join(first)} or {last}'
 
 
@@ -25,11 +25,11 @@ HELP = {
   'checkpoint_seconds': 'seconds between checkpoints',
   'watchdog_minutes': 'end a run after this many minutes without progress; 0: never',
   'steps_per_call': 'training steps in one compiled call; 0: chosen by their speed',
-  'onednn': f"{one_of(onednn.CHOICES)}: oneDNN's convolutions on x86 CPUs; auto: in long stages",
+  'onednn': f"{choices(onednn.CHOICES)}: oneDNN's convolutions on x86 CPUs; auto: in long stages",
   'logs': 'number of times that a stage logs its losses',
   'scores': 'number of validations in a stage, evenly spread',
   'validate': "epochs with a validation, instead of scores: 'first,every=20,tail=0.1'",
-  'on_nan': f'{one_of(bad_steps.ON_NAN)} at a loss that is not finite; default: stop',
+  'on_nan': f'{choices(bad_steps.ON_NAN)} at a loss that is not finite; default: stop',
   'profile': 'number of steps of each stage to trace for Perfetto or TensorBoard',
   'cache': "folder of XLA's compilation cache; '' switches it off",
   'imports': 'files or modules that register parts, such as a.py,b; also --import=a.py',
@@ -41,7 +41,7 @@ HELP = {
   'data.limit': 'largest number of examples of each part; 0: all',
   'data.aux': 'data set whose inputs join the training set without labels',
   'data.split': "number of one of the data set's own splits",
-  'data.stream': f'{one_of(data.loading.STREAM)}: stream training examples to the device',
+  'data.stream': f'{choices(data.loading.STREAM)}: stream training examples to the device',
   'data.stream_bytes': 'size of a part in bytes above which data.stream=auto streams',
   'data.workers': 'processes that decode what streams; 0: threads; default: one per core',
   'data.content': 'fingerprint of the data, filled in by the run',
@@ -60,9 +60,9 @@ HELP = {
   'augment.cutout': 'side in pixels of a random square that is set to zero',
   'augment.mixup': 'mix pairs of examples, with shares from Beta(mixup, mixup)',
   'augment.crop_area': 'smallest share of an image in a file that a random crop shows',
-  'network.name': one_of(nets.NETWORKS),
+  'network.name': choices(nets.NETWORKS),
   'network.content': 'digest of the source of a custom network, filled in by the run',
-  'network.dtype': f'{one_of(nets.DTYPES)}, of activations',
+  'network.dtype': f'{choices(nets.DTYPES)}, of activations',
   'network.depth': 'number of layers; of a vit: of blocks',
   'network.width': 'factor on the channels of a wide_resnet',
   'network.hidden': 'units of the hidden layers of an mlp, such as (64,64)',
@@ -70,7 +70,7 @@ HELP = {
   'network.heads': 'attention heads of a vit',
   'network.head': "flat or pooled: input of a vgg's dense layers; pooled: EnD2's authors",
   'network.patch': 'side of the patches of a vit in pixels',
-  'network.norm': one_of(nets.layers.NORMS),
+  'network.norm': choices(nets.layers.NORMS),
   'network.dropout': 'dropout rate',
   'network.init': 'fan_in or fan_out, of initial weights; default: He, LeCun in linear layers',
   'network.init_gain': 'factor g of initial weights of deviation g / sqrt(fan); default: sqrt(2)',
@@ -82,7 +82,7 @@ HELP = {
   'microbatches': 'parts of a batch whose gradients are computed in turn, to need less memory',
   'keep': 'best or last: the checkpoint to keep',
   'select': 'validation score that chooses the best checkpoint, such as nll',
-  'strategy': f'{one_of(("auto", *STRATEGIES))}: how networks train together',
+  'strategy': f'{choices(("auto", *STRATEGIES))}: how networks train together',
   'variance': 'input or scalar: the variance of a regressor depends on the input or not',
   'teacher.dir': 'folder of the stored teachers; default: beside the folder of the run',
   'teacher.outputs': 'npz file with outputs [N, M, O] of an ensemble that is trained already',
@@ -93,8 +93,8 @@ HELP = {
   'teacher.order': 'own, shared or each: order of examples of the members; each: own, always',
   'teacher.sharded': 'devices share the variables of the teacher; default: if it is large',
   'teacher.together': 'number of members that train together; 0: all',
-  'teacher.loss': one_of(TEACHER_LOSSES),
-  'student.kind': one_of(students.STUDENTS),
+  'teacher.loss': choices(TEACHER_LOSSES),
+  'student.kind': choices(students.STUDENTS),
   'student.members': "number of student members; 0: the teacher's number",
   'student.head_stages': 'stages of the network in each head; 0: the last dense layer only',
   'student.factors': "ones or normal: initial values of a batch_ensemble's factors",
@@ -102,20 +102,20 @@ HELP = {
   'student.bias': 'member or shared: the bias of the last layer of a batch_ensemble',
   'student.phases': '1, or 2: one head first, then all heads (Hydra)',
   'student.first_phase': 'share of the steps in the first of two phases',
-  'student.targets': f'{one_of(TARGETS)}: when teacher outputs are computed',
+  'student.targets': f'{choices(TARGETS)}: when teacher outputs are computed',
   'student.view': 'members or averaged: the view that validation scores and the report shows',
-  'optimizer.name': one_of(optim.OPTIMIZERS),
+  'optimizer.name': choices(optim.OPTIMIZERS),
   'optimizer.rate': 'learning rate at its peak',
-  'optimizer.schedule': one_of(optim.SCHEDULES),
+  'optimizer.schedule': choices(optim.SCHEDULES),
   'optimizer.warmup': 'share of the steps in which the rate rises from zero',
   'optimizer.per_epoch': 'change the rate once per epoch instead of once per step',
   'optimizer.decay': 'weight decay',
-  'optimizer.decay_on': f'{one_of(optim.DECAY_ON)}: the parameters that decay',
+  'optimizer.decay_on': f'{choices(optim.DECAY_ON)}: the parameters that decay',
   'optimizer.clip': 'largest norm of the gradient; 0: not clipped',
   'optimizer.momentum': 'momentum of sgd',
   'optimizer.nesterov': 'use Nesterov momentum in sgd',
   'optimizer.factor_rate': "learning rate of a batch_ensemble's factors, relative to the rate",
-  'optimizer.factor_decay': f'{one_of(optim.FACTOR_DECAY)}: the value to which the factors decay',
+  'optimizer.factor_decay': f'{choices(optim.FACTOR_DECAY)}: the value to which the factors decay',
   'optimizer.factor_scale': "one or members: factor on the factors' gradient",
   'objective.name': 'what the student matches, such as mean, members or dirichlet',
   'objective.label_weight': 'weight of the loss on labels, in [0, 1]',
@@ -128,12 +128,12 @@ HELP = {
   'objective.form': 'reverse or forward KL divergence (proxy_dirichlet)',
   'objective.beta': 'target precision of labelled inputs (prior_network)',
   'objective.aux_weight': 'weight of the auxiliary inputs (prior_network)',
-  'perturb.name': one_of(perturb.PERTURBATIONS),
+  'perturb.name': choices(perturb.PERTURBATIONS),
   'perturb.eta': 'step per feature (root mean square) in 1/255; tables: in standard deviations',
   'perturb.temperature': "temperature of the teacher's predictions (ods, conf_ods)",
-  'perturb.precision': f'matmul precision of the gradient: {one_of(perturb.PRECISIONS)}',
+  'perturb.precision': f'matmul precision of the gradient: {choices(perturb.PRECISIONS)}',
   'evaluate.batch_size': 'examples in a batch of the evaluation',
-  'evaluate.precision': f'matmul precision: {one_of(perturb.PRECISIONS)}',
+  'evaluate.precision': f'matmul precision: {choices(perturb.PRECISIONS)}',
   'evaluate.ood': 'out-of-distribution sets: default, none, or names such as a,b',
   'evaluate.shift': 'corruptions of the test set: default, all, none, or names such as a,b',
   'evaluate.shift_examples': 'number of test examples that are corrupted',
@@ -163,10 +163,10 @@ def default_of(name: str, value) -> str:
     own = name.removeprefix('student.')
     return f"that of {own}; with student.network.name, the network's own"
   by_value: dict[str, list[str]] = {}
-  for part, own in by_part.items():
-    if own is None:
+  for part, default in by_part.items():
+    if default is None:
       continue
-    text = shown(round(own, 4) if isinstance(own, float) else own)
+    text = shown(round(default, 4) if isinstance(default, float) else default)
     by_value.setdefault(text, []).append(part)
   if not by_value:
     return shown(None)

@@ -14,7 +14,7 @@ NOT_FINGERPRINTED = (
   'sinks',
   'checkpoint_seconds',
   'watchdog_minutes',
-  'on_nan',  # without it, a run in which it acts never finishes
+  'on_nan',  # has an effect only on runs that would fail without it
   'steps_per_call',
   'onednn',
   'data.dir',

@@ -1,4 +1,4 @@
-"""What a configuration imports: recorded in it by name and digest, and in its student."""
+"""The imports of a configuration, stored in it and in its student by name and digest."""
 
 from ensdistill import plugins
 from ensdistill.plugins import Part, Plugin
@@ -21,7 +21,7 @@ def used(config) -> list[Plugin]:
 
 
 def record(config) -> None:
-  """Import what a configuration names, and write into it what its parts need, with digests."""
+  """Import what a configuration names, and store in it the imports that its parts need."""
   known = {plugin.place for plugin in plugins.loaded()}
   for place in plugins.named(config.imports):
     if place not in known:
@@ -31,7 +31,7 @@ def record(config) -> None:
     for section in sections:
       if section.name:
         section.name = plugins.network(section.name, f'network.name={section.name!r}')
-    # A config file that registers parts is not among them: its settings decide.
+    # A config file that registers parts is left out: the settings identify the run.
     found = [plugin for plugin in used(config) if plugin.named]
     for section in sections:
       part = 'network', section.name
@@ -41,7 +41,7 @@ def record(config) -> None:
 
 
 def stored(config) -> list[dict]:
-  """Return what a student's file says of the imports: names, digests and parts."""
+  """Return the imports as a student stores them: names, digests and parts."""
   wanted = parts_of(config)
   return [
     {

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ensdistill import data
-from ensdistill.config.settings import given
+from ensdistill.config.settings import AUGMENT, build_each, given
 
 
 class Augmentation(NamedTuple):
@@ -24,12 +24,8 @@ class Augmentation(NamedTuple):
 
 def augmentation(config) -> Augmentation:
   """Return what the section `augment` asks for."""
-  section = config.augment
-  return Augmentation(
-    data.augment.make(**given(section, {'images': data.augment.make})),
-    data.augment.mixing(**given(section, {'batch': data.augment.mixing})),
-    data.windows.crops(**given(section, {'files': data.windows.crops})),
-  )
+  parts = build_each(config.augment, AUGMENT)
+  return Augmentation(parts['images'], parts['batch'], crop_area=parts['files'])
 
 
 def check_augmentation(augment: Augmentation, dataset) -> None:

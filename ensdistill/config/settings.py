@@ -22,6 +22,7 @@ from ensdistill.training import optim
 TARGETS = ('online', 'auto', 'clean_cache', 'stored')
 KEPT = ('clean_cache', 'stored')  # the targets that are computed once
 TEACHER_LOSSES = {'nll': 'none', 'least_squares': 'least_squares'}  # the objective of each
+# The parts of the section `augment`: what changes images, batches, and images in files.
 AUGMENT = {'images': data.augment.make, 'batch': data.augment.mixing, 'files': data.windows.crops}
 
 
@@ -213,7 +214,7 @@ SYNONYMS = {
 
 
 def nearest(name: str, known: Collection[str]) -> list[str]:
-  """Return the settings that a wrong name may mean: none, one or two."""
+  """Return at most two settings that are similar to an unknown name."""
   words = name.split('.')
   words[-1] = SYNONYMS.get(words[-1], words[-1])
   name = '.'.join(words)
@@ -321,6 +322,16 @@ def given(section, builders) -> dict:
   return {k: section[k] for k in optional(builders) if section[k] is not None}
 
 
+def build_each(section, builders: Mapping[str, Any]) -> dict[str, Any]:
+  """Return what each builder returns for its own settings of a section."""
+  return {name: build(**given(section, {name: build})) for name, build in builders.items()}
+
+
+def augmentations(config) -> list[str]:
+  """Return the names of the settings of the section `augment` that are switched on."""
+  return [name for name, value in given(config.augment, AUGMENT).items() if value]
+
+
 def forget_replaced(config, overridden: Collection[str]) -> None:
   """Unset a recipe's settings that a newly chosen part lacks.
 
@@ -350,11 +361,11 @@ def forget_replaced(config, overridden: Collection[str]) -> None:
 
 
 def _adopt_given(config, overridden: Collection[str]) -> None:
-  """Let an ensemble that was trained elsewhere replace a recipe's number of members and targets."""
+  """Take the number of members and the targets from a given ensemble, instead of the recipe."""
   if not {'teacher.outputs', 'teacher.source'} & set(overridden):
     return
   if 'teacher.members' not in overridden:
-    config.teacher.members = 0  # those that are given
+    config.teacher.members = 0  # the number of given members
   if config.teacher.outputs and 'student.targets' not in overridden:
     if config.student.targets not in KEPT:  # outputs of clean inputs, as the recipe wants them
       config.student.targets = 'auto'

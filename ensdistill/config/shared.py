@@ -14,8 +14,8 @@ from ensdistill.config import identity
 from ensdistill.config.build import Plan
 from ensdistill.storage import safe
 
-_LATE = 75.0  # seconds: a host may keep for a minute that a network's disk lacked a folder
-_OWN = (  # settings that a process may have for itself
+_LATE = 75.0  # seconds: network file systems cache a missing folder for up to a minute
+_OWN = (  # settings that may differ between processes
   'workdir',
   'cache',
   'imports',
@@ -32,15 +32,15 @@ _OWN = (  # settings that a process may have for itself
 def settle_order(
   config, streams: bool, folder: pathlib.Path | None, say: Callable[[str], None]
 ) -> None:
-  """Write into the configuration in which order members see the examples of a stream.
+  """Set the order in which members see the examples of a stream: teacher.order.
 
   On several hosts they share one order by default, so that every image is decoded once instead of
   once a member. A folder that holds such a run keeps its order on any number of hosts.
   teacher.order='each' gives every member its own order everywhere.
   """
   section = config.teacher
-  asked, order = section.order, 'own' if section.order == 'each' else section.order
-  if asked == 'own' and streams and not (section.outputs or section.source):
+  order = 'own' if section.order == 'each' else section.order
+  if section.order == 'own' and streams and not (section.outputs or section.source):
     before = processes.agreed(lambda: _order_of(folder), 'order') if folder else None
     if before and (before == 'shared') != (processes.hosts() > 1):
       order = before
@@ -58,10 +58,10 @@ def settle_order(
 def _order_of(folder: pathlib.Path) -> str | None:
   """Return the order of the run that a folder holds; None without one."""
   try:
-    found = json.loads((folder / 'config.json').read_text())['teacher']['order']
+    order = json.loads((folder / 'config.json').read_text())['teacher']['order']
   except (OSError, ValueError, KeyError, TypeError):
     return None
-  return found if found in ('own', 'shared') else None
+  return order if order in ('own', 'shared') else None
 
 
 def check(plan: Plan) -> None:
@@ -125,7 +125,7 @@ def check_folders(plan: Plan) -> None:
 
 
 def _sees(path: pathlib.Path) -> bool:
-  """Return whether a file is there, soon: a network's disk may be late."""
+  """Wait for a file; return whether it exists. Network file systems show new files late."""
   until = time.monotonic() + _LATE
   while not path.exists():
     if time.monotonic() > until:

@@ -1,4 +1,4 @@
-"""Custom parts, tried on shapes before anything trains, so that a mistake in one costs no teacher.
+"""Check custom parts on shapes, so that their errors show before the teacher trains.
 
 Nothing is computed: a batch of shapes passes through the student, the perturbation and the losses.
 """
@@ -48,19 +48,19 @@ def _check_objective(method: Method, plan, what: str, outputs) -> None:
   width = method.family.width(plan.dataset.targets)
   if method.objective.loss:
     teacher = jax.ShapeDtypeStruct((_B, plan.config.teacher.members, width), jnp.float32)
-    found = _tried(what, _loss(method), outputs, teacher)
-    if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[1], dict):
+    result = _tried(what, _loss(method), outputs, teacher)
+    if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], dict):
       raise ValueError(
-        f'{what}: its loss returns {_shown(found)}: return the loss of each example and a dict of '
+        f'{what}: its loss returns {_shown(result)}: return the loss of each example and a dict of '
         'terms to log, such as `return loss_B, {}`'
       )
-    _expect(what, 'a loss', found[0], (_B,))
+    _expect(what, 'a loss', result[0], (_B,))
   if method.label_weight:
     targets = (_B,) if method.family.has_classes else (_B, plan.dataset.targets)
     kind = jnp.int32 if method.family.has_classes else jnp.float32
     labels = jax.ShapeDtypeStruct(targets, kind)
-    found = _tried(what, _label_loss(method), outputs, labels)
-    _expect(what, 'a loss of labels', found, (_B,))
+    result = _tried(what, _label_loss(method), outputs, labels)
+    _expect(what, 'a loss of labels', result, (_B,))
 
 
 def _outputs(method: Method, plan, own: dict[str, str], key, x):

@@ -28,7 +28,7 @@ def make(
     rotate: rotate by a uniform angle of at most this many degrees either way, bicubic. The padded
       image is rotated, before the crop; the area outside is zero (EnD²'s authors).
   """
-  names.lookup('augment.pad', pad, dict.fromkeys(PADS))
+  names.check('augment.pad', pad, PADS)
   for name, value in (('crop', crop), ('cutout', cutout), ('rotate', rotate)):
     if value < 0:
       raise ValueError(f'augment.{name}={value} must not be negative')

@@ -141,17 +141,17 @@ def class_count(parts: dict[str, Split], source, skipped=()) -> int:
   train, stated = parts['train'].y, len(source.classes or ()) or source.class_count
   highest = int(train.max())
   counts = np.bincount(train, minlength=stated or 0)
-  known = stated or len(counts)
+  count = stated or len(counts)
   _check_class_names(source)
   for part, split in parts.items():
-    wrong = split.y >= known
+    wrong = split.y >= count
     if wrong.any():
       index, value = _first(split.y, wrong)
-      why = f'there are {known} classes' if stated else f'the largest label in y_train is {highest}'
+      why = f'there are {count} classes' if stated else f'the largest label in y_train is {highest}'
       raise DataError(f'{source.where}: y_{part}[{index}] is {value}, but {why}')
   if (counts == 0).any():
     label = int(np.argmax(counts == 0))
-    title = f'{label} of {known}' + (f', {source.classes[label]!r},' if source.classes else '')
+    title = f'{label} of {count}' + (f', {source.classes[label]!r},' if source.classes else '')
     last = f'y_train[{int(np.argmax(train == highest))}] is {highest}'
     why = f'{last}; labels must count from 0 without a gap'
     if not source.classes:
@@ -159,13 +159,13 @@ def class_count(parts: dict[str, Split], source, skipped=()) -> int:
     if skipped:
       why = f'{len(skipped)} image(s) skipped, the first: {skipped[0]}'
     raise DataError(f'{source.where}: class {title} has no training example ({why})')
-  if known == 1:
+  if count == 1:
     title = repr(source.classes[0]) if source.classes else '0'
     raise DataError(
       f'{source.where} holds a single class ({title}): classification needs two, add examples of '
       'another class'
     )
-  return known
+  return count
 
 
 def _check_class_names(source) -> None:

@@ -78,7 +78,7 @@ def whole(file: BinaryIO, path, limit: int) -> bytes:
 
 
 def check_exists_as_file(path: str | os.PathLike) -> None:
-  """Raise NotRegular if a path exists, but is no regular file."""
+  """Raise NotRegular if a path exists, but is not a regular file."""
   with contextlib.suppress(OSError, ValueError):
     _check_regular(path, os.stat(path))
 

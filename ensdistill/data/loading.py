@@ -60,7 +60,7 @@ def load(
     unreadable: 'stop' at images that cannot be read, or 'skip' them.
     **settings: the source's own settings, such as `noise` of spirals or `size` of a folder.
   """
-  names.lookup('data.stream', stream, dict.fromkeys(STREAM))
+  names.check('data.stream', stream, STREAM)
   stored.check_settings(unreadable)
   stream = 'on' if crops else stream
   request = sources.Request(name, dir or None, seed, split, in_files=crops)
@@ -164,7 +164,7 @@ def load_inputs(
     dtype: uint8 or float32; None: the set's own.
     stream: 'on' leaves images in their files, 'auto' does if they are larger than `stream_bytes`.
   """
-  names.lookup('part', part, dict.fromkeys(('train', 'valid', 'test')))
+  names.check('part', part, ('train', 'valid', 'test'))
   stored.check_settings(unreadable)
   shape = tuple(shape)
   request = sources.Request(name, dir or None, seed, shape=shape)

@@ -270,7 +270,7 @@ def _read_by_workers(batches: Iterator) -> Iterator:
 
 
 def _end_with_parent(number: int, count: int) -> None:
-  """Leave signals to the run, which ends its workers, and end a worker whose run was killed."""
+  """Ignore signals in a worker, because the run ends it; exit if the run was killed."""
   del number, count
   import multiprocessing
   import signal

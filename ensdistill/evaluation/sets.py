@@ -95,7 +95,7 @@ def shift_names(dataset, wanted: str, dir: str | None = None) -> list[str]:
   found = [one for name in found for one in _prepared_sets(name, dir) or [name]]
   for name in found:
     if ':' not in name:
-      names.lookup('shift', name, shift.SHIFTS)
+      names.check('shift', name, shift.SHIFTS)
     elif not (_STORED.fullmatch(name) or _COLLECTION.fullmatch(name)):
       raise ValueError(
         f'shifted set {name!r} must end in its severity, _1 to _5, as in '

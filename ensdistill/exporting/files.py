@@ -1,4 +1,4 @@
-"""Write a student in another format, checked by parity before it has its name."""
+"""Export a student to another format; the file is checked before it gets its name."""
 
 import contextlib
 import dataclasses
@@ -26,7 +26,7 @@ class Format:
 
   Attributes:
     suffix: of the file's name.
-    write: (inference, describe, path, batch) -> what is to be said of the file.
+    write: (inference, describe, path, batch) -> facts for the file's record.
     load: path -> function x -> {name: array}, by the format's own runtime.
     packages: what is imported, beyond the requirements of ensdistill.
     extra: the optional requirements that bring these packages.
@@ -137,7 +137,7 @@ def _record_of(path: pathlib.Path) -> pathlib.Path:
 
 
 def _of_bfloat16(model: Model, compared: dict) -> str | None:
-  """Return how far a student whose layers are bfloat16 is from its file, which is float32."""
+  """Return a note on the difference of a bfloat16 student from its float32 file, or None."""
   exact = inference.in_float32(model)
   if exact is model:
     return None
@@ -173,15 +173,15 @@ def _check_place(form: Format, path: pathlib.Path, record: pathlib.Path) -> None
 def _is_record(path: pathlib.Path) -> bool:
   """Return whether a file is the record of an exported file."""
   try:
-    found = json.loads(path.read_text())
+    record = json.loads(path.read_text())
   except (OSError, ValueError):
     return False
-  return isinstance(found, dict) and {'file', 'format', 'parity'} <= found.keys()
+  return isinstance(record, dict) and {'file', 'format', 'parity'} <= record.keys()
 
 
 @contextlib.contextmanager
 def _part(path: pathlib.Path, label: str = '') -> Iterator[pathlib.Path]:
-  """Give a path beside another one; what is left there in the end is removed."""
+  """Yield a temporary path beside another one; remove what is left there at the end."""
   part = path.with_name(f'.{path.name}{label}.{os.getpid()}-{threading.get_ident()}.part')
   with safe.writing(path):  # a folder that refuses files is found before the work
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -211,7 +211,7 @@ def _one_line(kind: str) -> Iterator[None]:
 
 
 def _replace(part: pathlib.Path, path: pathlib.Path) -> None:
-  """Give a part its name; an older folder makes room first, and comes back if that fails."""
+  """Rename a finished part; an older folder is moved away first, and restored on errors."""
   if not path.is_dir():
     os.replace(part, path)
     return

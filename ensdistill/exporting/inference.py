@@ -123,22 +123,22 @@ def _uncertainties(p) -> dict:
 
 
 def expected(model: Model, x) -> dict[str, np.ndarray]:
-  """Return what a file must give for inputs x, computed by the student itself."""
+  """Return the reference outputs for inputs x, computed by the student."""
   prediction = model.predict(x)
-  found = {name: getattr(prediction, name) for name in UNCERTAINTIES}
+  outputs = {name: getattr(prediction, name) for name in UNCERTAINTIES}
   if model.family.has_classes:
-    found['probabilities'] = prediction.probs
+    outputs['probabilities'] = prediction.probs
   else:
     distribution = regression.host(model.predictive(x))  # in float64, as the mean
     variance = distribution.data() + distribution.knowledge()
-    found |= {'mean': prediction.mean, 'variance': variance}
+    outputs |= {'mean': prediction.mean, 'variance': variance}
   with contextlib.suppress(ValueError):  # one network without members
-    found['members'] = model.members(x)
-  return {name: np.asarray(found[name]) for name in OUTPUTS if name in found}
+    outputs['members'] = model.members(x)
+  return {name: np.asarray(outputs[name]) for name in OUTPUTS if name in outputs}
 
 
 def description(model: Model, batch: int | None) -> dict:
-  """Return what a file says of itself: its inputs and outputs, and the student it is from."""
+  """Return the description of a file: its inputs, its outputs and its student."""
   spec = model.spec
   known = spec.get('inputs') or {}
   made_by = spec.get(seals.MADE_BY) or {}

@@ -12,7 +12,7 @@ from ensdistill.exporting.blocks import in_blocks
 from ensdistill.student import inputs as student_inputs
 from ensdistill.student.model import Model
 
-LIMIT = 1e-4  # of every difference
+LIMIT = 1e-4  # largest difference that is accepted
 EXAMPLES = 1000  # of the test set, at most
 RANDOM = 256
 BLOCK = 128  # examples of a call, so that memory is bounded
@@ -102,27 +102,27 @@ def _largest(expected, found, scale) -> float:
 
 
 def check(model: Model, run: Callable, compared: Mapping[str, np.ndarray]) -> dict[str, dict]:
-  """Return the differences of a file from the student by kind of input; raise Rejected.
+  """Return the differences of a file from the student by kind of input; raise Rejected above LIMIT.
 
   run: x -> {name: array}, by the file.
   """
   reference = inference.in_float32(model)
-  found = {}
+  by_kind = {}
   for kind, x in compared.items():
     if not len(x):
       continue
     expected = inference.expected(reference, x)
-    found[kind] = differences(expected, in_blocks(run, x, BLOCK), model.family.has_classes)
+    by_kind[kind] = differences(expected, in_blocks(run, x, BLOCK), model.family.has_classes)
     one = {name: values[:1] for name, values in expected.items()}  # another size of a batch
     for name, value in differences(one, run(x[:1]), model.family.has_classes).items():
-      found[kind][name] = max(found[kind][name], value)
-  if max(itertools.chain(*(row.values() for row in found.values()))) > LIMIT:
-    raise Rejected(found, _remedy(found, expected))
-  return found
+      by_kind[kind][name] = max(by_kind[kind][name], value)
+  if max(itertools.chain(*(row.values() for row in by_kind.values()))) > LIMIT:
+    raise Rejected(by_kind, _remedy(by_kind, expected))
+  return by_kind
 
 
 def _remedy(found: Mapping[str, Mapping[str, float]], expected: Mapping) -> str:
-  """Return what to do; targets far from zero have more digits than float32."""
+  """Return the remedy: float32 has too few digits for targets far from zero."""
   wrong = {name for row in found.values() for name, value in row.items() if value > LIMIT}
   if not wrong <= {'mean', 'members'} or 'variance' not in expected:
     return OTHER

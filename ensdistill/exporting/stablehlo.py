@@ -31,7 +31,7 @@ def write(
   inference: 'Inference', describe: Callable[[int | None], Mapping], path: pathlib.Path,
   batch: int | None,
 ) -> dict:  # fmt: skip
-  """Write the file; return what is to be said of it.
+  """Write the file; return facts for its record.
 
   describe: size of a batch, None for any -> the description of the file.
   """
@@ -133,15 +133,15 @@ class Program:
     serve all sizes.
     """
     x, invalid = self._accepted(x, scale, on_invalid)
-    if not len(x):  # a program has no form for no example
+    if not len(x):  # programs take at least one example
       shapes = self.description['outputs'].items()
       return {name: np.zeros((0, *shape), np.float32) for name, shape in shapes}
     block = self.description['batch'] or block_size(len(x), LARGEST)
-    found = in_blocks(self._run, x, block)
+    outputs = in_blocks(self._run, x, block)
     if invalid.any():
-      mask = {name: invalid.reshape(-1, *(1,) * (a.ndim - 1)) for name, a in found.items()}
-      found = {name: np.where(mask[name], np.float32(np.nan), a) for name, a in found.items()}
-    return found
+      mask = {name: invalid.reshape(-1, *(1,) * (a.ndim - 1)) for name, a in outputs.items()}
+      outputs = {name: np.where(mask[name], np.float32(np.nan), a) for name, a in outputs.items()}
+    return outputs
 
   def _run(self, x: np.ndarray) -> dict:
     """Return the outputs for one block; the first call for its size uses the compilation cache."""
@@ -161,13 +161,13 @@ class Program:
       if scale is not None or (x.size and x.dtype != np.uint8):
         given = f'inputs hold {x.dtype}' if scale is None else f'scale={scale!r} gives floats'
         raise ValueError(f'{given}, {self.path.name} takes uint8 from 0 to 255: give stored bytes')
-    known = {'shape': wanted['shape'], 'inputs': {'columns': wanted.get('columns')}}
-    found = inputs.accept(x, known, scale=scale, on_invalid=on_invalid)
+    spec = {'shape': wanted['shape'], 'inputs': {'columns': wanted.get('columns')}}
+    accepted = inputs.accept(x, spec, scale=scale, on_invalid=on_invalid)
     if takes_bytes:
-      return found.x.astype(np.uint8), found.invalid
-    if found.x.dtype == np.uint8:  # an image, which a network sees so
-      return found.x.astype(np.float32) / np.float32(255), found.invalid
-    return found.x, found.invalid
+      return accepted.x.astype(np.uint8), accepted.invalid
+    if accepted.x.dtype == np.uint8:  # networks take images in [0, 1]
+      return accepted.x.astype(np.float32) / np.float32(255), accepted.invalid
+    return accepted.x, accepted.invalid
 
   def __repr__(self) -> str:
     sizes = ', '.join(map(str, ['N', *self.description['input']['shape']]))

@@ -43,7 +43,7 @@ def write_savedmodel(
   inference: Inference, describe: Callable[[int | None], Mapping], path: pathlib.Path,
   batch: int | None,
 ) -> dict:  # fmt: skip
-  """Write a SavedModel with one signature; return what is to be said of it."""
+  """Write a SavedModel with one signature; return facts for its record."""
   tf, batch = _tensorflow(), batch or BATCH
   module, concrete = _function(inference, batch)
   tf.saved_model.save(module, str(path), signatures={SIGNATURE: concrete})
@@ -73,7 +73,7 @@ def write_tflite(
   inference: Inference, describe: Callable[[int | None], Mapping], path: pathlib.Path,
   batch: int | None,
 ) -> dict:  # fmt: skip
-  """Write a TFLite file with one signature; return what is to be said of it."""
+  """Write a TFLite file with one signature; return facts for its record."""
   tf, batch = _tensorflow(), batch or BATCH
   module, concrete = _function(inference, batch)
   converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)
@@ -98,7 +98,7 @@ def load_tflite(path: pathlib.Path) -> Callable[[np.ndarray], dict[str, np.ndarr
 
 
 def _interpreter() -> Callable:
-  """Return the interpreter of LiteRT, or else that of TensorFlow, which warns that it will go."""
+  """Return the interpreter of LiteRT, or the deprecated one of TensorFlow."""
   try:
     from ai_edge_litert.interpreter import Interpreter
   except ImportError:

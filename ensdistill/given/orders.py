@@ -35,7 +35,7 @@ def _assigned(predicted_N, y_N, classes: int) -> tuple[list[int], float]:
 
 
 def remedy(columns: list[int]) -> str:
-  """Return what the order of the columns seems to be, and what to store."""
+  """Return a message with the likely order of the columns and the remedy."""
   if len(columns) > _SHOWN:
     moved = next(k for k, column in enumerate(columns) if column != k)
     return (

@@ -29,8 +29,8 @@ class Outputs:
   where: str  # file, for messages
   content: str  # digest of the arrays
   agreement: Mapping[str, list[float]]  # {part: accuracy or correlation of each member}
-  unused: tuple[str, ...] = ()  # arrays of out-of-distribution sets that are not evaluated
-  doubt: str = ''  # what is strange about the order of the columns
+  unused: tuple[str, ...] = ()  # out-of-distribution sets in the file that are not evaluated
+  doubt: str = ''  # warning about the order of the columns
 
   @property
   def size(self) -> int:
@@ -44,7 +44,7 @@ class Outputs:
 
 @dataclasses.dataclass(frozen=True)
 class Recorded:
-  """The ensemble of stored outputs, as the chapters of a run see a teacher."""
+  """The ensemble of stored outputs, with the interface of a teacher."""
 
   method: Method
   outputs: Outputs
@@ -54,7 +54,7 @@ class Recorded:
     """The number of members."""
     return self.outputs.size
 
-  variables: tuple = ()  # none that could be applied or timed
+  variables: tuple = ()  # unknown
 
   @property
   def fingerprint(self) -> str:
@@ -264,7 +264,7 @@ def _agreement(outputs_NMO, y, family, name: str, where: str, remedy: str | None
 
 
 def _doubt(outputs_NMO, y_N) -> str:
-  """Return what is strange about the order of the columns, or ''."""
+  """Return a warning about the order of the columns, or ''."""
   known = y_N >= 0
   columns = None
   if known.sum() >= FEWEST and outputs_NMO.shape[-1] > 1:

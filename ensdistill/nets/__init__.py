@@ -14,7 +14,6 @@ from ensdistill.nets import custom, initial, layers, mlp, resnet, stack, vgg, vi
 __all__ = [
   'COMMON',
   'DTYPES',
-  'FORMS',
   'NETWORKS',
   'PACKAGE',
   'Backbone',
@@ -48,7 +47,6 @@ PACKAGE = frozenset(NETWORKS)  # a custom network is checked by a pass of shapes
 # What all networks have: (**settings) -> a field of stack.Backbone by the same name
 COMMON: dict[str, Callable[..., Any]] = {'init': initial.kernels, 'remat': stack.rematerialised}
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
-FORMS = dict.fromkeys(layers.FORMS)
 Backbone = stack.Backbone
 
 
@@ -68,7 +66,7 @@ def build(name, *, shape, mean, std, dtype='float32', form='auto', **settings) -
     all but mlp: norm='batch', 'group' or 'layer' (default: 'layer' for vit, 'batch' for the others)
   """
   network_of = names.lookup('network', name, NETWORKS)
-  names.lookup('form', form, FORMS)
+  names.check('form', form, layers.FORMS)
   common = _common(settings)
   known = [p for p in inspect.signature(network_of).parameters if p != 'shape']
   names.settings(name, settings, [*known, *itertools.chain(*map(_settings_of, COMMON.values()))])
@@ -85,7 +83,7 @@ def build(name, *, shape, mean, std, dtype='float32', form='auto', **settings) -
   if not 0 <= rate < 1:
     raise ValueError(f'dropout must be a rate in [0, 1), not {rate}')
   network = custom.network(name, network_of(shape, **settings), shape)
-  names.lookup('norm', network.norm, layers.NORMS)
+  names.check('norm', network.norm, layers.NORMS)
   dtype = names.lookup('dtype', dtype, DTYPES)
   own = network._asdict()
   found = Backbone(shape=shape, mean=mean, std=std, dtype=dtype, form=form, **own, **common)

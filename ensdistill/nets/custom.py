@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ensdistill import names
 from ensdistill.nets import stack
 
 _MODES = ('train', 'training')  # arguments that say that a network trains
@@ -92,7 +93,9 @@ def network(name: str, returned: Any, shape: tuple[int, ...]) -> stack.Network:
   for number, stage in enumerate(returned):
     pair = isinstance(stage, list | tuple) and len(stage) == 2
     if not pair or not isinstance(stage[0], str) or not callable(stage[1]):
-      raise ValueError(f'stage {number} of network {name!r} is {_shown(stage)}: {_RETURN}')
+      raise ValueError(
+        f'stage {number} of network {name!r} is {names.short_repr(stage)}: {_RETURN}'
+      )
   labels = [stage[0] for stage in returned]
   double = next((label for label in labels if labels.count(label) > 1), None)
   if double is not None:
@@ -104,11 +107,6 @@ def network(name: str, returned: Any, shape: tuple[int, ...]) -> stack.Network:
 def _is_stages(thing) -> bool:
   """Return whether this is a sequence of named stages, and not one of them."""
   return isinstance(thing, list | tuple) and bool(thing) and isinstance(thing[0], list | tuple)
-
-
-def _shown(thing) -> str:
-  text = repr(thing)
-  return text if len(text) <= 60 else f'{text[:57]}...'
 
 
 class _Features(nn.Module):

@@ -85,7 +85,7 @@ def kernels(*, init: str | None = None, init_gain: float | None = None) -> Fan |
   if init is None and init_gain is None:
     return None
   fan = init or 'fan_in'
-  names.lookup('network.init', fan, dict.fromkeys(FANS))
+  names.check('network.init', fan, FANS)
   gain = math.sqrt(2) if init_gain is None else init_gain
   if not 0 < gain < math.inf:
     raise ValueError(f'network.init_gain={gain} must be positive')

@@ -172,7 +172,7 @@ def proxy_predictive(family, outputs_B1K):
 
 def make_proxy_dirichlet(*, form='reverse'):
   """Return the objective of `proxy_dirichlet`."""
-  names.lookup('form of proxy_dirichlet', form, _PROXY_FORMS)
+  names.check('form of proxy_dirichlet', form, _PROXY_FORMS)
   return Objective(
     'proxy_dirichlet',
     partial(proxy_dirichlet_loss, form=form),

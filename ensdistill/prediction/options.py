@@ -1,4 +1,4 @@
-"""What may be asked of a student besides its predictions, on the command line and over HTTP."""
+"""Options of a prediction, on the command line and over HTTP."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from ensdistill.student.model import Model
 
 
 class Options(NamedTuple):
-  """What is asked for besides probabilities (or means) and uncertainties."""
+  """Outputs besides probabilities (or means) and uncertainties, and how to read the inputs."""
 
   calibrated: bool = False
   coverage: float | None = None  # of prediction sets, or of the interval of quantiles
@@ -17,21 +17,32 @@ class Options(NamedTuple):
   scale: float | None = None  # number that arrays of images are multiplied by
 
 
-def checked(options: Options, model: Model) -> Options:
-  """Return options with the defaults of a student.
+class OptionError(ValueError):
+  """A student cannot serve an option: the name of the `option`, and the `problem`."""
 
-  Raise ValueError, with the name of the option first, for those that it cannot serve.
+  def __init__(self, option: str, problem: str):
+    super().__init__(option, problem)
+    self.option, self.problem = option, problem
+
+  def __str__(self):
+    return f'{self.option} {self.problem}'
+
+
+def checked(options: Options, model: Model) -> Options:
+  """Return options with the defaults of a student; raise ValueError for what it cannot serve.
+
+  Raise OptionError if a single option is at fault.
   """
   known, regression = model.calibration is not None, not model.family.has_classes
   if options.calibrated and regression:
-    raise ValueError('calibrated is for classifiers: quantiles of regression always are')
+    raise OptionError('calibrated', 'is for classifiers: quantiles of regression always are')
   if options.sets and regression:
-    raise ValueError('sets is for classifiers: regression has quantiles, of a coverage')
+    raise OptionError('sets', 'is for classifiers: regression has quantiles, of a coverage')
   needed = options.coverage is not None or options.abstain is not None or options.calibrated
   if needed and not known:
     raise ValueError(model.why_uncalibrated)
   if options.scale is not None and len(model.spec['shape']) == 1:
-    raise ValueError('scale is for images: give tables in the units of the training data')
+    raise OptionError('scale', 'is for images: give tables in the units of the training data')
   if regression and known and options.coverage is None:
     return options._replace(coverage=COVERAGE)
   return options

@@ -12,7 +12,7 @@ Columns = dict[str, Any]
 
 
 class Wanted(NamedTuple):
-  """What is computed besides probabilities (or means) and uncertainties."""
+  """Outputs besides probabilities (or means) and uncertainties."""
 
   classes: Sequence[str] | None = None  # names of the classes; None for regression
   targets: int = 1  # of regression
@@ -36,17 +36,17 @@ def level_name(level: float) -> str:
 
 def names(wanted: Wanted) -> list[str]:
   """Return the columns in their order."""
-  found = ['input']
+  columns = ['input']
   if wanted.classes is not None:
-    found += ['label', 'confidence', *(f'p_{name}' for name in wanted.classes)]
+    columns += ['label', 'confidence', *(f'p_{name}' for name in wanted.classes)]
   else:
-    found += _targets('mean', wanted)
+    columns += _targets('mean', wanted)
     for level in levels(wanted.coverage) if wanted.coverage else []:
-      found += _targets(level_name(level), wanted)
-  found += ['total', 'data', 'knowledge']
-  found += ['set'] * (wanted.classes is not None and wanted.coverage is not None)
-  found += ['abstain'] * (wanted.abstain is not None) + ['outside'] * wanted.outside
-  return [*found, 'error']
+      columns += _targets(level_name(level), wanted)
+  columns += ['total', 'data', 'knowledge']
+  columns += ['set'] * (wanted.classes is not None and wanted.coverage is not None)
+  columns += ['abstain'] * (wanted.abstain is not None) + ['outside'] * wanted.outside
+  return [*columns, 'error']
 
 
 def _targets(name: str, wanted: Wanted) -> list[str]:
@@ -65,12 +65,12 @@ def of_block(block: Block, p, wanted: Wanted) -> Columns:
   if p is not None:
     for row in np.flatnonzero(p.invalid):
       errors[row] = errors[row] or 'the input holds NaN or infinity, or its prediction does'
-  every = names(wanted)
+  columns = names(wanted)
   if p is None:
-    values = [_blank(name, size, wanted) for name in every[1:-1]]
+    values = [_blank(name, size, wanted) for name in columns[1:-1]]
   else:
     values = _values(p, wanted)
-  return dict(zip(every, [block.names, *values, errors], strict=True))
+  return dict(zip(columns, [block.names, *values, errors], strict=True))
 
 
 def _blank(name: str, size: int, wanted: Wanted):
@@ -84,24 +84,24 @@ def _blank(name: str, size: int, wanted: Wanted):
 
 def _values(p, wanted: Wanted) -> list[Any]:
   """Return the values of all columns between `input` and `error`."""
-  found: list[Any] = []
+  columns: list[Any] = []
   if wanted.classes is not None:
     label_B = np.nan_to_num(p.probs).argmax(-1)
     labels = np.array([*wanted.classes, ''], object)
-    found += [labels[label_B].tolist(), p.probs.max(-1), *p.probs.T]
+    columns += [labels[label_B].tolist(), p.probs.max(-1), *p.probs.T]
   else:
-    found += [*p.mean.T]
+    columns += [*p.mean.T]
     if wanted.coverage:
       for quantile_BD in p.quantiles(levels(wanted.coverage)):
-        found += [*quantile_BD.T]
-  found += [p.total, p.data, p.knowledge]
+        columns += [*quantile_BD.T]
+  columns += [p.total, p.data, p.knowledge]
   if wanted.classes is not None and wanted.coverage is not None:
-    found.append(joined(p.predict_set(wanted.coverage, wanted.kind), wanted.classes))
+    columns.append(joined(p.predict_set(wanted.coverage, wanted.kind), wanted.classes))
   if wanted.abstain is not None:
-    found.append(p.abstain(wanted.abstain))
+    columns.append(p.abstain(wanted.abstain))
   if wanted.outside:
-    found.append(p.outside)
-  return found
+    columns.append(p.outside)
+  return columns
 
 
 def joined(member_BK: np.ndarray, classes: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a student predicts on: images, arrays and tables in files, as blocks of bounded memory.
+"""Read images, arrays and tables from files, in blocks of bounded memory.
 
 An input is a file, a folder, a pattern such as 'images/**/*.png', or '-' for standard input. Only
 regular files are opened, by the readers and limits of `ensdistill.data`.
@@ -34,15 +34,15 @@ _SIGNATURES = b'\x89PNG', b'\xff\xd8\xff', b'GIF8', b'II*\0', b'MM\0*', b'RIFF'
 
 
 class Takes(NamedTuple):
-  """What a student takes."""
+  """The inputs that a student accepts."""
 
   shape: tuple[int, ...]
   columns: Sequence[str] | None
-  central: float = 1.0  # share of an image's shorter side that it sees
+  central: float = 1.0  # share of an image's shorter side that the student sees
 
   @property
   def images(self) -> bool:
-    """Whether it takes images; otherwise tables."""
+    """Whether inputs are images; otherwise rows of tables."""
     return len(self.shape) == 3
 
   def rows(self, itemsize: int = 4) -> int:
@@ -50,12 +50,12 @@ class Takes(NamedTuple):
     return max(1, min(BLOCK_ROWS, BLOCK_BYTES // (itemsize * math.prod(self.shape))))
 
   def window(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """Return the part of an image of this size that it sees."""
+    """Return the part of an image of this size that the student sees."""
     return windows.central_window(size, self.shape, self.central)
 
 
 def takes_of(model: Model) -> Takes:
-  """Return what a student takes."""
+  """Return the inputs that a student accepts."""
   central = model.spec['data_settings'].get('central') or 1.0
   return Takes(tuple(model.spec['shape']), model.columns, float(central))
 
@@ -70,7 +70,7 @@ class Block(NamedTuple):
 
 
 class Group(NamedTuple):
-  """One file, or consecutive image files; an error in reading it ends it."""
+  """One file, or consecutive image files; a read error ends the group."""
 
   name: str
   blocks: Iterator[Block]
@@ -155,7 +155,7 @@ def _failed(path: str, problem: str) -> Iterator[Block]:
 
 
 def _file(path: str, takes: Takes, stdin) -> Iterator[Block]:
-  """Yield the blocks of one file that is no image, or that the student does not take."""
+  """Yield the blocks of one file that is not an image, or that the student does not take."""
   kind = path.lower()
   if path == STDIN:
     yield from _stream(stdin, takes)
@@ -277,7 +277,7 @@ def _in_order(file, shape, dtype, rows: int) -> Iterator[np.ndarray]:
 
 
 def _exactly(file, count: int, dtype) -> np.ndarray:
-  """Return this many values; raise DataError if the file ends before."""
+  """Return the given number of values; raise DataError if the file is too short."""
   needed, parts = count * dtype.itemsize, bytearray()
   while len(parts) < needed:
     part = file.read(min(needed - len(parts), BLOCK_BYTES))

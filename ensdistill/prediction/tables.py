@@ -50,12 +50,13 @@ def csv_blocks(binary, columns: Sequence[str] | None, size: int, rows: int) -> I
   text = io.TextIOWrapper(binary, encoding='utf-8-sig', errors='replace', newline='')
   first = text.readline(_LONGEST_LINE)
   lines = itertools.chain([first], iter(functools.partial(text.readline, _LONGEST_LINE), ''))
-  reader = (row for row in table.reader_of(lines, first, 'the table') if row)
+  rows_of_text = table.reader_of(lines, first, 'the table')
+  reader = ([field.strip() for field in row] for row in rows_of_text if row)
   try:
-    header = [name.strip() for name in next(reader, [])]
+    header = next(reader, [])
     if not header:
       raise DataError('the file is empty: the first line names the columns')
-    if all(map(_is_number, header)):
+    if all(map(table.is_number, header)):
       raise DataError(f'the first line ({first.strip()[:40]}) must name the columns')
     places = order_of(header, columns, size)
     names = [header[place] for place in places]
@@ -74,7 +75,9 @@ def _numbers(block: list[list[str]], places, names, width: int) -> Rows:
       raise ValueError
     words = [[row[place] for place in places] for row in block]
     x_ND = np.array(words, np.float64)
-    if np.isfinite(x_ND).all() and not any('_' in word for row in words for word in row):
+    text = ''.join(itertools.chain.from_iterable(words))
+    # Python also reads 1_000 and digits of other scripts, see table.is_number.
+    if np.isfinite(x_ND).all() and text.isascii() and '_' not in text:
       return Rows(x_ND, {})
   except ValueError:
     pass
@@ -92,17 +95,9 @@ def _problem(row: list[str], places, names, width: int) -> str:
   if len(row) != width:
     return f'{len(row)} values for {width} columns'
   for place, name in zip(places, names):
-    if not _is_number(row[place]) or not np.isfinite(float(row[place])):
+    if not table.is_number(row[place]) or not np.isfinite(float(row[place])):
       return f'column {name!r} holds {row[place][:40]!r}, not a finite number'
   return ''
-
-
-def _is_number(word: str) -> bool:
-  try:
-    float(word)
-  except ValueError:
-    return False
-  return '_' not in word
 
 
 def parquet_blocks(

@@ -56,7 +56,7 @@ def opened(path: str | None, stdout: TextIO) -> Iterator[Write]:
           write = _text(file, _csv_line, header=_csv_header) if csv else _text(file, _json_line)
       yield _naming(write, target)
       with safe.writing(target):
-        closing.close()  # the last part of the file may not fit
+        closing.close()  # may fail, because it writes the last part of the file
     with safe.writing(target):
       os.replace(part, target)
   finally:
@@ -85,7 +85,7 @@ def _csv_header(names: list[str]) -> str:
 
 
 def _csv_line(names: list[str], forms: list[str]) -> tuple[str, Callable, str]:
-  """Return the template of a row, how texts are written in it, and what is missing."""
+  """Return the template of a row, the function that quotes texts, and the missing value."""
   return ','.join(forms), _quoted, ''
 
 
@@ -134,15 +134,15 @@ def _listed(values, quoted: Callable) -> list:
 
 def _odd(columns: Columns) -> np.ndarray:
   """Return which rows have an error or a value that is not finite."""
-  found = np.array(columns['error'], bool)
+  is_odd = np.array(columns['error'], bool)
   for values in columns.values():
     if _kind(values) == 'f':
-      found |= ~np.isfinite(values)
-  return found
+      is_odd |= ~np.isfinite(values)
+  return is_odd
 
 
 def _cell(name: str, value, error: str, quoted: Callable, missing: str) -> str:
-  """Return one value of such a row; infinity is missing in JSON, which cannot hold it."""
+  """Return the text of one value of such a row; JSON lines have null for infinity."""
   if name in ('input', 'error'):
     return quoted(value) if value else missing
   if error:

@@ -3,12 +3,10 @@
 results.json is strict JSON and is written last: a folder that has one holds a finished run.
 """
 
-import math
 import pathlib
 import shlex
 import sys
 import time
-from typing import Any
 
 from ensdistill import runtime, stopping
 from ensdistill.config import identity, settings
@@ -19,6 +17,7 @@ from ensdistill.report import columns, verdict
 from ensdistill.report.pages import write_pages
 from ensdistill.report.runs import Run
 from ensdistill.storage import safe, seals
+from ensdistill.storage.seals import strict
 
 
 def write(
@@ -140,16 +139,3 @@ def command() -> str | None:
   if parts == ('ensdistill', '__main__.py') or parts[-1:] == ('ensdistill',):
     return shlex.join(['ensdistill', *arguments])
   return None
-
-
-def strict(value: Any) -> Any:
-  """Return a value as strict JSON can hold it: null in place of NaN and infinity."""
-  if isinstance(value, dict):
-    return {k: strict(v) for k, v in value.items()}
-  if isinstance(value, list | tuple):
-    return [strict(v) for v in value]
-  if hasattr(value, 'item'):
-    value = value.item()
-  if isinstance(value, float) and not math.isfinite(value):
-    return None
-  return value

@@ -236,7 +236,7 @@ class App:
     return await self._away(light, _predictions, one, whole)
 
   def _count(self, one: Hosted, rows: list[dict]) -> None:
-    """Count what tells whether inputs are still like those of training."""
+    """Count uncertainties and rows outside the training range, which show a shift of the inputs."""
     for kind in ('total', 'data', 'knowledge'):
       total = sum(row[kind] or 0 for row in rows)
       self._metrics.uncertainty.add(metrics.labels(model=one.name, kind=kind), total)
@@ -298,7 +298,7 @@ class App:
       self._held -= len(content)
 
   async def _drain(self, request: Request) -> None:
-    """Read the rest of a body for a moment, so that its client reads the answer."""
+    """Read the rest of a body for a short time, so that the client gets the answer."""
     if request.headers.get('expect'):  # the client waits before it sends the body
       return
     size = 0

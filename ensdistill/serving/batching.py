@@ -53,7 +53,7 @@ def _now(function: Callable, *arguments) -> None:
 
 
 def _set_all(pairs: Sequence[tuple[Any, Any]]) -> None:
-  """Set the results of futures; those that were given up meanwhile are left alone."""
+  """Set the results of futures, except those that are cancelled."""
   for future, value in pairs:
     if future.done():
       continue
@@ -90,7 +90,7 @@ class Batcher:
     self._sizes, self._max_wait, self._capacity = sizes(max_batch), max_wait, capacity
     self._queue: deque[_Waiting] = deque()
     self._rows = 0  # in the queue
-    self._rate = 0.0  # rows a second, of late
+    self._rate = 0.0  # rows a second, a moving average
     self._changed = threading.Condition()
     self._closed = False
     self.failing = False  # whether the last batch failed

@@ -59,10 +59,10 @@ class Hosted:
 
   @functools.cached_property
   def has_members(self) -> bool:
-    """Whether the student has members with an opinion each."""
+    """Whether a prediction is a mixture of several members."""
     forward = self.model.predictor(1).forward
-    found = jax.eval_shape(forward, self.model.variables, self.zeros(1))
-    return self.model.student.size > 1 and isinstance(found, Mixture | GaussianMixture)
+    predictive = jax.eval_shape(forward, self.model.variables, self.zeros(1))
+    return self.model.student.size > 1 and isinstance(predictive, Mixture | GaussianMixture)
 
   def zeros(self, size: int) -> np.ndarray:
     """Return inputs that the network takes."""
@@ -100,34 +100,34 @@ class Hosted:
 
     outside: which of them are far outside the training range; first: the number of the first row.
     """
-    found, rows = part.result, slice(part.start, part.stop)
-    if found.has_invalid and (wrong := found.prediction.invalid[rows]).any():
+    predicted, rows = part.result, slice(part.start, part.stop)
+    if predicted.has_invalid and (wrong := predicted.prediction.invalid[rows]).any():
       row = first + int(np.argmax(wrong))
       raise Refused(
         400, f'row {row} is so far outside the training range that its prediction is not finite'
       )
-    columns = {name: values[rows] for name, values in found.columns.items()}
+    columns = {name: values[rows] for name, values in predicted.columns.items()}
     if wanted.calibrated or wanted.abstain is not None or wanted.coverage is not None:
-      self._add(columns, found.prediction.rows(rows), wanted)
+      self._add(columns, predicted.prediction.rows(rows), wanted)
     if outside is not None:
       columns['outside'] = outside.tolist()
-    if wanted.members and found.members_BMK is not None:
-      columns['members'] = numbers(found.members_BMK[rows])
+    if wanted.members and predicted.members_BMK is not None:
+      columns['members'] = numbers(predicted.members_BMK[rows])
     return [dict(zip(columns, row)) for row in zip(*columns.values())]
 
   def _columns(self, p: Prediction) -> dict[str, list]:
     """Return what every answer holds."""
-    found: dict[str, list] = {}
+    columns: dict[str, list] = {}
     if self.classes:
       assert p.probs is not None
       probs_BK = np.nan_to_num(p.probs)
-      found['label'] = [self.classes[place] for place in probs_BK.argmax(-1).tolist()]
-      found['confidence'] = numbers(probs_BK.max(-1))
-      found['probabilities'] = numbers(probs_BK)
+      columns['label'] = [self.classes[place] for place in probs_BK.argmax(-1).tolist()]
+      columns['confidence'] = numbers(probs_BK.max(-1))
+      columns['probabilities'] = numbers(probs_BK)
     else:
       assert p.mean is not None
-      found['mean'] = numbers(p.mean)
-    return found | {kind: numbers(getattr(p, kind)) for kind in ('total', 'data', 'knowledge')}
+      columns['mean'] = numbers(p.mean)
+    return columns | {kind: numbers(getattr(p, kind)) for kind in ('total', 'data', 'knowledge')}
 
   def _add(self, columns: dict[str, list], p: Prediction, wanted: Options) -> None:
     """Add what the options ask for."""

@@ -113,24 +113,24 @@ def _predict(one: Hosted, limits: Limits) -> dict[str, Any]:
 
 def _parameters(one: Hosted) -> list[dict[str, Any]]:
   """Return the options that this student takes."""
-  found: dict[str, tuple[Any, str]] = {}
+  parameters: dict[str, tuple[Any, str]] = {}
   calibrated = one.model.calibration is not None
   if calibrated and one.classes:
-    found['calibrated'] = FLAG, 'Scale the probabilities by temperature.'
-    found['sets'] = {'enum': list(KINDS)}, 'The kind of prediction sets.'
+    parameters['calibrated'] = FLAG, 'Scale the probabilities by temperature.'
+    parameters['sets'] = {'enum': list(KINDS)}, 'The kind of prediction sets.'
   if calibrated:
-    found['coverage'] = SHARE, 'Coverage of prediction sets, or of the interval of quantiles.'
-    found['abstain'] = SHARE, 'Mark the most uncertain inputs, at most this share.'
+    parameters['coverage'] = SHARE, 'Coverage of prediction sets, or of the interval of quantiles.'
+    parameters['abstain'] = SHARE, 'Mark the most uncertain inputs, at most this share.'
   if one.has_members:
-    found['members'] = FLAG, "Add each member's own prediction."
+    parameters['members'] = FLAG, "Add each member's own prediction."
   if not one.is_table:
     scale = {'anyOf': [{'type': 'number', 'exclusiveMinimum': 0, 'maximum': 1},
                        {'type': 'string', 'pattern': f'^{requests.PART}$'}]}  # fmt: skip
     about = 'Number that images are multiplied by, such as 1/255, to lie in the range of the body.'
-    found['scale'] = scale, about
+    parameters['scale'] = scale, about
   return [
     {'name': name, 'in': 'query', 'required': False, 'schema': schema, 'description': about}
-    for name, (schema, about) in found.items()
+    for name, (schema, about) in parameters.items()
   ]
 
 
@@ -155,21 +155,24 @@ def _body(one: Hosted, limits: Limits) -> dict[str, Any]:
 def _predictions(one: Hosted) -> dict[str, Any]:
   """Return the schema of the answer."""
   targets = one.model.spec['targets']
-  own: dict[str, Any] = {}
+  properties: dict[str, Any] = {}
   if one.classes:
     share = {'type': 'number', 'minimum': 0, 'maximum': 1 + 1e-6}
-    own |= {'label': {'enum': list(one.classes)}, 'confidence': share}
-    own |= {'probabilities': _list(share, targets), 'set': _list({'enum': list(one.classes)})}
+    properties |= {'label': {'enum': list(one.classes)}, 'confidence': share}
+    properties |= {
+      'probabilities': _list(share, targets),
+      'set': _list({'enum': list(one.classes)}),
+    }
     values = _list(share, targets)
   else:
     levels = map(results.level_name, results.levels(COVERAGE))
-    own |= {'mean': _list(NUMBER, targets)}
-    own['quantiles'] = {'type': 'object', 'additionalProperties': _list(MAYBE, targets),
+    properties |= {'mean': _list(NUMBER, targets)}
+    properties['quantiles'] = {'type': 'object', 'additionalProperties': _list(MAYBE, targets),
                         'examples': [{name: [0.0] * targets for name in levels}]}  # fmt: skip
     values = _list(NUMBER, targets)
-  own |= dict.fromkeys(('total', 'data', 'knowledge'), MAYBE)
-  own |= {'abstain': FLAG, 'outside': FLAG, 'members': _list(values)}
+  properties |= dict.fromkeys(('total', 'data', 'knowledge'), MAYBE)
+  properties |= {'abstain': FLAG, 'outside': FLAG, 'members': _list(values)}
   optional = ('set', 'quantiles', 'abstain', 'outside', 'members')
   classes = _list(TEXT, targets) if one.classes else {'type': 'null'}
-  predictions = _list(_object(own, optional))
+  predictions = _list(_object(properties, optional))
   return _object({'model': {'const': one.name}, 'classes': classes, 'predictions': predictions})

@@ -1,4 +1,4 @@
-"""What a request asks: its options and its rows, read from bytes that may come from anyone."""
+"""Read the options and the rows of a request from untrusted bytes."""
 
 import functools
 import io
@@ -29,7 +29,7 @@ JSON, NPY, CSV, BYTES = (
 )
 IMAGES = ('image/png', 'image/jpeg', 'image/webp', 'image/gif', 'image/bmp', 'image/tiff')
 INSTANCES = 'instances'  # the entry of a JSON body
-_SLACK = 64  # signs of JSON around the rows
+_SLACK = 64  # separators of JSON around the rows
 PIXELS = 40_000_000  # of one image: its memory before it is resized
 _NUMPY = b'\x93NUMPY'
 _TRUE_FALSE = {'true': True, 'false': False}
@@ -94,18 +94,18 @@ def options(query: bytes) -> Options:
     )
   except ValueError:  # among them UnicodeError
     raise Refused(400, 'the query cannot be read: write options as in ?coverage=0.9') from None
-  found: dict[str, Any] = {}
+  values: dict[str, Any] = {}
   for name, text in pairs:
     if name not in OPTIONS:
       raise Refused(400, str(names.unknown('option', name[:80], OPTIONS)))
-    if name in found:
+    if name in values:
       raise Refused(400, f'the option {name} is given twice')
     read, must_be = OPTIONS[name]
     try:
-      found[name] = read(text)
+      values[name] = read(text)
     except (ValueError, KeyError):
       raise Refused(400, f'{name}={text[:40]!r} must be {must_be}') from None
-  return Options(**found)
+  return Options(**values)
 
 
 def content_type(header: str, hosted: Hosted, encoding: str = '') -> str:
@@ -140,16 +140,13 @@ def read(
     accepted = inputs.accept(x, hosted.model.spec, scale=options.scale)
   except (Refused, MemoryError):
     raise
+  except inputs.InvalidRows as error:  # a request has no argument on_invalid
+    raise Refused(400, sources.one_line(ValueError(error.problem))) from None
   except Exception as error:  # decoders raise errors of many kinds
-    raise Refused(400, _reason(error)) from None
+    raise Refused(400, sources.one_line(error)) from None
   if len(accepted.x) > max_rows:
     raise _too_many(max_rows)
   return Read(accepted, sizes.as_dtype(accepted.x, np.float32))
-
-
-def _reason(error: Exception) -> str:
-  """Return an error in one line, without the library's remedies."""
-  return sources.one_line(error).partition(', or pass on_invalid')[0]
 
 
 def _too_many(max_rows: int) -> Refused:
@@ -204,7 +201,8 @@ def image(body: bytes, hosted: Hosted) -> np.ndarray:
 
 def _of_json(body: bytes | bytearray, hosted: Hosted, max_rows: int):
   """Return the rows of {"instances": [...]}: float64, or a list of objects by column."""
-  if _signs(body) > max_rows * _signs_of_row(hosted) + _SLACK:  # each becomes an object in memory
+  # Bounded before parsing, because every value becomes an object in memory.
+  if _separators(body) > max_rows * _separators_of_row(hosted) + _SLACK:
     raise Refused(413, f'the body holds more than {max_rows:,} rows of numbers: send them in parts')
   try:
     text = body.decode('utf-8')
@@ -251,13 +249,13 @@ def _holds_numbers_alone(text: str) -> bool:
   )
 
 
-def _signs(body: bytes | bytearray) -> int:
+def _separators(body: bytes | bytearray) -> int:
   """Return a bound on the number of values in JSON: its commas, and what opens a list or object."""
   return sum(map(body.count, (b',', b'[', b'{')))
 
 
-def _signs_of_row(hosted: Hosted) -> int:
-  """Return the most signs of one row: two for each value, and those in names of columns."""
+def _separators_of_row(hosted: Hosted) -> int:
+  """Return the most separators of one row: two for each value, and those in names of columns."""
   names_of_columns = ''.join(hosted.model.columns or ())
   return 2 * math.prod(hosted.shape) + hosted.shape[0] + 4 + sum(map(names_of_columns.count, ',[{'))
 

@@ -194,7 +194,7 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 def connections() -> int:
-  """Raise the limit on open files as far as the system allows; return how many connections fit."""
+  """Raise the limit on open files; return the number of connections that it allows."""
   soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
   wanted = CONNECTIONS + _SPARE
   if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -190,15 +190,11 @@ def unflatten(flat: Mapping) -> dict:
   return tree
 
 
-def save_tensors(path, tensors: Mapping[str, np.ndarray], metadata: Mapping | None = None) -> str:
-  """Write arrays (see `flatten`) and JSON metadata as safetensors; return the SHA-256."""
-  content = tensors_content(path, tensors, metadata)
-  write_atomic(path, content)
-  return hashlib.sha256(content).hexdigest()
-
-
 def tensors_content(path, tensors: Mapping, metadata: Mapping | None = None) -> bytes:
-  """Return the content of a safetensors file; `path` is where it goes, for messages."""
+  """Return the content of a safetensors file of arrays (see `flatten`) and JSON metadata.
+
+  `path` is where the file goes, for messages.
+  """
   # The serialiser ignores strides, so transposed views are first copied into C order.
   arrays = {name: np.asarray(array, order='C') for name, array in tensors.items()}
   for name, array in arrays.items():
@@ -209,17 +205,6 @@ def tensors_content(path, tensors: Mapping, metadata: Mapping | None = None) -> 
   # A single entry, because the order of several entries is random and would change the digest.
   entries = {'json': json.dumps(dict(metadata or {}), sort_keys=True)}
   return safetensors.numpy.save(arrays, metadata=entries)
-
-
-def load_tensors(path, expected_sha256: str | None = None) -> dict[str, np.ndarray]:
-  """Return the arrays that `save_tensors` wrote; raise ValueError if the file is damaged."""
-  content = pathlib.Path(path).read_bytes()
-  if expected_sha256 is not None and hashlib.sha256(content).hexdigest() != expected_sha256:
-    raise ValueError(f'{path} is damaged: its SHA-256 is not {expected_sha256}')
-  try:
-    return parse_tensors(content)
-  except ValueError as error:
-    raise ValueError(f'{path} is damaged: {error}') from None
 
 
 def parse_tensors(content: bytes) -> dict[str, np.ndarray]:

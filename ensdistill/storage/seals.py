@@ -7,6 +7,7 @@ files, so that a kill between them never leaves a new file that looks like one w
 
 import hashlib
 import json
+import math
 import os
 import pathlib
 import stat
@@ -53,6 +54,19 @@ class Sealed(NamedTuple):
 def print_error(text: str) -> None:
   """Print a line to the error stream."""
   print(text, file=sys.stderr, flush=True)
+
+
+def strict(value: Any) -> Any:
+  """Return a value as strict JSON can hold it: null in place of NaN and infinity."""
+  if isinstance(value, dict):
+    return {k: strict(v) for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return [strict(v) for v in value]
+  if hasattr(value, 'item'):
+    value = value.item()
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value
 
 
 def seal(content: Mapping) -> str:

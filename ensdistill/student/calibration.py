@@ -1,4 +1,4 @@
-"""What validation examples say about a student's predictions, stored with the student.
+"""Calibration of a student's predictions on validation examples, stored with the student.
 
 - temperature T: calibrated probabilities are p^(1/T) renormalised (Guo et al. 2017).
 - thresholds of prediction sets, split conformal: see metrics.prediction_sets. They hold for the
@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ensdistill import families, names
+from ensdistill.spec import is_finite_number
+from ensdistill.storage import seals
 
 _TAILS = 0.001, 0.005, 0.025
 LEVELS = tuple(sorted([*_TAILS, *(i / 100 for i in range(1, 100)), 0.975, 0.995, 0.999]))
@@ -44,10 +46,10 @@ class Calibration:
 
 
 class Basis(NamedTuple):
-  """What sets, quantiles and abstention are computed from."""
+  """The predictions that sets, quantiles and abstention are computed from."""
 
   calibration: Calibration | None
-  why: str  # what to say without a calibration
+  why: str  # the reason and the remedy if there is no calibration
   log_probs: np.ndarray | None = None  # [B, K], of a classifier
   distribution: Any = None  # of a regressor: see metrics.distributions
 
@@ -153,7 +155,7 @@ def apply_temperature(basis: Basis) -> np.ndarray:
 
 def sets(basis: Basis, coverage: float, kind: str = 'lac') -> np.ndarray:
   """Return the classes that enter each example's prediction set: bool [B, K]."""
-  names.lookup('kind of prediction sets', kind, dict.fromkeys(KINDS))
+  names.check('kind of prediction sets', kind, KINDS)
   found = basis.known()
   if basis.log_probs is None or found.sets is None:
     raise ValueError('prediction sets are for classifiers: use quantiles(x, q) for regression')
@@ -207,7 +209,7 @@ def abstain(basis: Basis, total_B, rate: float) -> np.ndarray:
 
 
 def measured(basis: Basis, total_B, y) -> dict[str, float]:
-  """Return the coverage on labelled examples with its binomial error, and what it costs.
+  """Return coverage, its binomial error, and the size of sets or intervals on labelled examples.
 
   'size' is the mean number of classes of a set; 'width' the mean width of an interval. The error of
   a share c of n examples is sqrt(c (1 - c) / n). Targets of one example are not independent, so
@@ -238,71 +240,54 @@ def binomial_error(share: float, size: int) -> float:
   return math.sqrt(share * (1 - share) / size)
 
 
-def to_json(found: Calibration | None) -> dict | None:
+def to_json(calibration: Calibration | None) -> dict | None:
   """Return a calibration as strict JSON holds it: null in place of infinity."""
-  if found is None:
+  if calibration is None:
     return None
-  values = {k: _plain(v) for k, v in dataclasses.asdict(found).items() if v is not None}
+  values = {k: seals.strict(v) for k, v in dataclasses.asdict(calibration).items() if v is not None}
   return {'levels': list(LEVELS), **values}
 
 
-def _plain(value):
-  if isinstance(value, Mapping):
-    return {name: _plain(part) for name, part in value.items()}
-  if isinstance(value, list | tuple):
-    return [_plain(part) for part in value]
-  return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def from_json(found: Mapping | None, spec: Mapping) -> Calibration | None:
+def from_json(stored: Mapping | None, spec: Mapping) -> Calibration | None:
   """Return the calibration in a student's description, checked; raise ValueError if it is wrong."""
-  if found is None:
+  if stored is None:
     return None
-  if not isinstance(found, Mapping) or found.get('levels') != list(LEVELS):
+  if not isinstance(stored, Mapping) or stored.get('levels') != list(LEVELS):
     raise ValueError(f'calibration must be null, or an object with the {len(LEVELS)} known levels')
-  unknown = sorted(found.keys() - {'levels', *(f.name for f in dataclasses.fields(Calibration))})
+  unknown = sorted(stored.keys() - {'levels', *(f.name for f in dataclasses.fields(Calibration))})
   if unknown:
     raise ValueError(f'calibration has the unknown entry {unknown[0]!r}')
-  examples, test = found.get('examples'), found.get('test')
+  examples, test = stored.get('examples'), stored.get('test')
   if type(examples) is not int or not 0 < examples < 2**53:
-    raise ValueError(f'calibration.examples={_short(examples)} must be a positive integer')
-  if test is not None and not (isinstance(test, Mapping) and all(map(_finite, test.values()))):
+    raise ValueError(
+      f'calibration.examples={names.short_repr(examples)} must be a positive integer'
+    )
+  if test is not None and not (
+    isinstance(test, Mapping) and all(map(is_finite_number, test.values()))
+  ):
     raise ValueError('calibration.test must be an object of finite numbers')
-  own: dict[str, Any] = {'total': _thresholds(found.get('total'), 'total')}
-  if 'offsets' in found:
-    columns = found['offsets']
+  fields: dict[str, Any] = {'total': _thresholds(stored.get('total'), 'total')}
+  if 'offsets' in stored:
+    columns = stored['offsets']
     if not isinstance(columns, list) or len(columns) != spec['targets']:
       raise ValueError(f'calibration.offsets must be {spec["targets"]} lists')
-    own['offsets'] = tuple(_thresholds(column, 'offsets', signed=True) for column in columns)
+    fields['offsets'] = tuple(_thresholds(column, 'offsets', signed=True) for column in columns)
   else:
-    temperature: Any = found.get('temperature')
-    by_kind = found.get('sets')
-    if not _finite(temperature) or temperature <= 0:
-      raise ValueError(f'calibration.temperature={_short(temperature)} must be positive')
+    temperature: Any = stored.get('temperature')
+    by_kind = stored.get('sets')
+    if not is_finite_number(temperature) or temperature <= 0:
+      raise ValueError(f'calibration.temperature={names.short_repr(temperature)} must be positive')
     if not isinstance(by_kind, Mapping) or by_kind.keys() != {*KINDS}:
       raise ValueError(f'calibration.sets must hold {", ".join(KINDS)}')
-    own['temperature'] = float(temperature)
-    own['sets'] = {kind: _thresholds(by_kind[kind], f'sets.{kind}') for kind in KINDS}
-  if ('offsets' in own) == (spec['family'] in _with_classes()):
+    fields['temperature'] = float(temperature)
+    fields['sets'] = {kind: _thresholds(by_kind[kind], f'sets.{kind}') for kind in KINDS}
+  if ('offsets' in fields) == (spec['family'] in _with_classes()):
     raise ValueError(f'calibration is not that of family {spec["family"]!r}')
-  return Calibration(examples, test=dict(test) if test else None, **own)
+  return Calibration(examples, test=dict(test) if test else None, **fields)
 
 
 def _with_classes() -> list[str]:
   return [name for name, family in families.FAMILIES.items() if family.has_classes]
-
-
-def _finite(value) -> bool:
-  if isinstance(value, bool) or not isinstance(value, int | float):
-    return False
-  try:
-    return math.isfinite(value)
-  except OverflowError:  # an integer that no float holds
-    return False
-
-
-def _short(value) -> str:
-  return repr(value)[:60]
 
 
 def _thresholds(values, name: str, signed: bool = False) -> tuple[float, ...]:
@@ -310,8 +295,10 @@ def _thresholds(values, name: str, signed: bool = False) -> tuple[float, ...]:
   if not isinstance(values, list) or len(values) != len(LEVELS):
     raise ValueError(f'calibration.{name} must be a list of {len(LEVELS)} numbers')
   for value in values:
-    if value is not None and not _finite(value):
-      raise ValueError(f'calibration.{name} holds {_short(value)}: it must be numbers or null')
+    if value is not None and not is_finite_number(value):
+      raise ValueError(
+        f'calibration.{name} holds {names.short_repr(value)}: it must be numbers or null'
+      )
   return tuple(
     float(value) if value is not None else -math.inf if signed and level < 0.5 else math.inf
     for level, value in zip(LEVELS, values)

@@ -1,4 +1,4 @@
-"""The model card of a student, in the form of Hugging Face: what it is, how good, how to use it."""
+"""The model card of a student, in the format of Hugging Face: quality, use and limits."""
 
 import html
 import json
@@ -178,19 +178,19 @@ def _gap(results, key: str) -> str:
 
 
 def _calibration(spec: Mapping, classes: bool) -> str:
-  found = calibration.from_json(spec.get('calibration'), spec)
-  if found is None:
+  stored = calibration.from_json(spec.get('calibration'), spec)
+  if stored is None:
     known = 'calibration' in spec
     why = 'there were no validation examples' if known else 'the student was stored without one'
     return f'None: {why}. `student.calibrate(x, y)` makes one.'
-  lines = [f'From {found.examples:,} validation examples:', '']
+  lines = [f'From {stored.examples:,} validation examples:', '']
   if classes:
-    lines.append(f'- temperature {found.temperature:.4g}, for `predict(x, calibrated=True)`')
+    lines.append(f'- temperature {stored.temperature:.4g}, for `predict(x, calibrated=True)`')
     lines.append('- conformal thresholds (LAC, APS), for `predict_set(x, coverage)`')
   else:
     lines.append('- conformal offsets of quantiles, for `quantiles(x, q)`')
   lines.append('- thresholds of the total uncertainty, for `predict(x).abstain(rate)`')
-  measured = sentence(found)
+  measured = sentence(stored)
   return '\n'.join([*lines, '', measured] if measured else lines)
 
 

@@ -1,4 +1,4 @@
-"""What a student takes: what its training data were, and the check of inputs against that.
+"""Check the inputs of a student against its training data.
 
 Nothing is guessed. Inputs that are not clearly what the student was trained on are refused, with
 the value, the range, and the `scale=` that would be right where one is.
@@ -15,7 +15,7 @@ from ensdistill.student import tables
 ON_INVALID = ('error', 'flag')
 FAR = 0.5  # widths of a column's training range beyond which a value is far outside
 ROUNDING = 1e-6  # by which scaled images may leave [0, 1]
-LARGEST = 1e18  # as in training: float32 holds the square
+LARGEST = 1e18  # as in training; float32 can represent its square
 SCALES = {1: '1', 255: '1/255', 1023: '1/1023', 4095: '1/4095', 65535: '1/65535'}
 
 
@@ -27,6 +27,20 @@ class Accepted(NamedTuple):
   outside: np.ndarray | None  # bool [N]; None if the training range is unknown
 
 
+class InvalidRows(ValueError):
+  """Rows that are not finite, or whose predictions are not.
+
+  `problem` says which and what to give instead, `which` names the rows for the argument on_invalid.
+  """
+
+  def __init__(self, problem: str, which: str):
+    super().__init__(problem, which)
+    self.problem, self.which = problem, which
+
+  def __str__(self):
+    return f"{self.problem}, or pass on_invalid='flag' for NaN in the outputs of {self.which} rows"
+
+
 def describe(dataset) -> dict:
   """Return what a student stores of its training inputs, as plain JSON types.
 
@@ -35,11 +49,11 @@ def describe(dataset) -> dict:
   x, columns = dataset.train.x, dataset.columns or ()
   if len(dataset.shape) == 3:
     return {'columns': None, 'low': [0.0], 'high': [255.0 if x.dtype == np.uint8 else 1.0]}
-  own = x[: len(x) - dataset.auxiliary]
+  labelled = x[: len(x) - dataset.auxiliary]
   return {
     'columns': list(columns) if columns and len({*columns}) == len(columns) else None,
-    'low': own.min(0).astype(float).tolist(),
-    'high': own.max(0).astype(float).tolist(),
+    'low': labelled.min(0).astype(float).tolist(),
+    'high': labelled.max(0).astype(float).tolist(),
   }
 
 
@@ -54,8 +68,8 @@ def accept(x, spec: Mapping, *, scale: float | None = None, on_invalid: str = 'e
   """
   if on_invalid not in ON_INVALID:
     raise ValueError(f'on_invalid={on_invalid!r} must be one of {", ".join(ON_INVALID)}')
-  shape, known = tuple(spec['shape']), spec.get('inputs') or {}
-  columns = known.get('columns')
+  shape, trained_on = tuple(spec['shape']), spec.get('inputs') or {}
+  columns = trained_on.get('columns')
   x = _array(x, shape, columns)
   x = _batch(x, shape, columns)
   if len(shape) == 3:
@@ -67,7 +81,7 @@ def accept(x, spec: Mapping, *, scale: float | None = None, on_invalid: str = 'e
       f'scale={scale!r} is for images: give tables in the units of the training data'
     )
   with np.errstate(over='ignore', invalid='ignore'):
-    return _table(x, known, on_invalid)
+    return _table(x, trained_on, on_invalid)
 
 
 def _array(x, shape, columns) -> np.ndarray:
@@ -85,18 +99,18 @@ def _array(x, shape, columns) -> np.ndarray:
   if isinstance(x, np.ma.MaskedArray):
     raise ValueError('inputs are a masked array: fill in its values, or remove these rows')
   try:
-    found = np.asarray(x)
+    array = np.asarray(x)
   except Exception as error:  # of other libraries' arrays, and of lists of unequal lengths
     reason = ' '.join(str(error).split())[:120]
     raise ValueError(
       f'inputs ({type(x).__name__}) cannot become an array ({reason}): {_wanted(shape)}'
     ) from None
-  if found.dtype.name in ('bfloat16', 'float8_e4m3fn', 'float8_e5m2'):
-    found = found.astype(np.float32)
-  if found.dtype.kind not in 'buif':
-    held = type(x).__name__ if not found.ndim else str(found.dtype)
+  if array.dtype.name in ('bfloat16', 'float8_e4m3fn', 'float8_e5m2'):
+    array = array.astype(np.float32)
+  if array.dtype.kind not in 'buif':
+    held = type(x).__name__ if not array.ndim else str(array.dtype)
     raise ValueError(f'inputs hold {held}, not numbers: {_wanted(shape)}')
-  return found
+  return array
 
 
 def _wanted(shape) -> str:
@@ -202,10 +216,7 @@ def _finite(x: np.ndarray, on_invalid: str, columns) -> Accepted:
     what = 'NaN' if np.isnan(x[row][tuple(place)]) else 'infinity or more than float32 can square'
     where = f'column {columns[place[0]]!r}' if columns else f'position {place}'
     more = f' ({int(invalid.sum())} rows of {len(x)} do)' if invalid.sum() > 1 else ''
-    raise ValueError(
-      f"row {row}, {where}, holds {what}{more}: give finite numbers, or pass on_invalid='flag' "
-      'for NaN in the outputs of these rows'
-    )
+    raise InvalidRows(f'row {row}, {where}, holds {what}{more}: give finite numbers', 'these')
   mask = invalid.reshape(-1, *(1,) * (x.ndim - 1))
   return Accepted(np.where(mask, np.float32(0), x), invalid, none)
 
@@ -222,8 +233,9 @@ def with_overflow(accepted: Accepted, values, on_invalid: str) -> np.ndarray:
   lost &= ~accepted.invalid
   if lost.any() and on_invalid == 'error':
     row = int(np.argmax(lost))
-    raise ValueError(
+    raise InvalidRows(
       f'row {row} is so far outside the training range that its prediction is not finite: correct '
-      "it, or pass on_invalid='flag' for NaN in the outputs of such rows"
+      'it',
+      'such',
     )
   return accepted.invalid | lost

@@ -141,7 +141,7 @@ def _teacher(ensemble, dataset, check_order: bool):
 
 
 def _rebuilt(model, test: data.Split) -> Origin:
-  """Return what a student was made by, as far as its folder tells; there is no ensemble."""
+  """Rebuild the origin of a student from its folder; the ensemble is unknown."""
   spec = model.spec
   few = data.Split(test.x[:0], test.y[:0])
   space = Space(0.0, 1.0, 1 / 255)
@@ -175,7 +175,7 @@ def _rebuilt(model, test: data.Split) -> Origin:
 
 
 def _config(spec):
-  """Return the settings that made a student, as far as its description tells."""
+  """Return the settings of a student's training that its description holds."""
   made_by = spec.get(seals.MADE_BY, {}).get('config', {})
   config, known = settings.default(), identity.flatten(identity.to_json(settings.default()))
   layer = {

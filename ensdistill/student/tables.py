@@ -129,8 +129,7 @@ def _number(value, row: int, where: str) -> float:
   if value is None or type(value).__name__ in ('NAType', 'NaTType'):
     return np.nan
   if not isinstance(value, numbers.Real | np.bool_ | decimal.Decimal):
-    text = repr(value)
-    shown = text if len(text) <= 40 else f'{text[:37]}...'
+    shown = names.short_repr(value)
     raise ValueError(f'{where}, row {row}: {shown} is a {type(value).__name__}, not a number')
   try:
     return float(value)

@@ -1,4 +1,4 @@
-"""Variants of a student with smaller weights, and what they lose."""
+"""Variants of a student with smaller weights, and their loss of quality."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ class Loss(NamedTuple):
 
 def make(model: Model, form: str) -> Model:
   """Return a student with weights of another form; its calibration and results are left out."""
-  names.lookup('form of weights', form, dict.fromkeys(spec.FORMS))
+  names.check('form of weights', form, spec.FORMS)
   if weights.form(model.spec):
     raise ValueError(f'the student has {weights.form(model.spec)} weights: give the original one')
   rounded = weights.decoded(weights.encoded(safe.flatten(model.variables), form), form)
@@ -48,21 +48,21 @@ def calibrated(model: Model, dataset) -> Model:
 
 
 def loss(model: Model, variant: Model, dataset, batch: int = 500) -> Loss:
-  """Return what a variant loses on the test part of a data set."""
+  """Measure a student and its variant on the test part of a data set."""
   x, y = dataset.test
   predictors = [one.predictor(min(batch, len(y))) for one in (model, variant)]
-  every = (model.variables, variant.variables)
-  found = [p(variables, x) for p, variables in zip(predictors, every)]
+  variables_of = (model.variables, variant.variables)
+  predictions = [predict(variables, x) for predict, variables in zip(predictors, variables_of)]
   family = metrics.of(dataset.family)
-  values = [family.from_sums(family.sums(p, y), len(y)) for p in found]
+  values = [family.from_sums(family.sums(p, y), len(y)) for p in predictions]
   models = {
     name: (predictor.forward, variables, cost.parameters(variables))
-    for name, predictor, variables in zip((ORIGINAL, 'variant'), predictors, every)
+    for name, predictor, variables in zip((ORIGINAL, 'variant'), predictors, variables_of)
   }
   costs = cost.of_models(models, model.spec['shape'], model.spec['dtype'])
   pairs = {key: (values[0][key], values[1][key]) for key in values[0]}
   pairs |= {key: (costs[ORIGINAL][key], costs['variant'][key]) for key in costs[ORIGINAL]}
-  return Loss(len(y), pairs, _difference(found[0], found[1], model.spec))
+  return Loss(len(y), pairs, _difference(predictions[0], predictions[1], model.spec))
 
 
 def _difference(p, q, own) -> float:
@@ -89,7 +89,7 @@ def size(folder) -> int:
 
 
 def is_in(folder) -> bool:
-  """Return whether a folder holds a variant, which may be made again, and not an original."""
+  """Return whether a folder holds a variant, which may be overwritten, not an original."""
   try:
     own = json.loads((pathlib.Path(folder) / 'config.json').read_text())
     return weights.form(own) is not None

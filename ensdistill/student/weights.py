@@ -24,24 +24,24 @@ def encoded(tensors: Mapping[str, np.ndarray], form: str | None) -> dict[str, np
   """Return the tensors as they are stored."""
   if form is None:
     return dict(tensors)
-  found = {}
+  stored = {}
   for name, tensor in tensors.items():
     if not _is_kernel(name, tensor):
-      found[name] = tensor
+      stored[name] = tensor
     elif form == 'bfloat16':
-      found[name + BITS] = _bits(tensor)
+      stored[name + BITS] = _bits(tensor)
     else:
       scale = np.abs(tensor).max(_inputs(tensor.ndim), keepdims=True) / np.float32(127)
-      found[name] = np.rint(tensor / np.where(scale > 0, scale, 1)).astype(np.int8)
-      found[name + SCALE] = scale
-  return found
+      stored[name] = np.rint(tensor / np.where(scale > 0, scale, 1)).astype(np.int8)
+      stored[name + SCALE] = scale
+  return stored
 
 
 def decoded(tensors: Mapping[str, np.ndarray], form: str | None) -> dict[str, np.ndarray]:
   """Return stored tensors as float32; raise ValueError if they are not of this form."""
   if form is None:
     return dict(tensors)
-  found = {}
+  decoded_tensors = {}
   for name, tensor in tensors.items():
     if name.endswith(SCALE):
       continue
@@ -49,17 +49,17 @@ def decoded(tensors: Mapping[str, np.ndarray], form: str | None) -> dict[str, np
       if tensor.dtype != np.uint16:
         raise ValueError(f'{name!r} is {tensor.dtype}, not the bits of bfloat16 in uint16')
       shifted = np.ascontiguousarray(tensor).astype(np.uint32) << 16
-      found[name.removesuffix(BITS)] = shifted.view(np.float32)
+      decoded_tensors[name.removesuffix(BITS)] = shifted.view(np.float32)
     elif form == 'int8' and tensor.dtype == np.int8:
-      found[name] = tensor * _scale(tensors, name)
+      decoded_tensors[name] = tensor * _scale(tensors, name)
     else:
-      found[name] = tensor
-  kernels = {name for name, tensor in found.items() if _is_kernel(name, tensor)}
+      decoded_tensors[name] = tensor
+  kernels = {name for name, tensor in decoded_tensors.items() if _is_kernel(name, tensor)}
   stored = {name.removesuffix(BITS).removesuffix(SCALE) for name in tensors if ':' in name}
   if stored != kernels:
     odd = sorted(stored ^ kernels)[0]
     raise ValueError(f'{odd!r} is not stored as {form}')
-  return found
+  return decoded_tensors
 
 
 def _is_kernel(name: str, tensor: np.ndarray) -> bool:

@@ -21,9 +21,9 @@ import time
 import jax
 import numpy as np
 
-from ensdistill import compare, runtime, splits
+from ensdistill import compare, names, runtime, splits
 from ensdistill.commands.usage import stoppable
-from ensdistill.config import build, checks, identity, recipes
+from ensdistill.config import build, identity, recipes
 from ensdistill.data.sources import npz
 from ensdistill.evaluation import rows
 from ensdistill.logs import writers
@@ -328,7 +328,7 @@ def main(argv=None):
   parser.add_argument('--folder', type=pathlib.Path, help='folder of a single job')
   given = parser.parse_args(argv)
   for name in given.sets:
-    checks.one_of('set', name, SETS)
+    names.check('set', name, SETS)
   if given.protocol is None:
     sys.exit(work(given))
   runtime.prepare()

@@ -127,7 +127,10 @@ def test_what_is_exported_has_the_forms_of_no_machine():
   exported = jax.export.deserialize(bytearray(stablehlo(spec, student, variables)))
   plain = dataclasses.replace(student, module=nets.with_form(student.module, 'plain'))
   expected = stablehlo(spec, plain, variables)
-  convolutions = lambda exported: exported.mlir_module().count('stablehlo.convolution')
+
+  def convolutions(exported):
+    return exported.mlir_module().count('stablehlo.convolution')
+
   assert convolutions(exported) == convolutions(jax.export.deserialize(bytearray(expected))) > 5
   x = np.random.default_rng(0).random((2, 8, 8, 1), np.float32)
   expected = jax.jit(student.module.apply)(variables, x)

@@ -111,18 +111,24 @@ def test_arrays_on_the_host_stream_too():
 
 def test_any_number_of_workers_gives_the_same_batches(slopes):
   dataset = load(slopes)
-  drawn = lambda workers: stream(dataset, orders(2), steps=5, area=0.2, workers=workers)
-  alone, by_two, by_three = (list(drawn(workers).starting(2)) for workers in (0, 2, 3))
+
+  def stream_by(workers):
+    return stream(dataset, orders(2), steps=5, area=0.2, workers=workers)
+
+  alone, by_two, by_three = (list(stream_by(workers).starting(2)) for workers in (0, 2, 3))
   assert len(alone) == 3
   for batches in (by_two, by_three):
     assert tiny.largest_difference(alone, batches) == 0
   # Cut at random, anew at every step; the same again for the same order.
   whole = np.asarray(dataset.train.x)
-  rows = lambda order, step: data.sampler.indices(orders(2)[order], step, size=29, batch=BATCH)
+
+  def rows_of(order, step):
+    return data.sampler.indices(orders(2)[order], step, size=29, batch=BATCH)
+
   heights = []
   for step, batch in zip((2, 3, 4), alone):
     for order in (0, 1):
-      cut, uncut = batch.arrays['x'][order], whole[rows(order, step)]
+      cut, uncut = batch.arrays['x'][order], whole[rows_of(order, step)]
       assert (cut.min((1, 2, 3)) + 1 >= uncut.min((1, 2, 3))).all()
       heights += np.ptp(cut[:, :, 0, 0], 1).tolist()
   assert len(set(heights)) > 5
@@ -148,10 +154,12 @@ def test_a_worker_that_was_killed_is_an_error_with_a_remedy(slopes):
 
 
 def test_it_goes_on_at_any_step_with_the_same_batches(slopes):
-  drawn = lambda at: list(stream(load(slopes), orders(2), steps=9, area=0.2).starting(at))
-  whole = drawn(0)  # three epochs
+  def batches_from(at):
+    return list(stream(load(slopes), orders(2), steps=9, area=0.2).starting(at))
+
+  whole = batches_from(0)  # three epochs
   for at in np.random.default_rng(0).choice(np.arange(1, 9), 4, replace=False).tolist():
-    assert tiny.largest_difference(whole[at:], drawn(at)) == 0
+    assert tiny.largest_difference(whole[at:], batches_from(at)) == 0
 
 
 @pytest.mark.parametrize('size', [56, 58])
@@ -185,21 +193,26 @@ def test_a_corrupt_file_in_the_middle_of_a_stream_is_named(folder, tmp_path, wor
 
 def test_a_corrupt_file_that_is_skipped_is_in_no_batch(tmp_path):
   root = pictures.folder(tmp_path, (40, 40), suffix='.jpg')
-  rows = lambda dataset: stream(dataset, steps=7).starting(0)
-  where = lambda dataset: {dataset.train.x.records.where(i) for i in range(len(dataset.train.x))}
-  bad = sorted(where(load(root)))[20]
+
+  def batches(dataset):
+    return stream(dataset, steps=7).starting(0)
+
+  def files(dataset):
+    return {dataset.train.x.records.where(i) for i in range(len(dataset.train.x))}
+
+  bad = sorted(files(load(root)))[20]
   pictures.damage(pathlib.Path(bad))
   dataset = load(root, unreadable='skip')
-  assert len(dataset.skipped) == 1 and bad in dataset.skipped[0] and bad not in where(dataset)
-  assert len(list(rows(dataset))) == 7
+  assert len(dataset.skipped) == 1 and bad in dataset.skipped[0] and bad not in files(dataset)
+  assert len(list(batches(dataset))) == 7
   # Damaged after all were tried: it stops, and says how to try again.
-  late = sorted(where(dataset))[20]
+  late = sorted(files(dataset))[20]
   pathlib.Path(late).write_bytes(b'0' * pathlib.Path(late).stat().st_size)
   again = (
     f'{late} cannot be read .*was readable before: remove {root}/.unreadable-train.json to try'
   )
   with pytest.raises(data.DataError, match=again) as caught:
-    list(rows(load(root, unreadable='skip')))
+    list(batches(load(root, unreadable='skip')))
   assert '\n' not in str(caught.value)
 
 

@@ -187,8 +187,11 @@ def test_a_network_that_needs_a_fixed_batch_gets_one(tmp_path):
 
   for kind in ('onnx', 'stablehlo'):
     form, path = files.FORMATS[kind], tmp_path / f'a.{kind}'
-    describe = lambda batch: inference.description(model, batch)
-    facts = form.write(function._replace(call=counting), describe, path, None)
+
+    def description(batch):
+      return inference.description(model, batch)
+
+    facts = form.write(function._replace(call=counting), description, path, None)
     if kind == 'stablehlo':  # it counts with a symbol
       assert facts['batch'] is None
     else:

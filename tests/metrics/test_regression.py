@@ -68,11 +68,14 @@ def test_float64_distributions_agree_with_float32(make):
   """There are two targets, so that joint and marginal densities differ."""
   p, y_BD = make(2, targets=2), np.random.default_rng(3).normal(0, 1, (6, 2))
   h = host(p)
-  close = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
-  close(h.log_prob(y_BD), p.log_prob(y_BD))
+
+  def assert_close(a, b):
+    np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
+
+  assert_close(h.log_prob(y_BD), p.log_prob(y_BD))
   for name, value_B in regression.uncertainties(p).items():
-    close(value_B, getattr(p, name)())
-  close(metrics.rmse(p, y_BD), np.sqrt(((np.asarray(p.mean()) - y_BD) ** 2).mean()))
+    assert_close(value_B, getattr(p, name)())
+  assert_close(metrics.rmse(p, y_BD), np.sqrt(((np.asarray(p.mean()) - y_BD) ** 2).mean()))
 
 
 @BOTH
@@ -134,18 +137,25 @@ def test_quantile_between_distant_members():
 def test_memory_does_not_grow_with_the_set(monkeypatch):
   """Every score is computed on a few examples at a time, with the same result."""
   p, y_BD = mixture(20, batch=40, targets=2), np.random.default_rng(21).normal(0, 2, (40, 2))
-  scores = lambda: [
-    regression.nll(p, y_BD),
-    metrics.crps(p, y_BD),
-    metrics.sharpness(p),
-    metrics.pit(p, y_BD),
-    regression.entropies(p),
-    regression.divergences(p, p),
-  ]
+
+  def scores():
+    return [
+      regression.nll(p, y_BD),
+      metrics.crps(p, y_BD),
+      metrics.sharpness(p),
+      metrics.pit(p, y_BD),
+      regression.entropies(p),
+      regression.divergences(p, p),
+    ]
+
   whole, sizes = scores(), []
   for name in ('log_prob', 'crps', 'cdf', 'quantile', 'entropies', 'kl'):
     method = getattr(Gaussians, name)
-    recorded = lambda q, *args, method=method: sizes.append(len(q.mean())) or method(q, *args)
+
+    def recorded(q, *args, method=method):
+      sizes.append(len(q.mean()))
+      return method(q, *args)
+
     monkeypatch.setattr(Gaussians, name, recorded)
   monkeypatch.setattr(regression, 'BLOCK', 7 * 3 * 2)
   for ours, theirs in zip(scores(), whole, strict=True):
@@ -216,11 +226,14 @@ def test_entropies_of_a_wishart_by_integration(log_dof):
   p = predictive.NormalWishart(*(np.full((1, 1), v) for v in (0.0, -0.5, 1.0, log_dof)))
   nu, data = 2 + np.exp(log_dof), np.exp(-0.5)
   gamma = stats.gamma(nu / 2, scale=2 / ((nu - 2) * data))
-  entropy = lambda precision: gamma.pdf(precision) * np.log(2 * np.pi * np.e / precision) / 2
+
+  def weighted_entropy(precision):
+    return gamma.pdf(precision) * np.log(2 * np.pi * np.e / precision) / 2
+
   near, middle, far = gamma.ppf([1e-12, 0.5, 1 - 1e-12])
   ends = [0, near, middle, far, np.inf]
   tight = dict(epsabs=1e-12, epsrel=1e-12, limit=400)
-  expected = sum(integrate.quad(entropy, a, b, **tight)[0] for a, b in zip(ends, ends[1:]))
+  expected = sum(integrate.quad(weighted_entropy, a, b, **tight)[0] for a, b in zip(ends, ends[1:]))
   _, data_B, knowledge_B = regression.entropies(p)
   np.testing.assert_allclose(data_B, expected, atol=1e-9)
   density, _ = pdf(p, 0)
@@ -266,9 +279,14 @@ def test_agreement_by_integration(student):
     (p, _), (q, _) = pdf(ensemble, b), pdf(student, b)
     points = ensemble.mean_BMD[b, :, 0]
     low, high = points.min() - 40, points.max() + 40
-    f = lambda y, p=p, q=q: special.rel_entr(p(y), max(q(y), 1e-300))
+
+    def divergence(y, p=p, q=q):
+      return special.rel_entr(p(y), max(q(y), 1e-300))
+
     ends = [low, *sorted(points), high]
-    expected.append(sum(integrate.quad(f, a, c, limit=200)[0] for a, c in zip(ends, ends[1:])))
+    expected.append(
+      sum(integrate.quad(divergence, a, c, limit=200)[0] for a, c in zip(ends, ends[1:]))
+    )
   assert kl == pytest.approx(np.mean(expected), rel=1e-6)
   ours, theirs = (regression.uncertainties(p)['knowledge'] for p in (student, ensemble))
   assert rank == pytest.approx(stats.spearmanr(ours, theirs).statistic)

@@ -158,10 +158,15 @@ def test_calibration_properties(seed, batch, classes, scale):
 def test_temperature_is_the_optimum(scale):
   log_probs_BK, labels_B = predictions(2, 300, scale=scale)
   temperature = metrics.fit_temperature(log_probs_BK, labels_B)
-  at = lambda log_t: metrics.nll(metrics.apply_temperature(log_probs_BK, math.exp(log_t)), labels_B)
-  best = optimize.minimize_scalar(at, bounds=(-4.6, 4.6), method='bounded', options={'xatol': 1e-9})
+
+  def nll_at(log_t):
+    return metrics.nll(metrics.apply_temperature(log_probs_BK, math.exp(log_t)), labels_B)
+
+  best = optimize.minimize_scalar(
+    nll_at, bounds=(-4.6, 4.6), method='bounded', options={'xatol': 1e-9}
+  )
   np.testing.assert_allclose(temperature, math.exp(best.x), rtol=1e-4)
-  assert at(math.log(temperature)) <= best.fun + 1e-12
+  assert nll_at(math.log(temperature)) <= best.fun + 1e-12
 
 
 def test_the_fitted_temperature_inverts_an_applied_one():

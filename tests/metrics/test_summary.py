@@ -238,7 +238,10 @@ def test_regression():
   ours = summary.regression(p, y_BD, ensemble=ensemble)
   loss_B = ((np.asarray(p.mean()) - y_BD) ** 2)[:, 0]
   curve = metrics.rejection_curve(np.asarray(p.knowledge()), loss_B)
-  area = lambda y: np.trapezoid(y, curve.rejected)
+
+  def area(y):
+    return np.trapezoid(y, curve.rejected)
+
   random = area(curve.random)
   kl, rank = regression.agreement(p, ensemble)
   expected = {

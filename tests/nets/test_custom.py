@@ -104,7 +104,10 @@ def test_a_module_of_nnx_becomes_one_of_linen(monkeypatch):
 @pytest.mark.parametrize('made', [Images, lambda shape: Flat(), lambda shape: nn.Dense(3)])
 def test_dense_heads_of_a_module_share_its_body(monkeypatch, made):
   if made.__name__ == '<lambda>' and isinstance(made(None), nn.Dense):
-    made = lambda shape: nn.Sequential([lambda x: x.reshape((len(x), -1)), nn.Dense(3)])
+
+    def made(shape):
+      return nn.Sequential([lambda x: x.reshape((len(x), -1)), nn.Dense(3)])
+
   backbone = build(made, monkeypatch)
   student = students.make('multi_head', backbone, 4, members=3, head_stages=0)
   own = variables(student.module)

@@ -34,7 +34,10 @@ def loop_conv(x, w, stride, pads):
   kh, kw = w.shape[:2]
   rows = range(0, x.shape[1] - kh + 1, stride)
   columns = range(0, x.shape[2] - kw + 1, stride)
-  patch = lambda i, j: np.einsum('bhwc,hwcd->bd', x[:, i : i + kh, j : j + kw], w)
+
+  def patch(i, j):
+    return np.einsum('bhwc,hwcd->bd', x[:, i : i + kh, j : j + kw], w)
+
   return np.stack([np.stack([patch(i, j) for j in columns], 1) for i in rows], 1)
 
 
@@ -88,9 +91,12 @@ def test_batch_ensemble_forms_agree_with_their_gradients(
   float64, batch, size, members, inputs, kernel, stride, bias
 ):
   """Two layers run under vmap, to cover the batching rules."""
-  conv = lambda form: layers.BatchEnsembleConv(
-    4, kernel, stride, bias=bias, use_bias=True, members=members, dtype=jnp.float64, form=form
-  )
+
+  def conv(form):
+    return layers.BatchEnsembleConv(
+      4, kernel, stride, bias=bias, use_bias=True, members=members, dtype=jnp.float64, form=form
+    )
+
   (x,) = randoms(0, (2, batch, inputs, size, size, 3))
   params = jax.vmap(lambda key, x: conv('plain').init(key, x))(
     jax.random.split(jax.random.key(0)), x
@@ -143,15 +149,16 @@ def test_conv_gradients_hold_under_vmap_map_and_scan(float64):
     )
 
   plain = jax.jit(gradients(cpu.convolve))
-  alone = lambda *args: jax.tree.map(
-    lambda *a: jnp.stack(a), *[plain(*each) for each in zip(*args)]
-  )
-  expected = alone(xs, ws, gs)
+
+  def one_by_one(*args):
+    return jax.tree.map(lambda *a: jnp.stack(a), *[plain(*each) for each in zip(*args)])
+
+  expected = one_by_one(xs, ws, gs)
   *single, nested = every_way(xs, ws, gs)
   for result in single:
     assert_close(result, expected)
   for m, w in enumerate(ws):
-    expected = alone(xs, [w] * 3, [gs[0]] * 3)
+    expected = one_by_one(xs, [w] * 3, [gs[0]] * 3)
     assert_close([a[m] for a in nested], expected)
 
 
@@ -218,8 +225,11 @@ def test_batch_norm_forms_agree_with_their_gradients(float64, shape):
   @functools.partial(jax.jit, static_argnums=2)
   def both_ways(params, x, form):
     norm = layers.BatchNorm(train=True, dtype=jnp.float64, form=form)
-    f = lambda params, x: norm.apply({**variables, 'params': params}, x, mutable=['batch_stats'])
-    y, pull_back, new = jax.vjp(f, params, x + 1, has_aux=True)
+
+    def normalised(params, x):
+      return norm.apply({**variables, 'params': params}, x, mutable=['batch_stats'])
+
+    y, pull_back, new = jax.vjp(normalised, params, x + 1, has_aux=True)
     return y, new, pull_back(g)
 
   assert_close(*[both_ways(variables['params'], x, form) for form in FORMS], 1e-10)
@@ -294,7 +304,10 @@ def test_bfloat16_computes_low_and_keeps_high(layer):
   assert y.dtype == jnp.bfloat16
   exact = jax.jit(layer.clone(dtype=jnp.float32).apply)(variables, x)
   np.testing.assert_allclose(np.float32(y), exact, atol=0.05)
-  total = lambda variables: layer.apply(variables, x).astype(jnp.float32).sum()
+
+  def total(variables):
+    return layer.apply(variables, x).astype(jnp.float32).sum()
+
   grads = jax.jit(jax.grad(total))(variables)
   assert {a.dtype for a in jax.tree.leaves(grads)} == {jnp.dtype('float32')}
 
@@ -306,7 +319,10 @@ def test_bfloat16_weight_gradients_add_up_in_float32(form):
   x = x * np.ones((1, 2, 2, 1), np.float32)
   layer = layers.Conv(1, 2, padding=0, dtype=jnp.bfloat16, form=form)
   w = {'params': {'kernel': np.ones((2, 2, 1, 1), np.float32)}}
-  total = lambda w: layer.apply(w, x).astype(jnp.float32).sum()
+
+  def total(w):
+    return layer.apply(w, x).astype(jnp.float32).sum()
+
   found = jax.jit(jax.grad(total))(w)['params']['kernel']
   np.testing.assert_allclose(found, 8192 + 40 * cpu.SLICE, rtol=2**-7)
 

@@ -142,7 +142,10 @@ def test_vgg_is_what_it_says():
   module, x = network('vgg', depth=13, channels=2, **DIGITS), inputs((8, 8, 1))
   variables = moved(module, x)
   p, s = variables['params'], variables['batch_stats']
-  leaky = lambda x: np.where(x > 0, x, 0.2 * x)
+
+  def leaky(x):
+    return np.where(x > 0, x, 0.2 * x)
+
   y = (x - np.float32(0.3)) / np.float32(0.4)
   for stage, features in enumerate((2, 4, 8, 16, 16)):
     for i in range(2):
@@ -179,7 +182,8 @@ def test_vit_is_what_it_says():
     std = np.sqrt(x.var(-1, keepdims=True) + 1e-6)
     return (x - x.mean(-1, keepdims=True)) / std * layer['scale'] + layer['bias']
 
-  dense = lambda x, layer: x @ layer['kernel'] + layer['bias']
+  def dense(x, layer):
+    return x @ layer['kernel'] + layer['bias']
 
   def attention(x, block):
     q, k, v = np.split(dense(x, block['qkv']), 3, -1)
@@ -337,10 +341,13 @@ def test_a_new_backbone_is_one_function(monkeypatch, kind):
   monkeypatch.setitem(nets.NETWORKS, 'small_vgg', small_vgg)
   student = students.make(kind, nets.build('small_vgg', **DIGITS), 3, members=2)
   x = inputs((8, 8, 1))
-  run = lambda variables: student.module.apply(
-    variables, x, True, mutable=['batch_stats'], rngs={'dropout': jax.random.key(1)}
-  )
-  y, _ = jax.jit(run)(moved(student.module, x))
+
+  def outputs(variables):
+    return student.module.apply(
+      variables, x, True, mutable=['batch_stats'], rngs={'dropout': jax.random.key(1)}
+    )
+
+  y, _ = jax.jit(outputs)(moved(student.module, x))
   assert y.shape == (5, student.size, 3)
   if student.size > 1:
     assert np.abs(y[:, 0] - y[:, 1]).max() > 0  # each member draws its own dropout

@@ -49,7 +49,10 @@ def proxy_64(z, t, form):
   beta_0 = (classes - 1) / (2 * mkl)
   beta, total = pi * beta_0 + 1, beta_0 + classes
   alpha_0 = alpha.sum(-1, keepdims=True)
-  trigamma = lambda a: scipy.special.polygamma(1, a)
+
+  def trigamma(a):
+    return scipy.special.polygamma(1, a)
+
   if form == 'forward':  # KL = -H[Dir(beta)] - E_beta ln Dir(.; alpha)
     entropy = np.array([scipy.stats.dirichlet.entropy(b) for b in beta])
     log_means = psi(beta) - psi(total)

@@ -97,18 +97,20 @@ def test_members_refuses_different_sizes_instead_of_broadcasting():
 
 def test_mean_and_members_serve_regression():
   z, t = logits(4), logits(4, 1)
-  split = lambda o: (o[..., :2].astype(np.float64), np.exp(o[..., 2:].astype(np.float64)))
+
+  def mean_and_variance(o):
+    return (o[..., :2].astype(np.float64), np.exp(o[..., 2:].astype(np.float64)))
 
   def kl(p, q):
     (m_p, v_p), (m_q, v_q) = p, q
     return (0.5 * (np.log(v_q / v_p) + (v_p + (m_p - m_q) ** 2) / v_q - 1)).sum(-1)
 
   def mixture(o):
-    m, v = split(o)
+    m, v = mean_and_variance(o)
     return m.mean(1), v.mean(1) + m.var(1)
 
   for name, expected in (
-    ('members', kl(split(t), split(z))),
+    ('members', kl(mean_and_variance(t), mean_and_variance(z))),
     ('mean', kl(mixture(t), mixture(z))),
   ):
     loss = functools.partial(getattr(objectives, name), family=gaussian)

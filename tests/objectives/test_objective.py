@@ -20,13 +20,19 @@ categorical, gaussian = families.categorical, families.gaussian
 def test_settings_reach_the_loss():
   def both(z, t):
     one = z[:, :1]
-    made = lambda name, z, **settings: objectives.make(name, **settings).loss(categorical, z, t)
+
+    def loss_of(name, z, **settings):
+      return objectives.make(name, **settings).loss(categorical, z, t)
+
     return (
-      (made('mean', z, temperature=4.0), objectives.mean(z, t, 4.0)),
-      (made('mean', z), objectives.mean(z, t)),
-      (made('members', z, temperature=4.0), objectives.members(z, t, 4.0)),
-      (made('dirichlet', one, smoothing=0.1), objectives.dirichlet(one, t, smoothing=0.1)),
-      (made('proxy_dirichlet', one, form='forward'), objectives.proxy_dirichlet(one, t, 'forward')),
+      (loss_of('mean', z, temperature=4.0), objectives.mean(z, t, 4.0)),
+      (loss_of('mean', z), objectives.mean(z, t)),
+      (loss_of('members', z, temperature=4.0), objectives.members(z, t, 4.0)),
+      (loss_of('dirichlet', one, smoothing=0.1), objectives.dirichlet(one, t, smoothing=0.1)),
+      (
+        loss_of('proxy_dirichlet', one, form='forward'),
+        objectives.proxy_dirichlet(one, t, 'forward'),
+      ),
     )
 
   values = []

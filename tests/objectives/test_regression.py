@@ -87,13 +87,19 @@ def test_a_normal_wisharts_start_is_what_outputs_of_zero_mean():
 def test_a_normal_wishart_begins_with_the_members_mean_and_variance():
   outputs, members = logits(8, members=1), logits(4)
   objective = objectives.make('normal_wishart', held=0.2, end=0.6)
-  share = lambda progress: float(objective.schedule(progress)['share'])
+
+  def share_at(progress):
+    return float(objective.schedule(progress)['share'])
+
   np.testing.assert_allclose(
-    [share(p) for p in (0, 0.2, 0.4, 0.6, 1)], [0, 0, 0.5, 1, 1], atol=1e-6
+    [share_at(p) for p in (0, 0.2, 0.4, 0.6, 1)], [0, 0, 0.5, 1, 1], atol=1e-6
   )
-  loss = lambda share: objective.loss(gaussian, outputs, members, share=share)[0]
+
+  def loss_with(share):
+    return objective.loss(gaussian, outputs, members, share=share)[0]
+
   fit = gaussian.kl(gaussian.mixture(members), outputs[..., :4])[:, 0]
-  np.testing.assert_allclose(loss(0.0), fit, rtol=1e-6)
-  np.testing.assert_allclose(loss(0.25), 0.75 * fit + 0.25 * loss(1.0), rtol=1e-4)
+  np.testing.assert_allclose(loss_with(0.0), fit, rtol=1e-6)
+  np.testing.assert_allclose(loss_with(0.25), 0.75 * fit + 0.25 * loss_with(1.0), rtol=1e-4)
   with pytest.raises(ValueError, match='held=0.5, end=0.2'):
     objectives.make('normal_wishart', held=0.5, end=0.2)

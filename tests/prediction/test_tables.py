@@ -34,6 +34,16 @@ def test_a_row_that_is_wrong_is_an_error_of_its_own():
   }
 
 
+def test_numbers_are_written_as_in_training_tables():
+  for word in (' 1 ', '+1.', '1e0', '\t01'):
+    np.testing.assert_array_equal(read(f'a,b\n{word},3\n')[0].x, [[1, 3]])
+  for word in ('１２', '٣', '1_0', '0x1', '1 2'):  # float() reads the first three
+    (block,) = read(f'a,b\n{word},3\n')
+    assert block.errors == {0: f"column 'a' holds {word!r}, not a finite number"}
+  with pytest.raises(ValueError, match='missing'):  # a name, not a number
+    read('１２,2\n3,4\n')
+
+
 @pytest.mark.parametrize(
   ('text', 'why'),
   [

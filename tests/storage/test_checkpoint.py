@@ -66,7 +66,10 @@ def test_training_goes_on_bit_for_bit(tmp_path):
   @jax.jit
   def step(state):
     noise = jax.random.normal(jax.random.fold_in(state.key, state.step), (5,))
-    loss = lambda params: ((jnp.sin(params['w']) - noise) ** 2).sum()
+
+    def loss(params):
+      return ((jnp.sin(params['w']) - noise) ** 2).sum()
+
     updates, opt_state = optimizer.update(
       jax.grad(loss)(state.params), state.opt_state, state.params
     )

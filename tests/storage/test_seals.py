@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import ensdistill
@@ -28,6 +30,11 @@ def test_what_was_written_is_read(folder):
   assert found.facts['kind'] == 'k' and sorted(os.listdir(folder)) == ['a.json', 'b.bin', 'x.seal']
   assert read(folder, ['b.bin']).files == {'b.bin': b'\0\1\2'}
   assert read(folder / 'nowhere') is None
+
+
+def test_strict_json_holds_null_in_place_of_numbers_that_are_not_finite():
+  value = {'a': (1, math.inf, [-math.inf]), 'b': np.float32(0.5), 'c': np.float64('nan'), 'd': 'x'}
+  assert seals.strict(value) == {'a': [1, None, [None]], 'b': 0.5, 'c': None, 'd': 'x'}
 
 
 def test_the_last_line_is_the_digest_of_the_line_before(folder):
@@ -79,7 +86,10 @@ def test_only_regular_files_are_opened(folder):
 def test_files_without_a_seal_are_read_unless_they_had_one(tmp_path):
   (tmp_path / 'a.json').write_text('{"x": 1}')
   said = []
-  read_json = lambda: seals.read_json(tmp_path / 'a.json', remedy='r', note=said.append)
+
+  def read_json():
+    return seals.read_json(tmp_path / 'a.json', remedy='r', note=said.append)
+
   assert read_json() == {'x': 1}
   assert len(said) == 1 and 'a.json has no seal' in said[0]
   (tmp_path / 'a.json').write_text('{"x": 1, "made_by": {}}')

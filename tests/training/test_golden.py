@@ -42,14 +42,17 @@ def measure(kind, objective, move, network='mlp') -> dict[str, float]:
   shape = (6,) if network == 'mlp' else (8, 8, 1)
   regression = objective == 'normal_wishart'
   family = families.gaussian if regression else families.categorical
+
   # Factors of one would make all members alike, and what lies between them zero.
-  build = lambda kind, objective: students.make(
-    kind,
-    backbone,
-    objective.width(family, TARGETS),
-    members=MEMBERS,
-    **({'factors': 'normal'} if kind == 'batch_ensemble' else {}),
-  )
+  def build(kind, objective):
+    return students.make(
+      kind,
+      backbone,
+      objective.width(family, TARGETS),
+      members=MEMBERS,
+      **({'factors': 'normal'} if kind == 'batch_ensemble' else {}),
+    )
+
   labels_only = objective in ('none', 'prior_network')
 
   def method(kind, objective, move, weight):

@@ -253,8 +253,11 @@ def test_one_member_is_trained_like_the_others(tmp_path):
   many, _ = fit(tmp_path / 'many', size=3)
   for strategy in members.STRATEGIES:
     two, _ = fit(tmp_path / strategy, size=2, strategy=strategy)
-    first = lambda tree: jax.tree.map(lambda leaf: np.asarray(leaf)[:2], tree)
-    assert tiny.largest_difference(first(many), two) < 1e-6
+
+    def first_two(tree):
+      return jax.tree.map(lambda leaf: np.asarray(leaf)[:2], tree)
+
+    assert tiny.largest_difference(first_two(many), two) < 1e-6
 
 
 def test_initial_variables_have_the_documented_spread():

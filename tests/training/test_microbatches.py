@@ -159,9 +159,12 @@ def test_members_in_parts_have_the_same_outputs_and_gradients():
   _, batch, network = problem(method('single', 'none'))
   x, index = batch['x'], jnp.array([2])
   parts = members.in_parts(network, 4)
-  squares = lambda m: lambda x: (m.outputs(x, index) ** 2).sum()
+
+  def sum_of_squares(m):
+    return lambda x: (m.outputs(x, index) ** 2).sum()
+
   np.testing.assert_allclose(parts.outputs(x), network.outputs(x), rtol=1e-6)
-  for whole, part in zip(*(jax.value_and_grad(squares(m))(x) for m in (network, parts))):
+  for whole, part in zip(*(jax.value_and_grad(sum_of_squares(m))(x) for m in (network, parts))):
     np.testing.assert_allclose(part, whole, rtol=1e-5)
 
 

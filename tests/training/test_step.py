@@ -141,7 +141,9 @@ def test_a_latentbe_step_by_hand():
   p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state.params)
   first, head = p['hidden0']['dense'], p['head']
   x = np.repeat((np.asarray(batch['x'], np.float64).reshape(8, 1, 64) - 0.3) / 0.3, 2, 1)
-  softmax = lambda z: np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+
+  def softmax(z):
+    return np.exp(z) / np.exp(z).sum(-1, keepdims=True)
 
   def forward(layer, x):
     inside = (x * layer['r']) @ layer['kernel'] + layer['bias']
@@ -188,27 +190,31 @@ def test_the_step_is_the_slow_obvious_one(kind, objective, moved, settings):
   teacher = teacher_of(method())
   after, logs = jax.jit(lambda s, b: train.train_step(s, b, teacher, m))(state, batch)
 
-  every = lambda frozen: members.Members(
-    frozen.size, lambda x, i=None: frozen.outputs(x) if i is None else frozen.outputs(x)[:, i]
-  )
+  def indexing_all(frozen):
+    return members.Members(
+      frozen.size, lambda x, i=None: frozen.outputs(x) if i is None else frozen.outputs(x)[:, i]
+    )
 
   def perturbed():
     if not m.perturbation:
       return batch['x']
     key = jax.random.split(jax.random.fold_in(state.key, 0))[0]
-    frozen = every(m.student.freeze(state.variables))
-    return m.perturbation.apply(key, batch['x'], every(teacher), frozen, m.family, m.space)
+    frozen = indexing_all(m.student.freeze(state.variables))
+    return m.perturbation.apply(key, batch['x'], indexing_all(teacher), frozen, m.family, m.space)
 
   def loss(params, x):
     targets = jax.nn.softmax(teacher.outputs(x))
-    run = lambda x, stats: m.student.module.apply(
-      {'params': params, 'batch_stats': stats}, x, True, mutable=['batch_stats']
-    )
+
+    def forward(x, stats):
+      return m.student.module.apply(
+        {'params': params, 'batch_stats': stats}, x, True, mutable=['batch_stats']
+      )
+
     stats, labelled = state.batch_stats, None
     if m.perturbation and m.labels_on_clean:  # the clean pass first: statistics end on x
-      labelled, new = run(batch['x'], stats)
+      labelled, new = forward(batch['x'], stats)
       stats = new['batch_stats']
-    outputs, new = run(x, stats)
+    outputs, new = forward(x, stats)
     p = targets if objective == 'members' else targets.mean(1, keepdims=True)
     matched = (p * (jnp.log(p) - jax.nn.log_softmax(outputs))).sum(-1).mean()
     outputs = outputs if labelled is None else labelled
@@ -233,7 +239,9 @@ def test_stored_outputs_take_the_place_of_the_teacher():
   stored = {**arrays, 'teacher_outputs': jax.jit(teacher.outputs)(arrays['x'])}
 
   def step(arrays, teacher):
-    draw = lambda: OnDevice(arrays, 8).draw(arrays, state)
+    def draw():
+      return OnDevice(arrays, 8).draw(arrays, state)
+
     return jax.jit(lambda: train.train_step(state, draw(), teacher, m))()
 
   (online, _), (cached, _) = step(arrays, teacher), step(stored, None)
@@ -323,7 +331,11 @@ def test_a_schedule_is_settled_where_it_holds_its_last_values():
 def test_what_happens_to_a_batch_has_keys_of_its_own():
   """Apart from each other's and from those that permute the examples of any epoch."""
   keys = []
-  note = lambda key, batch: keys.append(jax.random.key_data(key)) or batch
+
+  def note(key, batch):
+    keys.append(jax.random.key_data(key))
+    return batch
+
   m = method(network='mlp', mix=note)
   state, arrays = start(m)
   state = state._replace(step=5)
@@ -335,8 +347,11 @@ def test_what_happens_to_a_batch_has_keys_of_its_own():
     return keys
 
   augmentation, mixing = np.asarray(of_this_step()).tolist()
-  of_epoch = lambda epoch: jax.random.fold_in(jax.random.fold_in(state.order, epoch), 5)
-  epochs = jax.vmap(of_epoch)(jnp.asarray([*range(100), 2**31 - 1]))
+
+  def key_of_epoch(epoch):
+    return jax.random.fold_in(jax.random.fold_in(state.order, epoch), 5)
+
+  epochs = jax.vmap(key_of_epoch)(jnp.asarray([*range(100), 2**31 - 1]))
   assert augmentation != mixing
   assert not any(key in jax.random.key_data(epochs).tolist() for key in (augmentation, mixing))
 
@@ -351,7 +366,9 @@ def test_a_new_objective_and_a_new_perturbation_need_no_other_file(monkeypatch):
     return objectives.Objective('squared', loss)
 
   def mirror():
-    apply = lambda key, x, teacher, student, family, space: x[:, :, ::-1]
+    def apply(key, x, teacher, student, family, space):
+      return x[:, :, ::-1]
+
     return perturb.Perturbation('mirror', apply)
 
   monkeypatch.setitem(objectives.OBJECTIVES, 'squared', squared)

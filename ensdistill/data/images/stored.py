@@ -203,7 +203,7 @@ def check_settings(unreadable: str, size: int = 0, central: float = 1.0) -> None
     raise ValueError(
       f"data.central={central} must lie in (0, 1]: it is a share of an image's shorter side"
     )
-  names.lookup('data.unreadable', unreadable, dict.fromkeys(('stop', 'skip')))
+  names.check('data.unreadable', unreadable, ('stop', 'skip'))
 
 
 def check_form(height: int, width: int) -> None:

@@ -49,19 +49,19 @@ class Digests:
 
   def check(self, row: int, encoded: bytes) -> None:
     """Raise Changed if an image differs from what was read before."""
-    found = hashlib.blake2b(encoded, digest_size=_BYTES).digest()
-    found = found if found != _UNREAD else b'\x01' * _BYTES
+    digest = hashlib.blake2b(encoded, digest_size=_BYTES).digest()
+    digest = digest if digest != _UNREAD else b'\x01' * _BYTES
     place = int(self._rows[row]) * _BYTES
     try:
       with _OPENING:
         if self._file is None:
           self._file = os.open(self._path, os.O_RDWR)
-      known = os.pread(self._file, _BYTES, place)
-      if known == _UNREAD:
-        os.pwrite(self._file, found, place)
+      earlier = os.pread(self._file, _BYTES, place)
+      if earlier == _UNREAD:
+        os.pwrite(self._file, digest, place)
     except OSError as error:
       raise DataError(f'{self._path}: {error.strerror}') from error
-    if known not in (_UNREAD, found):
+    if earlier not in (_UNREAD, digest):
       raise Changed(
         'the image has changed since this run first read it: restore it, or remove the folder of '
         'the run to start again with the data as they are'

@@ -94,11 +94,11 @@ def source_of(
   paths.check('data.dir', request.dir)
   if place and kind != 'tfds':
     paths.check('folder:DIR' if kind == 'folder' else f'{kind}:FILE', place)
-  own = {k: v for k, v in (optional or {}).items() if k in known} | dict(settings)
+  arguments = {k: v for k, v in (optional or {}).items() if k in known} | dict(settings)
   if place:
-    source = KINDS[kind](request, place, **own)
+    source = KINDS[kind](request, place, **arguments)
   else:
-    source = dataclasses.replace(BUILT_IN[kind](request, **own), where=request.name)
+    source = dataclasses.replace(BUILT_IN[kind](request, **arguments), where=request.name)
   if not 0 <= request.split < source.splits:
     raise ValueError(
       f'data.split={request.split}: {source.where} has {source.splits} split(s), counted from 0'

@@ -168,26 +168,26 @@ def _listed(folder, classes, *, whole: bool) -> tuple[stored.Files, np.ndarray |
   """
   annotations = _annotations(folder)
   if annotations:
-    found = _annotated(folder, annotations, classes)
+    labelled = _annotated(folder, annotations, classes)
   elif classes:
     unknown = sorted(_subfolders(folder) - set(classes))
     if unknown:
       raise DataError(
         f'{folder} holds class {unknown[0]!r}, which the training folder lacks: rename or remove it'
       )
-    found = [
+    labelled = [
       (path, size, label)
       for label, name in enumerate(classes)
       for path, size in _images(folder / name, f'{name}/')
     ]
-    empty = set(range(len(classes))) - {label for *_, label in found}
+    empty = set(range(len(classes))) - {label for *_, label in labelled}
     if whole and empty:
       raise DataError(f'{folder / classes[min(empty)]} {_NO_IMAGE}')
   else:
-    found = [(path, size, -1) for path, size in _images(folder)]
-  if not found:
+    labelled = [(path, size, -1) for path, size in _images(folder)]
+  if not labelled:
     raise DataError(f'{folder} {_NO_IMAGE}')
-  paths, sizes, labels = zip(*found)
+  paths, sizes, labels = zip(*labelled)
   names = np.array([os.fsencode(path) for path in paths])
   bytes_N, times_N = np.array(sizes, np.int64).T
   files = stored.Files(str(folder), names, bytes_N, times_N)

@@ -36,12 +36,14 @@ def npz_file(request, path: str) -> Source:
   Optional `classes` and `columns` are the names of classes and of a table's columns.
   """
   path = find_file(path, request.dir)
-  found = array_names(path)
-  classes, columns = (_names(path, key) if key in found else None for key in ('classes', 'columns'))
+  arrays = array_names(path)
+  classes, columns = (
+    _names(path, key) if key in arrays else None for key in ('classes', 'columns')
+  )
   splits = 1
-  if 'test_mask' in found and not {'x', 'y'} <= found:
+  if 'test_mask' in arrays and not {'x', 'y'} <= arrays:
     raise DataError(f'{path} has test_mask without x or y: store x, y and test_mask')
-  if 'test_mask' in found:
+  if 'test_mask' in arrays:
     mask = _mask(path)
     splits = len(mask)
     parts = {
@@ -50,13 +52,13 @@ def npz_file(request, path: str) -> Source:
     }
   else:
     parts = {
-      part: functools.partial(_part, path, part, f'y_{part}' in found)
+      part: functools.partial(_part, path, part, f'y_{part}' in arrays)
       for part in _PARTS
-      if f'x_{part}' in found
+      if f'x_{part}' in arrays
     }
   if not parts:
     raise DataError(
-      f'{path} holds {", ".join(sorted(found)) or "nothing"}: store x_train, y_train, x_test and '
+      f'{path} holds {", ".join(sorted(arrays)) or "nothing"}: store x_train, y_train, x_test and '
       'y_test, or x, y and test_mask'
     )
   return Source(request.name, parts, path, columns, classes, splits=splits)

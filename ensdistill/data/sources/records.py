@@ -93,18 +93,18 @@ def order_and_labels(folder: pathlib.Path, split: str) -> tuple[np.ndarray, np.n
   if label_key is None and not has_id:
     return np.arange(_stated(folder, split)), None
   kept, stamp = folder / f'index-{split}.npz', _stamp(folder, split)
-  known = _kept(kept, stamp)
-  if known is None:
+  index = _kept(kept, stamp)
+  if index is None:
     y, ids = [], []
     for example in _examples(folder, split, 'reading the labels of'):
       y.append(example[label_key] if label_key else -1)
       ids.append(example['id'] if has_id else b'')
     rows = _order(ids)
-    known = {'rows': rows}
+    index = {'rows': rows}
     if label_key:
-      known['y'] = np.array(y, np.int32)[rows]
-    _keep(kept, stamp, known)
-  return known['rows'], known.get('y')
+      index['y'] = np.array(y, np.int32)[rows]
+    _keep(kept, stamp, index)
+  return index['rows'], index.get('y')
 
 
 class Records:

@@ -34,7 +34,7 @@ def csv_table(request, path: str, *, target: str = '', family: str = '') -> Sour
       table that is used as inputs only needs no target.
     family: 'categorical' or 'gaussian' (regression); '': words and whole numbers are classes.
   """
-  names.lookup('data.family', family, dict.fromkeys(('', *families.FAMILIES)))
+  names.check('data.family', family, ('', *families.FAMILIES))
   path = npz.find_file(path, request.dir)
   columns, rows = _header_and_rows(path)
   if not target and request.shape:
@@ -43,7 +43,7 @@ def csv_table(request, path: str, *, target: str = '', family: str = '') -> Sour
     return Source(request.name, parts, path, tuple(columns))
   if not target:
     raise ValueError(f'{path}: set data.target to one of its columns: {", ".join(columns)}')
-  names.lookup('data.target', target, dict.fromkeys(columns))
+  names.check('data.target', target, columns)
   inputs = [name for name in columns if name != target]
   if not inputs:
     raise DataError(f'{path} has no column besides {target!r}: add columns of inputs')
@@ -64,7 +64,7 @@ def csv_table(request, path: str, *, target: str = '', family: str = '') -> Sour
 
 def _or_numbers(classes: tuple[str, ...] | None) -> str:
   """Return another remedy for a target with few rows of each class, if its classes are numbers."""
-  if not classes or not all(map(_is_number, classes)):
+  if not classes or not all(map(is_number, classes)):
     return ''
   return (
     f", or set data.family='gaussian' to predict the number (it has {len(classes)} values; recipes "
@@ -97,7 +97,7 @@ def _header_and_rows(path: str) -> tuple[list[str], list[tuple[int, list[str]]]]
   if len(rows) < 2:
     raise DataError(f'{path} holds a header and {max(len(rows) - 1, 0)} rows: add rows')
   (_, columns), *rows = rows
-  if all(_is_number(name) for name in columns):
+  if all(is_number(name) for name in columns):
     raise DataError(f'{path}: the first line ({first.strip()[:40]}) must name the columns')
   if len(set(columns)) < len(columns):
     twice = next(name for name in columns if columns.count(name) > 1)
@@ -132,16 +132,16 @@ def _target(path, rows, place: int, name: str, family: str):
 
 
 def _numbers(path, rows, place: int, name: str) -> np.ndarray:
-  """Return a column as float64; an error names the line of the first value that is no number."""
+  """Return a column as float64; an error names the line of the first value that is not a number."""
   words = [fields[place] for _, fields in rows]
-  if all(map(_is_number, words)):
+  if all(map(is_number, words)):
     numbers = np.array(words, np.float64)
     if np.isfinite(numbers).all():
       return numbers
   line, value = next(
     (line, fields[place])
     for line, fields in rows
-    if not _is_number(fields[place]) or not np.isfinite(float(fields[place]))
+    if not is_number(fields[place]) or not np.isfinite(float(fields[place]))
   )
   raise _wrong_value(path, line, name, value)
 
@@ -154,7 +154,7 @@ def _classes(path, rows, place: int, name: str) -> tuple[tuple[str, ...], np.nda
   words = [fields[place] for _, fields in rows]
   found = set(words)
   _check_one_spelling(path, found, name)
-  classes = sorted(found, key=float) if all(map(_is_number, found)) else sorted(found)
+  classes = sorted(found, key=float) if all(map(is_number, found)) else sorted(found)
   labels = {word: label for label, word in enumerate(classes)}
   return tuple(classes), np.array([labels[word] for word in words])
 
@@ -166,12 +166,12 @@ def _is_regression(path, words: list[str], name: str) -> bool:
   """
   present = [word for word in words if word.lower() not in _MISSING]
   odd = next(filter(_is_odd_number, present), None)
-  if odd and all(_is_number(word) or _is_odd_number(word) for word in present):
+  if odd and all(is_number(word) or _is_odd_number(word) for word in present):
     raise DataError(
       f'{path}, column {name!r}: {odd!r} is not written as a number: use digits without '
       "underscores, or set data.family='categorical' if it names a class"
     )
-  if not all(map(_is_number, present)):
+  if not all(map(is_number, present)):
     return False
   if not all(word.lstrip('+-').isdigit() for word in present):
     return True
@@ -188,14 +188,14 @@ def _check_one_spelling(path, found: set[str], name: str) -> None:
   """Refuse two names of classes that are the same number, such as 1 and 1.0."""
   spellings: dict[float, str] = {}
   for word in sorted(found):
-    if _is_number(word) and spellings.setdefault(float(word), word) != word:
+    if is_number(word) and spellings.setdefault(float(word), word) != word:
       raise DataError(
         f'{path}, column {name!r}: classes {spellings[float(word)]!r} and {word!r} are the same '
         'number: write one of them'
       )
 
 
-def _is_number(word: str) -> bool:
+def is_number(word: str) -> bool:
   """Return whether a word is a decimal number; Python's float also takes 1_000."""
   return _NUMBER.fullmatch(word) is not None
 
@@ -206,7 +206,7 @@ def _is_odd_number(word: str) -> bool:
     float(word)
   except ValueError:
     return False
-  return not _is_number(word)
+  return not is_number(word)
 
 
 def _wrong_value(path, line: int, column: str, value: str) -> DataError:

@@ -18,7 +18,7 @@ def write(
   inference: Inference, describe: Callable[[int | None], Mapping], path: pathlib.Path,
   batch: int | None,
 ) -> dict:  # fmt: skip
-  """Write the file; return what is to be said of it.
+  """Write the file; return facts for its record.
 
   describe: size of a batch, None for any -> the description of the file.
   """

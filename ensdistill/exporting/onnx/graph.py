@@ -1,4 +1,4 @@
-"""A graph of ONNX nodes in the making: constants and equal nodes are stored once."""
+"""Build a graph of ONNX nodes; equal nodes and constants are stored once."""
 
 import dataclasses
 import hashlib
@@ -12,7 +12,7 @@ IR = 8  # the first version of the format with this opset, so that older runtime
 
 
 class Unsupported(ValueError):
-  """Something of a network has no form in ONNX here."""
+  """A part of a network cannot be converted to ONNX."""
 
 
 class NotSymbolic(Unsupported):

@@ -31,30 +31,30 @@ def sliced(graph: Graph, x: Value, starts, ends, steps=None) -> Value:
     inverse = np.argsort(x.order)
     parts_of = [[part[axis] for axis in inverse] for part in (starts, ends, steps)]
     return transposed(graph, sliced(graph, transposed(graph, x, inverse), *parts_of), x.order)
-  shape, own, parts = [], [], []
+  shape, held, parts = [], [], []
   for axis, (start, end, step) in enumerate(zip(starts, ends, steps)):
     size = x.shape[axis]
     if is_same(start, 0) and is_same(end, size) and step == 1:
       shape.append(size)
-      own.append(x.held[axis])
+      held.append(x.held[axis])
       continue
     if graph.factor(size) is not None or graph.factor(end) is not None:
       raise NotSymbolic('a part of the batch needs a fixed batch')
     count = len(range(int(start), int(end), int(step)))
     lazy = is_one(x.held[axis]) and not is_one(size)
     shape.append(count)
-    own.append(1 if lazy else count)
+    held.append(1 if lazy else count)
     if not lazy:
       parts.append((axis, int(start), int(end), int(step)))
   if not parts:
-    return dataclasses.replace(x, shape=tuple(shape), held=tuple(own))
+    return dataclasses.replace(x, shape=tuple(shape), held=tuple(held))
   if x.array is not None:
     where = [slice(None)] * x.array.ndim
     for axis, start, end, step in parts:
       where[axis] = slice(start, end, step)
     return constant(x.array[tuple(where)], shape)
   names = [indices(graph, [part[i] for part in parts]) for i in (1, 2, 0, 3)]
-  return graph.add('Slice', x, *names, shape=shape, held=own, dtype=x.dtype)
+  return graph.add('Slice', x, *names, shape=shape, held=held, dtype=x.dtype)
 
 
 def squeezed(graph: Graph, x: Value, axes) -> Value:
@@ -71,26 +71,26 @@ def squeezed(graph: Graph, x: Value, axes) -> Value:
 
 def _broadcast(graph, values, aval, params):
   x, axes = values[0], params['broadcast_dimensions']
-  own: list = [1] * len(aval.shape)
+  held: list = [1] * len(aval.shape)
   for axis, size in zip(axes, x.held):
-    own[axis] = size
+    held[axis] = size
   if x.array is not None:
-    return constant(x.array.reshape([int(size) for size in own]), aval.shape)
-  new = sorted({*range(len(own))} - {*axes})
+    return constant(x.array.reshape([int(size) for size in held]), aval.shape)
+  new = sorted({*range(len(held))} - {*axes})
   if not new:
     return dataclasses.replace(x, shape=tuple(aval.shape))
   names = indices(graph, new)
   op, inputs = graph.producers.get(str(x.name), ('', []))
   if op.startswith('Reduce') and x.order is None and inputs[1] == names:  # it keeps its axes then
-    return graph.add(op, *inputs, shape=aval.shape, held=own, dtype=x.dtype, keepdims=1)
-  return graph.add('Unsqueeze', x, names, shape=aval.shape, held=own, dtype=x.dtype)
+    return graph.add(op, *inputs, shape=aval.shape, held=held, dtype=x.dtype, keepdims=1)
+  return graph.add('Unsqueeze', x, names, shape=aval.shape, held=held, dtype=x.dtype)
 
 
 def _reshape(graph, values, aval, params):
   x = values[0]
   if params.get('dimensions') is not None:
     x = transposed(graph, x, params['dimensions'])
-  if not x.whole and all(map(is_one, x.held)):  # one number everywhere
+  if not x.whole and all(map(is_one, x.held)):  # all elements are equal
     return Value(tuple(aval.shape), (1,) * len(aval.shape), x.dtype,
                  *_only(graph, x, len(aval.shape)))  # fmt: skip
   x = graph.spread(x)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ensdistill import data
+from ensdistill.data.sources import table
 
 
 @pytest.fixture
@@ -137,3 +138,13 @@ def test_a_field_and_the_columns_are_limited(tmp_path):
 def test_a_table_serves_as_inputs_without_a_target(write):
   inputs = data.load_inputs(write(np.linspace(0, 1, 40)), shape=(3,))
   assert inputs.shape == (40, 3) and inputs.dtype == np.float32
+
+
+@pytest.mark.parametrize('word', ['1', '+1.', '-.5', '1e3', '2.5E-7', 'inf', '-Infinity', 'NaN'])
+def test_a_number(word):
+  assert table.is_number(word) and isinstance(float(word), float)
+
+
+@pytest.mark.parametrize('word', ['', '.', 'e3', '1_0', '１２', '٣', '0x1', '1 2', '1,5', 'one'])
+def test_what_is_not_a_number(word):
+  assert not table.is_number(word)

@@ -71,14 +71,10 @@ def _methods(data: str) -> dict[str, tuple[str, Settings]]:
   }
 
 
-def _lacks(method: str, data: str) -> str:
-  differs, unknown = LACKS[data]
-  student = "the control's student" if method in CONTROLS else ''
-  return lacking(differs, ', '.join(filter(None, (unknown, student))))
-
-
 EXPERIMENTS = {
-  f'{method}_{data}:{variant}': Experiment(on_top(DATA[data], changes), _lacks(method, data))
+  f'{method}_{data}:{variant}': Experiment(
+    on_top(DATA[data], changes), lacking(*LACKS[data], is_control=method in CONTROLS)
+  )
   for data in DATA
   for method, (variant, changes) in _methods(data).items()
 }

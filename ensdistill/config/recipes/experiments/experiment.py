@@ -25,6 +25,10 @@ def _flat(settings: Settings) -> Settings:
   return flat
 
 
-def lacking(differs: str = '', unknown: str = '') -> str:
-  """Return what an experiment lacks: what differs from the paper, and what no source states."""
-  return '; '.join(filter(None, (differs, unknown and f'not known, ours: {unknown}')))
+def lacking(differs: str = '', unknown: str = '', *, is_control: bool = False) -> str:
+  """Return what an experiment lacks: what differs from the paper, and what no source states.
+
+  No source states how the student of a control trains.
+  """
+  ours = ', '.join(filter(None, (unknown, "the control's student" if is_control else '')))
+  return '; '.join(filter(None, (differs, ours and f'not known, ours: {ours}')))

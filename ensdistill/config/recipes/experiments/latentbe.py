@@ -49,14 +49,10 @@ METHODS = {
 CONTROLS = ('be', 'kd_gaussian', 'end2_proxy')  # not known: how the student trains
 
 
-def _lacks(method: str, data: str) -> str:
-  differs, unknown = LACKS[data]
-  student = "the control's student" if method in CONTROLS else ''
-  return lacking(differs, ', '.join(filter(None, (unknown, student))))
-
-
 EXPERIMENTS = {
-  f'{method}_{data}:{variant}': Experiment(settings, _lacks(method, data))
+  f'{method}_{data}:{variant}': Experiment(
+    settings, lacking(*LACKS[data], is_control=method in CONTROLS)
+  )
   for data, settings in DATA.items()
   for method, variant in METHODS.items()
 }
