@@ -90,10 +90,10 @@ def distil(
   config.data.name, config.data.content = dataset.name, dataset.fingerprint
   config.teacher.steps, config.data.valid = steps, len(dataset.valid.y)
   config.student.batch_size = config.teacher.batch_size = min(batch_size, len(dataset.train.y))
-  ordered = bool((changes or {}).get('teacher.check_order', True))
-  members = _members(teacher, dataset, config, ordered)
+  _set_source(config, teacher, dataset)
   _check_changes(changes or {})
   settings.apply(config, dict(changes or {}))
+  members = _members(teacher, dataset, config)
   parts = planning.parts(config)
   with tempfile.TemporaryDirectory() as temporary:
     place = pathlib.Path(folder or temporary)
@@ -174,18 +174,28 @@ def _is_number(teacher) -> bool:
   return isinstance(teacher, int | np.integer) and not isinstance(teacher, bool)
 
 
-def _members(teacher, dataset, config, ordered: bool) -> 'given.Outputs | given.Functions | None':
-  """Return the given members; None where the configuration then says how many are trained."""
+def _set_source(config, teacher, dataset) -> None:
+  """Write into the configuration where the members come from, or how many are trained."""
   if _is_number(teacher):
     if teacher < 1 or not (dataset.train.y >= 0).any() and FAMILIES[dataset.family].has_classes:
       raise ValueError(f'teacher={teacher}: networks that are trained first need a number and y')
     config.teacher.members = int(teacher)
-    return None
+    return
   config.teacher.members, config.teacher.steps = 0, 1
   if _is_array(teacher):
     config.teacher.outputs, config.student.targets = ARRAYS, 'auto'
-    return given.from_arrays({'train': np.asarray(teacher)}, dataset, ARRAYS, check_order=ordered)
-  config.teacher.source = ARRAYS
+  else:
+    config.teacher.source = ARRAYS
+
+
+def _members(teacher, dataset, config) -> 'given.Outputs | given.Functions | None':
+  """Return the given members; None where they are trained first."""
+  if _is_number(teacher):
+    return None
+  if _is_array(teacher):
+    check_order = config.teacher.check_order is not False
+    arrays = {'train': np.asarray(teacher)}
+    return given.from_arrays(arrays, dataset, ARRAYS, check_order=check_order)
   return given.from_functions(teacher, dataset, WHERE)
 
 

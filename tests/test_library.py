@@ -122,10 +122,12 @@ UNCHECKED = 'teacher.check_order'
 
 
 def test_members_at_chance_can_be_accepted():
-  with pytest.raises(ensdistill.data.DataError, match='set teacher.check_order=false'):
-    ensdistill.distil(LOGITS[::-1], X, Y, method='kd', **QUICK)
-  short = QUICK | {'steps': 2, 'changes': {UNCHECKED: False}}
-  ensdistill.distil(LOGITS[::-1], X, Y, method='kd', **short)
+  for changes in (None, {UNCHECKED: None}):
+    with pytest.raises(ensdistill.data.DataError, match='set teacher.check_order=false'):
+      ensdistill.distil(LOGITS[::-1], X, Y, method='kd', **QUICK | {'changes': changes})
+  for changes in ({UNCHECKED: False}, {'teacher': {'check_order': False}}):
+    short = QUICK | {'steps': 2, 'changes': changes}
+    ensdistill.distil(LOGITS[::-1], X, Y, method='kd', **short)
 
 
 def test_a_loss_that_is_not_finite_names_no_temporary_file(tmp_path):

@@ -129,8 +129,6 @@ def wanted_of(model, options) -> 'Wanted':
     found = checked(Options(**given), model)
   except OptionError as error:
     raise ValueError(f'--{error}') from None
-  if found.sets and found.coverage is None:
-    raise ValueError(f'--sets={found.sets} has no effect without --coverage, such as .9')
   names = classes(model)
   if names is None and found.coverage is None:
     print(f'no quantiles: {model.why_uncalibrated}', file=sys.stderr)

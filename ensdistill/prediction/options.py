@@ -37,7 +37,9 @@ def checked(options: Options, model: Model) -> Options:
   if options.calibrated and regression:
     raise OptionError('calibrated', 'is for classifiers: quantiles of regression always are')
   if options.sets and regression:
-    raise OptionError('sets', 'is for classifiers: regression has quantiles, of a coverage')
+    raise OptionError('sets', 'is for classifiers: regression has quantiles instead: set coverage')
+  if options.sets and options.coverage is None:
+    raise OptionError('sets', 'has no effect without coverage: set it, such as .9')
   needed = options.coverage is not None or options.abstain is not None or options.calibrated
   if needed and not known:
     raise ValueError(model.why_uncalibrated)

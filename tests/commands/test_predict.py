@@ -200,7 +200,7 @@ def test_what_the_student_lacks(images, table, tmp_path, capsys):
   ):
     code, _, err = run(table, x, option, capsys=capsys)
     assert code == 2 and words in err, err
-  assert '--sets=aps has no effect without' in run(images, x, '--sets=aps', capsys=capsys)[2]
+  assert '--sets has no effect without coverage' in run(images, x, '--sets=aps', capsys=capsys)[2]
   assert '--calibrated is for classifiers' in run(table, x, '--calibrated', capsys=capsys)[2]
   code, _, err = run(images, x, f'--out={tmp_path / "x.npy"}', capsys=capsys)
   assert code == 2 and 'must end' in err

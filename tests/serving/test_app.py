@@ -146,6 +146,7 @@ def test_what_a_student_is(running, students):
     ('values', '?calibrated=true', 'calibrated is for classifiers'),
     ('table', '?scale=1/255', 'scale is for images'),
     ('values', '?sets=aps', 'sets is for classifiers'),
+    ('digits', '?sets=aps', 'sets has no effect without coverage'),
     ('colour', '?coverage=.9', 'validation'),
   ],
 )
