@@ -1,6 +1,5 @@
 """Data sets by name: checked, split into training, validation and test parts, with constants."""
 
-import contextlib
 import dataclasses
 from collections.abc import Sequence
 
@@ -102,6 +101,8 @@ def _labelled_parts(source: Source) -> tuple[Source, dict[str, Split]]:
   """
   where = source.where
   found = {part: _read(source, part) for part in source.parts}
+  if source.unlabelled:
+    raise InputsOnly(source.unlabelled)
   for part in ('train', 'test'):
     if part not in found:
       raise InputsOnly(f'{where} has no {part} split: use it as inputs only, or add the split')
@@ -258,12 +259,17 @@ def load_unlabelled(
   unreadable: str = 'stop',
   **settings,
 ) -> Unlabelled:
-  """Return the inputs of all parts of a set, the test part first; for the arguments see `load`."""
+  """Return the inputs of all parts of a set; for the arguments see `load`.
+
+  The training part comes first. Where it also serves as the test part, it is there once.
+  """
   request = sources.Request(name, dir or None, seed, split, in_files=crops)
   source = sources.source_of(request, settings, optional={'unreadable': unreadable})
-  parts = {}
-  for part in sorted(source.parts):
-    with contextlib.suppress(InputsOnly):  # of a folder without a training part
+  parts: dict[str, Inputs] = {}
+  readers: list = []
+  for part in ('train', 'valid', 'test'):
+    if part in source.parts and source.parts[part] not in readers:
+      readers.append(source.parts[part])
       parts[part] = _read(source, part, labels=False).x
   x = next(iter(parts.values()))
   mean, std = moments.mean_and_deviation(x)
