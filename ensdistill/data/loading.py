@@ -168,15 +168,17 @@ def load_inputs(
   names.lookup('part', part, dict.fromkeys(('train', 'valid', 'test')))
   stored.check_settings(unreadable)
   shape = tuple(shape)
-  request = sources.Request(name, dir or None, seed, shape=shape)
+  request = sources.Request(name, dir or None, seed, shape=shape, columns=columns)
   source = sources.source_of(request, settings, optional={'unreadable': unreadable})
   if part not in source.parts:
     raise InputsOnly(
       f'{source.where} has no {part} split: choose from {", ".join(sorted(source.parts))}'
     )
+  places = None
+  if columns and source.columns is not None and tuple(source.columns) != tuple(columns):
+    places = _places(source.where, source.columns, columns)
   x = _read(source, part, labels=False).x
-  if columns and source.columns and tuple(source.columns) != tuple(columns):
-    x = x[:, _places(source.where, source.columns, columns)]
+  x = x if places is None else x[:, places]
   if 0 < limit < len(x):
     x = stored.take(x, cuts.subset(None, len(x), limit, seed))
   dtype = np.dtype(dtype or x.dtype)
