@@ -39,6 +39,7 @@ class Group:
     self.hellos: list[dict] = []  # host, pid, cores and devices of every process
     self.agreements = 0
     self.alone = False  # the first process works alone, and the others wait for its answer
+    self.separate = False  # every process works by itself for now
     self.ending = False  # a process that falls silent now has ended, not died
     self.stop = 0  # the signal that another process was sent
     self.last_words = threading.Lock()
@@ -164,7 +165,7 @@ def agreed(function: Callable[[], Any], what: str = '') -> Any:
   what: names the point, so that processes which are at different ones say so instead of waiting.
   """
   group = State.group
-  if group is None or group.alone:
+  if group is None or group.alone or group.separate:
     return function()
   key = group.next_key('agreed')
   if group.number:
@@ -199,10 +200,27 @@ def by_first(function: Callable[[], Any]) -> Any:
   return found[0] if found else None
 
 
+@contextlib.contextmanager
+def separately() -> Iterator[None]:
+  """Work without the other processes: `agreed` and `each` inside are plain calls.
+
+  So what fails in one process, such as reading a file, leaves no other one waiting.
+  """
+  group = State.group
+  if group is None or group.separate:
+    yield
+    return
+  group.separate = True
+  try:
+    yield
+  finally:
+    group.separate = False
+
+
 def each(value: Any, what: str) -> list:
   """Return the values of all processes, in their order; all must call it at the same point."""
   group = State.group
-  if group is None or group.alone:
+  if group is None or group.alone or group.separate:
     return [value]
   key = group.next_key('each')
   group.set(f'{key}/{group.number:06d}', json.dumps([what, value]))
@@ -223,7 +241,8 @@ def in_turn(function: Callable[[], Any]) -> Any:
 
 def locked(lock: contextlib.AbstractContextManager) -> contextlib.AbstractContextManager:
   """Hold a lock in the first process; the others go on once it does."""
-  return lock if State.group is None or State.group.alone else _locked(lock)
+  group = State.group
+  return lock if group is None or group.alone or group.separate else _locked(lock)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Several processes share a run: the numbers of one process, and one end for all."""
 
+import contextlib
 import functools
 import json
 import signal
@@ -112,6 +113,18 @@ def two(monkeypatch):
 def as_one(group, function, *arguments):
   processes.State.group = group
   return function(*arguments)
+
+
+def test_processes_that_work_separately_wait_for_nobody(two):
+  for group in two:
+    processes.State.group = group
+    with pytest.raises(OSError), processes.separately():
+      assert processes.agreed(lambda: 5, 'x') == 5 and processes.each('a', 'y') == ['a']
+      with processes.separately(), processes.locked(contextlib.nullcontext()):
+        pass
+      assert processes.each('a', 'y') == ['a'] and not processes.alone()
+      raise OSError
+    assert not group.client.keys and not group.separate
 
 
 def test_an_error_of_the_first_process_is_told_in_its_name(two, monkeypatch):

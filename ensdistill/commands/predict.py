@@ -87,11 +87,13 @@ def main(arguments: Sequence[str] | None = None, prog: str = 'ensdistill predict
   options = _parse(arguments, prog)
   from ensdistill import runtime
   from ensdistill.data import DataError
+  from ensdistill.data.images import decode
   from ensdistill.prediction import writers
 
   runtime.prepare()
   model = loaded_student(options.student, options.imports)
   try:
+    decode.largest()  # a wrong limit on pixels is refused here, not in the row of every image
     if options.out:
       writers.check(options.out)
       _check_is_no_input(options)

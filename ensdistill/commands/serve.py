@@ -109,9 +109,14 @@ def _cause(error: Exception) -> str:
 def _loaded(options) -> list:
   """Return the students under their names."""
   from ensdistill import export, runtime
+  from ensdistill.data.images import decode
   from ensdistill.serving import hosted
 
   runtime.prepare()
+  try:
+    decode.largest()  # a wrong limit on pixels is refused here, not in every request
+  except ValueError as error:
+    fail(2, str(error))
   found = []
   for given in options.student:
     name, path = _name_and_path(given)

@@ -58,6 +58,7 @@ class Source:
   )
   std: tuple[float, ...] | None = None
   unused: str = ''  # what the set contains and is not used, and what is used instead
+  unlabelled: str = ''  # why the set has no labels, and the remedy; '' if it has some
 
 
 class Unlabelled(NamedTuple):

@@ -1,6 +1,5 @@
 """Data sets by name: checked, split into training, validation and test parts, with constants."""
 
-import contextlib
 import dataclasses
 from collections.abc import Sequence
 
@@ -102,6 +101,8 @@ def _labelled_parts(source: Source) -> tuple[Source, dict[str, Split]]:
   """
   where = source.where
   found = {part: _read(source, part) for part in source.parts}
+  if source.unlabelled:
+    raise InputsOnly(source.unlabelled)
   for part in ('train', 'test'):
     if part not in found:
       raise InputsOnly(f'{where} has no {part} split: use it as inputs only, or add the split')
@@ -167,15 +168,17 @@ def load_inputs(
   names.check('part', part, ('train', 'valid', 'test'))
   stored.check_settings(unreadable)
   shape = tuple(shape)
-  request = sources.Request(name, dir or None, seed, shape=shape)
+  request = sources.Request(name, dir or None, seed, shape=shape, columns=columns)
   source = sources.source_of(request, settings, optional={'unreadable': unreadable})
   if part not in source.parts:
     raise InputsOnly(
       f'{source.where} has no {part} split: choose from {", ".join(sorted(source.parts))}'
     )
+  places = None
+  if columns and source.columns is not None and tuple(source.columns) != tuple(columns):
+    places = _places(source.where, source.columns, columns)
   x = _read(source, part, labels=False).x
-  if columns and source.columns and tuple(source.columns) != tuple(columns):
-    x = x[:, _places(source.where, source.columns, columns)]
+  x = x if places is None else x[:, places]
   if 0 < limit < len(x):
     x = stored.take(x, cuts.subset(None, len(x), limit, seed))
   dtype = np.dtype(dtype or x.dtype)
@@ -258,12 +261,17 @@ def load_unlabelled(
   unreadable: str = 'stop',
   **settings,
 ) -> Unlabelled:
-  """Return the inputs of all parts of a set, the test part first; for the arguments see `load`."""
+  """Return the inputs of all parts of a set; for the arguments see `load`.
+
+  The training part comes first. Where it also serves as the test part, it is there once.
+  """
   request = sources.Request(name, dir or None, seed, split, in_files=crops)
   source = sources.source_of(request, settings, optional={'unreadable': unreadable})
-  parts = {}
-  for part in sorted(source.parts):
-    with contextlib.suppress(InputsOnly):  # of a folder without a training part
+  parts: dict[str, Inputs] = {}
+  readers: list = []
+  for part in ('train', 'valid', 'test'):
+    if part in source.parts and source.parts[part] not in readers:
+      readers.append(source.parts[part])
       parts[part] = _read(source, part, labels=False).x
   x = next(iter(parts.values()))
   mean, std = moments.mean_and_deviation(x)

@@ -1,8 +1,10 @@
 """The sets of an evaluation, by name: labelled, out-of-distribution and shifted inputs.
 
-A wanted set that cannot be read raises no error: `not_run` gets its name and the reason.
+A wanted set that cannot be read raises no error: `not_run` gets its name and the reason. Processes
+that share a run read separately, because such a set may be missing on one of their hosts.
 """
 
+import hashlib
 import pathlib
 import re
 from collections.abc import Iterator
@@ -150,24 +152,34 @@ def inputs(dataset, wanted: str, not_run: dict, *, seed=0, **reading) -> dict[st
     x: Any = ()
     problem = ''
     try:
-      x = outside(dataset, seed) if name == OUTSIDE else data.load_inputs(name, **settings)
+      with processes.separately():
+        x = outside(dataset, seed) if name == OUTSIDE else data.load_inputs(name, **settings)
     except (data.DataError, ValueError) as error:
       problem = str(error)
-    if _read_by_all(f'ood/{name}', len(x), problem, not_run):
+    if _read_by_all(f'ood/{name}', x, problem, not_run):
       found[f'ood/{name}'] = x
   return found
 
 
-def _read_by_all(name: str, size: int, problem: str, not_run: dict) -> bool:
+def _read_by_all(name: str, x, problem: str, not_run: dict) -> bool:
   """Return whether all processes that share the run have read a set; if not, note the reason."""
-  found = processes.each([size, problem], name)
-  problem = next((theirs for _, theirs in found if theirs), '')
-  sizes = [size for size, _ in found]
+  found = processes.each([len(x), _digest(x), problem], name)
+  problem = next((theirs for *_, theirs in found if theirs), '')
+  sizes = [size for size, *_ in found]
   if not problem and min(sizes) < max(sizes):
     problem = f'it has {min(sizes)} examples on one host and {max(sizes)} on another'
+  if not problem and len({digest for _, digest, _ in found}) > 1:
+    problem = 'it has other examples on one host than on another'
   if problem:
     not_run[name] = problem
   return not problem
+
+
+def _digest(x) -> str:
+  """Return a hash of inputs, for comparison with other processes; '' for a lone process."""
+  if not processes.shared() or not len(x):
+    return ''
+  return hashlib.sha256(stored.content(x)).hexdigest()
 
 
 def predicted(predict, inputs: dict, not_run: dict) -> dict:
@@ -207,12 +219,13 @@ def shifted(
     stored_x: Any = ()
     problem = ''
     try:
-      stored_x, stored_y = _stored(name, dataset, dir, seed, unreadable)
+      with processes.separately():
+        stored_x, stored_y = _stored(name, dataset, dir, seed, unreadable)
       chosen = _choice(len(stored_x), examples, seed)
       stored_x = stored_x[chosen]
     except (data.DataError, ValueError) as error:
       problem = str(error)
-    if _read_by_all(f'shift/{name}', len(stored_x), problem, not_run):
+    if _read_by_all(f'shift/{name}', stored_x, problem, not_run):
       yield Shifted(*_kind_and_severity(name), stored_x, stored_y[chosen])
 
 

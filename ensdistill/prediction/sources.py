@@ -10,7 +10,6 @@ import io
 import itertools
 import math
 import os
-import re
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
@@ -18,6 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from ensdistill.data import DataError, files, stored
+from ensdistill.data.errors import without_address
 from ensdistill.data.images import decode, windows
 from ensdistill.data.sources import npz
 from ensdistill.prediction import tables
@@ -84,8 +84,7 @@ def shown(path: str) -> str:
 def one_line(error: BaseException) -> str:
   """Return an error in one line, without the address of a buffer."""
   text = str(error) if isinstance(error, ValueError | OSError | DataError) else repr(error)
-  text = re.sub(r' <_io\.\w+ object at 0x[0-9a-f]+>', '', text)
-  return ' '.join(text.split())[:300].encode('utf-8', 'backslashreplace').decode()
+  return ' '.join(without_address(text).split())[:300].encode('utf-8', 'backslashreplace').decode()
 
 
 def groups(inputs: Iterable[str], takes: Takes, stdin: BinaryIO | None = None) -> Iterator[Group]:

@@ -188,6 +188,23 @@ def test_wrong_usage(images, arguments, why, capsys):
   assert code == 2 and why in err and err.count('\n') == 1
 
 
+def test_a_wrong_limit_on_pixels_is_wrong_usage(images, tmp_path, capsys, monkeypatch):
+  PIL.Image.new('L', (8, 8)).save(tmp_path / 'x.png')
+  monkeypatch.setenv('ENSDISTILL_MAX_PIXELS', '2e8')
+  code, out, err = run(images, tmp_path / 'x.png', capsys=capsys)
+  assert code == 2 and not out and "ENSDISTILL_MAX_PIXELS='2e8' must be a whole number" in err
+
+
+def test_arrays_have_no_right_labels(images, tmp_path, capsys):
+  (tmp_path / '1').mkdir()
+  np.save(tmp_path / '1' / 'x.npy', np.zeros((8, 8, 1), np.uint8))
+  np.save(tmp_path / '1' / 'y.npy', np.zeros((2, 8, 8, 1), np.uint8))
+  assert 'accuracy' not in run(images, tmp_path, capsys=capsys)[2]
+  PIL.Image.new('L', (8, 8)).save(tmp_path / '1' / 'x.png')
+  code, _, err = run(images, tmp_path, capsys=capsys)
+  assert code == 0 and ' of 1 images in folders named after classes' in err
+
+
 def test_what_the_student_lacks(images, table, tmp_path, capsys):
   x = tmp_path / 'x.npy'
   np.save(x, np.zeros((2, 8, 8, 1), np.uint8))

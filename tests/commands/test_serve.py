@@ -55,6 +55,12 @@ def test_wrong_usage(arguments, why, capsys):
   assert code == 2 and why in err and err.count('\n') == 1
 
 
+def test_a_wrong_limit_on_pixels_ends_the_server_not_its_requests(folder, capsys, monkeypatch):
+  monkeypatch.setenv('ENSDISTILL_MAX_PIXELS', '2e8')
+  code, err = run(folder, '--port=0', capsys=capsys)
+  assert code == 2 and "ENSDISTILL_MAX_PIXELS='2e8' must be a whole number from 1: set it" in err
+
+
 def test_the_documentation_states_the_defaults():
   text = (pathlib.Path(__file__).parents[2] / 'docs/serving.md').read_text()
   for one in dataclasses.fields(limits.Limits):

@@ -211,6 +211,10 @@ def test_npz_with_many_splits(tmp_path):
   np.savez(tmp_path / 'uci.npz', x=x, y=y, test_mask=mask)
   with pytest.raises(data.DataError, match=r'test_mask is bool of shape \(5, 43\)'):
     data.load('npz:uci.npz', dir=str(tmp_path))
+  for arrays in ({'x': x}, {'y': y}, {'x_train': x, 'y_train': y}):
+    np.savez(tmp_path / 'uci.npz', test_mask=mask, **arrays)
+    with pytest.raises(data.DataError, match='uci.npz has test_mask without x or y: store x, y'):
+      data.load('npz:uci.npz', dir=str(tmp_path))
 
 
 def test_limit_keeps_a_seeded_balanced_subset(file):

@@ -93,3 +93,8 @@ def test_separators_and_lines_within_quotes():
   wide = [f'column_{i:06d}' for i in range(12_000)]  # more than a field may hold
   text = ','.join(wide) + '\n' + ','.join(map(str, range(12_000))) + '\n'
   np.testing.assert_array_equal(read(text, wide[::-1], 12_000)[0].x[0], range(11_999, -1, -1))
+  for text, columns in (
+    ('size 5";size 7"\n1;2\n', ['size 5"', 'size 7"']),
+    ('"a ""x"", b";c\n1;2\n', ['a "x", b', 'c']),
+  ):
+    np.testing.assert_array_equal(read(text, columns)[0].x, [[1, 2]])

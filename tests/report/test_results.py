@@ -93,6 +93,22 @@ def test_a_picture_that_fails_costs_nothing_else(dataset, compared, tmp_path, mo
   assert list(drawn) == ['cost'] and 'no ink' in capsys.readouterr().out
 
 
+def test_a_picture_that_fails_on_a_phone_alone_is_left_out(
+  dataset, compared, tmp_path, monkeypatch, capsys
+):
+  def broken(context):
+    if style.is_narrow():
+      raise RuntimeError('no room')
+    return quality.cost(context)
+
+  monkeypatch.setattr(figures, 'FIGURES', {'broken': broken, 'cost': quality.cost})
+  with writers.Writer(tmp_path, stream=sys.stdout) as writer:
+    drawn = results.draw(tmp_path, dataset, compared, None, writer)
+  said = capsys.readouterr().out
+  assert "the picture 'broken' could not be drawn" in said and 'no room' in said
+  assert list(drawn) == ['cost'] and not list((tmp_path / 'figures').glob('broken*'))
+
+
 def test_the_command_line_is_repeated(monkeypatch):
   monkeypatch.setattr(sys, 'argv', ['/x/ensdistill/main.py', '--config=a b.py'])
   assert results.command() == "python -m ensdistill.main '--config=a b.py'"

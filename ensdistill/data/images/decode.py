@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from ensdistill.data.errors import DataError
-
 # The only decoders that read files of users. PIL would start Ghostscript for an EPS of any name.
 FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
 # Bytes of one encoded image.
@@ -23,12 +21,18 @@ class TooManyPixels(ValueError):
 
 
 def largest() -> int:
-  """Return the limit on the pixels of one image, which the environment can raise."""
+  """Return the limit on the pixels of one image, which the environment can raise.
+
+  Call it once before images are read, because readers treat every error as a damaged image.
+  """
   text = os.environ.get(_LIMIT)
-  if text is None:
+  if not text:
     return 89_478_485  # PIL's own: a quarter of a gigabyte as RGB
   if not (text.isascii() and text.isdigit() and int(text)):
-    raise DataError(f'{_LIMIT}={text!r} must be a whole number from 1')
+    raise ValueError(
+      f'{_LIMIT}={text!r} must be a whole number from 1: set it to a number of pixels, such as '
+      '200000000, or unset it'
+    )
   return int(text)
 
 
@@ -36,7 +40,7 @@ def opened(encoded: bytes):
   """Return an image whose header is read, and no pixel; refuse other formats and huge images."""
   import PIL.Image  # importing it takes a fifth of a second
 
-  if _LIMIT in os.environ:
+  if os.environ.get(_LIMIT):
     PIL.Image.MAX_IMAGE_PIXELS = max(largest(), PIL.Image.MAX_IMAGE_PIXELS or 0)
   _hide_warnings()
   limit = f'the limit is {largest():,} pixels in all, set {_LIMIT} to raise it'

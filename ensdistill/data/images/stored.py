@@ -17,7 +17,7 @@ import numpy as np
 
 from ensdistill import names, processes, stopping
 from ensdistill.data import files
-from ensdistill.data.errors import DataError
+from ensdistill.data.errors import DataError, without_address
 from ensdistill.data.images import decode, sizes, watched, windows
 
 _REMEDY = (
@@ -161,7 +161,7 @@ class Stored:
     except Exception as error:  # decoders raise errors of many kinds
       if isinstance(error, OSError) and error.errno not in (None, *_GONE):
         raise DataError(f'{where}: {error.strerror}') from None
-      why = str(error).partition(' <')[0]  # without the address of a buffer
+      why = without_address(str(error))
       raise Unreadable(f'{where} cannot be read as an image ({why})', self._remedy()) from None
 
   def _remedy(self) -> str:
@@ -194,7 +194,8 @@ class Stored:
 
 
 def check_settings(unreadable: str, size: int = 0, central: float = 1.0) -> None:
-  """Refuse settings of images in files that are out of range."""
+  """Refuse settings of images in files that are out of range, and a wrong limit on pixels."""
+  decode.largest()
   if size < 0:
     raise ValueError(f'data.size={size} must not be negative; 0 keeps the size of the images')
   if size > LARGEST_SIDE:

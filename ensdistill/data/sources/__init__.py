@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 import os
 import pathlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ensdistill import names, paths
@@ -21,6 +21,7 @@ class Request(NamedTuple):
   split: int = 0
   shape: tuple[int, ...] | None = None  # the shape that images of different sizes get
   in_files: bool = False  # images must stay in their files, because random crops are cut from them
+  columns: Sequence[str] | None = None  # those that are wanted of a table of inputs; None: all
 
 
 # Sets that need no file, by name: (request, **settings) -> Source.

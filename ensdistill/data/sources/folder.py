@@ -10,7 +10,7 @@ from ensdistill import paths, stopping
 from ensdistill.data import cuts
 from ensdistill.data import files as data_files
 from ensdistill.data.dataset import Examples, Source
-from ensdistill.data.errors import DataError, InputsOnly, MissingData
+from ensdistill.data.errors import DataError, MissingData
 from ensdistill.data.images import damaged, decode, stored
 
 _SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
@@ -32,7 +32,7 @@ def image_folder(
   DIR/train/CLASS/..., and val and test beside train: a test part that does not exist or has no
   labels is replaced by val, or else by a fifth as above. A val folder with images needs labels.
   Tiny ImageNet's own layout (train/CLASS/images/..., val/images and val/val_annotations.txt) works.
-  DIR/... without class folders: inputs only.
+  DIR/... or DIR/train/... and DIR/test/... without class folders: inputs only.
 
   Args:
     request: which parts and form are wanted.
@@ -51,7 +51,7 @@ def image_folder(
     folders = {}
   if 'train' not in folders:
     folders = {'train': root}
-    _check_no_parts(root)
+  _check_no_other_parts(root, folders)
   classes = tuple(sorted(_subfolders(folders['train'])))
   for name in classes:
     paths.check('class folder', name)
@@ -64,17 +64,15 @@ def image_folder(
   def read_fifth(part: str) -> Examples:
     return _fifth(read('train'), part, root, request.split)
 
-  def read_no_labels() -> Examples:
-    read('train')  # if it holds no image, this error comes first
-    raise InputsOnly(
+  if not classes:
+    train = functools.partial(read, 'train')
+    test = functools.partial(read, 'test') if 'test' in folders else train
+    inputs = {'test': test} if folders['train'] == root else {'train': train, 'test': test}
+    unlabelled = (
       f'{folders["train"]} has no class folders: use it as inputs only, or put the images of each '
       'class into a folder of their own'
     )
-
-  if not classes:
-    test = 'test' if 'test' in folders else 'train'
-    inputs = {'train': read_no_labels, 'test': lambda: read(test)}
-    return Source(request.name, inputs, str(root))
+    return Source(request.name, inputs, str(root), unlabelled=unlabelled)
   labelled, unlabelled_test = _labelled(folders, classes)
   parts = {part: functools.partial(read, part) for part in labelled}
   instead, splits = '', 1
@@ -88,18 +86,44 @@ def image_folder(
 
 
 def _is_part(folder: pathlib.Path, root: pathlib.Path) -> bool:
-  """Return whether a folder `train` is the training part, and no class of this name."""
+  """Return whether a folder `train` is the training part, and no class of this name.
+
+  It is if it holds class folders, if another part lies beside it, or if nothing does.
+  """
   known = {name for names in _PARTS.values() for name in names}
-  return bool(_subfolders(folder)) or _annotations(folder) is not None or _subfolders(root) <= known
+  beside = _subfolders(root) - {'train'}
+  return (
+    bool(_subfolders(folder))
+    or _annotations(folder) is not None
+    or not beside
+    or not beside.isdisjoint(known)
+  )
 
 
-def _check_no_parts(root: pathlib.Path) -> None:
-  """Refuse folders that look like parts and have other names, which would become classes."""
-  odd = sorted(name for name in _subfolders(root) if name.lower() in _LIKE_PARTS)
+def _check_no_other_parts(root: pathlib.Path, folders: dict[str, pathlib.Path]) -> None:
+  """Refuse folders named like parts that are not read: they would be ignored, or become classes."""
+  odd = sorted(
+    name
+    for name in _subfolders(root)
+    if name.lower() in _LIKE_PARTS
+    and not any(os.path.samefile(root / name, part) for part in folders.values())
+  )
+  listing = ' and '.join(map(repr, odd))
+  if odd and folders['train'] != root:
+    raise DataError(
+      f'{root} holds {listing}, which would be ignored beside '
+      f'{", ".join(sorted(f.name for f in folders.values()))}: name the parts train, val and test, '
+      'or move other folders elsewhere'
+    )
+  if len(odd) > 1 and any(_subfolders(root / name) for name in odd):
+    raise DataError(
+      f'{root} holds the folders {listing}, which would be classes: name the parts train, val and '
+      'test'
+    )
   if len(odd) > 1:
     raise DataError(
-      f'{root} holds the folders {" and ".join(map(repr, odd))}, which would be classes: name the '
-      'parts train, val and test'
+      f'{root} holds the folders {listing} without class folders: name them train and test if they '
+      'are parts, or give them other names if they are classes'
     )
 
 

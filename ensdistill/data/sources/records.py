@@ -12,7 +12,7 @@ import numpy as np
 
 from ensdistill import stopping
 from ensdistill.data import files
-from ensdistill.data.errors import DataError
+from ensdistill.data.errors import DataError, without_address
 from ensdistill.data.images import decode, watched
 from ensdistill.data.sources import npz
 from ensdistill.storage import safe
@@ -172,7 +172,7 @@ def _decode(folder, split) -> dict[str, np.ndarray]:
     except MemoryError:
       raise
     except Exception as error:  # decoders raise errors of many kinds
-      why = str(error).partition(' <')[0]  # without the address of a buffer
+      why = without_address(str(error))
       raise DataError(
         f'{folder}, split {split}, example {len(x)} cannot be read as an image ({why}): prepare '
         "the set again, or set data.unreadable='skip'"

@@ -22,32 +22,35 @@ MOST_COLUMNS = 100_000
 _LONGEST_FIELD = 131_072  # characters
 _BYTES_PER_BYTE = 30  # of memory for one of the file, while its fields are text
 _NUMBER = re.compile(r'[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|infinity|nan)', re.I | re.A)
+# A field in quotes. A quote within a field is part of the name, such as the inches of `size 5"`.
+_QUOTED = re.compile(r'(^|(?<=[,;\t])) *"([^"]|"")*"')
 
 
 def csv_table(request, path: str, *, target: str = '', family: str = '') -> Source:
   """Return a file's table; each `split` takes another tenth for testing, of every class.
 
   Args:
-    request: which split is wanted.
+    request: which split is wanted, and which columns of a table of inputs.
     path: the file, as given or in the data folder; columns are separated by , or ; or tabs.
     target: the name of the column to predict; all other columns are inputs and hold numbers. A
-      table that is used as inputs only needs no target.
+      table that is used as inputs only needs no target; columns that are not wanted may hold words.
     family: 'categorical' or 'gaussian' (regression); '': words and whole numbers are classes.
   """
   names.check('data.family', family, ('', *families.FAMILIES))
   path = npz.find_file(path, request.dir)
   columns, rows = _header_and_rows(path)
   if not target and request.shape:
-    x = np.stack([_numbers(path, rows, place, name) for place, name in enumerate(columns)], 1)
-    parts = {'test': functools.partial(Examples, x, None)}
-    return Source(request.name, parts, path, tuple(columns))
+    known = set(request.columns or columns)
+    wanted = [name for name in columns if name in known]
+    parts = {'test': lambda: Examples(_inputs(path, columns, rows, wanted), None)}
+    return Source(request.name, parts, path, tuple(wanted))
   if not target:
     raise ValueError(f'{path}: set data.target to one of its columns: {", ".join(columns)}')
   names.check('data.target', target, columns)
   inputs = [name for name in columns if name != target]
   if not inputs:
     raise DataError(f'{path} has no column besides {target!r}: add columns of inputs')
-  x = np.stack([_numbers(path, rows, columns.index(name), name) for name in inputs], 1)
+  x = _inputs(path, columns, rows, inputs)
   classes, y = _target(path, rows, columns.index(target), target, family)
   kept, held = cuts.held_out(y, _TEST_SHARE, request.split)
   if not len(held):
@@ -110,7 +113,7 @@ def reader_of(lines: Iterable[str], first: str, where: str):
 
   where: the name of the table, for messages.
   """
-  outside = re.sub('"[^"]*"', '', first)
+  outside = _QUOTED.sub('', first)
   delimiter = max(',;\t', key=outside.count)
   if outside.count(delimiter) >= MOST_COLUMNS:
     raise DataError(
@@ -129,6 +132,12 @@ def _target(path, rows, place: int, name: str, family: str):
   if has_classes:
     return _classes(path, rows, place, name)
   return None, _numbers(path, rows, place, name)
+
+
+def _inputs(path, columns: list[str], rows, wanted: list[str]) -> np.ndarray:
+  """Return some columns as float64 [N, D]."""
+  places = {name: place for place, name in enumerate(columns)}
+  return np.stack([_numbers(path, rows, places[name], name) for name in wanted], 1)
 
 
 def _numbers(path, rows, place: int, name: str) -> np.ndarray:

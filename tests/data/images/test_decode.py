@@ -87,11 +87,25 @@ def test_pixels_that_8_bits_do_not_hold_are_refused_or_skipped(tmp_path, kind, v
   assert len(found) == 1 and set(np.asarray(found).flat) == {40000 >> 8}
 
 
-@pytest.mark.parametrize('text', ['2e8', '-5', '0', ''])
-def test_a_wrong_limit_on_pixels_is_named(monkeypatch, text):
+@pytest.mark.parametrize('text', ['2e8', '-5', '0'])
+def test_a_wrong_limit_on_pixels_is_no_damage(tmp_path, monkeypatch, text):
+  pictures.folder(tmp_path, (6, 6))
   monkeypatch.setenv('ENSDISTILL_MAX_PIXELS', text)
-  with pytest.raises(data.DataError, match=f'ENSDISTILL_MAX_PIXELS={text!r} must be a whole'):
-    decode.largest()
+  message = f'ENSDISTILL_MAX_PIXELS={text!r} must be a whole number from 1: set it to a number'
+  for settings in ({}, {'size': 4}, {'size': 4, 'unreadable': 'skip'}):
+    with pytest.raises(ValueError, match=message):
+      load(tmp_path, **settings)
+  with pytest.raises(ValueError, match=message):
+    data.load_inputs(f'folder:{tmp_path}', shape=(4, 4, 3))
+  with pytest.raises(ValueError, match=message):
+    data.parts(f'folder:{tmp_path}', size=4)
+
+
+def test_an_empty_limit_on_pixels_is_none(tmp_path, monkeypatch):
+  default = decode.largest()
+  monkeypatch.setenv('ENSDISTILL_MAX_PIXELS', '')
+  assert decode.largest() == default
+  assert load(pictures.folder(tmp_path, (6, 6)), size=4).shape == (4, 4, 3)
 
 
 def test_a_jpeg_is_shrunk_while_it_is_decoded(tmp_path):

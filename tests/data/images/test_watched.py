@@ -70,3 +70,20 @@ def test_sizes_and_time_stamps_are_compared(tmp_path, how, why):
   path.unlink()
   with pytest.raises(watched.Changed, match='No such file'):
     dataset.train.x.check_unchanged(lambda: False)
+
+
+def test_a_check_that_nobody_waits_for_ends(tmp_path, monkeypatch):
+  dataset = loaded(pictures.folder(tmp_path, (20, 20), suffix='.bmp'))
+  os.utime(dataset.train.x.records.where(5), ns=(1, 1))
+  looked = []
+  difference = watched.difference
+
+  def noted(path, *state):
+    looked.append(path)
+    return difference(path, *state)
+
+  monkeypatch.setattr(watched, 'difference', noted)
+  dataset.train.x.check_unchanged(lambda: len(looked) == 3)
+  assert len(looked) == 3
+  with pytest.raises(watched.Changed):
+    dataset.train.x.check_unchanged(lambda: False)

@@ -9,7 +9,7 @@ import tiny
 
 from ensdistill import data, distillation, report, run, teacher
 from ensdistill.commands import data as data_command
-from ensdistill.config import recipes
+from ensdistill.config import inputs, recipes
 from ensdistill.data.images import stored
 from ensdistill.data.sources import folder
 from ensdistill.logs import writers
@@ -218,11 +218,11 @@ def test_constants_of_a_folder_are_those_of_its_images(tmp_path):
   np.testing.assert_allclose(loaded.std, as_seen.std((0, 1, 2)), rtol=1e-6)
 
 
-def drawn(root, *folders):
+def drawn(root, *folders, reds=range(0, 240, 40)):
   for one in folders:
     (root / one).mkdir(parents=True, exist_ok=True)
-    for i in range(6):
-      PIL.Image.new('RGB', (4, 4), (40 * i, 9, 9)).save(root / one / f'{i}.png')
+    for i, red in enumerate(reds):
+      PIL.Image.new('RGB', (4, 4), (red, 9, 9)).save(root / one / f'{i}.png')
   return f'folder:{root}'
 
 
@@ -239,7 +239,67 @@ def test_parts_of_other_names_are_no_classes(tmp_path, parts):
     data.load(name, size=4)
 
 
+@pytest.mark.parametrize(
+  'folders, message',
+  [
+    (
+      ('train/cat', 'train/dog', 'Test/cat', 'Test/dog'),
+      "holds 'Test', which would be ignored beside train: name",
+    ),
+    (
+      ('train/cat', 'val/cat', 'validation/cat'),
+      "'val', which would be ignored beside train, valid",
+    ),
+    (('train', 'test', 'Testing'), "holds 'Testing', which would be ignored beside test"),
+    (('Train', 'Test'), "'Test' and 'Train' without class folders: name them train and test if"),
+    (('bus', 'train', 'Test'), "'Test' and 'train' without class folders"),
+  ],
+)
+def test_folders_that_look_like_parts_are_neither_ignored_nor_classes(tmp_path, folders, message):
+  name = drawn(tmp_path, *folders)
+  with pytest.raises(data.DataError, match=message):
+    data.load(name, size=4)
+
+
+def test_a_part_of_two_names_is_one(tmp_path):
+  name = drawn(tmp_path, *(f'{part}/{c}' for part in ('train', 'val') for c in ('cat', 'dog')))
+  (tmp_path / 'validation').symlink_to('val')
+  assert len(data.load(name, size=4).test.y) == 12
+
+
+@pytest.mark.parametrize('folders', [('train', 'test', 'extra'), ('train', 'valid', 'labels')])
+def test_train_is_a_part_beside_another_one(tmp_path, folders):
+  name = drawn(tmp_path, *folders)
+  assert len(data.load_inputs(name, shape=(4, 4, 3), part='train')) == 6
+  with pytest.raises(data.InputsOnly, match=f'{tmp_path}/train has no class folders'):
+    data.load(name, size=4)
+
+
 def test_inputs_without_classes_come_from_the_part_that_is_wanted(tmp_path):
   name = drawn(tmp_path, 'train', 'test')
   PIL.Image.new('RGB', (4, 4)).save(tmp_path / 'test' / 'more.png')
   assert len(data.load_inputs(name, shape=(4, 4, 3))) == 7
+  assert len(data.load_inputs(name, shape=(4, 4, 3), part='train')) == 6
+
+
+def test_auxiliary_inputs_without_classes_are_those_of_the_training_part(tmp_path):
+  """Detection is measured on the test part, which the student must not have seen."""
+  drawn(tmp_path / 'aux', 'train', reds=range(3))
+  drawn(tmp_path / 'aux', 'test', reds=range(200, 202))
+  config = tiny.config()
+  config.data.name, config.data.size = drawn(tmp_path / 'own', 'a', 'b'), 4
+  for name, reds in (('aux', {0, 1, 2}), ('aux/test', {200, 201})):
+    config.data.aux = f'folder:{tmp_path}/{name}'
+    training = inputs.load_data(config)[1]
+    assert set(training.train.x[-training.auxiliary :, 0, 0, 0]) == reds
+
+
+def test_parts_without_labels_are_described_the_training_part_first(tmp_path):
+  drawn(tmp_path / 'both', 'train', reds=range(3))
+  drawn(tmp_path / 'both', 'test', reds=range(200, 202))
+  drawn(tmp_path / 'one', 'train')
+  found = data.load_unlabelled(f'folder:{tmp_path}/both', size=4)
+  assert {part: len(x) for part, x in found.parts.items()} == {'train': 3, 'test': 2}
+  assert found.mean[0] == pytest.approx(1 / 255)
+  assert list(data.load_unlabelled(f'folder:{tmp_path}/one', size=4).parts) == ['train']
+  assert list(data.load_unlabelled(f'folder:{tmp_path}/one/train', size=4).parts) == ['test']

@@ -12,6 +12,7 @@ import pytest
 import tiny
 
 from ensdistill import data
+from ensdistill.data.images import decode
 from ensdistill.data.sources import records
 from ensdistill.evaluation import sets
 
@@ -255,6 +256,17 @@ def test_what_one_shape_and_many_are_seen_through(tmp_path, splits):
   write(tmp_path, splits, name='wrong', shape=(4, 4, 3))
   with pytest.raises(data.DataError, match='the image has 4 x 5 pixels, others have 4 x 4'):
     data.load('wrong', dir=str(tmp_path), central=0.9)
+
+
+def test_a_decoders_message_is_not_cut(tmp_path, splits, monkeypatch):
+  def broken(encoded):
+    raise ValueError('tag <5 of <_io.BytesIO object at 0x7f10> is odd')
+
+  write(tmp_path, splits)
+  monkeypatch.setattr(decode, 'opened', broken)
+  for settings in ({}, {'size': 4}):
+    with pytest.raises(data.DataError, match=r'example \d+ cannot .* image \(tag <5 of is odd\)'):
+      data.load('tiny', dir=str(tmp_path), **settings)
 
 
 def test_an_image_that_cannot_be_read_in_a_set_of_one_shape(tmp_path, splits):

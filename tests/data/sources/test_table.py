@@ -148,3 +148,44 @@ def test_a_number(word):
 @pytest.mark.parametrize('word', ['', '.', 'e3', '1_0', '１２', '٣', '0x1', '1 2', '1,5', 'one'])
 def test_what_is_not_a_number(word):
   assert not table.is_number(word)
+
+
+@pytest.mark.parametrize('note', ['word', '', '1_0'])
+def test_columns_that_are_left_out_may_hold_anything(tmp_path, note):
+  (tmp_path / 'x.csv').write_text(f'b,note,a\n1,{note},2\n3,{note},4\n')
+  name = f'csv:{tmp_path}/x.csv'
+  np.testing.assert_array_equal(
+    data.load_inputs(name, shape=(2,), columns=('a', 'b')), [[2, 1], [4, 3]]
+  )
+  with pytest.raises(data.DataError, match=f"line 2, column 'note': .*'{note}'"):
+    data.load_inputs(name, shape=(3,))
+  with pytest.raises(data.DataError, match=f"line 2, column 'note': .*'{note}'"):
+    data.load_inputs(name, shape=(2,), columns=('a', 'note'))
+  for wanted in (('a', 'c'), ('c', 'd')):
+    with pytest.raises(data.DataError, match=f"has no column 'c': it needs {wanted[0]}, "):
+      data.load_inputs(name, shape=(2,), columns=wanted)
+
+
+@pytest.mark.parametrize('separator', [',', ';', '\t'])
+@pytest.mark.parametrize(
+  'names',
+  [
+    ['size 5"', 'size 7"', 't'],
+    ['"a ""x"", b; c\td"', 'b', 't'],
+    ['b', ' "a, ""x"""', 't'],
+    ['it\'s 5"', 'x"y', 't'],
+  ],
+)
+def test_quotes_in_a_header_do_not_hide_the_separator(write, names, separator):
+  header = '|'.join(names)
+  name = write(np.linspace(0.5, 1, 40), header='a|b|t', separator=separator)
+  path = name.removeprefix('csv:')
+  with open(path, encoding='utf-8-sig') as file:
+    lines = file.read().split('\n')
+  lines[0] = header.replace('|', separator)
+  with open(path, 'w') as file:
+    file.write('\n'.join(lines))
+  found = data.load(name, target='t')
+  assert len(found.columns) == 2
+  plain = [c.strip()[1:-1].replace('""', '"') if c.strip()[0] == '"' else c for c in names]
+  assert list(found.columns) == plain[:2]

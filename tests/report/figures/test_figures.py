@@ -2,15 +2,24 @@
 
 import dataclasses
 
+import matplotlib
 import numpy as np
 import pytest
 from reports import SETS, comparison, context, flat_dataset, model, row_of, seen_by
 from scipy import special
 
-from ensdistill import compare, metrics, predictive
+from ensdistill import compare, data, metrics, predictive
 from ensdistill.data.dataset import Split
 from ensdistill.report import columns, figures, noise
-from ensdistill.report.figures import calibration, diversity, plane, points, quality, style
+from ensdistill.report.figures import (
+  calibration,
+  diversity,
+  examples,
+  plane,
+  points,
+  quality,
+  style,
+)
 
 
 def test_every_picture_is_drawn_and_not_empty(dataset, compared):
@@ -273,6 +282,22 @@ def test_simplex_shows_the_members_and_the_draws(dataset, compared):
     assert points[:, 1].min() > -1e-9 and points[:, 1].max() < 0.87
   drawn = diversity.draws(predictive.Dirichlet(np.log([[2.0, 3.0, 5.0]])), 0, 20000)
   np.testing.assert_allclose(drawn.mean(0), [0.2, 0.3, 0.5], atol=0.01)
+
+
+def test_names_with_dollars_are_drawn_as_they_are(dataset, compared):
+  names = (r'$\oops$', 'a $b', '$5 to $9')
+  own = dataclasses.replace(dataset, classes=names)
+  shown = [text.get_text() for ax in figures.draw('simplex', context(own, compared)).axes
+           for text in ax.texts]  # fmt: skip
+  assert set(names) <= set(shown)
+  for narrow in (False, True):
+    assert style.svg(figures.draw('simplex', context(own, compared), narrow=narrow))
+  x = np.random.default_rng(0).normal(size=(30, 2))
+  table = data.from_arrays(x, np.arange(30) % 3, columns=['$x_', r'$\oops$'], names=list(names))
+  with matplotlib.rc_context(style.SETTINGS):
+    figure = examples.columns(*table.train, table, 'price in $: $\\oops$')
+    assert style.png(figure)
+    assert [ax.get_title() for ax in figure.axes] == ['$x_', r'$\oops$']
 
 
 def test_perturbed_inputs_show_the_difference(dataset, compared):
