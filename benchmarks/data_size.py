@@ -30,6 +30,7 @@ from ensdistill.config import build, settings
 from ensdistill.evaluation import inference
 from ensdistill.training import loop as loops
 from ensdistill.training import step as train
+from ensdistill.training.logs import Logs
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BATCH = 64
@@ -105,7 +106,7 @@ def training(feed, method, states, steps: int) -> float:
     return train.train_step(state, feed.draw(seen, state), None, method)
 
   device_mesh = build.mesh.make(1, BATCH, jax.devices()[:1])
-  blank = loops.blank_logs(over_one_network(step), states, (feed.shapes,))
+  blank = Logs.blank(over_one_network(step), states, (feed.shapes,))
   advance = loops.program(step, over_one_network)
   per_call = feed.steps_per_call or 10
   source = feed.start(0, device_mesh)

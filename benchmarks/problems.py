@@ -18,6 +18,7 @@ from ensdistill.perturb import Space
 from ensdistill.training import loop
 from ensdistill.training import step as train
 from ensdistill.training.feed import OnDevice
+from ensdistill.training.logs import Logs
 
 TRAINING_SET = 50_000  # examples of CIFAR-10, which give a recipe's epochs their steps
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -49,7 +50,7 @@ class Problem(NamedTuple):
   config: Any
   method: Method
   states: train.TrainState  # stacked: a teacher's members, or one student
-  loop: loop.Loop
+  loop: loop.LoopSettings
   member: Method  # of one member of the teacher
   strategy: str  # for the teacher's members
   teachers: Any  # stacked variables; None if the teacher itself is trained
@@ -129,7 +130,7 @@ def ours(problem: Problem) -> timing.Contender:
   replicated, by_member = mesh.replicated(device_mesh), mesh.by_member(device_mesh)
   shared = mesh.place((problem.feed.arrays, problem.teachers), replicated)
   states = mesh.place(jax.tree.map(jnp.copy, problem.states), by_member)  # donated
-  blank = mesh.place(loop.blank_logs(lift(step), states, shared), by_member)
+  blank = mesh.place(Logs.blank(lift(step), states, shared), by_member)
 
   def placed_count(n):
     return mesh.place(np.int32(n), replicated)
@@ -225,8 +226,7 @@ def useful_flops(problem: Problem) -> float:
     passes = 3 * row.members
   else:
     moved = method.perturbation.name if method.perturbation else None
-    labels_too = bool(method.perturbation and method.label_weight and method.labels_on_clean)
-    training = 3 * method.student.size * (1 + labels_too)
+    training = 3 * method.student.size * (1 + method.labels_apart)
     passes = (
       training + row.members + {None: 0, 'gaussian': 0, 'tdiv': 3, 'tdiv_sdiv': 6}.get(moved, 2)
     )

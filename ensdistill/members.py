@@ -54,37 +54,6 @@ def lift(function: Callable, strategy: str = 'vmap') -> Callable:
   return lifted
 
 
-def split(x, parts: int):
-  """Return [B, ...] as [parts, B / parts, ...]: the first part has the examples 0, parts, 2 parts.
-
-  So every part has an equal share of the examples of each device, and nothing moves between them.
-  """
-  if x.shape[0] % parts:
-    raise ValueError(
-      f'{parts} microbatches do not divide a batch of {x.shape[0]}: set microbatches to a divisor'
-    )
-  return jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0)
-
-
-def in_parts(network: Members, parts: int) -> Members:
-  """Return the same members, which compute a batch, and gradients by it, in `parts` parts in turn.
-
-  Memory is that of one part. A gradient computes the outputs of each part a second time.
-  """
-  if parts == 1:
-    return network
-
-  def outputs(x, index=None):
-    @jax.checkpoint
-    def of_part(x):
-      return network.outputs(x, index)
-
-    each = jax.lax.map(of_part, split(x, parts))
-    return jnp.moveaxis(each, 0, 1).reshape(-1, *each.shape[2:])
-
-  return Members(network.size, outputs)
-
-
 def take(stacked, index):
   """Return one member of a stacked tree, or several members for an array of indices."""
   return jax.tree.map(lambda leaf: leaf[index], stacked)

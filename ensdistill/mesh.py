@@ -74,8 +74,9 @@ def note(mesh: Mesh, batch: int) -> str:
     text += f'; {idle} idle: they do not divide a global batch of {batch} (set batch_size)'
   if data > 1 and batch // data < FEW:
     text += (
-      f'; {batch // data} example(s) a device are few, and communication binds: set batch_size to '
-      f'{FEW * data}, or run {data} runs side by side on one device each (ensdistill sweep)'
+      f'; only {batch // data} example(s) per device: communication limits the speed: set '
+      f'batch_size to {FEW * data}, or run {data} runs side by side on one device each '
+      '(ensdistill sweep)'
     )
   return text
 

@@ -40,6 +40,11 @@ class Method:
     """Whether a step uses the ensemble, or its stored outputs: not if labels alone are learnt."""
     return self.objective.loss is not None or self.perturbation is not None
 
+  @property
+  def labels_apart(self) -> bool:
+    """Whether the labels' loss has a forward pass of its own, on inputs without perturbation."""
+    return bool(self.perturbation and self.label_weight and self.labels_on_clean)
+
   def settled(self) -> int:
     """Return the steps after which the objective's schedule holds its last values.
 

@@ -16,6 +16,7 @@ from ensdistill import data, members
 from ensdistill.training import loop
 from ensdistill.training import step as train
 from ensdistill.training.feed import OnDevice
+from ensdistill.training.logs import Logs
 
 METHODS = ('kd', *steps.PERTURBED)
 
@@ -58,7 +59,7 @@ def test_two_plain_steps_equal_two_steps_of_the_loop(network, method):
   def lift(function):
     return members.lift(function, problem.loop.strategy)
 
-  blank = loop.blank_logs(lift(step), problem.states, shared)
+  blank = Logs.blank(lift(step), problem.states, shared)
   first = start = members.take(problem.states, 0)
   plain = jax.jit(lambda *arguments: steps.plain_step(problem, *arguments))
   teachers = problem.teachers and [members.take(problem.teachers, i) for i in range(3)]

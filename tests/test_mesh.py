@@ -102,7 +102,7 @@ def step(state, arrays, teacher):
 with checkpoint.Checkpointer(sys.argv[1] + '.checkpoints') as checkpointer:
   variables, _ = loop.fit(
     'student', step, stacked(1, 1, method), feed, (teacher,),
-    steps=20, loop=loop.Loop(where, 'vmap', writers.Silent(), steps_per_call=5),
+    steps=20, loop=loop.LoopSettings(where, 'vmap', writers.Silent(), steps_per_call=5),
     checkpointer=checkpointer)
 tensor_files.save(sys.argv[1], safe.flatten(jax.device_get(variables)))
 print(dict(where.shape))

@@ -34,8 +34,9 @@ assert mesh.rounded(6) == 8 and mesh.rounded(8) == 8 and mesh.fitting(10, 4) == 
 assert mesh.make(1, 6).size == 2 and mesh.make(1, mesh.rounded(6)).size == 4
 assert '2 idle' in mesh.note(mesh.make(1, 6), 6)
 few = mesh.note(mesh.make(1, 8), 8)
-assert '2 example(s) a device are few' in few and 'set batch_size to 32, or run 4 runs' in few
-assert 'few' not in mesh.note(mesh.make(1, 32), 32) + mesh.note(mesh.make(4, 8), 8)
+assert 'only 2 example(s) per device: communication limits the speed' in few
+assert 'set batch_size to 32, or run 4 runs' in few
+assert 'per device' not in mesh.note(mesh.make(1, 32), 32) + mesh.note(mesh.make(4, 8), 8)
 
 # A large teacher is split along its largest axis, never that of its members.
 tree = {'a': np.zeros((4, 3, 8)), 'b': np.zeros((4, 3)), 'c': np.zeros((4, 12, 8))}

@@ -127,11 +127,11 @@ def untrained(plan):
   return ensemble, distillation.Distilled(plan.student, students)
 
 
-def running(size=1, batch=16, writer=None, **settings) -> loop.Loop:
+def running(size=1, batch=16, writer=None, **settings) -> loop.LoopSettings:
   """A loop over one device, silent."""
   device_mesh = mesh.make(size, batch, jax.devices()[:1])
   settings = {'steps_per_call': 2, 'logs': 3, 'scores': 2, **settings}
-  return loop.Loop(
+  return loop.LoopSettings(
     device_mesh, settings.pop('strategy', 'vmap'), writer or writers.Silent(), **settings
   )
 

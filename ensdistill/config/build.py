@@ -21,9 +21,9 @@ from ensdistill.members import default_strategy
 from ensdistill.method import Method
 from ensdistill.objectives import Objective
 from ensdistill.perturb import Perturbation
-from ensdistill.training import clock, onednn, optim
+from ensdistill.training import onednn, optim, validations
 from ensdistill.training.feed import AUGMENTED, Feed, Validation, training_feed, validation_set
-from ensdistill.training.loop import Loop
+from ensdistill.training.loop import LoopSettings
 
 
 class Parts(NamedTuple):
@@ -113,12 +113,12 @@ class Plan:
     x, y = arrays(self.dataset.valid, self.dataset).values()
     return validation_set(x, y, self.config.evaluate.batch_size)
 
-  def loop(self, section, method: Method, size: int, writer) -> Loop:
-    """Return the loop of a stage of `size` networks, on the available devices."""
+  def loop(self, section, method: Method, size: int, writer) -> LoopSettings:
+    """Return how a stage of `size` networks runs on the available devices."""
     config, points = self.config, None
     if config.validate:
-      points = clock.validation_steps(config.validate, method.steps, method.epoch)
-    return Loop(
+      points = validations.at_steps(config.validate, method.steps, method.epoch)
+    return LoopSettings(
       mesh.make(size, section.batch_size // method.microbatches),
       strategy(section, method),
       writer,

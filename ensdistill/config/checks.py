@@ -5,7 +5,7 @@ from ensdistill.config import settings
 from ensdistill.config.build import Parts, student_size
 from ensdistill.families import FAMILIES
 from ensdistill.members import STRATEGIES
-from ensdistill.training import bad_steps, clock, onednn, optim
+from ensdistill.training import bad_steps, onednn, optim, validations
 
 
 def check(config, parts: Parts) -> None:
@@ -63,7 +63,7 @@ def check_numbers(config) -> None:
         f'data.valid=0 leaves no examples to choose a checkpoint by: set {stage}.keep=last'
       )
   if config.validate:
-    clock.parse_validate(config.validate)
+    validations.parse(config.validate)
 
 
 def check_student(config) -> None:

@@ -15,7 +15,7 @@ from ensdistill.sweep.estimate import STEPS, Cost, Stage
 from ensdistill.sweep.jobs import Job, Kind, shown
 from ensdistill.sweep.queue import DONE, FAILED, LEFT, RUNNING, Queue
 from ensdistill.sweep.work import Outcome, Worker
-from ensdistill.training import clock
+from ensdistill.training import validations
 
 COSTS = 'smoke/costs.json'
 
@@ -206,7 +206,7 @@ def _stages(plan) -> list[Stage]:
 
   def stage(name: str, method) -> Stage:
     if config.validate and method.steps:
-      count = len(clock.validation_steps(config.validate, method.steps, method.epoch))
+      count = len(validations.at_steps(config.validate, method.steps, method.epoch))
     else:
       count = min(config.scores, method.steps)
     return Stage(name, method.steps, 0 if plan.dataset.valid_is_empty else count)

@@ -1,4 +1,4 @@
-"""What happens at losses that are not finite: stop, drop the update, or go back to a checkpoint."""
+"""Losses that are not finite: stop, drop the update, or go back to a checkpoint."""
 
 import json
 import pathlib
@@ -9,8 +9,9 @@ import numpy as np
 
 from ensdistill import mesh, processes
 from ensdistill.storage import safe
-from ensdistill.training.clock import SKIPS, Logs, NonFinite
+from ensdistill.training.clock import NonFinite
 from ensdistill.training.feed import Feed
+from ensdistill.training.step import TrainState
 
 ON_NAN = ('stop', 'skip', 'rollback')
 ROLLBACKS = 3  # most rollbacks of a stage
@@ -19,46 +20,26 @@ BAD_STEP = 'bad_step.json'
 OPTIONAL = ('logs/dropped', 'rollbacks')  # leaves of a checkpoint that depend on the setting
 
 
-def counted(logs: Logs, at, finite, terms: dict) -> Logs:
-  """Return the logs after step `at`, whose update is dropped unless it is finite.
+def other_order(states: TrainState, networks, number: int, sharding) -> TrainState:
+  """Return the states with another order of batches for these networks, after rollback `number`.
 
-  `bad` is the first step of a row of dropped updates. After more than SKIPS of them it stays, so
-  that the host sees it.
+  Networks that share an order share the new one. All other networks repeat their steps exactly.
   """
-  first = ~finite & (logs.bad < 0)
-  stays = (logs.bad >= 0) & (~finite | (at - logs.bad > SKIPS))
-
-  def add(old, new):
-    return old + jnp.where(finite, new, 0)
-
-  return Logs(
-    jax.tree.map(add, logs.sums, terms),
-    jnp.where(first, at, jnp.where(stays, logs.bad, -1)),
-    jax.tree.map(lambda old, new: jnp.where(first, new, old), logs.bad_terms, terms),
-    logs.dropped + ~finite,
-  )
-
-
-def other_order(back: tuple[int, dict], networks, sharding) -> tuple[int, dict]:
-  """Return step and carry with another order of batches for these networks.
-
-  Networks of the same order get the same new one; all others train again as before.
-  """
-  at, carry = back
-  states, rollbacks = carry['states'], carry['rollbacks'] + 1
   words = mesh.fetch(jax.random.key_data(states.order))
   moved = (words[:, None] == words[None, list(networks)]).all(-1).any(-1)
   fold = jax.vmap(jax.random.fold_in, (0, None))
   orders = jax.random.wrap_key_data(jnp.asarray(words), impl=jax.random.key_impl(states.order))
-  other = mesh.fetch(jax.random.key_data(fold(orders, ROLLED + np.uint32(rollbacks))))
+  other = mesh.fetch(jax.random.key_data(fold(orders, ROLLED + np.uint32(number))))
   chosen = jnp.asarray(np.where(moved[:, None], other, words))
   order = jax.random.wrap_key_data(chosen, impl=jax.random.key_impl(states.order))
-  order = mesh.place(order, sharding)
-  return at, carry | {'states': states._replace(order=order), 'rollbacks': rollbacks}
+  return states._replace(order=mesh.place(order, sharding))
 
 
-def describe(error: NonFinite, feed: Feed, orders, back, folder: str) -> None:
-  """Write what is known of a non-finite loss into a file, and name the file in the error."""
+def describe(error: NonFinite, feed: Feed, orders, saved: int | None, folder: str) -> None:
+  """Write the batch and the terms of a non-finite loss to a file; name the file in the error.
+
+  saved: the step of the newest checkpoint.
+  """
   if not folder:
     return
   path = pathlib.Path(folder) / BAD_STEP
@@ -67,7 +48,7 @@ def describe(error: NonFinite, feed: Feed, orders, back, folder: str) -> None:
     'network': error.network,
     'step': error.step,
     'last_good_step': error.step - 1,
-    'last_checkpoint': back[0] if back else None,
+    'last_checkpoint': saved,
     'terms': {name: v if np.isfinite(v) else str(v) for name, v in error.terms.items()},
     'batch_indices': feed.indices(orders[error.network], error.step),
   }

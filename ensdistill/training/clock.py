@@ -1,17 +1,17 @@
-"""The loop's clock: when to log, validate and save, throughput, the stop at non-finite losses."""
+"""The loop's clock: when a stage logs, validates and saves, and when a bad loss stops it."""
 
 import collections
 import functools
 import time
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from ensdistill import mesh, processes, stopping
 from ensdistill.logs import trace
+from ensdistill.training.logs import SKIPS, Logs
 
-SKIPS = 10  # most updates in a row that on_nan='skip' drops
 LONGEST = 3.0  # seconds of a call, so that a request to stop is soon seen
 
 
@@ -24,29 +24,20 @@ class NonFinite(ArithmeticError):
     self.networks = networks  # the numbers of all networks with such a loss
 
 
-class Logs(NamedTuple):
-  """Sums of the logged terms since the last line, and the terms of the first non-finite step."""
-
-  sums: dict
-  bad: jax.Array | np.ndarray  # its step, or -1; the first of those in a row where they are dropped
-  bad_terms: dict
-  dropped: Any = None  # updates that were dropped since the last line; None: none ever is
-
-
 class Decision(NamedTuple):
-  """What the first process decides for all, by its own clock."""
+  """What to do next, decided by the first process for all."""
 
-  stop: bool  # now
-  until: int  # the step before which nothing is decided again
-  save: bool  # at that step
+  stop: bool  # stop now
+  until: int  # the step of the next decision
+  save: bool  # save a checkpoint at that step
 
 
 class Clock:
   """Decide when a stage logs, validates and saves, and report what was measured.
 
-  Metrics are fetched one call late, so that the host never waits for a step that it has just sent
-  off. On CPUs each call is waited for before the next: more than one in flight aborts collectives
-  over several CPU devices.
+  Metrics are fetched one call late, so that the host never waits for the call that it has just sent
+  off. On CPUs the host waits for each call: with several in flight, collectives over several CPU
+  devices abort.
   """
 
   def __init__(self, stage: str, at: int, steps: int, feed, size: int, loop):
@@ -90,7 +81,7 @@ class Clock:
     self.loop.writer.line(f'{self.stage}: {text}')
 
   def decide(self, at: int) -> Decision:
-    """Return what to do from step `at` on; processes that share the run do the same."""
+    """Return what to do from step `at` on, the same in all processes of a run."""
     if at >= self.decision.until:
       self.decision = Decision(*processes.agreed(lambda: self._decide(at), f'{self.stage} {at}'))
     return self.decision
@@ -100,7 +91,7 @@ class Clock:
     return Decision(stopping.asked() != 0, at + self._wanted(at), save)
 
   def _wanted(self, at: int) -> int:
-    """Return the steps up to the next event, but for about a quarter of a second."""
+    """Return the number of steps to the next event, at most those of a quarter of a second."""
     count = self.loop.steps_per_call or self._affordable()
     if self.loop.steps_per_call:
       seconds = self.seconds_per_step
@@ -108,7 +99,7 @@ class Clock:
     return min(count, next(event for event in self.events if event > at) - at)
 
   def next_count(self, at: int) -> int:
-    """Return the steps of the next call."""
+    """Return the number of steps of the next call."""
     count = self.decision.until - at
     return min(self.trace.limit(at, count, self.calls), self.feed.steps_per_call or count)
 
@@ -140,7 +131,7 @@ class Clock:
     return due
 
   def collect(self, everything: bool = False) -> None:
-    """Fetch what finished calls measured; the calls that may still be in flight stay."""
+    """Fetch and write the measurements of all calls but those that may still be in flight."""
     calls = sum(kind == 'steps' for kind, *_ in self.pending)
     everything |= self.in_flight == 0
     while self.pending and (everything or calls > self.in_flight):
@@ -150,44 +141,34 @@ class Clock:
         self._stop_at_non_finite(at, values)
         self._measure_time(count)
         if self.is_log(at):
-          steps, self.last_log = at - self.last_log, at
-          self._write(at, self._means(values, steps))
+          self._log(at, values)
       else:
         scores = mesh.fetch(values)
         self._write(at, {f'valid_{name}': float(np.mean(v)) for name, v in scores.items()})
       self.progress.update(at, self.latest)
+
+  def _log(self, at: int, logs: Logs) -> None:
+    """Write the means since the last line, and say how many updates were dropped."""
+    means = logs.means(at - self.last_log)
+    if dropped := means.get('dropped'):
+      self.say(f'{dropped} update(s) dropped, whose loss was not finite')
+    self._write(at, means)
+    self.last_log = at
 
   def _write(self, at: int, values: dict[str, float]) -> None:
     values = dict(sorted(values.items(), key=lambda item: item[0] != 'loss'))  # the loss leads
     self.latest |= values
     self.loop.writer.scalars(at, values, stage=self.stage)
 
-  def _means(self, logs: Logs, steps: int) -> dict[str, float]:
-    """Return the means of the terms over the last `steps` steps, except the dropped ones."""
-    sums, dropped = mesh.fetch((logs.sums, logs.dropped))
-    if dropped is None or not dropped.any():
-      means = {name: float(np.mean(v)) / steps for name, v in sums.items()}
-      return means if dropped is None else means | {'dropped': 0}
-    self.say(f'{dropped.sum()} update(s) dropped, whose loss was not finite')
-    counted = steps - dropped
-    some = counted > 0
-    means = {
-      name: float(np.mean(v[some] / counted[some])) if some.any() else float('nan')
-      for name, v in sums.items()
-    }
-    return means | {'dropped': int(dropped.sum())}
-
   def _stop_at_non_finite(self, at: int, logs: Logs) -> None:
-    bad = mesh.fetch(logs.bad)
-    worst = (bad >= 0) & (at - bad > (SKIPS if logs.dropped is not None else 0))
-    if not worst.any():
+    networks = logs.failed(at)
+    if not networks:
       return
-    networks = np.flatnonzero(worst).tolist()
-    network, step = networks[0], int(bad[networks[0]])
-    terms = {name: float(value[network]) for name, value in mesh.fetch(logs.bad_terms).items()}
+    network = networks[0]
+    step, terms = logs.first_bad(network)
     which = f' of network {network}' if self.size > 1 else ''
     shown = ', '.join(f'{name} {value:.4g}' for name, value in terms.items())
-    since = '' if logs.dropped is None else f' and in the {SKIPS} steps after it'
+    since = f' and in the {SKIPS} steps after it' if logs.drops else ''
     raise NonFinite(
       f'{self.stage}: the loss{which} is not finite at step {step}{since}: {shown}. Lower '
       'the learning rate (optimizer.rate), clip the gradient (optimizer.clip), or set '
@@ -207,56 +188,6 @@ class Clock:
       elapsed = max(now - self.collected_at, 1e-6) / steps
       self.seconds_per_step = 0.5 * (self.seconds_per_step or elapsed) + 0.5 * elapsed
     self.collected_at = now
-
-
-class Validate(NamedTuple):
-  """The epochs with a validation: the first, every n-th, every one of the last share of a stage."""
-
-  first: bool = False
-  every: int = 0
-  tail: float = 0.0
-
-
-def parse_validate(text: str) -> Validate:
-  """Return what 'first,every=20,tail=0.1' says; any of the three may be left out."""
-  found = Validate()
-  for part in text.split(','):
-    name, _, value = (word.strip() for word in part.partition('='))
-    try:
-      if name == 'first' and not value:
-        found = found._replace(first=True)
-      elif name == 'every' and int(value) > 0:
-        found = found._replace(every=int(value))
-      elif name == 'tail' and 0 <= float(value) <= 1:
-        found = found._replace(tail=float(value))
-      else:
-        raise ValueError
-    except ValueError:
-      raise ValueError(
-        f"validate={text!r}: {part!r} is none of 'first', 'every=N' (N epochs) and 'tail=S' (a "
-        "share of the epochs, 0 to 1): set, for example, validate='first,every=20,tail=0.1'"
-      ) from None
-  return found
-
-
-def validation_steps(text: str, steps: int, epoch: int) -> frozenset[int]:
-  """Return the steps with a validation of a stage; `epoch` is the number of steps in an epoch.
-
-  Validations lie at the ends of epochs. The last step of the stage always has one.
-  """
-  validate, epochs = parse_validate(text), -(-steps // epoch)
-
-  def is_validated(number: int) -> bool:
-    is_first = validate.first and number == 1
-    is_regular = validate.every > 0 and number % validate.every == 0
-    return (
-      is_first
-      or is_regular
-      or (validate.tail > 0 and number >= (1 - validate.tail) * epochs - 1e-9)
-    )
-
-  ends = {min(number * epoch, steps) for number in range(1, epochs + 1) if is_validated(number)}
-  return frozenset(ends | {steps})
 
 
 def _spread(count: int, steps: int) -> set[int]:

@@ -1,8 +1,8 @@
 """Feeds: the batches of training and validation, on the device or streamed from the host.
 
-A feed has three methods. `start(at, mesh)` places what is needed on the devices and yields what
-each call of the loop sees from step `at` on; `draw(seen, state)` picks the batch of a step inside
-the compiled program; `shapes` describes what `start` yields. A validation set has `scorer`. Only
+A feed has three main parts. `start(at, mesh)` places data on the devices and yields the input of
+each call of the loop from step `at` on; `draw(seen, state)` returns the batch of a step inside the
+compiled program; `shapes` describes what `start` yields. A validation set has `scorer`. Only
 `training_feed` and `validation_set` know which kind they make.
 """
 
@@ -89,7 +89,7 @@ def training_feed(
 
 
 def validation_set(x, y, batch: int) -> Validation:
-  """Return what scores networks in training; images in files are scored block by block."""
+  """Return the validation set of a stage; images in files are scored block by block."""
   return InBlocks(x, y, batch) if data.stored.in_files(x) else OnDeviceValidation(x, y, batch)
 
 
@@ -152,8 +152,8 @@ class Streamed:
   def start(self, at: int, device_mesh) -> Generator[data.Batch]:
     """Yield one placed batch a step, read ahead.
 
-    Where several processes share the run, each reads its own rows of every batch. The devices then
-    hold a row once, and exchange rows where several members see the same ones.
+    If several processes share the run, each reads its own rows of every batch. The devices then
+    hold each row once, and exchange rows if several members see the same ones.
     """
     replicated = mesh.replicated(device_mesh)
     if not processes.shared():
@@ -167,7 +167,7 @@ class Streamed:
     yield from data.ahead(self.stream.starting(at, own), place)
 
   def _own(self, device_mesh) -> tuple[np.ndarray, Callable]:
-    """Return the rows of a batch that this process reads, and what places them."""
+    """Return the rows of a batch that this process reads, and a function that places them."""
     size = mesh.rounded(self.batch)  # the devices divide it; `draw` cuts the rest
     by_example = mesh.by_row(device_mesh, axis=1)
     rows = mesh.own_rows(mesh.by_row(device_mesh), size)
@@ -200,7 +200,7 @@ class Streamed:
 def as_inputs(drawn: dict, state, augment: Callable | None = None) -> dict[str, jax.Array]:
   """Return a batch with its inputs as networks see them: float32 in the input space, augmented.
 
-  If the batch has AUGMENTED, a boolean per example, the other examples stay as they are.
+  If the batch has AUGMENTED, a boolean per example, only the examples with True are augmented.
   """
   x = data.as_input(drawn['x'])
   if augment:
@@ -234,9 +234,9 @@ class InBlocks(OnDeviceValidation):
   """A validation set in files, scored block by block."""
 
   def scorer(self, score: Callable, device_mesh) -> Callable:
-    """Return a function from stacked networks to {name: [S]}: means over the examples of blocks.
+    """Return a function from stacked networks to {name: [S]}: means over all examples.
 
-    Where several processes share the run, each reads its own rows of a block.
+    If several processes share the run, each reads its own rows of a block.
     """
     replicated, rows, size = mesh.replicated(device_mesh), None, self.batch
     by_row = mesh.by_row(device_mesh)

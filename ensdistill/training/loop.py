@@ -13,16 +13,16 @@ import numpy as np
 from ensdistill import members, mesh, runtime, stopping
 from ensdistill.nets import cpu
 from ensdistill.training import bad_steps, onednn
-from ensdistill.training.clock import Clock, Logs, NonFinite
+from ensdistill.training.clock import Clock, NonFinite
 from ensdistill.training.feed import Feed
+from ensdistill.training.logs import Logs
+from ensdistill.training.selection import Best, Selection
 from ensdistill.training.step import TrainState, dropped_if_bad
-
-LOWER_IS_BETTER = ('nll', 'rmse')  # of the scores that select a checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
-class Loop:
-  """How a stage runs; nothing here changes its numbers, except oneDNN: by rounding."""
+class LoopSettings:
+  """How a stage runs. Nothing here changes its numbers, except oneDNN, by rounding."""
 
   mesh: Any
   strategy: str
@@ -30,13 +30,13 @@ class Loop:
   checkpoint_seconds: float = 30.0
   logs: int = 100  # lines of metrics per stage
   scores: int = 20  # validations per stage
-  score_points: frozenset[int] | None = None  # the steps of the validations, instead of `scores`
+  score_points: frozenset[int] | None = None  # steps with a validation, instead of `scores`
   steps_per_call: int = 0  # 0: chosen to take a quarter of a second
-  onednn: bool = False  # the steps call oneDNN, unless the stage began without
+  onednn: bool = False  # the steps call oneDNN, unless the stage started without it
   profile: int = 0  # steps to trace
   profile_folder: str = ''
   on_nan: str = 'stop'  # one of bad_steps.ON_NAN
-  folder: str = ''  # where a file describes a loss that is not finite; '': nowhere
+  folder: str = ''  # for a file that describes a loss that is not finite; '': no file
   made_by: Mapping | None = None  # stored with every checkpoint
 
   def lift(self, function: Callable) -> Callable:
@@ -48,12 +48,16 @@ class Loop:
     return mesh.note(self.mesh, batch) + ('; oneDNN' if self.onednn else '')
 
 
-class Best(NamedTuple):
-  """Each network's variables at its best validation score."""
+class Carry(NamedTuple):
+  """What passes from call to call, and what a checkpoint holds.
 
-  score: jax.Array | np.ndarray
-  step: jax.Array | np.ndarray
-  variables: Any
+  Stored checkpoints have these names in this order.
+  """
+
+  best: Best | None  # None: the last variables are kept
+  logs: Logs
+  rollbacks: jax.Array | None  # so far; None: a bad step never goes back to a checkpoint
+  states: TrainState
 
 
 def fit(
@@ -65,7 +69,7 @@ def fit(
   *,
   sharding: tuple | None = None,
   steps: int,
-  loop: Loop,
+  loop: LoopSettings,
   checkpointer,
   scoring: Callable | None = None,
   select: str = 'last',
@@ -73,7 +77,7 @@ def fit(
 ):
   """Train stacked networks [S, ...] to `steps`; return their variables and {'step', 'score'}.
 
-  Resumes from the newest good checkpoint; a stage that was finished returns at once.
+  Resumes from the newest good checkpoint; a finished stage returns at once.
 
   Args:
     name: of the stage, in logs.
@@ -90,158 +94,160 @@ def fit(
     select_from: the first step that may be selected.
   """
   step = jax.jit(step)  # traced once, for its logs, for every member and for every number of steps
-  by_member, replicated = mesh.by_member(loop.mesh), mesh.replicated(loop.mesh)
-  shared = mesh.place(shared, sharding or replicated)
-  states = mesh.place(states, by_member)
-  seen = mesh.described(feed.shapes, replicated)
-  skips = loop.on_nan == 'skip'
-  blank = mesh.place(blank_logs(loop.lift(step), states, (seen, *shared), skips), by_member)
-  carry: dict[str, Any] = {'states': states, 'logs': blank}
-  if select != 'last':
-    carry['best'] = mesh.place(_no_best(states), by_member)
-  if loop.on_nan == 'rollback':
-    carry['rollbacks'] = mesh.place(np.int32(0), replicated)
-  found = checkpointer.restore(carry, bad_steps.OPTIONAL)
-  if found is None and loop.on_nan == 'rollback':
-    checkpointer.save(0, carry)  # before it, nothing to go back to
-  at, carry = found or (0, carry)
-  fitting = Fitting(name, steps, loop, checkpointer, shared, blank, scoring, select, select_from)
-  advance = fitting.compiled(step, at)
-  like = jax.tree.map(_shape, carry)  # the arrays themselves are donated
-  if 'rollbacks' in like:
-    like['rollbacks'] = mesh.place(np.int32(0), replicated)
+  shared = mesh.place(shared, sharding or mesh.replicated(loop.mesh))
+  selection = Selection(scoring, select, select_from)
+  trainer = Trainer(name, steps, feed, shared, loop, checkpointer, selection)
+  trainer.start(step, states)
+  trainer.resume()
+  advance = trainer.compiled(step)
   while True:
-    orders = _fetched_keys(carry['states'].order)
     try:
-      fitting.train(advance, at, carry, feed.ordered(orders))
+      trainer.train(advance)
       break
     except NonFinite as error:
-      carry.clear()  # what it holds is not needed beside what is restored
-      back = checkpointer.restore(like, bad_steps.OPTIONAL)
-      if not fitting.may_roll_back(back):
-        bad_steps.describe(error, feed, orders, back, loop.folder)
+      if not trainer.rolled_back(error):
         raise
-      at, carry = fitting.rolled_back(back, error)
-  if select == 'last':
-    return carry['states'].variables, {'step': mesh.fetch(carry['states'].step)}
-  best = carry['best']
-  step_S, score_S = mesh.fetch((best.step, best.score))
-  return best.variables, {'step': step_S, select: fitting.sign * score_S}
+  return selection.kept(trainer.carry.best, trainer.carry.states)
 
 
-class Fitting(NamedTuple):
-  """What `fit` holds fixed while the carry, what a checkpoint holds, goes from step to step.
+@dataclasses.dataclass
+class Trainer:
+  """Trains the networks of one stage, from step `at` on.
 
-  The carry is {'states', 'logs', 'best' if a score selects, 'rollbacks' if the loop rolls back}.
+  Training changes `at` and the carry; everything else is fixed.
   """
 
   name: str
   steps: int
-  loop: Loop
-  checkpointer: Any
+  feed: Feed
   shared: tuple
-  blank: Logs
-  scoring: Callable | None
-  select: str
-  select_from: int
+  loop: LoopSettings
+  checkpointer: Any
+  selection: Selection
+  at: int = 0
+  carry: Carry = dataclasses.field(init=False)
+  blank: Logs = dataclasses.field(init=False)  # empty logs
+  like: Carry = dataclasses.field(init=False)  # shapes and places of the carry's arrays
 
-  @property
-  def sign(self) -> int:
-    """Return the factor that makes a larger selecting score the better one."""
-    return -1 if self.select in LOWER_IS_BETTER else 1
+  def start(self, step: Callable, states: TrainState) -> None:
+    """Place fresh networks, with empty logs and no best variables."""
+    loop = self.loop
+    by_member, replicated = mesh.by_member(loop.mesh), mesh.replicated(loop.mesh)
+    states = mesh.place(states, by_member)
+    seen = mesh.described(self.feed.shapes, replicated)
+    blank = Logs.blank(loop.lift(step), states, (seen, *self.shared), loop.on_nan == 'skip')
+    self.blank = mesh.place(blank, by_member)
+    best = mesh.place(self.selection.blank(states), by_member)
+    rollbacks = mesh.place(np.int32(0), replicated) if loop.on_nan == 'rollback' else None
+    self.carry = Carry(best, self.blank, rollbacks, states)
+    # The arrays themselves are donated; `rollbacks` is absent from older checkpoints.
+    self.like = jax.tree.map(_shape, self.carry)._replace(rollbacks=rollbacks)
 
-  def compiled(self, step: Callable, at: int) -> Callable:
-    """Return the program of several steps, which calls oneDNN as the stage began, if it did."""
-    facts = self.checkpointer.facts
-    if at < self.steps:
+  def resume(self) -> None:
+    """Continue from the newest good checkpoint, if there is one, with the stage's oneDNN choice."""
+    found = self.checkpointer.restore(self.carry, bad_steps.OPTIONAL)
+    if found:
+      self.at, self.carry = found
+    if self.at < self.steps:
+      started = onednn.settled(self.loop.onednn, self.at, self.checkpointer, self.say)
+      self.checkpointer.facts |= started
+    if not found and self.loop.on_nan == 'rollback':
+      self.save()  # without it, there is nothing to go back to
 
-      def say(text: str) -> None:
-        self.loop.writer.line(f'{self.name}: {text}')
+  def compiled(self, step: Callable) -> Callable:
+    """Return the compiled program for several steps.
 
-      facts |= onednn.settled(self.loop.onednn, at, self.checkpointer, say)
-    return program(
-      step,
-      self.loop.lift,
-      skips=self.loop.on_nan == 'skip',
-      calls_onednn=facts.get('onednn', False),
-    )
+    It calls oneDNN if the stage started with oneDNN.
+    """
+    calls_onednn = self.checkpointer.facts.get('onednn', False)
+    return program(step, self.loop.lift, calls_onednn=calls_onednn)
 
-  def train(self, advance: Callable, at: int, carry: dict, feed: Feed) -> None:
-    """Train from step `at` to the end, in place of what is in the carry."""
-    saved = at
-    clock = Clock(self.name, at, self.steps, feed, len(carry['states'].step), self.loop)
-    with clock, contextlib.closing(feed.start(at, self.loop.mesh)) as source:
-      while at < self.steps:
+  def train(self, advance: Callable) -> None:
+    """Train from step `at` to the last step; update the carry."""
+    saved = self.at
+    feed = self.feed.ordered(self.orders())
+    clock = Clock(self.name, self.at, self.steps, feed, len(self.carry.states.step), self.loop)
+    with clock, contextlib.closing(feed.start(self.at, self.loop.mesh)) as source:
+      while self.at < self.steps:
         clock.collect()
-        if clock.decide(at).stop:
-          if at > saved:
+        if clock.decide(self.at).stop:
+          if self.at > saved:
             clock.collect(everything=True)
-            self.checkpointer.save(at, carry)
-          stopping.check_together(f'{self.name} is saved at step {at} of {self.steps}')
-        count = clock.next_count(at)
-        on_device = mesh.place(np.int32(count), mesh.replicated(self.loop.mesh))
-        carry['states'], carry['logs'] = advance(
-          carry['states'], carry['logs'], on_device, next(source), *self.shared
-        )
-        at += count
-        clock.dispatched(at, carry['logs'])
-        if clock.is_log(at):
-          carry['logs'] = self.next_logs(carry['logs'])
-        self.score(clock, at, carry)
-        if at == self.steps or clock.is_save(at):
+            self.save()
+          stopping.check_together(f'{self.name} is saved at step {self.at} of {self.steps}')
+        self.call(advance, clock.next_count(self.at), next(source))
+        clock.dispatched(self.at, self.carry.logs)
+        if clock.is_log(self.at):
+          self.carry = self.carry._replace(logs=self.carry.logs.emptied(self.blank))
+        if clock.is_score(self.at):
+          self.score(clock)
+        if self.at == self.steps or clock.is_save(self.at):
           clock.collect(everything=True)  # a non-finite state is never saved
-          self.checkpointer.save(at, carry)
-          saved = at
+          self.save()
+          saved = self.at
 
-  def next_logs(self, logs: Logs) -> Logs:
-    """Return blank logs, in which a row of dropped updates goes on."""
-    if self.loop.on_nan == 'skip':
-      return self.blank._replace(bad=logs.bad, bad_terms=logs.bad_terms)
-    return self.blank
+  def call(self, advance: Callable, count: int, seen) -> None:
+    """Send off one call of `count` steps."""
+    on_device = mesh.place(np.int32(count), mesh.replicated(self.loop.mesh))
+    states, logs = advance(self.carry.states, self.carry.logs, on_device, seen, *self.shared)
+    self.carry = self.carry._replace(states=states, logs=logs)
+    self.at += count
 
-  def score(self, clock: Clock, at: int, carry: dict) -> None:
-    """Where scores are due, log them and keep the networks that are the best so far."""
-    if self.scoring is None or not clock.is_score(at):
+  def score(self, clock: Clock) -> None:
+    """Score the networks, and keep the variables of those that are the best so far."""
+    if self.selection.scoring is None:
       return
-    states = carry['states']
-    scores = self.scoring((states.variables, states.number))
-    clock.scored(at, scores)
-    if 'best' in carry and at >= self.select_from:
-      carry['best'] = _keep_best(carry['best'], states, scores[self.select], self.sign)
+    states = self.carry.states
+    scores = self.selection.scoring((states.variables, states.number))
+    clock.scored(self.at, scores)
+    best = self.selection.better(self.carry.best, self.at, states, scores)
+    self.carry = self.carry._replace(best=best)
 
-  def may_roll_back(self, back: tuple[int, dict] | None) -> bool:
-    """Return whether a bad step may go back to this checkpoint."""
-    if back is None or self.loop.on_nan != 'rollback':
+  def save(self) -> None:
+    self.checkpointer.save(self.at, self.carry)
+
+  def say(self, text: str) -> None:
+    self.loop.writer.line(f'{self.name}: {text}')
+
+  def orders(self) -> jax.Array:
+    """Return the networks' orders as keys that this process has."""
+    keys = self.carry.states.order
+    words = mesh.fetch(jax.random.key_data(keys))
+    return jax.random.wrap_key_data(jnp.asarray(words), impl=jax.random.key_impl(keys))
+
+  def rolled_back(self, error: NonFinite) -> bool:
+    """Return to the newest checkpoint, with another order of batches; False if that is refused.
+
+    A file then describes the error.
+    """
+    orders = self.orders()
+    del self.carry  # its arrays are not needed beside those that are restored
+    back = self.checkpointer.restore(self.like, bad_steps.OPTIONAL)
+    done = back[1].rollbacks if back else None  # None as well where on_nan is not 'rollback'
+    if done is None or int(done) >= bad_steps.ROLLBACKS:
+      bad_steps.describe(error, self.feed, orders, back and back[0], self.loop.folder)
       return False
-    return int(back[1]['rollbacks']) < bad_steps.ROLLBACKS
-
-  def rolled_back(self, back: tuple[int, dict], error: NonFinite) -> tuple[int, dict]:
-    """Return step and carry of the checkpoint, with another order of batches, saved."""
-    at, carry = bad_steps.other_order(back, error.networks, mesh.by_member(self.loop.mesh))
-    self.loop.writer.line(
-      f'{self.name}: the loss is not finite at step {error.step}: rollback '
-      f'{int(carry["rollbacks"])} of {bad_steps.ROLLBACKS}, to step {at}'
+    self.at, carry = back
+    rollbacks = done + 1
+    by_member = mesh.by_member(self.loop.mesh)
+    states = bad_steps.other_order(carry.states, error.networks, int(rollbacks), by_member)
+    self.carry = carry._replace(states=states, rollbacks=rollbacks)
+    self.say(
+      f'the loss is not finite at step {error.step}: rollback {int(rollbacks)} of '
+      f'{bad_steps.ROLLBACKS}, to step {self.at}'
     )
-    self.checkpointer.save(at, carry)  # so that a run that is killed now continues in this order
-    return at, carry
-
-
-def _fetched_keys(keys: jax.Array) -> jax.Array:
-  """Return keys that are spread over devices as keys that this process has."""
-  words = mesh.fetch(jax.random.key_data(keys))
-  return jax.random.wrap_key_data(jnp.asarray(words), impl=jax.random.key_impl(keys))
+    self.save()  # so that a run that is killed now continues in this order
+    return True
 
 
 def _shape(leaf):
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
 
-def program(
-  step: Callable, lift: Callable, *, skips: bool = False, calls_onednn: bool = False
-) -> Callable:
-  """Return the compiled (states, logs, count, *shared) -> both after `count` steps.
+def program(step: Callable, lift: Callable, *, calls_onednn: bool = False) -> Callable:
+  """Return the compiled (states, logs, count, *shared) -> (states, logs) after `count` steps.
 
-  If it `skips`, updates that are not finite are dropped and counted, up to SKIPS in a row.
+  If the logs count dropped updates, updates that are not finite are dropped.
   """
   options = runtime.ONEDNN if calls_onednn else None
   if calls_onednn:
@@ -249,21 +255,12 @@ def program(
 
   def several(carry, count, *shared):
     def body(_, carry):
-      state, logs = carry
-      at = state.step
-      before = state
-      state, terms = step(state, *shared)
+      before, logs = carry
+      state, terms = step(before, *shared)
       finite = jnp.isfinite(terms['loss']) & jnp.isfinite(terms['grad_norm'])
-      if skips:
+      if logs.drops:
         state, finite = dropped_if_bad(before, state, finite)
-        return state, bad_steps.counted(logs, at, finite, terms)
-      first = ~finite & (logs.bad < 0)
-      logs = Logs(
-        jax.tree.map(jnp.add, logs.sums, terms),
-        jnp.where(first, at, logs.bad),
-        jax.tree.map(lambda old, new: jnp.where(first, new, old), logs.bad_terms, terms),
-      )
-      return state, logs
+      return state, logs.add(before.step, finite, terms)
 
     return jax.lax.fori_loop(0, count, body, carry)
 
@@ -277,8 +274,8 @@ def program(
 
 
 def _for_onednn(step: Callable) -> Callable:
-  """Return the step with convolutions in the forms that are fast with oneDNN, traced anew."""
-  plain = getattr(step, '__wrapped__', step)  # a jitted one would reuse its trace
+  """Return the step, traced again with convolutions in the forms that are fast with oneDNN."""
+  plain = getattr(step, '__wrapped__', step)  # a jitted step would reuse its trace
 
   @jax.jit
   def traced(*arguments):
@@ -286,32 +283,3 @@ def _for_onednn(step: Callable) -> Callable:
       return plain(*arguments)
 
   return traced
-
-
-def blank_logs(lifted: Callable, states: TrainState, shared: tuple, skips: bool = False) -> Logs:
-  """Return the logs of no step, in the form that a step of stacked networks adds to."""
-  _, terms = jax.eval_shape(lifted, states, *shared)
-  size = len(states.step)
-  zeros = {name: np.zeros(size, np.float32) for name in terms}
-  bad_terms = {name: zero.copy() for name, zero in zeros.items()}
-  dropped = np.zeros(size, np.int32) if skips else None
-  return Logs(zeros, np.full(size, -1, np.int32), bad_terms, dropped)
-
-
-def _no_best(states: TrainState) -> Best:
-  def empty(leaf):
-    return np.zeros(leaf.shape, leaf.dtype)  # a copy: the states themselves are donated
-
-  worst = np.full(len(states.step), -np.inf, np.float32)
-  return Best(worst, *jax.tree.map(empty, (states.step, states.variables)))
-
-
-@functools.partial(jax.jit, static_argnums=3)
-def _keep_best(best: Best, states: TrainState, score, sign: int) -> Best:
-  score = sign * score
-  better = (score > best.score) | ~jnp.isfinite(best.score)
-
-  def choose(new, old):
-    return jnp.where(better.reshape(-1, *[1] * (new.ndim - 1)), new, old)
-
-  return jax.tree.map(choose, Best(score, states.step, states.variables), best)

@@ -2,7 +2,7 @@
 
 A program that calls oneDNN is faster, but the compilation cache cannot store it: every start, and
 every resumption, compiles it again. The choice is a function of the configuration and the stage's
-total number of steps. It changes numbers by rounding, so it is saved with every checkpoint.
+total number of steps. It changes numbers by rounding, so it is stored with every checkpoint.
 """
 
 from collections.abc import Callable
@@ -15,20 +15,20 @@ COMPILATION = 15.0  # seconds of compiling a step, which a saving has to exceed
 
 
 def check(choice: str | None) -> None:
-  """Refuse an unknown choice, and 'on' where programs cannot call oneDNN."""
+  """Raise ValueError for an unknown choice, and for 'on' where programs cannot call oneDNN."""
   if choice is not None:
     names.lookup('onednn', choice, dict.fromkeys(CHOICES))
   reason = runtime.lacks_onednn() if choice == 'on' else None
   if reason:
-    raise ValueError(f"onednn='on' cannot be had: {reason}; set onednn='auto' or 'off'")
+    raise ValueError(f"onednn='on' is not available: {reason}; set onednn='auto' or 'off'")
 
 
 def chosen(choice: str | None, flops: float, steps: int) -> bool:
-  """Return whether a stage's steps call oneDNN, unless it began otherwise.
+  """Return whether the steps of a new stage call oneDNN.
 
   Args:
-    choice: 'on', 'off' or 'auto'; None is 'auto', which takes oneDNN if `steps` steps should save
-      more than a compilation.
+    choice: 'on', 'off' or 'auto'; None is 'auto', which calls oneDNN if it should save more time
+      over `steps` steps than a compilation takes.
     flops: of the convolutions of a step's forward passes, see `evaluation.cost.convolutions`.
     steps: of the whole stage.
   """
@@ -38,10 +38,10 @@ def chosen(choice: str | None, flops: float, steps: int) -> bool:
 
 
 def settled(wanted: bool, at: int, checkpointer, say: Callable[[str], None]) -> dict:
-  """Return what is saved with a stage's steps: {'onednn': ...}, as the stage began.
+  """Return the oneDNN choice of the stage's start, which is stored with each checkpoint.
 
-  A step without it was saved by a version without oneDNN. A stage that began with oneDNN goes on
-  without it where programs cannot call it.
+  A checkpoint without it was saved by a version without oneDNN. A stage that started with oneDNN
+  continues without it where programs cannot call it.
   """
   began = checkpointer.facts.get('onednn', False) if at else wanted
   reason = runtime.lacks_onednn() if began else None

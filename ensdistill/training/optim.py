@@ -9,8 +9,8 @@ import optax
 
 from ensdistill import names
 
-# A schedule is a function of a count that runs from `first` to `steps`: of steps, from 0, or of
-# epochs, from 1.
+# A schedule is a function of a count from `first` to `steps`. It counts steps, from 0, or epochs,
+# from 1.
 
 
 def _constant(peak, steps, warmup, first):
@@ -18,14 +18,17 @@ def _constant(peak, steps, warmup, first):
 
 
 def _cosine(peak, steps, warmup, first):
-  """Return a rise from 0 to the peak, then a half cosine to 0 (LatentBE)."""
+  """Return a linear warm-up from 0 to the peak, then half a cosine down to 0 (LatentBE)."""
   rising = round(warmup * steps)
   falling = optax.cosine_decay_schedule(peak, max(steps - rising, 1))
   return _warm(falling, peak, steps, warmup, first)
 
 
 def _step_linear(peak, steps, warmup, first):
-  """Return a flat half, a linear fall to a hundredth at nine tenths, flat (Diversity Matters)."""
+  """Return the schedule of Diversity Matters: constant, then a linear decay, then constant.
+
+  The decay to a hundredth of the peak takes from half to nine tenths of the steps.
+  """
   half, late = steps // 2, max(steps * 9 // 10, steps // 2 + 1)
   falling = optax.linear_schedule(peak, peak / 100, late - half)
   flat = _warm(optax.constant_schedule(peak), peak, steps, warmup, first, start=0.01)
@@ -33,7 +36,10 @@ def _step_linear(peak, steps, warmup, first):
 
 
 def _one_cycle(peak, steps, warmup, first):
-  """Return a tenth of the peak, up and back over two thirds, then to a ten-thousandth (EnD²)."""
+  """Return the schedule of EnD²: from a tenth of the peak up to it and back, then further down.
+
+  Each part takes a third of the steps and is linear; the last ends at a ten-thousandth.
+  """
   third, two = max(steps // 3, 1), max(2 * steps // 3, 2)
   up = optax.linear_schedule(peak / 10, peak, third)
   down = optax.linear_schedule(peak, peak / 10, two - third)
@@ -50,7 +56,7 @@ SCHEDULES = {
 
 
 def _warm(after, peak, steps, warmup, first, start=0.0):
-  """Return `after` behind a linear rise from `start` times the peak."""
+  """Return `after`, preceded by a linear warm-up from `start` times the peak."""
   rising = round(warmup * steps)
   if not rising:
     return after
@@ -63,8 +69,8 @@ def rates(
 ) -> optax.Schedule:
   """Return the learning rate as a function of the step.
 
-  With `epoch` > 0, the number of steps in an epoch, the rate is constant within an epoch: that of
-  the schedule over epochs 1, 2, ..., as PyTorch's schedulers step it.
+  With `epoch` > 0, the number of steps in an epoch, the rate is constant within an epoch. It then
+  follows the schedule over epochs 1, 2, ..., as PyTorch's schedulers do.
   """
   make_schedule = names.lookup('schedule', name, SCHEDULES)
   if not epoch:
@@ -107,13 +113,13 @@ def make(
   """Return the chain: clip, scale the factors' gradients, decay, momentum or Adam, learning rates.
 
   Decay is the L2 penalty's gradient, before the momentum, for 'sgd' and 'adam', and decoupled for
-  'adamw'. `group(path)` tells BatchEnsemble's rank-one 'factors' from 'shared' parameters; without
-  it all parameters are shared. Factors have a rate of their own (`factor_rate` times the shared
-  one), decay to zero, to one or not at all, and a gradient multiplied by `factor_scale`. LatentBE
-  has the penalty (1/M) decay/2 (1 - r)^2 on a factor r and multiplies the whole gradient of r by M,
-  which gives M * grad + decay * (r - 1): `factor_scale` = M, `factor_decay` = 'one'. With
-  `epoch`, the steps in an epoch, the rate changes once per epoch. Settings of sgd: momentum=.9,
-  nesterov=True.
+  'adamw'. `group(path)` returns 'factors' for BatchEnsemble's rank-one factors and 'shared' for
+  other parameters; without it all parameters are shared. Factors have a rate of their own
+  (`factor_rate` times the shared one), decay to zero, to one or not at all, and a gradient that is
+  multiplied by `factor_scale`. LatentBE has the penalty (1/M) decay/2 (1 - r)^2 on a factor r and
+  multiplies the whole gradient of r by M, which gives M * grad + decay * (r - 1): `factor_scale` =
+  M, `factor_decay` = 'one'. With `epoch`, the steps in an epoch, the rate changes once per epoch.
+  Settings of sgd: momentum=.9, nesterov=True.
   """
   scale = names.lookup('optimizer', name, OPTIMIZERS)
   names.settings(f'optimizer {name!r}', settings, inspect.signature(scale).parameters)

@@ -1,4 +1,4 @@
-"""One training stage, for a teacher's members, a phase of the students, and many splits."""
+"""One training stage: a teacher's members, a phase of the students, or networks of many splits."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from ensdistill.evaluation import inference
 from ensdistill.method import Method
 from ensdistill.storage import checkpoint
 from ensdistill.training.feed import Feed, Validation
-from ensdistill.training.loop import Loop, fit
+from ensdistill.training.loop import LoopSettings, fit
 from ensdistill.training.step import TrainState, train_step
 
 
@@ -30,15 +30,15 @@ def train(
   states: TrainState,
   feed: Feed,
   validation: Validation | None,
-  loop: Loop,
+  loop: LoopSettings,
   folder,
   teacher: Frozen | None = None,
   settings: str = '',
 ):
-  """Train stacked networks through one stage; return variables, and step and score of each.
+  """Train stacked networks through one stage; return their variables, and {'step', 'score'}.
 
-  Resumes from the checkpoints in `folder`; a stage that was finished returns at once. Checkpoints
-  with another fingerprint `settings` are not used.
+  Resumes from the checkpoints in `folder`; a finished stage returns at once. Checkpoints with
+  another fingerprint `settings` are not used.
   """
 
   def step(state, seen, *frozen):
@@ -73,8 +73,8 @@ def parameter_overview(stacked) -> str:
   return clu_overview.get_parameter_overview(one)
 
 
-def _scoring(method: Method, validation: Validation, loop: Loop) -> Callable:
-  """Return what scores stacked networks on the validation set: (variables, numbers) -> scores."""
+def _scoring(method: Method, validation: Validation, loop: LoopSettings) -> Callable:
+  """Return the function (variables, numbers) -> validation scores of stacked networks."""
   score_one = inference.scores(method, batch=validation.batch, device_mesh=loop.mesh)
 
   def score(network, seen):

@@ -1,6 +1,5 @@
 """The one train step, for a teacher's members and for every student; loop.py repeats it."""
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -10,21 +9,22 @@ import optax
 
 from ensdistill import members, nets
 from ensdistill.method import Method
+from ensdistill.training import microbatches
 
 # Folded into a network's order. Epoch numbers are folded in too; they are int32, so they differ.
 AUGMENTATION, MIXING = np.uint32(2**32 - 1), np.uint32(2**32 - 2)
 
 
 class TrainState(NamedTuple):
-  """Everything about one network in training; a checkpoint holds this and nothing else."""
+  """Everything about one network in training."""
 
   step: jax.Array
   params: Any
   batch_stats: Any  # {} for a network without batch norm
   opt_state: Any
-  key: jax.Array  # the network's own randomness: dropout, perturbation
+  key: jax.Array  # of the network's own randomness: dropout, perturbation
   order: jax.Array  # decides batches and augmentation; networks that share it see the same inputs
-  number: jax.Array | None = None  # of the network's data set, where several train side by side
+  number: jax.Array | None = None  # of the network's data set, if networks train on several
 
   @property
   def variables(self):
@@ -50,7 +50,7 @@ def start(keys, orders, method: Method, example, variables=None, number=None) ->
 
 
 def network_keys(root, numbers, shared_order: bool = False):
-  """Return keys and orders of the networks with these numbers; each depends on its number alone."""
+  """Return keys and orders of networks; each depends on the number of its network alone."""
   own = jax.vmap(lambda n: jax.random.split(jax.random.fold_in(root, n)))(jnp.asarray(numbers))
   if shared_order:
     order = jax.random.fold_in(root, 2**31 - 1)
@@ -64,7 +64,7 @@ def train_step(state: TrainState, batch, teacher: members.Members | None, method
   Args:
     state: one network.
     batch: x [B, ...] in the input space, y, and teacher_outputs [B, M, O] where they are stored.
-    teacher: the frozen ensemble; None where labels or stored outputs are all that is needed.
+    teacher: the frozen ensemble; None if the step needs labels or stored outputs alone.
     method: the student, its objective and how it is trained.
   """
   key_perturb, key_dropout = jax.random.split(jax.random.fold_in(state.key, state.step))
@@ -73,9 +73,9 @@ def train_step(state: TrainState, batch, teacher: members.Members | None, method
   x = clean = batch['x']
   moved = {}
   if method.perturbation:
-    frozen = members.in_parts(method.student.freeze(state.variables), method.microbatches)
-    others = teacher and members.in_parts(teacher, method.microbatches)
-    x = method.perturbation.apply(key_perturb, x, others, frozen, method.family, method.space)
+    frozen = microbatches.in_parts(method.student.freeze(state.variables), method.microbatches)
+    ensemble = teacher and microbatches.in_parts(teacher, method.microbatches)
+    x = method.perturbation.apply(key_perturb, x, ensemble, frozen, method.family, method.space)
     x = jax.lax.stop_gradient(x)
     moved = {'moved': (x != clean).reshape(len(x), -1).any(1).mean(dtype=jnp.float32)}
   batch = {**batch, 'x': x, 'clean': clean}
@@ -113,17 +113,17 @@ def dropped_if_bad(before: TrainState, after: TrainState, finite):
 def _gradients(state: TrainState, batch, key, teacher, method: Method):
   """Return loss, terms to log, running statistics and gradients of a batch.
 
-  `batch` has the inputs of the loss as x, and those without perturbation as clean. Microbatches
-  come one after another: running statistics pass through all of them, everything else is their
-  mean. A number of examples that their number does not divide is refused.
+  `batch` has the inputs of the matching loss as x, and the inputs without perturbation as clean.
+  Microbatches are computed in turn: running statistics pass from one to the next, everything else
+  is the mean over them. Their number must divide the batch.
   """
   parts = method.microbatches
   if parts == 1:
     return _gradients_of_part(state, state.batch_stats, batch, key, teacher, method)
 
   def of_part(batch_stats, part):
-    own, key_of_part = part
-    return _gradients_of_part(state, batch_stats, own, key_of_part, teacher, method)
+    batch_of_part, key_of_part = part
+    return _gradients_of_part(state, batch_stats, batch_of_part, key_of_part, teacher, method)
 
   def add(carry, part):
     batch_stats, sums = carry
@@ -131,7 +131,7 @@ def _gradients(state: TrainState, batch, key, teacher, method: Method):
     return (batch_stats, jax.tree.map(jnp.add, sums, (loss, terms, grads))), None
 
   each = (
-    jax.tree.map(lambda array: members.split(array, parts), batch),
+    jax.tree.map(lambda array: microbatches.split(array, parts), batch),
     jax.random.split(key, parts),
   )
   first = jax.tree.map(lambda array: array[0], each)
@@ -144,62 +144,88 @@ def _gradients(state: TrainState, batch, key, teacher, method: Method):
 
 def _gradients_of_part(state: TrainState, batch_stats, batch, key, teacher, method: Method):
   """Return what `_gradients` does, for one microbatch."""
-  student, objective, x = method.student, method.objective, batch['x']
-  targets = batch.get('teacher_outputs')
-  if objective.loss and targets is None:
+  if method.objective.loss and 'teacher_outputs' not in batch:
     assert teacher is not None, 'targets come from the batch or from the teacher'
-    targets = jax.lax.stop_gradient(teacher.outputs(x))
+    targets = jax.lax.stop_gradient(teacher.outputs(batch['x']))
+    batch = {**batch, 'teacher_outputs': targets}
 
-  clean_pass = bool(method.label_weight and method.perturbation and method.labels_on_clean)
+  def gradient(passes, batch_stats, batch):
+    differentiated = jax.value_and_grad(passes, has_aux=True)
+    return differentiated(state.params, batch_stats, batch, key, state.step, method)
 
-  def forward(params, batch_stats, x, key):
-    outputs, new = student.module.apply(
-      {'params': params, 'batch_stats': batch_stats},
-      x,
-      True,
-      mutable=['batch_stats'],
-      rngs={'dropout': key},
-    )
-    return outputs, new.get('batch_stats', {})
-
-  def loss_of(params, batch_stats, x, clean=True, moved=True):
-    loss, terms, outputs, labelled = 0.0, {}, None, None
-    if clean_pass and clean:
-      # The clean pass comes first, so that the running statistics end on the perturbed inputs.
-      key_clean = jax.random.fold_in(key, 1)
-      labelled, batch_stats = forward(params, batch_stats, batch['clean'], key_clean)
-    if moved:
-      outputs, batch_stats = forward(params, batch_stats, x, key)
-    if objective.loss and moved:
-      values = objective.schedule(state.step / method.steps)
-      loss_B, terms = objective.loss(method.family, outputs, targets, **values)
-      terms = {**jax.tree.map(jnp.mean, terms), objective.name: loss_B.mean(), **values}
-      loss = (1 - method.label_weight) * terms[objective.name]
-    labelled = labelled if clean_pass else outputs
-    if method.label_weight and labelled is not None:
-      terms['labels'] = _label_loss(method, labelled, batch).mean()
-      terms |= jax.tree.map(jnp.mean, objective.label_logs(method.family, labelled))
-      loss += method.label_weight * terms['labels']
-    return loss, (terms, batch_stats)
-
-  def gradient(x, batch_stats, **passes):
-    of = functools.partial(loss_of, **passes)
-    differentiated = jax.value_and_grad(of, has_aux=True)(state.params, batch_stats, x)
-    (loss, (terms, batch_stats)), grads = differentiated
-    return (loss, terms, grads), batch_stats
-
-  if not (clean_pass and nets.is_tpu(student.module)):
-    (loss, terms, grads), batch_stats = gradient(x, batch_stats)
+  if not (method.labels_apart and nets.is_tpu(method.student.module)):
+    passes = _both_passes if method.labels_apart else _main_pass
+    (loss, (terms, batch_stats)), grads = gradient(passes, batch_stats, batch)
     return loss, terms, batch_stats, grads
   # One pass ends before the other begins, so that activations of one alone are kept.
-  (first, terms, own), batch_stats = gradient(x, batch_stats, moved=False)
-  own, x = jax.lax.optimization_barrier((own, x))
-  (second, others, grads), batch_stats = gradient(x, batch_stats, clean=False)
-  return first + second, terms | others, batch_stats, jax.tree.map(jnp.add, own, grads)
+  (labels, (label_terms, batch_stats)), label_grads = gradient(_clean_pass, batch_stats, batch)
+  label_grads, x = jax.lax.optimization_barrier((label_grads, batch['x']))
+  (loss, (terms, batch_stats)), grads = gradient(_main_pass, batch_stats, {**batch, 'x': x})
+  grads = jax.tree.map(jnp.add, label_grads, grads)
+  return loss + labels, terms | label_terms, batch_stats, grads
 
 
-def _label_loss(method: Method, outputs, batch):
-  """Return the loss of labels [B]; of mixed examples, both labels' losses by share."""
+# Each pass returns (loss, (terms to log, running statistics)): a function to differentiate.
+
+
+def _main_pass(params, batch_stats, batch, key, step, method: Method):
+  """Compute the matching loss and, unless labels have a pass of their own, the labels' loss."""
+  outputs, batch_stats = _forward(params, batch_stats, batch['x'], key, method)
+  loss, terms = _matching_loss(method, outputs, batch, step)
+  if method.label_weight and not method.labels_apart:
+    labels, label_terms = _labels_loss(method, outputs, batch)
+    loss, terms = loss + labels, terms | label_terms
+  return loss, (terms, batch_stats)
+
+
+def _clean_pass(params, batch_stats, batch, key, step, method: Method):
+  """Compute the labels' loss on the inputs without perturbation."""
+  del step
+  key = jax.random.fold_in(key, 1)
+  outputs, batch_stats = _forward(params, batch_stats, batch['clean'], key, method)
+  labels, terms = _labels_loss(method, outputs, batch)
+  return labels, (terms, batch_stats)
+
+
+def _both_passes(params, batch_stats, batch, key, step, method: Method):
+  """Compute the sum of both; running statistics end on the perturbed inputs."""
+  labels, (label_terms, batch_stats) = _clean_pass(params, batch_stats, batch, key, step, method)
+  loss, (terms, batch_stats) = _main_pass(params, batch_stats, batch, key, step, method)
+  return loss + labels, (terms | label_terms, batch_stats)
+
+
+def _forward(params, batch_stats, x, key, method: Method):
+  """Return the student's outputs in training, and the new running statistics."""
+  outputs, new = method.student.module.apply(
+    {'params': params, 'batch_stats': batch_stats},
+    x,
+    True,
+    mutable=['batch_stats'],
+    rngs={'dropout': key},
+  )
+  return outputs, new.get('batch_stats', {})
+
+
+def _matching_loss(method: Method, outputs, batch, step):
+  """Return the weighted loss between outputs of student and teacher, and terms to log."""
+  objective = method.objective
+  if not objective.loss:
+    return 0.0, {}
+  values = objective.schedule(step / method.steps)
+  loss_B, terms = objective.loss(method.family, outputs, batch['teacher_outputs'], **values)
+  terms = {**jax.tree.map(jnp.mean, terms), objective.name: loss_B.mean(), **values}
+  return (1 - method.label_weight) * terms[objective.name], terms
+
+
+def _labels_loss(method: Method, outputs, batch):
+  """Return the weighted loss of the labels, and terms to log."""
+  loss = _label_loss_B(method, outputs, batch).mean()
+  terms = jax.tree.map(jnp.mean, method.objective.label_logs(method.family, outputs))
+  return method.label_weight * loss, {'labels': loss} | terms
+
+
+def _label_loss_B(method: Method, outputs, batch):
+  """Return the loss of each label [B]; of mixed examples, both labels' losses by share."""
 
   def loss(y):
     return method.objective.label_loss(method.family, outputs, y)

@@ -17,7 +17,7 @@ import tiny
 
 from ensdistill.config import build, member_identity, recipes
 from ensdistill.nets import initial
-from ensdistill.training import clock, optim
+from ensdistill.training import optim, validations
 
 SIZES = {'cifar10': 50_000, 'cifar100': 50_000, 'tiny_imagenet': 100_000}
 
@@ -189,7 +189,7 @@ def test_lengths_rates_and_selection(row):
     assert not config.validate
   elif (number, method) != (3, 'single'):
     epoch = size // student.batch
-    found = clock.validation_steps(config.validate, student.epochs * epoch, epoch)
+    found = validations.at_steps(config.validate, student.epochs * epoch, epoch)
     assert found == {epoch * number for number in setting.validated}
 
 

@@ -10,7 +10,7 @@ import tiny
 
 from ensdistill import processes
 from ensdistill.logs import writers
-from ensdistill.storage import checkpoint
+from ensdistill.storage import checkpoint, seals
 from ensdistill.training import clock, loop
 from ensdistill.training import step as train
 from ensdistill.training.feed import OnDevice
@@ -156,6 +156,18 @@ def test_a_rollback_trains_its_network_in_another_order(tmp_path):
   assert np.isfinite(w[1]) and w[1] != sums(1, range(40))
   assert sum('rollback 1 of 3' in line for line in writer.said) == 1
   assert sorted(writer.scalar) == [10, 20, 30, 40]
+
+
+def test_checkpoints_after_a_rollback_to_the_start_keep_the_choice_of_onednn(tmp_path):
+  bad = float(DATA[FEED.indices(states(2).order[1], 13)].sum())
+
+  def is_bad(state, batch):
+    return (state.number == 1) & (state.step == 13) & (batch.sum() == bad)
+
+  _, writer = fit(tmp_path, is_bad, 'rollback', checkpoint_seconds=1000.0)
+  assert any('to step 0' in line for line in writer.said)
+  manifest = seals.unseal((tmp_path / 'checkpoints' / '40.json').read_bytes())
+  assert manifest['facts'] == {'onednn': False}
 
 
 def test_rollbacks_end(tmp_path):

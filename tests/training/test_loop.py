@@ -13,10 +13,12 @@ import tiny
 from ensdistill import members, nets
 from ensdistill.config import build
 from ensdistill.logs import trace, writers
-from ensdistill.storage import checkpoint
+from ensdistill.storage import checkpoint, packing
 from ensdistill.training import clock, loop
 from ensdistill.training import step as train
 from ensdistill.training.feed import OnDevice, OnDeviceValidation
+from ensdistill.training.logs import Logs
+from ensdistill.training.selection import Best
 
 CONFIG = tiny.config(teacher__steps=12)
 DATA = tiny.dataset()
@@ -62,6 +64,24 @@ def fit(folder, *, size=2, steps=12, writer=None, one_step=step, **settings):
       scoring=scoring(score, running) if score else None,
       select=select,
     )
+
+
+def test_stored_checkpoints_have_these_names_in_this_order():
+  """Checkpoints of earlier versions are resumed: a name may be added as an optional one alone."""
+  terms = {'grad_norm': 0, 'loss': 0}
+  network = train.TrainState(0, {'w': 0}, {'mean': 0}, {'count': 0}, 0, 0, 0)
+  every = loop.Carry(Best(0, 0, network.variables), Logs(terms, 0, terms, 0), 0, network)
+  assert [name for name, _ in packing.named_leaves(every)[0]] == [
+    'best/score', 'best/step', 'best/variables/batch_stats/mean', 'best/variables/params/w',
+    'logs/sums/grad_norm', 'logs/sums/loss', 'logs/bad', 'logs/bad_terms/grad_norm',
+    'logs/bad_terms/loss', 'logs/dropped', 'rollbacks',
+    'states/step', 'states/params/w', 'states/batch_stats/mean', 'states/opt_state/count',
+    'states/key', 'states/order', 'states/number',
+  ]  # fmt: skip
+  least = loop.Carry(None, Logs(terms, 0, terms), None, network._replace(number=None))
+  names = {name for name, _ in packing.named_leaves(least)[0]}
+  assert names.isdisjoint({'rollbacks', 'logs/dropped', 'states/number', 'best/score'})
+  assert len(names) == 11
 
 
 class Killed(Exception):

@@ -9,6 +9,7 @@ import tiny
 
 from ensdistill import data, families, members, nets, objectives, perturb, students
 from ensdistill.method import Method
+from ensdistill.training import microbatches
 from ensdistill.training import step as train
 
 PARTS, BATCH = 2, 8
@@ -150,15 +151,15 @@ def test_without_batch_norm_microbatches_equal_the_whole_batch(kind, objective, 
 
 
 def test_parts_are_interleaved():
-  np.testing.assert_array_equal(members.split(jnp.arange(6), 2), [[0, 2, 4], [1, 3, 5]])
+  np.testing.assert_array_equal(microbatches.split(jnp.arange(6), 2), [[0, 2, 4], [1, 3, 5]])
   with pytest.raises(ValueError, match='4 microbatches do not divide a batch of 6'):
-    members.split(jnp.arange(6), 4)
+    microbatches.split(jnp.arange(6), 4)
 
 
 def test_members_in_parts_have_the_same_outputs_and_gradients():
   _, batch, network = problem(method('single', 'none'))
   x, index = batch['x'], jnp.array([2])
-  parts = members.in_parts(network, 4)
+  parts = microbatches.in_parts(network, 4)
 
   def sum_of_squares(m):
     return lambda x: (m.outputs(x, index) ** 2).sum()

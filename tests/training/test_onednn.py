@@ -19,6 +19,7 @@ from ensdistill.storage import checkpoint
 from ensdistill.training import loop, onednn
 from ensdistill.training import step as train
 from ensdistill.training.feed import OnDevice
+from ensdistill.training.logs import Logs
 
 LACKS = runtime.lacks_onednn()
 needs_onednn = pytest.mark.skipif(LACKS is not None, reason=f'oneDNN: {LACKS}')
@@ -154,7 +155,7 @@ def test_losses_equal_those_of_the_plain_step(monkeypatch, teacher):
 
   losses = {}
   for calls in (True, False):
-    blank = loop.blank_logs(lift(step), states, shared)
+    blank = Logs.blank(lift(step), states, shared)
     advance = loop.program(step, lift, calls_onednn=calls)
     arguments = jax.tree.map(jnp.copy, states), blank, 3, *shared
     lowered = (advance.__wrapped__ if calls else advance).lower(*arguments)

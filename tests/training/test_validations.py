@@ -4,16 +4,16 @@ import pytest
 import tiny
 
 from ensdistill import data
-from ensdistill.training import clock
+from ensdistill.training import validations
 
 DATA = tiny.dataset()
 
 
 def test_validations_of_the_papers():
   """Paper 4: epochs 1, 20, 40, ..., 180 to 200. Paper 3: 1, 30, ..., 270 to 300."""
-  found = clock.validation_steps('first,every=20,tail=0.1', 2000, 10)
+  found = validations.at_steps('first,every=20,tail=0.1', 2000, 10)
   assert sorted(step / 10 for step in found) == [1, *range(20, 180, 20), *range(180, 201)]
-  found = clock.validation_steps('first,every=30,tail=0.1', 300 * 7, 7)
+  found = validations.at_steps('first,every=30,tail=0.1', 300 * 7, 7)
   assert sorted(step / 7 for step in found) == [1, *range(30, 270, 30), *range(270, 301)]
 
 
@@ -28,13 +28,13 @@ def test_validations_of_the_papers():
   ],
 )
 def test_the_last_step_is_always_validated(text, expected):
-  assert clock.validation_steps(text, 10, 4) == expected
+  assert validations.at_steps(text, 10, 4) == expected
 
 
 @pytest.mark.parametrize('text', ['last', 'every', 'every=0', 'every=x', 'tail=2', 'first=1', ''])
 def test_a_wrong_value_is_named_with_what_is_allowed(text):
   with pytest.raises(ValueError, match=r"validate='.*' is none of 'first', 'every=N' .*tail=S"):
-    clock.parse_validate(text)
+    validations.parse(text)
 
 
 def test_the_setting_reaches_the_loop():
@@ -58,5 +58,5 @@ def test_auxiliary_inputs_of_the_student_do_not_move_the_validations_of_the_teac
 def test_the_tail_of_a_stage_is_not_cut_by_rounding():
   for epochs in range(1, 401):
     for tenths in range(1, 11):
-      found = clock.validation_steps(f'tail={tenths / 10}', epochs, 1)
+      found = validations.at_steps(f'tail={tenths / 10}', epochs, 1)
       assert min(found) == max(1, -(-(10 - tenths) * epochs // 10))
