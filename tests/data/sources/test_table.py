@@ -170,7 +170,7 @@ def test_columns_that_are_left_out_may_hold_anything(tmp_path, note):
 @pytest.mark.parametrize(
   'names',
   [
-    ['size 5"', 'size 7"', 't'],
+    ['size 5"', 'b', 'size 7"'],
     ['"a ""x"", b; c\td"', 'b', 't'],
     ['b', ' "a, ""x"""', 't'],
     ['it\'s 5"', 'x"y', 't'],
@@ -185,7 +185,6 @@ def test_quotes_in_a_header_do_not_hide_the_separator(write, names, separator):
   lines[0] = header.replace('|', separator)
   with open(path, 'w') as file:
     file.write('\n'.join(lines))
-  found = data.load(name, target='t')
-  assert len(found.columns) == 2
+  found = data.load(name, target=names[-1])
   plain = [c.strip()[1:-1].replace('""', '"') if c.strip()[0] == '"' else c for c in names]
   assert list(found.columns) == plain[:2]
