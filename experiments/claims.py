@@ -258,7 +258,9 @@ def of_uci(records: Sequence[dict]) -> Outcome:
     verdict = HELD
   elif 2 * higher > len(signs):
     verdict = NOT_HELD
+  left = len(uci.SETS) - len(signs)
   number = f'lower on {lower}, higher on {higher} of {len(signs)} sets'
+  number += f' ({left} not run)' if left else ''
   return Outcome(verdict, number, sum(record['wall'] for record in own) / 3600)
 
 

@@ -21,7 +21,7 @@ FLOORS = (
   {'main', 'ensdistill'},
   {'commands', 'sklearn'},
   {'sweep', 'serving'},
-  {'run', 'splits', 'teachers', 'library', 'prediction'},
+  {'run', 'teachers', 'library', 'prediction'},
   {'resume'},
   {'export', 'exporting'},
   {'student'},
@@ -147,7 +147,7 @@ def test_one_place_trains_and_one_place_predicts():
     text = path.read_text()
     if name not in ('training.stage', 'training.loop', 'storage.checkpoint'):
       assert 'Checkpointer(' not in text and 'loop.fit(' not in text, name
-    chapters = ('compare', 'export', 'student', 'report', 'splits', 'run', 'commands', 'teacher')
+    chapters = ('compare', 'export', 'student', 'report', 'run', 'commands', 'teacher')
     if unit(name) in chapters:
       applied = text.count('.module.apply(')
       assert applied <= (name == 'student.folder'), name  # the exported forward pass itself

@@ -21,7 +21,7 @@ import time
 import jax
 import numpy as np
 
-from ensdistill import compare, names, runtime, splits
+from ensdistill import compare, names, runtime
 from ensdistill.commands.usage import stoppable
 from ensdistill.config import build, identity, recipes
 from ensdistill.data.sources import npz
@@ -34,6 +34,7 @@ from ensdistill.sweep.jobs import Job, Kind
 from ensdistill.sweep.queue import Queue
 from ensdistill.sweep.statistics import Estimate
 from ensdistill.sweep.work import Worker
+from experiments.hydra import splits
 
 SETS = (
   'boston', 'concrete', 'energy', 'wine_red', 'yacht', 'power', 'kin8nm', 'naval', 'protein'
@@ -206,8 +207,10 @@ def table(found: dict) -> str:
       lines.append('| ' + ' | '.join(cells) + ' |')
   seconds = sum(sum(done['seconds'].values()) for sets in found.values() for done in sets.values())
   machines = {done.get('processor') for sets in found.values() for done in sets.values()}
+  left = [name for name in SETS if name not in found]
+  missing = [f'Not run, or not its control: {", ".join(left)}.', ''] if left else []
   took = f'Total time: {seconds / 60:.0f} minutes on {", ".join(sorted(filter(None, machines)))}.'
-  return '\n'.join([*lines, '', *verdict(found), '', took]) + '\n'
+  return '\n'.join([*lines, '', *verdict(found), '', *missing, took]) + '\n'
 
 
 def verdict(found: dict) -> list[str]:

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import tiny
 
-from ensdistill import compare, data, distillation, splits, teacher
+from ensdistill import compare, data, distillation, teacher
 from ensdistill.evaluation import measure, sets
 from ensdistill.families import gaussian
 from ensdistill.logs import writers
+from experiments.hydra import splits
 
 QUIET = writers.Silent()
 SMALL = dict(
