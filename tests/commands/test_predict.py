@@ -196,12 +196,15 @@ def test_a_wrong_limit_on_pixels_is_wrong_usage(images, tmp_path, capsys, monkey
 
 
 def test_arrays_have_no_right_labels(images, tmp_path, capsys):
-  (tmp_path / '1').mkdir()
-  np.save(tmp_path / '1' / 'x.npy', np.zeros((8, 8, 1), np.uint8))
-  np.save(tmp_path / '1' / 'y.npy', np.zeros((2, 8, 8, 1), np.uint8))
-  assert 'accuracy' not in run(images, tmp_path, capsys=capsys)[2]
-  PIL.Image.new('L', (8, 8)).save(tmp_path / '1' / 'x.png')
-  code, _, err = run(images, tmp_path, capsys=capsys)
+  folder = tmp_path / '1'
+  folder.mkdir()
+  arrays = folder / 'one.npy', folder / 'two.npy'
+  np.save(arrays[0], np.zeros((8, 8, 1), np.uint8))
+  np.save(arrays[1], np.zeros((2, 8, 8, 1), np.uint8))
+  code, _, err = run(images, *arrays, capsys=capsys)
+  assert code == 0 and 'accuracy' not in err
+  PIL.Image.new('L', (8, 8)).save(folder / 'x.png')
+  code, _, err = run(images, *arrays, folder, capsys=capsys)
   assert code == 0 and ' of 1 images in folders named after classes' in err
 
 
