@@ -328,8 +328,12 @@ def build_each(section, builders: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def augmentations(config) -> list[str]:
-  """Return the names of the settings of the section `augment` that are switched on."""
-  return [name for name, value in given(config.augment, AUGMENT).items() if value]
+  """Return the names of the settings of the section `augment` that are switched on.
+
+  `pad` is none of them: it only says what a crop pads with.
+  """
+  on = [name for name, value in given(config.augment, AUGMENT).items() if value]
+  return [name for name in on if name != 'pad']
 
 
 def forget_replaced(config, overridden: Collection[str]) -> None:

@@ -123,3 +123,11 @@ def test_optional_settings_come_from_the_parts_signatures():
   config.network.depth = 5
   with pytest.raises(TypeError):
     config.network.depth = 'five'
+
+
+def test_what_a_crop_pads_with_is_no_augmentation_of_its_own():
+  config = settings.default()
+  settings.apply(config, {'augment.crop': 0, 'augment.pad': 'reflect'})
+  assert settings.augmentations(config) == []
+  settings.apply(config, {'augment.crop': 2, 'augment.flip': True})
+  assert settings.augmentations(config) == ['crop', 'flip']
