@@ -1,5 +1,6 @@
 """Data sets of the right shape for every recipe, without their files."""
 
+import dataclasses
 import functools
 import pathlib
 
@@ -23,6 +24,12 @@ IMAGES = {  # shape, classes
 }
 
 
+class InFiles(data.Dataset):
+  """A data set that is treated as if its training images stayed in their files."""
+
+  in_files = True
+
+
 @functools.cache
 def dataset(name):
   """Return arrays of the right shape for a data set, whose files need not be here."""
@@ -39,5 +46,8 @@ def dataset(name):
   split = data.Split(blank, np.zeros(512, np.int32))
   flat = {'mean': (0.3,) * shape[-1], 'std': (0.3,) * shape[-1]}
   parts = {'train': split, 'valid': split, 'test': split}
-  streams = name == 'folder:imagenet'
-  return tiny.replace(tiny.dataset(), name=name, targets=classes, streams=streams, **flat, **parts)
+  known = {'name': name, 'targets': classes, 'streams': name == 'folder:imagenet', **flat, **parts}
+  made = tiny.replace(tiny.dataset(), **known)
+  if not made.streams:
+    return made
+  return InFiles(**{field.name: getattr(made, field.name) for field in dataclasses.fields(made)})

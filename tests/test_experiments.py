@@ -201,8 +201,8 @@ def test_the_share_of_the_diversity_that_is_kept():
         row['metrics'] |= {'pairwise_kl': value, 'train/pairwise_kl': value, 'train/acc': 0.99}
       records.append(made)
   text = small_tables.levels(records)
-  assert '| 40 epochs | 99.0 | 10.0 % ± 0.0 | 10.0 % ± 0.0 |' in text
-  assert '| 5 epochs | 99.0 | 51.0 % ± 0.6 | 51.0 % ± 0.6 |' in text
+  assert '| 40 epochs | 99.0 | 10.0 % ± 0.0 % | 10.0 % ± 0.0 % |' in text
+  assert '| 5 epochs | 99.0 | 51.0 % ± 0.6 % | 51.0 % ± 0.6 % |' in text
   found = claims.outcome(claims.LEVELS, records)
   assert found.verdict == claims.HELD and found.number == '+0.4100 ± 0.0058 (3 × 1)'
   assert claims.outcome(claims.LEVELS, records[:1]).verdict == claims.NOT_TESTED
