@@ -24,6 +24,7 @@ from experiments.hydra import uci
 HELD, NOT_HELD, NOT_TESTED = 'held', 'not held', 'not tested'
 NOISE = 'not decided: within noise'
 ONE_TEACHER = 'not decided: one teacher'
+PARTLY_RUN = 'not decided: sets are missing'
 UNDECIDED = 'not decided: the ensemble itself does not detect them'
 MEMBER, ENSEMBLE, MEMBERS = 'one member', 'the ensemble', 'its members'
 PROTOCOLS = {
@@ -244,7 +245,8 @@ def of_uci(records: Sequence[dict]) -> Outcome:
   """Return whether Hydra's NLL is lower than that of plain distillation on UCI regression.
 
   Paired over the splits of each set: held if it is lower by two standard errors on more than half
-  of the sets and higher on none, and not held if it is higher on more than half.
+  of the sets and higher on none, and not held if it is higher on more than half. It is not decided
+  before all sets have run.
   """
   signs = []
   own = [record for record in records if record['variant'] == '']
@@ -253,12 +255,14 @@ def of_uci(records: Sequence[dict]) -> Outcome:
   if not signs:
     return Outcome(NOT_TESTED)
   lower, higher = signs.count(1), signs.count(-1)
+  left = len(uci.SETS) - len(signs)
   verdict = NOISE
-  if 2 * lower > len(signs) and not higher:
+  if left:
+    verdict = PARTLY_RUN
+  elif 2 * lower > len(signs) and not higher:
     verdict = HELD
   elif 2 * higher > len(signs):
     verdict = NOT_HELD
-  left = len(uci.SETS) - len(signs)
   number = f'lower on {lower}, higher on {higher} of {len(signs)} sets'
   number += f' ({left} not run)' if left else ''
   return Outcome(verdict, number, sum(record['wall'] for record in own) / 3600)

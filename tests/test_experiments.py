@@ -20,6 +20,7 @@ from experiments.full import gate
 from experiments.full import run as full
 from experiments.grid import collect as grid
 from experiments.grid import run as grid_run
+from experiments.hydra import uci
 from experiments.mnist import data as mnist
 from experiments.spirals import posterior
 
@@ -172,7 +173,10 @@ def test_noise_on_all_sets_of_regression_decides_nothing():
     }
 
   for apart, verdict in ((0.0, claims.NOISE), (-1.0, claims.HELD), (1.0, claims.NOT_HELD)):
-    assert claims.of_uci([record(apart) for _ in range(6)]).verdict == verdict
+    every = [record(apart) for _ in uci.SETS]
+    assert claims.of_uci(every).verdict == verdict
+    partly = claims.of_uci(every[1:])
+    assert partly.verdict == claims.PARTLY_RUN and partly.number.endswith('of 8 sets (1 not run)')
 
 
 @pytest.mark.parametrize(
