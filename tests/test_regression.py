@@ -18,7 +18,6 @@ from ensdistill import (
   objectives,
   perturb,
   run,
-  splits,
   teacher,
 )
 from ensdistill.config import build, checks
@@ -26,6 +25,7 @@ from ensdistill.evaluation import sets
 from ensdistill.logs import writers
 from ensdistill.student.model import Model
 from ensdistill.training import step as train
+from experiments.hydra import splits
 
 QUIET = writers.Silent()
 ADAM = dict(name='adam', rate=1e-2, decay=0.0)
