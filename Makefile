@@ -22,10 +22,10 @@ toy: $(VENV)/.installed
 	$(RUN) -m ensdistill train hydra_gaussian_toy1d
 
 test: $(VENV)/.installed-test
-	$(RUN) -m pytest -n 2 -m "not slow"
+	$(RUN) -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: $(VENV)/.installed-test
-	$(RUN) -m pytest -n 2
+	$(RUN) -m pytest -n 2 --dist worksteal
 
 check: $(VENV)/.installed-test
 	$(RUN) -m ruff check .

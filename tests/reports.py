@@ -7,9 +7,10 @@ import pathlib
 import numpy as np
 from scipy import special
 
-from ensdistill import compare, predictive
+from ensdistill import predictive
 from ensdistill.data.dataset import Split
-from ensdistill.evaluation import measure, rows
+from ensdistill.evaluation import gaps, measure, rows
+from ensdistill.evaluation.comparison import Comparison, Model
 from ensdistill.report import figures, probes, runs
 
 SETS = {'valid': 24, 'test': 24, 'ood/far': 30}
@@ -65,20 +66,20 @@ def comparison(dataset, student='dirichlet', shifts=True):
     )
     for i, one in enumerate(models)
   ]
-  compare._add_gaps(found)
+  gaps.add(found)
   for row in found:
     row['test_se'] = {key: 0.01 for key in row['metrics'] if key.split('/')[0] in ('nll', 'shift')}
-  return compare.Comparison(found, models, {'ood/lost': 'the folder is not there'})
+  return Comparison(found, models, {'ood/lost': 'the folder is not there'}, {})
 
 
 def model(role, size, repeats):
   """Return a model of a comparison."""
-  return compare.Model(role, size, rows.name(role, size), repeats)
+  return Model(role, size, rows.name(role, size), repeats)
 
 
 def row_of(model, measured, costs):
   """Return the row of a model, as results.json has it."""
-  return compare.row(model.name, measured, costs, role=model.role, size=model.size)
+  return rows.of_repeats(model.name, measured, costs, role=model.role, size=model.size)
 
 
 def shifted(i):

@@ -284,7 +284,7 @@ def test_gaps_are_null_where_there_is_none():
   member = row('member', 0.01, acc=0.90, nll=0.50, ece=0.1, prr=float('nan'))
   ensemble = row('ensemble-2', acc=0.95, nll=0.49, ece=0.1, prr=1.0)
   student = row('student', 0.005, acc=0.93, nll=0.40, ece=0.2, prr=1.0)
-  compare._add_gaps([member, row('ensemble-2', acc=0.0, nll=0.0), ensemble, student])
+  gaps.add([member, row('ensemble-2', acc=0.0, nll=0.0), ensemble, student])
   found = student['metrics']
   assert found['gap_closed/acc'] == pytest.approx(0.6)  # of the largest ensemble
   assert student['se']['gap_closed/acc'] == pytest.approx(0.1)
@@ -301,7 +301,7 @@ def test_a_gap_that_few_test_examples_cannot_show_is_none():
 
   for errors, closed in (({'acc': 0.02}, 0.5), ({'acc': 0.03}, None), ({}, 0.5)):
     found = [row('member', 0.90), row('ensemble-2', 0.95), row('student', 0.925)]
-    compare._add_gaps(found, errors)
+    gaps.add(found, errors)
     assert found[-1]['metrics']['gap_closed/acc'] == pytest.approx(closed)
 
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tiny
 
-from ensdistill import compare, data, distillation, teacher
-from ensdistill.evaluation import measure, sets
+from ensdistill import data, distillation, teacher
+from ensdistill.evaluation import measure, rows, sets
 from ensdistill.families import gaussian
 from ensdistill.logs import writers
 from experiments.hydra import splits
@@ -138,15 +138,15 @@ def test_rows_are_means_over_splits_in_the_targets_units(stored, datasets, ensem
   mean, _ = gaussian.split(outputs)
   expected = np.asarray(mean) * datasets[1].target_std + np.asarray(datasets[1].target_mean)
   np.testing.assert_allclose(seen[1]['test'].mean_BMD, expected, rtol=1e-5)
-  member = compare.row('member', splits.member_scores(datasets, seen), {})
+  member = rows.of_repeats('member', splits.member_scores(datasets, seen), {})
   rmse = []
   for dataset, p in zip(datasets, seen):
     error = np.asarray(p['test'].mean_BMD) - dataset.test.y[:, None]
     rmse.append(np.sqrt((error**2).mean((0, 2))).mean())
   np.testing.assert_allclose(member['metrics']['rmse'], np.mean(rmse), rtol=1e-5)
   np.testing.assert_allclose(member['se']['rmse'], np.std(rmse, ddof=1) / 2**0.5, rtol=1e-4)
-  student = compare.row('student', splits.scores(datasets, seen, seen), {})
-  own = compare.row(
+  student = rows.of_repeats('student', splits.scores(datasets, seen, seen), {})
+  own = rows.of_repeats(
     'student', [measure.sets(*pair, ensemble=pair[1]) for pair in zip(datasets, seen)], {}
   )
   assert student == own and student['metrics']['agreement_kl'] < 1e-9

@@ -50,6 +50,7 @@ def data(folder, seed=0):
   np.savez(folder / 'boston.npz', x=x, y=x.sum(1) + 5, test_mask=np.packbits(mask, axis=1))
 
 
+@pytest.mark.slow
 def test_it_runs_resumes_and_writes_its_table(uci, tmp_path, monkeypatch, capsys):
   data(tmp_path)
   queue = Queue(tmp_path, [uci.job('boston', variant, str(tmp_path)) for variant in uci.PROTOCOLS])
@@ -64,15 +65,15 @@ def test_it_runs_resumes_and_writes_its_table(uci, tmp_path, monkeypatch, capsys
     return content['uci']
 
   ours, paper = map(queue.run_folder, queue.jobs)
-  row = uci.compare.row
+  row = uci.rows.of_repeats
 
   def broken(name, *repeats, **fields):
     return 1 / 0 if name == 'nw' else row(name, *repeats, **fields)
 
-  monkeypatch.setattr(uci.compare, 'row', broken)
+  monkeypatch.setattr(uci.rows, 'of_repeats', broken)
   with pytest.raises(ZeroDivisionError):
     work()
-  monkeypatch.setattr(uci.compare, 'row', row)
+  monkeypatch.setattr(uci.rows, 'of_repeats', row)
   found = json.loads((ours / 'rows.json').read_text())
   assert list(found['rows']) == ['member', 'ensemble', 'hydra']
   capsys.readouterr()

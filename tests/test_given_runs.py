@@ -17,6 +17,7 @@ QUICK = [
   'scores=2', 'logs=2',
 ]  # fmt: skip
 METHODS = ('kd', 'hydra', 'end2')
+OTHERS = [pytest.param(method, marks=pytest.mark.slow) for method in METHODS[1:]]
 
 
 def run(method, folder, *settings, data='digits'):
@@ -39,7 +40,7 @@ def check(results, folder, members):
   assert np.isfinite(student.predict(np.zeros((2, *student.spec['shape']), np.float32)).probs).all()
 
 
-@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize('method', [METHODS[0], *OTHERS])
 def test_the_trees_of_a_forest(method, tmp_path, monkeypatch, capsys):
   example('forest.py', tmp_path, monkeypatch)
   settings = ['data.name=npz:wine.npz', 'teacher.outputs=forest.npz', 'evaluate.ood=outside']

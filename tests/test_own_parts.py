@@ -108,6 +108,7 @@ def test_a_changed_source_is_refused_by_its_run_and_said_by_its_student(tmp_path
   assert 'differs from the mine.py of the training' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_network_of_ones_own_trains_teachers_that_others_find(tmp_path, capsys):
   recipe, files, settings, _ = OWN['network']
   train(recipe, tmp_path / 'first', files, settings)

@@ -56,6 +56,7 @@ def test_a_killed_process_ends_all_with_a_line_that_names_it(pair):
   assert 'Traceback' not in text and 'Check failure' not in text
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_ends_as_one_process_with_two_devices(pair, start):
   again = several.Run(pair.folder).ends()
   assert 'continues at step' in again.text(0) and not again.text(1)

@@ -5,7 +5,6 @@ for wrong usage, 1 for missing or damaged data; both with one line that says wha
 """
 
 import dataclasses
-import functools
 import json
 import pathlib
 import time
@@ -22,7 +21,6 @@ from ensdistill.commands.usage import (
   stoppable,
   student_folder,
 )
-from ensdistill.evaluation import rows
 
 # Settings of the training data that another set is read with, too.
 _READING = ('target', 'family', 'size', 'central')
@@ -140,49 +138,51 @@ def dataset_of(model, name: str | None = None, dir: str | None = None, unreadabl
 
 def evaluate(model, options) -> dict:
   """Return results.json of one row; `options` are the command's."""
-  from ensdistill import metrics, runtime
+  from ensdistill import runtime
   from ensdistill.commands import label_distributions
-  from ensdistill.evaluation import cost, measure, sets
+  from ensdistill.evaluation import comparison, sets
+  from ensdistill.evaluation.networks import Network
+  from ensdistill.evaluation.rows import STUDENT
+  from ensdistill.logs import writers
   from ensdistill.storage.seals import strict
 
   began = time.monotonic()
   trained, dir = model.spec['data_settings'], options.data_dir
-  not_run: dict[str, str] = {}
   unreadable = options.unreadable or trained.get('unreadable', 'stop')
   dataset = dataset_of(model, options.data, dir, unreadable)
-  reading = {'dir': dir, 'seed': trained['seed'], 'unreadable': unreadable}
+  wanted = comparison.Wanted(
+    reading={'dir': dir, 'seed': trained['seed'], 'unreadable': unreadable},
+    ood=options.ood,
+    shift=options.shift,
+    shift_examples=options.shift_examples,
+    batch=options.batch_size,
+  )
   sets.check(dataset, ood=options.ood, shifts=options.shift, dir=dir)
   against, folder = None, student_folder(options.student)
   if options.label_distributions:
     against = label_distributions.prepared(model, folder, dataset, options)
-  inputs = sets.inputs(dataset, options.ood, not_run, **reading)
-  predictor = model.predictor(min(options.batch_size, max(map(len, inputs.values()))))
-  predict = functools.partial(predictor, model.variables)
-  predictions = sets.predicted(lambda x, name: predict(x), inputs, not_run)
-  found = measure.sets(dataset, predictions)
-  shifts = {'examples': options.shift_examples, **reading}
-  shifted: dict[str, float] = {}
-  family = metrics.of(dataset.family)
-  for kind, severity, x, y in sets.shifted(dataset, options.shift, not_run, **shifts):
-    shifted |= measure.shifted(kind, severity, family, family.scored(predict(x), y))
-  name = rows.name(rows.STUDENT, model.student.size)
-  timed = {name: (predictor.forward, model.variables, cost.parameters(model.variables))}
-  costs = cost.of_models(timed, model.spec['shape'], model.spec['dtype'])[name]
-  row = {'name': name, 'role': rows.STUDENT, 'size': model.student.size, 'seeds': 1, 'se': {}}
-  row['metrics'] = found | measure.with_means(shifted) | costs
+
+  def networks(batch: int):
+    student = Network(STUDENT, model.student.size, model.predictor(batch), model.variables)
+    return None, [student]
+
+  compared = comparison.compare(dataset, networks, wanted, writers.Silent())
+  (student,) = compared.models
   human = {}
   if against:
-    own = label_distributions.measured(against, name, predictions['test'], dataset.test.x)
+    own = label_distributions.measured(
+      against, student.name, student.repeats[0]['test'], dataset.test.x
+    )
     human = {'label_distributions': own}
   return strict(
     {
       'name': model.spec['name'],
       'data': dataset.name,
       'family': dataset.family,
-      'examples': {name: len(inputs[name]) for name in predictions},
-      'rows': [row],
+      'examples': compared.examples,
+      'rows': compared.rows,
       **human,
-      'not_run': not_run,
+      'not_run': compared.not_run,
       'timings': {'evaluation': time.monotonic() - began},
       'versions': runtime.versions(),
     }

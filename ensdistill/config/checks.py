@@ -131,7 +131,7 @@ def check_objective(config, objective: objectives.Objective) -> None:
 
 def check_given(config, parts: Parts) -> None:
   """Refuse what an ensemble that was trained elsewhere cannot serve."""
-  teacher, student = config.teacher, config.student
+  teacher = config.teacher
   if not teacher.outputs and not teacher.source:
     if not teacher.members:
       raise ValueError(
@@ -139,12 +139,10 @@ def check_given(config, parts: Parts) -> None:
       )
     return
   if teacher.outputs and parts.objective.loss:
-    _check_outputs(config, parts)
-  elif student.targets == 'auto' and parts.objective.loss is None:
-    student.targets = 'online'
+    _check_outputs(config)
 
 
-def _check_outputs(config, parts: Parts) -> None:
+def _check_outputs(config) -> None:
   """Refuse what needs the teacher on other inputs than those that its outputs belong to."""
   student, file = config.student, f'teacher.outputs={config.teacher.outputs!r}'
   if student.targets == 'online':
@@ -170,8 +168,6 @@ def _check_outputs(config, parts: Parts) -> None:
       f'augment ({", ".join(changed)}) changes the inputs, but {file} holds the outputs on the '
       f"clean ones: set {off}, or student.targets='clean_cache' to pair both"
     )
-  if student.targets == 'auto':
-    student.targets = 'stored'
 
 
 def check_targets(config, parts: Parts) -> None:
@@ -211,11 +207,19 @@ def check_targets(config, parts: Parts) -> None:
 
 
 def settle_targets(config, parts: Parts, in_files: bool) -> None:
-  """Replace targets='auto': 'stored' for inputs in memory that do not change, else 'online'."""
-  if config.student.targets == 'auto':
+  """Replace targets='auto': 'stored' for inputs in memory that do not change, else 'online'.
+
+  Outputs of an ensemble that was trained elsewhere are stored already.
+  """
+  if config.student.targets != 'auto':
+    return
+  if parts.objective.loss is None:
+    config.student.targets = 'online'
+  elif config.teacher.outputs:
+    config.student.targets = 'stored'
+  else:
     changed = parts.perturbation or settings.augmentations(config)
-    online = changed or in_files or parts.objective.loss is None
-    config.student.targets = 'online' if online else 'stored'
+    config.student.targets = 'online' if changed or in_files else 'stored'
 
 
 def check_fits(config, parts: Parts, family_name: str) -> None:

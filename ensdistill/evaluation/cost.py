@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ensdistill import nets, stopping
+from ensdistill.evaluation import networks, rows
+from ensdistill.evaluation.networks import Network
 
 
 class Timed(NamedTuple):
@@ -120,3 +122,52 @@ def of_models(
     }
     for name, (_, _, count) in models.items()
   }
+
+
+def of_networks(dataset, ensemble: Network | None, students: list[Network]) -> dict[str, dict]:
+  """Return the costs of one member, the ensembles and the student (and its average), in one run.
+
+  Members of stored outputs, and those that are functions of their own, are not timed.
+  """
+  timed: list[Network] = []
+  has_variables = ensemble is not None and bool(jax.tree.leaves(ensemble.variables))
+  if ensemble is not None and has_variables:
+    first = jax.tree.map(lambda leaf: leaf[:1], ensemble.variables)
+    timed = [ensemble._replace(role=rows.MEMBER, size=1, variables=first)]
+    timed += [ensemble] if ensemble.size > 1 else []
+  timed += networks.of_first_seed(students)
+  models = {
+    network.name: (network.predictor.forward, network.variables, parameters(network.variables))
+    for network in timed
+  }
+  alike = _alike(timed)
+  costs = of_models(models, dataset.train.x.shape[1:], dataset.train.x.dtype, alike)
+  if ensemble is None or not has_variables:
+    return costs
+  member = costs[rows.name(rows.MEMBER, 1)]
+  for size in range(2, ensemble.size + 1):
+    # XLA counts the body of a loop over members once, so the ensemble's operations are multiplied.
+    own = {'params': member['params'] * size, 'flops': member['flops'] and member['flops'] * size}
+    name = rows.name(rows.ENSEMBLE, size)
+    costs[name] = costs.get(name, {}) | own
+  return costs
+
+
+def _alike(timed: list[Network]) -> dict[str, str]:
+  """Return {network: the last one of equal architecture}; those two are timed once.
+
+  Architectures are equal where names and shapes of all variables are, of networks of one member.
+  """
+  last = {_architecture(network): network.name for network in timed if network.size == 1}
+  return {
+    network.name: last[_architecture(network)]
+    for network in timed
+    if network.size == 1 and last[_architecture(network)] != network.name
+  }
+
+
+def _architecture(network: Network) -> tuple:
+  """Return names and shapes of the variables of one network; a member has a leading axis."""
+  skip = 1 if network.role == rows.MEMBER else 0
+  leaves = jax.tree_util.tree_leaves_with_path(network.variables)
+  return tuple((jax.tree_util.keystr(path), np.shape(leaf)[skip:]) for path, leaf in leaves)

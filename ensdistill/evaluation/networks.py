@@ -30,11 +30,16 @@ class Network(NamedTuple):
     del name, start
     return self.predictor(self.variables, x)
 
+  def missing(self, names) -> dict[str, str]:
+    """Return {set without predictions: the reason}: a network predicts everywhere."""
+    del names
+    return {}
 
-def of_run(dataset, teacher, distilled, **settings) -> tuple[Network, list[Network]]:
-  """Return the ensemble, and the views of every student seed by seed, which share programs.
 
-  `settings` are those of a predictor: batch and precision.
+def of_run(dataset, teacher, distilled, **settings) -> tuple[Network | None, list[Network]]:
+  """Return the ensemble, if it is known, and the views of every student seed by seed.
+
+  Views of one kind share programs. `settings` are those of a predictor: batch and precision.
   """
   ensemble = teacher.network(dataset, **settings)
   method, students = distilled.method, []

@@ -1,6 +1,8 @@
-"""Rows of a comparison: the role of each row, and its name in results.json."""
+"""Rows of a comparison: their roles, their names in results.json, and how they are averaged."""
 
 from collections.abc import Iterable
+
+import numpy as np
 
 MEMBER = 'member'  # one network of the ensemble
 ENSEMBLE = 'ensemble'  # `size` members together; an average over subsets of this size
@@ -49,3 +51,30 @@ def of_name(text: str) -> dict:
   if kind != ENSEMBLE or not size.isdecimal():
     raise ValueError(f'unknown row {text!r}: rows are {", ".join(ROLES)} and ensemble-<members>')
   return {'role': ENSEMBLE, 'size': int(size)}
+
+
+def of_repeats(name: str, repeats: list[dict], costs: dict, **fields) -> dict:
+  """Return a row of results.json: means over the repeats, their standard errors, and `fields`."""
+  means, errors = {}, {}
+  for key in repeats[0]:
+    values = np.array([r[key] for r in repeats], np.float64)
+    values = values[np.isfinite(values)]  # undefined without any error: rejection ratios
+    means[key] = float(values.mean()) if len(values) else float('nan')
+    spread = float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else float('nan')
+    errors[key] = spread if len(repeats) > 1 else None
+  return {'name': name, **fields, 'seeds': len(repeats), 'se': errors, 'metrics': means | costs}
+
+
+def of_subsets(name: str, repeats: list[dict], costs: dict, **fields) -> dict:
+  """Return a row of results.json: means over subsets of members, and their standard deviations.
+
+  Subsets share members, so their spread is no standard error. Some metrics have fewer subsets.
+  """
+  means, spread = {}, {}
+  for key in repeats[0]:
+    values = np.array([r[key] for r in repeats if key in r], np.float64)
+    values = values[np.isfinite(values)]
+    means[key] = float(values.mean()) if len(values) else float('nan')
+    spread[key] = float(values.std(ddof=1)) if len(values) > 1 else None
+  fields |= {'seeds': 1, 'se': dict.fromkeys(means), 'subsets': len(repeats), 'spread': spread}
+  return {'name': name, **fields, 'metrics': means | costs}

@@ -37,10 +37,6 @@ class Outputs:
     """The number of members."""
     return next((table.shape[1] for table in self.tables.values()), 0)
 
-  def missing(self, names) -> list[str]:
-    """Return the sets of an evaluation that the outputs do not cover."""
-    return [name for name in names if name not in self.tables]
-
 
 @dataclasses.dataclass(frozen=True)
 class Recorded:
@@ -69,11 +65,13 @@ class Recorded:
     del dataset, section, writer
     return self.outputs.tables['train']
 
-  def network(self, dataset, **settings) -> 'RecordedNetwork':
-    """Return what an evaluation sees."""
+  def network(self, dataset, **settings) -> 'RecordedNetwork | None':
+    """Return what an evaluation sees; None where nothing is known of the ensemble."""
     del settings
+    if not self.outputs.tables:
+      return None
     units = dataset.target_mean, dataset.target_std
-    return RecordedNetwork(rows.ENSEMBLE, self.size, self.method, self.outputs.tables, units)
+    return RecordedNetwork(rows.ENSEMBLE, self.size, self.method, self.outputs, units)
 
 
 class RecordedNetwork(NamedTuple):
@@ -82,8 +80,9 @@ class RecordedNetwork(NamedTuple):
   role: str
   size: int
   method: Method
-  tables: Mapping[str, np.ndarray]
+  outputs: Outputs
   units: Any
+  variables: tuple = ()  # unknown
 
   @property
   def name(self) -> str:
@@ -92,13 +91,18 @@ class RecordedNetwork(NamedTuple):
 
   def predict(self, x, name: str | None = None, start: int = 0):
     """Return the predictive distribution of a set or a block of it; None where it is unknown."""
-    table = self.tables.get(name or '')
+    table = self.outputs.tables.get(name or '')
     if table is None:
       return None
     block = table[start : start + len(x)]
     assert len(block) == len(x), f'{name}: {len(x)} inputs, {len(block)} rows of outputs'
     predictive = self.method.objective.predictive(self.method.family, block)
     return predictive.in_units(*self.units)
+
+  def missing(self, names) -> dict[str, str]:
+    """Return {set without predictions: the reason}."""
+    unknown = [name for name in names if name not in self.outputs.tables]
+    return dict.fromkeys(unknown, f'{self.outputs.where} has no outputs for it')
 
 
 def from_arrays(

@@ -51,7 +51,7 @@ class Probes(NamedTuple):
   subspace: Subspace | None = None
 
 
-def collect(plan, teacher, distilled, run: tuple[Network, list[Network]]) -> Probes:
+def collect(plan, teacher, distilled, run: tuple[Network | None, list[Network]]) -> Probes:
   """Run the networks on the inputs that the pictures need; `run` is `networks.of_run`."""
   between = subspace.measured(plan, distilled.method, take(distilled.variables, 0))
   moved = _moved(plan, teacher, distilled)
@@ -83,9 +83,11 @@ def _line(dataset, run) -> Line | None:
 def _predictives(run, x) -> dict[str, Any]:
   """Return the predictions of the ensemble and of the student of the first seed."""
   ensemble, students = run
-  if ensemble.size == 1:  # the rows of the comparison have no ensemble then
-    ensemble = ensemble._replace(role=rows.MEMBER)
-  found = {n.name: n.predict(x) for n in [ensemble, *networks.of_first_seed(students)]}
+  shown = networks.of_first_seed(students)
+  if ensemble is not None:
+    alone = ensemble.size == 1  # the rows of the comparison have no ensemble then
+    shown.insert(0, ensemble._replace(role=rows.MEMBER) if alone else ensemble)
+  found = {network.name: network.predict(x) for network in shown}
   return {name: predictive for name, predictive in found.items() if predictive is not None}
 
 

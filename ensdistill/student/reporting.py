@@ -105,8 +105,6 @@ def _parts(model, test: data.Split, folder: pathlib.Path, ensemble, check_order:
     if ensemble is not None:
       tables['test'] = found.outputs.tables['test']
     found = dataclasses.replace(found, outputs=dataclasses.replace(found.outputs, tables=tables))
-    known = ensemble is not None or model.origin
-    plan = dataclasses.replace(plan, given=found.outputs if known else None)
     # A perturbation needs the ensemble at inputs of its own.
     method = dataclasses.replace(distilled.method, perturbation=None)
     distilled = distilled._replace(method=method)

@@ -256,7 +256,7 @@ def _member(predicted: dict, number: int) -> dict:
 
 
 def scores(datasets, predictions: list[dict], ensembles: list[dict] | None = None) -> list[dict]:
-  """Return {metric: value} of every split; compare.row makes a row of them."""
+  """Return {metric: value} of every split; rows.of_repeats makes a row of them."""
   against: list[dict | None] = [*ensembles] if ensembles else [None] * len(datasets)
   parts = zip(datasets, predictions, against)
   return [measure.sets(dataset, own, ensemble=other) for dataset, own, other in parts]

@@ -21,7 +21,7 @@ import time
 import jax
 import numpy as np
 
-from ensdistill import compare, names, runtime
+from ensdistill import names, runtime
 from ensdistill.commands.usage import stoppable
 from ensdistill.config import build, identity, recipes
 from ensdistill.data.sources import npz
@@ -96,7 +96,7 @@ def run(name: str, variant: str, data: str, folder: pathlib.Path) -> dict:
     for model, found in scores.items():
       role, size = of_model(model, config)
       title = model if role == rows.STUDENT else rows.name(role, size)
-      row = compare.row(title, found, {}, role=role, size=size)
+      row = rows.of_repeats(title, found, {}, role=role, size=size)
       done['rows'][model] = results.strict(row)
       done['nll'][model] = [one['nll'] for one in found]
       done['seconds'][model] = (time.monotonic() - began) / len(scores)

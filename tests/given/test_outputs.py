@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from ensdistill import data, families, given, teachers
-from ensdistill.config import settings
+from ensdistill.config import build, settings
 from ensdistill.data.errors import DataError
 from ensdistill.given import outputs
 
@@ -45,7 +45,9 @@ def test_rows_are_those_of_the_examples(digits):
     np.testing.assert_array_equal(y, getattr(digits, part).y)
     accuracy = (found.tables[part].argmax(-1) == y[:, None]).mean(0)
     np.testing.assert_allclose(found.agreement[part], accuracy)
-  assert found.missing(['valid', 'test', 'ood/a']) == ['ood/a']
+  network = given.Recorded(build.given_method(digits), found).network(digits)
+  missing = network.missing(['valid', 'test', 'ood/a'])
+  assert missing == {'ood/a': 'FILE has no outputs for it'}
 
 
 def test_validation_comes_from_the_training_rows_where_the_source_has_none(digits):

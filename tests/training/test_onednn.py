@@ -144,7 +144,7 @@ def stage(teacher: bool):
 
 
 @needs_onednn
-@pytest.mark.parametrize('teacher', [True, False])
+@pytest.mark.parametrize('teacher', [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_losses_equal_those_of_the_plain_step(monkeypatch, teacher):
   """Three steps in one program, with oneDNN and without, against plain layers step by step."""
   states, shared, step, _ = stage(teacher)
@@ -189,6 +189,7 @@ class Says(writers.Silent):
       raise Killed
 
 
+@pytest.mark.slow
 @needs_onednn
 def test_killed_and_resumed_with_another_setting_is_bit_identical(tmp_path):
   states, shared, step, feed = stage(teacher=True)

@@ -175,9 +175,9 @@ def test_a_latentbe_step_by_hand():
 POINTS = [
   ('single', 'mean', 'none', {}),
   ('single', 'mean', 'tdiv', {}),
-  ('multi_head', 'members', 'conf_ods', {}),
+  pytest.param('multi_head', 'members', 'conf_ods', {}, marks=pytest.mark.slow),
   ('batch_ensemble', 'members', 'tdiv_sdiv', {'labels_on_clean': False}),
-  ('batch_ensemble', 'members', 'ods', {}),
+  pytest.param('batch_ensemble', 'members', 'ods', {}, marks=pytest.mark.slow),
 ]
 
 

@@ -133,6 +133,7 @@ def test_the_layout_of_tiny_imagenet(tmp_path):
     file.write_text(good)
 
 
+@pytest.mark.slow
 def test_the_config_of_tiny_imagenet_trains_from_its_folder(tmp_path):
   pictures.tiny_imagenet(tmp_path / 'tiny-imagenet-200')
   config = recipes.make('kd', 'tiny_imagenet', 'small')

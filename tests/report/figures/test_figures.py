@@ -8,8 +8,9 @@ import pytest
 from reports import SETS, comparison, context, flat_dataset, model, row_of, seen_by
 from scipy import special
 
-from ensdistill import compare, data, metrics, predictive
+from ensdistill import data, metrics, predictive
 from ensdistill.data.dataset import Split
+from ensdistill.evaluation.comparison import Comparison
 from ensdistill.report import columns, figures, noise
 from ensdistill.report.figures import (
   calibration,
@@ -338,7 +339,7 @@ def test_regression_draws_what_applies(dataset):
     row_of(m, [metrics.summary.regression(r['test'], y) for r in m.repeats], {'params': 10 + i})
     for i, m in enumerate(models)
   ]
-  drawn = context(gaussian, compare.Comparison(rows, models, {}))
+  drawn = context(gaussian, Comparison(rows, models, {}, {}))
   applies = {name for name in figures.FIGURES if figures.draw(name, drawn)}
   assert applies == {'cost', 'pit', 'coverage', 'rejection', 'out_of_distribution'}
   assert [c.key for c in columns.table_columns(rows)][:2] == ['rmse', 'nll']
