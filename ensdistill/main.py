@@ -3,8 +3,9 @@
 import sys
 from collections.abc import Sequence
 
-from ensdistill import joining, processes, stopping
+from ensdistill import processes, stopping
 from ensdistill.commands.usage import OVERWRITE, again, fail, memory_in_one_line, reason
+from ensdistill.processes import ending, joining
 
 HELP = """Train and distil: {prog} NAME[:VARIANT] [--workdir=DIR].
 
@@ -57,13 +58,13 @@ def _tell_all(error: Exception) -> None:
   from ensdistill import memory
 
   if memory.exhausted(error) is None:
-    processes.leave(1, f'{type(error).__name__}: {" ".join(str(error).split())}', error)
+    ending.leave(1, f'{type(error).__name__}: {" ".join(str(error).split())}', error)
 
 
 def _parted() -> bool:
   """Part from the processes that share the run; return whether this one was the first."""
   first = processes.first()
-  processes.finish()
+  ending.finish()
   return first
 
 

@@ -14,7 +14,6 @@ from ensdistill import (
   distillation,
   export,
   given,
-  joining,
   paths,
   planning,
   processes,
@@ -23,13 +22,13 @@ from ensdistill import (
   runtime,
   stopping,
   teacher,
-  watching,
 )
 from ensdistill.config import estimate, identity, inputs, shared
 from ensdistill.config import folder as claims
 from ensdistill.config.build import Plan
 from ensdistill.evaluation import sets
 from ensdistill.logs import sinks, writers
+from ensdistill.processes import joining, watching
 from ensdistill.storage import checkpoint, safe, seals
 
 

@@ -19,6 +19,8 @@ import threading
 from collections.abc import Iterator
 
 from ensdistill import processes
+from ensdistill.processes import ending
+from ensdistill.processes.group import State
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _EXIT = 128  # plus the number of a signal: the exit code of a process that the signal ended
@@ -54,7 +56,7 @@ class _Asked:
 def asked() -> int:
   """Return the signal that asked this process, or one that shares its run, to stop; 0 if none."""
   processes.beat()
-  return _Asked.number or processes.told_stop()
+  return _Asked.number or ending.told_stop()
 
 
 def requested() -> bool:
@@ -81,7 +83,7 @@ def check_together(saved: str = '') -> None:
 def tell() -> None:
   """Tell the processes that share the run of a signal that came before this one joined them."""
   if _Asked.number:
-    processes.tell_stop(_Asked.number)
+    ending.tell_stop(_Asked.number)
 
 
 @contextlib.contextmanager
@@ -129,8 +131,8 @@ def _watch(reader: socket.socket) -> None:
         if number not in SIGNALS:
           continue
         _note(number, None)
-        processes.tell_stop(number)
-        if processes.State.joining:  # inside a call of XLA that waits for minutes
+        ending.tell_stop(number)
+        if State.joining:  # inside a call of XLA that waits for minutes
           _say('ensdistill: stopped while it waited for the other processes')
           os._exit(_EXIT + number)
         interrupts += number == signal.SIGINT

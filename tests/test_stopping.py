@@ -13,7 +13,8 @@ import pytest
 from several import Service
 from test_resume import SMALL, data_set
 
-from ensdistill import processes, stopping
+from ensdistill import stopping
+from ensdistill.processes.group import Group, State
 
 ROOT = pathlib.Path(__file__).parent.parent
 # Commands start with the default handler of Ctrl-C, which needs a fork.
@@ -43,8 +44,8 @@ def test_a_signal_sets_a_flag_and_handlers_are_restored():
 
 
 def test_a_signal_before_a_process_joins_the_others_is_told_to_them(monkeypatch):
-  group = processes.Group(Service(), 1, 2, heartbeat=10.0)
-  monkeypatch.setattr(processes.State, 'group', group)
+  group = Group(Service(), 1, 2, heartbeat=10.0)
+  monkeypatch.setattr(State, 'group', group)
   stopping.tell()
   assert group.get('stop') is None
   monkeypatch.setattr(stopping._Asked, 'number', signal.SIGTERM)

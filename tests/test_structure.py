@@ -36,8 +36,7 @@ FLOORS = (
   {'objectives', 'students', 'perturb', 'storage'},
   {'families', 'nets', 'mesh'},
   {'predictive', 'members'},
-  {'imports', 'joining', 'memory', 'names', 'numerics', 'paths', 'runtime', 'stopping'},
-  {'watching', 'clusters'},
+  {'imports', 'memory', 'names', 'numerics', 'paths', 'runtime', 'stopping'},
   {'processes'},
 )
 MATHEMATICS = {'families', 'numerics', 'objectives', 'perturb', 'predictive', 'metrics', 'nets'}

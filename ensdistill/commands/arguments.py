@@ -14,7 +14,8 @@ from typing import NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from ensdistill import joining, names, paths
+from ensdistill import names, paths
+from ensdistill.processes import joining
 
 PROCESSES = ('coordinator', 'num_processes', 'process_id')  # flags of a run that several share
 _FLAGS = {  # besides --config

@@ -193,11 +193,16 @@ def table(results: dict) -> str:
   """Return metrics of the test set, the costs, and a line for each foreign set and corruption."""
   from ensdistill.report import columns
 
-  found = dict(results['rows'][0]['metrics'])
+  found, errors = dict(results['rows'][0]['metrics']), results['rows'][0]['test_se']
   costs = {column.title: (column, found.pop(column.key, None)) for column in columns.COST}
   title = f'{results["name"]} on {results["data"]}, {results["examples"]["test"]} test examples'
   lines = [title, '-' * len(title)]
-  lines += [f'{key:22}{_number(value)}' for key, value in found.items() if '/' not in key]
+  for key, value in found.items():
+    if '/' not in key:
+      error = f' ± {errors[key]:.2g}' if errors.get(key) else ''
+      lines.append(f'{key:22}{_number(value)}{error}')
+  if errors:
+    lines.append('±: one standard error, from the test examples')
   lines += [f'{t:22}{c.form(value)}' for t, (c, value) in costs.items() if value is not None]
   split = [(*key.rsplit('/', 1), value) for key, value in found.items()]
   for prefix, keys in (

@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
-from ensdistill import names, processes, stopping
+from ensdistill import names, stopping
+from ensdistill.processes import ending
 
 OVERWRITE = '--overwrite'  # of train: starts a run's folder afresh
 
@@ -70,7 +71,7 @@ def fail(code: int, message: str) -> NoReturn:
 
   Where several processes share a run, all of them end.
   """
-  processes.leave(code, ' '.join(message.split()))
+  ending.leave(code, ' '.join(message.split()))
   with contextlib.suppress(OSError):  # standard error may lie on a disk that is full
     print(f'ensdistill: {" ".join(message.split())}', file=sys.stderr, flush=True)
   sys.exit(code)

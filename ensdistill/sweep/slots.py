@@ -5,7 +5,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ensdistill import joining, processes
+from ensdistill import processes
+from ensdistill.processes import joining
 
 _DEVICES = pathlib.Path('/dev')
 # What tells the TPU's library that a process has one chip of this host, and no other host.

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, NamedTuple
 
-from ensdistill import joining
+from ensdistill.processes import joining
 from ensdistill.sweep import records
 from ensdistill.sweep.jobs import Job
 from ensdistill.sweep.queue import KILLS, Queue

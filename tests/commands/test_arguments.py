@@ -3,10 +3,10 @@
 import pytest
 import shaped
 
-from ensdistill import joining
 from ensdistill.commands import arguments
 from ensdistill.commands.arguments import configuration
 from ensdistill.config import recipes, settings
+from ensdistill.processes import joining
 
 KD = shaped.ROOT / 'configs' / 'kd_digits.py'
 

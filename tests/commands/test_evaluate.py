@@ -160,7 +160,7 @@ def test_the_command_repeats_the_students_row(run, tmp_path, capsys):
   shown = 'tiny on digits, 60 test', 'ood/photographs', 'shift/contrast/5', 'shift/mean/1'
   for text in (*shown, 'not comparable with CIFAR-10-C'):
     assert text in printed
-  assert f'{ours["metrics"]["nll"]:.4f}' in printed
+  assert f'{ours["metrics"]["nll"]:.4f} ± {row["test_se"]["nll"]:.2g}' in printed
   assert f'{ours["metrics"]["params"]:,}' in printed and 'ms/example' in printed
 
 

@@ -9,6 +9,7 @@ from several import Service
 
 from ensdistill import data, processes
 from ensdistill.evaluation import sets
+from ensdistill.processes.group import Group, State
 
 
 def dataset(*shape):
@@ -45,8 +46,8 @@ def test_a_set_that_one_process_cannot_read_is_left_out_in_all(monkeypatch, thei
 def test_no_process_waits_for_one_that_lacks_the_set(monkeypatch, tmp_path, unreadable):
   """The other one has raised an error, and will ask for nothing but the outcome."""
   pictures.folder(tmp_path, (3,))
-  group = processes.Group(Service(), 0, 2, heartbeat=10.0)
-  monkeypatch.setattr(processes.State, 'group', group)
+  group = Group(Service(), 0, 2, heartbeat=10.0)
+  monkeypatch.setattr(State, 'group', group)
   said = []
 
   def each(value, what):

@@ -234,7 +234,8 @@ SEVERAL = """
 import sys
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
-from ensdistill import joining, processes
+from ensdistill import processes
+from ensdistill.processes import ending, joining
 from ensdistill.storage import checkpoint
 port, process, folder = sys.argv[1:]
 if port != '0':
@@ -274,7 +275,7 @@ with checkpoint.Checkpointer(folder, log=warnings.append) as checkpointer:
   step, back = checkpointer.restore(like)
   assert step == 2 and digest(like)(back, make(2))
   assert len(warnings) == (jax.process_index() == 0), warnings
-processes.finish()
+ending.finish()
 print('fine')
 """
 

@@ -12,7 +12,9 @@ import threading
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ensdistill import clusters, processes, watching
+from ensdistill import processes
+from ensdistill.processes import clusters, watching
+from ensdistill.processes.group import Group, State
 
 LONE = 'ENSDISTILL_PROCESSES'  # =1: this process joins no other, whatever the cluster says
 _HEARTBEAT = 'ENSDISTILL_HEARTBEAT'
@@ -78,7 +80,7 @@ def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
   heartbeat = _heartbeat()
   if place.number == 0:
     _check_port(place.coordinator)
-  processes.State.joining = True
+  State.joining = True
   waits = threading.Timer(_PATIENT, _say_waits, (place, patience))
   waits.daemon = True
   waits.start()
@@ -105,7 +107,7 @@ def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
     ) from error
   finally:
     waits.cancel()
-    processes.State.joining = False
+    State.joining = False
   _meet(place, heartbeat)
 
 
@@ -188,8 +190,8 @@ def _meet(place: Place, heartbeat: float) -> None:
   from jax._src import distributed
 
   assert place.size is not None and place.number is not None
-  group = processes.Group(distributed.global_state.client, place.number, place.size, heartbeat)
-  processes.State.group = group
+  group = Group(distributed.global_state.client, place.number, place.size, heartbeat)
+  State.group = group
   watching.watch(group)
   check_start(group)
   cores = processes.usable_cores()
@@ -205,7 +207,7 @@ def _meet(place: Place, heartbeat: float) -> None:
   check_devices(group.hellos)
 
 
-def check_start(group: processes.Group) -> None:
+def check_start(group: Group) -> None:
   """Refuse processes that were started otherwise than the first.
 
   One that expects more processes than there are would wait for them, and one with longer pauses
@@ -233,7 +235,7 @@ def versions() -> dict[str, str]:
   """Return the versions of what computes, and a digest of the sources of this package."""
   from importlib import metadata  # a lone process does not need it
 
-  root, digest = pathlib.Path(__file__).parent, hashlib.sha256()
+  root, digest = pathlib.Path(__file__).parent.parent, hashlib.sha256()
   for path in sorted(root.rglob('*.py')):
     digest.update(f'{path.relative_to(root)}\0'.encode() + path.read_bytes())
   found = {'ensdistill sources': digest.hexdigest()[:8]}

@@ -5,8 +5,11 @@ import socket
 import pytest
 from several import Service
 
-from ensdistill import clusters, joining, processes
-from ensdistill.joining import Place
+from ensdistill import processes
+from ensdistill.processes import clusters, joining
+from ensdistill.processes import group as groups
+from ensdistill.processes.group import Group, State
+from ensdistill.processes.joining import Place
 
 VARIABLES = (
   'SLURM_',
@@ -171,7 +174,7 @@ def test_processes_that_were_started_otherwise_are_refused():
 
   def start(number, count=2, heartbeat=10.0):
     service.keys.pop(f'ensdistill/start/{number}', None)
-    joining.check_start(processes.Group(service, number, count, heartbeat))
+    joining.check_start(Group(service, number, count, heartbeat))
 
   service.keys['ensdistill/start/1'] = '{"--num_processes": 2, "ENSDISTILL_HEARTBEAT": 10.0}'
   start(0)
@@ -185,9 +188,9 @@ def test_processes_that_were_started_otherwise_are_refused():
 
 
 def test_processes_share_the_cores_that_several_of_them_may_use(monkeypatch):
-  group = processes.Group(Service(), 0, 4, heartbeat=10.0)
-  monkeypatch.setattr(processes.State, 'group', group)
-  monkeypatch.setattr(processes, 'usable_cores', lambda: [0, 1, 2, 3, 4])
+  group = Group(Service(), 0, 4, heartbeat=10.0)
+  monkeypatch.setattr(State, 'group', group)
+  monkeypatch.setattr(groups, 'usable_cores', lambda: [0, 1, 2, 3, 4])
   assert processes.cores() == 5  # nothing is known about the others yet
   group.hellos = [
     {'host': 'a', 'cores': [0, 1, 2, 3, 4]},

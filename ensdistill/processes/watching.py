@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from ensdistill import processes
-from ensdistill.processes import ROOT, Group
+from ensdistill.processes import ending
+from ensdistill.processes.group import ROOT, Group, State
 
 _AGAIN = 'the same command continues from the last checkpoint'
 _GRACE = 2.0  # seconds
@@ -52,7 +53,7 @@ def _watch(group: Group) -> None:
         _first_died(group)
       continue
     if ended:
-      processes.follow(group, json.loads(ended))
+      ending.follow(group, json.loads(ended))
 
 
 def _find_dead(group: Group, signs: dict, looks: int) -> None:
@@ -66,13 +67,13 @@ def _find_dead(group: Group, signs: dict, looks: int) -> None:
     if signs[number][1] >= looks:
       silence = f'no sign of life for {group.heartbeat:g} seconds'
       line = f'{group.name(number)} died: {silence}; {_AGAIN}'
-      processes.end(group, number, 1, line, dead=True)
+      ending.end(group, number, 1, line, dead=True)
 
 
 def _first_died(group: Group) -> None:
   """End this process; a call of the service that is gone would wait."""
   line = f'{group.name(0)} died: its coordination service is gone; {_AGAIN}'
-  processes.follow(group, {'number': 0, 'code': 1, 'line': line}, tell=False)
+  ending.follow(group, {'number': 0, 'code': 1, 'line': line}, tell=False)
 
 
 @contextlib.contextmanager
@@ -132,13 +133,13 @@ def _handle_terminate() -> bool:
 
 def _told_of_death() -> NoReturn:
   """End this process, which the service told of a death, or has lost."""
-  group = processes.State.group
+  group = State.group
   if group and not group.ending:
     time.sleep(_GRACE)  # if the service lives, `watch` ends the process meanwhile
     if group.number and not _answers(group):
       _first_died(group)
     time.sleep(2 * group.heartbeat)
-    processes.end(group, group.number, 1, f'{group.name(group.number)}: another process died')
+    ending.end(group, group.number, 1, f'{group.name(group.number)}: another process died')
   if not group:
     line = 'the other processes ended while this one joined them'
     print(f'ensdistill: {line}', file=sys.stderr, flush=True)
@@ -179,14 +180,14 @@ def watchdog(minutes: float, end: Callable[[int], None] = os._exit) -> None:
 
   def look():
     while not over.wait(min(5.0, 6 * minutes)):
-      group = processes.State.group
-      if time.monotonic() - processes.State.beat > 60 * minutes and not (group and group.ending):
+      group = State.group
+      if time.monotonic() - State.beat > 60 * minutes and not (group and group.ending):
         faulthandler.dump_traceback(all_threads=True)
         line = (
           f'no progress for {minutes:g} minutes, the stacks are above; {_AGAIN} '
           '(watchdog_minutes=0 waits for ever)'
         )
-        processes.leave(1, line)
+        ending.leave(1, line)
         print(f'ensdistill: {line}', file=sys.stderr, flush=True)
         end(1)
 

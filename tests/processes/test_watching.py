@@ -8,13 +8,16 @@ import threading
 import time
 
 import pytest
+import several
 from several import Service
 
-from ensdistill import processes, watching
+from ensdistill.processes import ending, watching
+from ensdistill.processes.group import Group, State
 
 STUCK = """
 import time
-from ensdistill import processes, watching
+from ensdistill import processes
+from ensdistill.processes import watching
 watching.watchdog(0.02)
 for _ in range(5):
   time.sleep(0.5)
@@ -40,15 +43,15 @@ def test_a_watchdog_rests_after_the_run(capfd):
 
 
 def test_a_watchdog_ends_all_processes_of_a_run(monkeypatch):
-  group, ended = processes.Group(Service(), 1, 2, heartbeat=10.0), threading.Event()
+  group, ended = Group(Service(), 1, 2, heartbeat=10.0), threading.Event()
   how = []
 
   def end(*arguments):
     how.append(arguments)
     ended.set()
 
-  monkeypatch.setattr(processes.State, 'group', group)
-  monkeypatch.setattr(processes, 'end', end)
+  monkeypatch.setattr(State, 'group', group)
+  monkeypatch.setattr(ending, 'end', end)
   monkeypatch.setattr(watching.faulthandler, 'dump_traceback', lambda all_threads: None)
   watching.watchdog(0.001, end=lambda code: None)
   assert ended.wait(30)
@@ -58,10 +61,10 @@ def test_a_watchdog_ends_all_processes_of_a_run(monkeypatch):
 
 
 def test_a_silent_process_is_dead_after_ten_looks(monkeypatch):
-  group = processes.Group(Service(), 0, 3, heartbeat=10.0)
+  group = Group(Service(), 0, 3, heartbeat=10.0)
   group.hellos = [{'host': f'h{i}', 'pid': 100 + i} for i in range(3)]
   ended, signs = [], {}
-  monkeypatch.setattr(processes, 'end', lambda *how, dead: ended.append((*how, dead)))
+  monkeypatch.setattr(ending, 'end', lambda *how, dead: ended.append((*how, dead)))
   for look in range(40):
     group.set('alive/1', str(look), overwrite=True)
     group.set('alive/2', str(min(look, 15)), overwrite=True)
@@ -75,8 +78,8 @@ def test_a_silent_process_is_dead_after_ten_looks(monkeypatch):
 
 
 def test_a_process_that_has_not_begun_to_watch_has_more_time(monkeypatch):
-  group, ended = processes.Group(Service(), 0, 2, heartbeat=10.0), []
-  monkeypatch.setattr(processes, 'end', lambda *how, dead: ended.append((*how, dead)))
+  group, ended = Group(Service(), 0, 2, heartbeat=10.0), []
+  monkeypatch.setattr(ending, 'end', lambda *how, dead: ended.append((*how, dead)))
   signs = {}
   for _ in range(29):
     watching._find_dead(group, signs, looks=10)
@@ -87,12 +90,12 @@ def test_a_process_that_has_not_begun_to_watch_has_more_time(monkeypatch):
 
 @pytest.mark.parametrize('second', [False, True])
 def test_the_first_to_end_decides_what_all_say(monkeypatch, capsys, second):
-  group = processes.Group(Service(), 1, 2, heartbeat=10.0)
+  group = Group(Service(), 1, 2, heartbeat=10.0)
   codes = []
-  monkeypatch.setattr(processes.os, '_exit', codes.append)
+  monkeypatch.setattr(ending.os, '_exit', codes.append)
   if second:
     group.set('ended', '{"number": 0, "code": 2, "line": "process 0: earlier", "dead": false}')
-  processes.end(group, 1, 3, 'process 1: later')
+  ending.end(group, 1, 3, 'process 1: later')
   assert codes == [2 if second else 3]
   line = 'process 0: earlier' if second else 'process 1: later'
   assert capsys.readouterr().err == f'ensdistill: {line}\n'
@@ -112,39 +115,40 @@ class Gone(Service):
 
 @pytest.mark.parametrize('how', ['end', 'follow'])
 def test_a_process_ends_though_the_service_has_ended_before(monkeypatch, how):
-  group, codes = processes.Group(Gone(), 1, 2, heartbeat=10.0), []
+  group, codes = Group(Gone(), 1, 2, heartbeat=10.0), []
 
   def end(code):
     codes.append(code)
     group.client.ended.set()
 
-  monkeypatch.setattr(processes, '_ACKNOWLEDGED', 0.05)
-  monkeypatch.setattr(processes.os, '_exit', end)
+  monkeypatch.setattr(ending, '_ACKNOWLEDGED', 0.05)
+  monkeypatch.setattr(ending.os, '_exit', end)
   if how == 'end':
-    processes.end(group, 1, 2, 'process 1: wrong')
+    ending.end(group, 1, 2, 'process 1: wrong')
   else:
-    processes.follow(group, {'number': 1, 'code': 2, 'line': 'process 1: wrong', 'dead': False})
+    ending.follow(group, {'number': 1, 'code': 2, 'line': 'process 1: wrong', 'dead': False})
   assert set(codes) == {2}
 
 
 @pytest.mark.parametrize('dead', [False, True])
 def test_the_first_process_ends_after_all_others_that_live(monkeypatch, dead):
-  group, ended = processes.Group(Service(), 0, 2, heartbeat=10.0), []
+  group, ended = Group(Service(), 0, 2, heartbeat=10.0), []
 
   def sleep(seconds):
     group.set('seen/1', '')  # by the other process, meanwhile
     ended.append('waited')
 
-  monkeypatch.setattr(processes.time, 'sleep', sleep)
-  monkeypatch.setattr(processes.os, '_exit', ended.append)
-  processes.end(group, 1, 2, 'process 1: wrong', dead=dead)
+  monkeypatch.setattr(ending.time, 'sleep', sleep)
+  monkeypatch.setattr(ending.os, '_exit', ended.append)
+  ending.end(group, 1, 2, 'process 1: wrong', dead=dead)
   assert ended == ([2] if dead else ['waited', 2])
 
 
 TERMINATED = """
 import ctypes, sys
 from several import Service
-from ensdistill import processes, watching
+from ensdistill.processes import watching
+from ensdistill.processes.group import Group, State
 
 def get(key):
   assert case != 'gone'
@@ -153,7 +157,7 @@ assert watching._handle_terminate()
 watching._GRACE = 0.2
 case, number = sys.argv[1], int(sys.argv[2])
 if case != 'joining':
-  group = processes.State.group = processes.Group(Service(), number, 3, heartbeat=0.01)
+  group = State.group = Group(Service(), number, 3, heartbeat=0.01)
   group.get = get
 library = ctypes.CDLL('libstdc++.so.6')
 if case == 'other':
@@ -174,7 +178,7 @@ library._ZSt16__throw_bad_castv()
 )
 def test_only_the_callback_of_a_death_is_taken_for_one(case, number, said):
   command = [sys.executable, '-c', TERMINATED, case, str(number)]
-  environment = os.environ | {'PYTHONPATH': os.path.dirname(__file__)}
+  environment = os.environ | {'PYTHONPATH': os.path.dirname(several.__file__)}
   done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
   assert said in done.stderr and 'died: its' not in done.stderr.replace(said, '')
   assert done.returncode == (-signal.SIGABRT if case == 'other' else 1)

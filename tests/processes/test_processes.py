@@ -14,6 +14,9 @@ import tiny
 
 from ensdistill import processes
 from ensdistill.data import DataError
+from ensdistill.processes import agreement, ending
+from ensdistill.processes import group as groups
+from ensdistill.processes.group import Group, State
 from ensdistill.run import UsageError
 from ensdistill.stopping import Stopped
 from ensdistill.storage import seals
@@ -73,32 +76,32 @@ def test_errors_of_the_first_process_are_raised_in_all():
     ValueError('plain'),
   ]
   for error in errors:
-    back = processes._error_of(processes._as_json(error))
+    back = agreement._error_of(agreement._as_json(error))
     assert type(back) is type(error) and back.args == error.args and str(back) == str(error)
   foreign = {'module': 'os', 'name': 'system', 'text': 'x', 'arguments': ['true']}
-  assert type(processes._error_of(foreign)) is RuntimeError
+  assert type(agreement._error_of(foreign)) is RuntimeError
 
 
 def test_errors_that_cannot_be_made_again_are_handled_as_their_kind(tmp_path):
   """`main` catches ValueError and OSError: they must not become others on the way."""
   damaged = seals.Damaged(tmp_path / 'config.json', 'is damaged', 'remove it')
-  back = processes._error_of(processes._as_json(damaged))
+  back = agreement._error_of(agreement._as_json(damaged))
   assert type(back) is seals.Damaged and str(back) == str(damaged) and back.path == damaged.path
   with pytest.raises(ValueError, match='Expecting value') as error:
     json.loads('{"a": ')
-  back = processes._error_of(processes._as_json(error.value))
+  back = agreement._error_of(agreement._as_json(error.value))
   assert type(back) is ValueError and str(back) == str(error.value)
   with pytest.raises(UnicodeDecodeError) as wrong:
     b'\xff'.decode()
-  assert isinstance(processes._error_of(processes._as_json(wrong.value)), ValueError)
-  assert type(processes._error_of(processes._as_json(zipfile.BadZipFile('x')))) is RuntimeError
+  assert isinstance(agreement._error_of(agreement._as_json(wrong.value)), ValueError)
+  assert type(agreement._error_of(agreement._as_json(zipfile.BadZipFile('x')))) is RuntimeError
 
 
 def test_a_lone_process_agrees_with_itself_and_leaves_nothing_behind():
   assert processes.agreed(lambda: (1, 2)) == (1, 2)  # no JSON
   assert processes.each('a', 'x') == ['a'] and processes.count() == processes.hosts() == 1
-  processes.leave(3, 'a lone process goes on')
-  processes.finish()
+  ending.leave(3, 'a lone process goes on')
+  ending.finish()
   assert processes.first() and not processes.alone() and not processes.shared()
 
 
@@ -106,19 +109,19 @@ def test_a_lone_process_agrees_with_itself_and_leaves_nothing_behind():
 def two(monkeypatch):
   """Two processes with one service, as their groups; the state of one of them can be taken."""
   service = several.Service()
-  groups = [processes.Group(service, number, 2, heartbeat=10.0) for number in range(2)]
-  monkeypatch.setattr(processes.State, 'group', None)
+  groups = [Group(service, number, 2, heartbeat=10.0) for number in range(2)]
+  monkeypatch.setattr(State, 'group', None)
   return groups
 
 
 def as_one(group, function, *arguments):
-  processes.State.group = group
+  State.group = group
   return function(*arguments)
 
 
 def test_processes_that_work_separately_wait_for_nobody(two):
   for group in two:
-    processes.State.group = group
+    State.group = group
     with pytest.raises(OSError), processes.separately():
       assert processes.agreed(lambda: 5, 'x') == 5 and processes.each('a', 'y') == ['a']
       with processes.separately(), processes.locked(contextlib.nullcontext()):
@@ -132,8 +135,8 @@ def test_an_error_of_the_first_process_is_told_in_its_name(two, monkeypatch):
   """The other processes leave it to the first one, whose host the error is about."""
   first, second = two
   ended, slept = [], []
-  monkeypatch.setattr(processes, 'end', lambda group, *how: ended.append(how))
-  monkeypatch.setattr(processes.time, 'sleep', slept.append)
+  monkeypatch.setattr(ending, 'end', lambda group, *how: ended.append(how))
+  monkeypatch.setattr(ending.time, 'sleep', slept.append)
 
   def fails():
     raise OSError(28, 'No space left on device', '/full')
@@ -145,16 +148,16 @@ def test_an_error_of_the_first_process_is_told_in_its_name(two, monkeypatch):
       except OSError as error:
         raise UsageError('in other words') from error
     except UsageError as error:
-      processes.leave(2, 'in other words', error)
+      ending.leave(2, 'in other words', error)
   assert ended == [(0, 2, 'process 0 of 2: in other words')] * 2
-  assert slept == [processes._ACKNOWLEDGED]
-  processes.leave(1, 'its own')
+  assert slept == [ending._ACKNOWLEDGED]
+  ending.leave(1, 'its own')
   assert ended[-1] == (1, 1, 'process 1 of 2: its own') and len(slept) == 1
 
 
 def test_keys_that_all_have_read_are_removed(two):
   first, second = two
-  for number in range(1, processes._BLOCK):
+  for number in range(1, groups._BLOCK):
     assert as_one(first, processes.agreed, functools.partial(int, number), 'x') == number
     assert as_one(second, processes.agreed, lambda: 'unused', 'x') == number
   second.set('block/1/1', '')  # it has read them all
