@@ -88,6 +88,10 @@ def test_it_runs_resumes_and_writes_its_table(uci, tmp_path, monkeypatch, capsys
   roles = {model: (row['role'], row['size']) for model, row in rows.items()}
   assert roles == {'member': ('member', 1), 'ensemble': ('ensemble', 2), 'hydra': ('student', 2)}
   assert not list(tmp_path.glob('runs/**/checkpoints'))
+  copy = tmp_path / 'copy'
+  records.write(copy / 'ours.json', records.read(queue.result(queue.jobs[0])))
+  (content,) = uci.files(tmp_path, copy).values()
+  assert 'The control was not run on: boston.' in content['uci']
 
   def again(*_):
     raise AssertionError('trained again')

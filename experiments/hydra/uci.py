@@ -192,7 +192,7 @@ def table(found: dict) -> str:
   """Return the Markdown table of {set: {variant: done}}."""
   lines = ['| ' + ' | '.join(HEAD) + ' |', '|---|' + '---:|' * (len(HEAD) - 1)]
   for name, protocols in found.items():
-    ours, control = protocols['']['rows'], protocols['paper']['rows']
+    ours, control = protocols['']['rows'], protocols.get('paper', {}).get('rows', {})
     count = ours['ensemble']['seeds']
     lines.append(f'| **{name}**, {count} splits |' + ' |' * (len(HEAD) - 1))
     for model, title in MODELS.items():
@@ -208,7 +208,9 @@ def table(found: dict) -> str:
   seconds = sum(sum(done['seconds'].values()) for sets in found.values() for done in sets.values())
   machines = {done.get('processor') for sets in found.values() for done in sets.values()}
   left = [name for name in SETS if name not in found]
-  missing = [f'Not run, or not its control: {", ".join(left)}.', ''] if left else []
+  without = [name for name, protocols in found.items() if 'paper' not in protocols]
+  missing = [f'Not run: {", ".join(left)}.', ''] if left else []
+  missing += [f'The control was not run on: {", ".join(without)}.', ''] if without else []
   took = f'Total time: {seconds / 60:.0f} minutes on {", ".join(sorted(filter(None, machines)))}.'
   return '\n'.join([*lines, '', *verdict(found), '', *missing, took]) + '\n'
 
@@ -282,18 +284,18 @@ def record(queue: Queue, done: Job, seconds: float) -> dict:
 
 
 def files(root: pathlib.Path, results: pathlib.Path) -> dict[pathlib.Path, dict[str, str]]:
-  """Return {README.md: {mark: the table}}, of the sets that have both protocols."""
+  """Return {README.md: {mark: the table}}, of the sets that have run in our protocol."""
   found: dict[str, dict] = {}
   for one in records.read_all(results):
     done = one | {'rows': dict(zip(one['models'], one['rows']))}
     found.setdefault(one['data'], {})[one['variant']] = done
-  whole = {name: found[name] for name in SETS if found.get(name, {}).keys() >= PROTOCOLS.keys()}
-  return {results.parent / 'README.md': {'uci': table(whole)}} if whole else {}
+  shown = {name: found[name] for name in SETS if '' in found.get(name, {})}
+  return {results.parent / 'README.md': {'uci': table(shown)}} if shown else {}
 
 
 def work(given) -> int:
   """Run the jobs that are left; return the exit code."""
-  pairs = [(name, variant) for name in given.sets or SETS for variant in PROTOCOLS]
+  pairs = [(name, variant) for variant in PROTOCOLS for name in given.sets or SETS]
   queue = Queue(given.out, [job(*pair, given.data) for pair in pairs])
   queue.check()
 
