@@ -218,6 +218,8 @@ DATA = {
   ),
   # A few hundred rows: without decay a member's variance collapses after a few epochs.
   # Students need more steps than members: on kin8nm, 2,500 leave Hydra at the NLL of one member.
+  # Decay keeps them from targets that have almost no noise: on naval, Hydra's NLL is -3.2 with the
+  # members' decay and -5.5 without, as that of one member.
   'uci': DataSet(
     'a UCI regression set by its standard splits',
     {
@@ -225,7 +227,7 @@ DATA = {
       'network.name': 'mlp',
       'network.hidden': (100, 100),
       'teacher': {'steps': 1500, 'batch_size': 50, 'members': 20, 'optimizer': ADAMW},
-      'student': {'steps': 10000, 'batch_size': 50, 'optimizer': ADAMW},
+      'student': {'steps': 10000, 'batch_size': 50, 'optimizer': ADAMW | {'decay': 0.0}},
       'student.targets': 'auto',
     },
     small={'teacher.steps': 500, 'teacher.members': 10, 'student.steps': 1000, 'scores': 5},

@@ -1,6 +1,6 @@
 """What a method changes on one data set, in every variant: {recipe: settings}."""
 
-from ensdistill.config.recipes.data_sets import ADAMW_LABELS, Settings
+from ensdistill.config.recipes.data_sets import ADAMW, ADAMW_LABELS, Settings
 from ensdistill.config.recipes.methods import ONE_CYCLE
 
 # EnD² on CIFAR (Malinin et al., 2020): VGG-16 with dropout, its own augmentation, and Adam on one
@@ -73,4 +73,8 @@ PAIRS: dict[str, Settings] = {
   'end_aux_digits': {'student.steps': 500},
   'end2_aux_digits': {'student.steps': 500},
   'single_diabetes': {'student.optimizer': ADAMW_LABELS},
+  # Students of labels train as the members do.
+  'single_uci': {'student.optimizer': ADAMW},
+  'be_uci': {'student.optimizer': ADAMW},
+  'multi_head_uci': {'student.optimizer': ADAMW},
 }  # fmt: skip
