@@ -120,9 +120,10 @@ def cell(row: dict, column: Column) -> str:
     return '-'
   tested = column.key.rpartition('/')[2] in TESTED
   error = noise.of_row(row, column.key) if tested else noise.of_repeats(row, column.key)
-  low, high = column.limits
-  if not error or not low <= value <= high:
+  if not error:
     return column.form(value)
+  if column.both:
+    return column.both(value, error)
   return f'{column.form(value)} ± {(column.error or column.form)(error)}'
 
 
