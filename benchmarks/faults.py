@@ -12,6 +12,7 @@ Every case runs in a process forked from one that has imported everything. One c
 
 import argparse
 import json
+import math
 import pathlib
 import platform
 import shutil
@@ -54,18 +55,18 @@ def made_by() -> dict[str, str | None]:
 
 def add(state: dict, found: list[cases.Case], number: int) -> None:
   """Count the outcomes of cases that started with `number`."""
-  outcomes = Counter(state['outcomes'])
-  for case in found:
-    outcomes[case.outcome] += 1
-    state['cases'] += 1
-    state['wrong'] += not case.right
-    if not case.right:
-      state.setdefault('failed', {})[str(number)] = case.outcome
-    if not case.right and len(state['defects']) < KEPT:
-      state['defects'].append(f'{number}: {case.outcome}: {case.about}'[:600])
-    if case.seconds is not None:
-      state['seconds'].append(round(case.seconds, 2))
-  state['outcomes'] = dict(sorted(outcomes.items()))
+  outcomes = Counter(case.outcome for case in found)
+  seconds = [round(case.seconds, 2) for case in found if case.seconds is not None]
+  wrong = [case for case in found if not case.right]
+  state['outcomes'] = dict(sorted((Counter(state['outcomes']) + outcomes).items()))
+  state['cases'] += len(found)
+  state['wrong'] += len(wrong)
+  state['seconds'] += seconds
+  for case in wrong[: KEPT - len(state['defects'])]:
+    state['defects'].append(f'{number}: {case.outcome}: {case.about}'[:600])
+  if wrong:
+    added = {'outcomes': dict(outcomes), 'wrong': len(wrong), 'seconds': seconds}
+    state.setdefault('failed', {})[str(number)] = added
 
 
 def one(row: cases.Row, small: runs.Small, name: str, number: int, keep=False) -> list[cases.Case]:
@@ -80,14 +81,15 @@ def one(row: cases.Row, small: runs.Small, name: str, number: int, keep=False) -
   return [found] if isinstance(found, cases.Case) else found
 
 
-def forget(state: dict, number: str, outcome: str) -> None:
-  """Take back the outcome of a case."""
-  state['outcomes'][outcome] -= 1
-  state['outcomes'] = {name: count for name, count in state['outcomes'].items() if count}
-  state['cases'] -= 1
-  state['wrong'] -= 1
+def forget(state: dict, number: str) -> None:
+  """Take back what `add` counted for a number of which a case was wrong."""
+  added = state['failed'].pop(number)
+  state['outcomes'] = dict(Counter(state['outcomes']) - Counter(added['outcomes']))
+  state['cases'] -= sum(added['outcomes'].values())
+  state['wrong'] -= added['wrong']
+  for seconds in added['seconds']:
+    state['seconds'].remove(seconds)
   state['defects'] = [text for text in state['defects'] if not text.startswith(f'{number}: ')]
-  del state['failed'][number]
 
 
 def table(state: dict) -> str:
@@ -158,10 +160,10 @@ def main(arguments=None) -> None:
       state = {name: own for name, own in state.items() if name not in chosen}
     if options.failed:
       for name, row in chosen.items():
-        for number, outcome in list(state.get(name, {}).get('failed', {}).items()):
-          forget(state[name], number, outcome)
+        for number in list(state.get(name, {}).get('failed', {})):
+          forget(state[name], number)
           add(state[name], one(row, small, name, int(number)), int(number))
-      options.state.write_text(json.dumps(state, indent=1) + '\n')
+      save(state, options.state)
     else:
       work(chosen, small, state, options, until)
   print(table(state))
@@ -190,19 +192,20 @@ def work(chosen: dict[str, cases.Row], small: runs.Small, state: dict, options, 
       taken = time.monotonic() - began
       text = f'{name}: {own["done"]} of {own["planned"]}, {own["wrong"]} wrong, {taken:.0f} s'
       print(text, *own['defects'][len(own['defects']) - own['wrong'] + wrong :], flush=True)
-      options.state.write_text(json.dumps(state, indent=1) + '\n')
+      save(state, options.state)
+
+
+def save(state: dict, path: pathlib.Path) -> None:
+  """Write the state; a process that is killed meanwhile leaves the old one."""
+  from ensdistill.storage import safe
+
+  safe.write_atomic(path, json.dumps(state, indent=1) + '\n')
 
 
 def scattered(index: int, size: int) -> int:
   """Return a number below `size`, another one for every index: any beginning covers all of them."""
-  step = next(s for s in range(max(1, int(size * 0.618)), 2 * size + 2) if _coprime(s, size))
+  step = next(s for s in range(max(1, int(size * 0.618)), 2 * size + 2) if math.gcd(s, size) == 1)
   return index * step % size
-
-
-def _coprime(a: int, b: int) -> bool:
-  while b:
-    a, b = b, a % b
-  return a == 1
 
 
 if __name__ == '__main__':

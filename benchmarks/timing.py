@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from ensdistill import runtime
+from ensdistill.storage import safe
 
 FORMAT = 3  # of the saved tables
 
@@ -229,7 +230,7 @@ class Table:
 
   def _save(self):
     if self._path:
-      self._path.write_text(json.dumps(self.saved, indent=2) + '\n')
+      safe.write_atomic(self._path, json.dumps(self.saved, indent=2) + '\n')
 
 
 def command(

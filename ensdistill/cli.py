@@ -1,13 +1,12 @@
 """The command `ensdistill`; `python -m ensdistill` is the same."""
 
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 
 import ensdistill
 from ensdistill import names
-from ensdistill.commands.usage import fail
+from ensdistill.commands.usage import fail, pipe_may_close
 
 # {command: (the module that has its `main`, one line of help)}. It is imported when it runs.
 COMMANDS = {
@@ -43,13 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     fail(2, f'unknown command {name!r}{hint} `ensdistill --help` lists them.')
   module, _ = COMMANDS[name]
   try:
-    importlib.import_module(f'ensdistill.{module}').main(rest, prog=f'ensdistill {name}')
-    sys.stdout.flush()
+    with pipe_may_close():
+      importlib.import_module(f'ensdistill.{module}').main(rest, prog=f'ensdistill {name}')
   except KeyboardInterrupt:
     fail(130, 'stopped by SIGINT')
-  except BrokenPipeError:  # the reader of a pipe has ended, as in `ensdistill list | head`
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1
   return 0
 
 

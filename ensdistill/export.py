@@ -108,7 +108,9 @@ def _settings(plan: Plan) -> str:
 
 def check(plan: Plan, note: Callable[[str], None]) -> None:
   """Raise StudentError unless all students of a finished run are there, whole and its own."""
-  names = ['student'] + ['student-averaged'] * (plan.student.student.plain is not None)
+  names = ['student']
+  if plan.student.student.plain is not None:
+    names.append('student-averaged')
   for seed, name in itertools.product(range(plan.config.seeds), names):
     folder = _folder(plan, name, seed)
     load(folder, note=note)

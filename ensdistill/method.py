@@ -53,6 +53,5 @@ class Method:
     """
     values = self.objective.schedule(np.arange(self.steps + 1) / self.steps)
     values = [np.broadcast_to(value, self.steps + 1) for value in values.values()]
-    return max(
-      [int(np.flatnonzero(value != value[-1]).max(initial=-1)) + 1 for value in values] or [0]
-    )
+    changes = [int(np.flatnonzero(value != value[-1]).max(initial=-1)) + 1 for value in values]
+    return max(changes, default=0)

@@ -97,8 +97,7 @@ def from_keras(
   """Return the outputs [N, M, O] of Keras models, computed without training behaviour.
 
   Args:
-    models: Keras models; for the other arguments see from_torch. A model whose last layer is a
-      softmax needs probabilities=True.
+    models: Keras models. A model whose last layer is a softmax needs probabilities=True.
     x: inputs as a data set stores them; images of uint8 become [0, 1].
     preprocess: float32 array [B, ...] -> inputs of a model; by default unchanged.
     batch: examples of one call.

@@ -157,8 +157,9 @@ def main(arguments: list[str] | None = None) -> None:
   parser.add_argument('source', type=pathlib.Path, metavar='FROM')
   parser.add_argument('target', type=pathlib.Path, metavar='TO')
   given = parser.parse_args(arguments)
+  carry = pack if given.what == 'pack' else unpack
   try:
-    count = (pack if given.what == 'pack' else unpack)(given.source, given.target)
+    count = carry(given.source, given.target)
   except ValueError as error:
     sys.exit(str(error))
   print(f'{given.target}: {count} {"parts" if given.what == "pack" else "files"}')

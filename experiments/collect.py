@@ -6,8 +6,8 @@
 An experiment is a folder with results/, which `ensdistill sweep --out=FOLDER` fills. Its tables
 stand in its README.md between the marks <!-- NAME: measured --> and <!-- NAME: end -->, where NAME
 is the folder's name. A folder with a collector of its own is listed in COLLECTORS; without results
-it is an error, unless it stands in WITHOUT_RESULTS, or in PLANNED: their collectors write what has
-not run. The table of all claims stands in experiments/README.md and in README.md.
+it is an error, unless it stands in PLANNED: these collectors write what has not run. The table of
+all claims stands in experiments/README.md and in README.md.
 """
 
 import argparse
@@ -39,8 +39,6 @@ COLLECTORS: dict[str, Callable] = {
 }
 # Experiments of COLLECTORS that need no results: their tables say what has not run.
 PLANNED = ('cifar_small', 'full', 'grid', 'mnist', 'spirals')
-# Experiments of COLLECTORS whose table is older than the results' format, and stays as it is.
-WITHOUT_RESULTS = ('hydra',)
 
 
 def stale(root: pathlib.Path = ROOT) -> dict[pathlib.Path, str]:
@@ -50,8 +48,7 @@ def stale(root: pathlib.Path = ROOT) -> dict[pathlib.Path, str]:
   """
   for name in COLLECTORS:
     folder = root / 'experiments' / name
-    needed = name not in (*WITHOUT_RESULTS, *PLANNED)
-    if folder.is_dir() and needed and not any(folder.glob('results/*.json')):
+    if folder.is_dir() and name not in PLANNED and not any(folder.glob('results/*.json')):
       raise ValueError(f'{folder} has no results/*.json: run its sweep, or restore them')
   contents: dict[pathlib.Path, str] = {}
   for folder in sorted(path for path in (root / 'experiments').glob('*') if path.is_dir()):

@@ -35,10 +35,10 @@ def points(found: Sequence[Point], x_title: str, y_title: str) -> str:
     parts.append(_line(x, y, x_of.end + 20, label, '#ccc'))
     parts.append(_text(x_of.end + 24, label + 4, point.label))
   for point, (x, y) in places.items():
-    for low, high in [(x_of.place(v) for v in _ends(point.x))]:
-      parts.append(_line(low, y, high, y, '#555'))
-    for low, high in [(y_of.place(v) for v in _ends(point.y))]:
-      parts.append(_line(x, low, x, high, '#555'))
+    left, right = [x_of.place(v) for v in _ends(point.x)]
+    parts.append(_line(left, y, right, y, '#555'))
+    low, high = [y_of.place(v) for v in _ends(point.y)]
+    parts.append(_line(x, low, x, high, '#555'))
     parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="#1b6ca8"/>')
   longest = max(len(point.label) for point in found)
   return _document(max(WIDTH, round(x_of.end + 40 + LETTER * longest)), height, parts)

@@ -56,9 +56,11 @@ class Plan(NamedTuple):
 def run(plan: Plan, options: Sequence[str], out: pathlib.Path | None = None) -> int:
   """Run or continue a sweep and return its exit code; of an option given twice the last counts."""
   from ensdistill.commands import sweep
+  from ensdistill.commands.usage import pipe_may_close
 
   try:
-    sweep.main([*plan.arguments(out), *options], prog=f'python -m experiments.{plan.folder}.run')
+    with pipe_may_close():
+      sweep.main([*plan.arguments(out), *options], prog=f'python -m experiments.{plan.folder}.run')
   except SystemExit as end:
     return end.code if isinstance(end.code, int) else 1
   return 0

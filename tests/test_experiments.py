@@ -1,7 +1,10 @@
 """The experiments' plans, data, tables and claims."""
 
 import json
+import pathlib
 import re
+import subprocess
+import sys
 from xml.etree import ElementTree
 
 import numpy as np
@@ -23,6 +26,8 @@ from experiments.grid import run as grid_run
 from experiments.hydra import uci
 from experiments.mnist import data as mnist
 from experiments.spirals import posterior
+
+ROOT = pathlib.Path(__file__).parent.parent
 
 
 def test_images_are_box_averaged_to_half_their_size(tmp_path):
@@ -294,6 +299,15 @@ def test_no_distilled_number_is_shown_before_the_gate(tmp_path):
     (results / 'single.json').write_text(json.dumps(of_full(acc)))
     assert gate.passed(sections.read(results)) is shown
     assert ('| single |' in text()) is shown and ('not passed' in text()) is not shown
+
+
+def test_the_reader_of_an_experiments_output_may_end():
+  command = [sys.executable, '-m', 'experiments.digits.run', '--status']
+  with subprocess.Popen(
+    command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+  ) as script:
+    script.stdout.close()
+    assert script.stderr.read() == '' and script.wait() == 1
 
 
 def test_the_stages_stop_at_the_gate(tmp_path, monkeypatch, capsys):

@@ -35,14 +35,10 @@ def test_tables_are_written_between_their_marks(tmp_path):
     collect.stale(tmp_path)
 
 
-def test_a_listed_experiment_without_results_is_an_error(tmp_path, monkeypatch):
-  (tmp_path / 'experiments' / 'hydra').mkdir(parents=True)
-  assert not collect.stale(tmp_path)  # declared
-  (tmp_path / 'experiments' / 'digits').mkdir()
-  with pytest.raises(ValueError, match='digits has no results'):
-    collect.stale(tmp_path)
-  monkeypatch.setattr(collect, 'WITHOUT_RESULTS', ())
-  with pytest.raises(ValueError, match='has no results'):
+@pytest.mark.parametrize('name', sorted({*collect.COLLECTORS} - {*collect.PLANNED}))
+def test_a_listed_experiment_without_results_is_an_error(tmp_path, name):
+  (tmp_path / 'experiments' / name).mkdir(parents=True)
+  with pytest.raises(ValueError, match=f'{name} has no results'):
     collect.stale(tmp_path)
 
 

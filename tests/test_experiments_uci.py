@@ -114,6 +114,21 @@ def test_it_runs_resumes_and_writes_its_table(uci, tmp_path, monkeypatch, capsys
     work()
 
 
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['bosten'], "unknown set 'bosten': did you mean 'boston'?"),
+    (['--protocol=paper'], 'give one SET and --folder'),
+    (['boston', 'power', '--protocol=', '--folder=a'], 'give one SET and --folder'),
+    (['boston', '--protocol='], 'give one SET and --folder'),
+  ],
+)
+def test_wrong_arguments_are_one_line(uci, capsys, arguments, message):
+  with pytest.raises(SystemExit) as end:
+    uci.main([*arguments, '--data=here'])
+  assert end.value.code == 2 and message in capsys.readouterr().err
+
+
 def test_the_table_says_where_hydra_lies(uci):
   def done(**nll):
     metrics = {'agreement_kl': 0.5, 'rmse': 2.0, 'coverage_90': 0.875}

@@ -80,7 +80,8 @@ def test_outcomes_are_counted():
   faults.add(state['kill'], found, 7)
   assert state['kill']['outcomes'] == {'identical': 1, 'lost': 1}
   assert state['kill']['wrong'] == 1 and state['kill']['defects'] == ['7: lost: open a']
-  assert state['kill']['failed'] == {'7': 'lost'}
+  outcomes = {'identical': 1, 'lost': 1}
+  assert state['kill']['failed'] == {'7': {'outcomes': outcomes, 'wrong': 1, 'seconds': [1.5]}}
   row = faults.table(state).splitlines()[-1]
   assert '| 2 | 3 | 1 | 1 identical; 1 lost; at most 1.5 s to the end |' in row
 
@@ -90,8 +91,23 @@ def test_a_case_that_was_wrong_can_be_run_again():
   faults.add(state, [cases.Case('identical', True)], 0)
   before = json.dumps(state)
   faults.add(state, [cases.Case('lost', False, 'open a')], 1)
-  faults.forget(state, '1', 'lost')
+  faults.forget(state, '1')
   assert json.dumps(state) == before
+
+
+def test_a_slice_with_wrong_cases_is_counted_once_when_it_runs_again():
+  state = faults.blank(30)
+  faults.add(state, [cases.Case('identical', True, seconds=1.5)] * 3, 0)
+  before = json.dumps(state)
+  wrong = [cases.Case('lost', False, 'a'), cases.Case('refused', False, 'b')]
+  right = cases.Case('identical', True, seconds=2.5)
+  faults.add(state, [*wrong, right], 10)
+  state = json.loads(json.dumps(state))
+  faults.forget(state, '10')
+  assert json.dumps(state) == before
+  faults.add(state, [right] * 3, 10)
+  assert (state['cases'], state['wrong'], state['outcomes']) == (6, 0, {'identical': 6})
+  assert not state['failed'] and not state['defects']
 
 
 def test_the_document_shows_the_table():

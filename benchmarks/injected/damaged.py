@@ -162,7 +162,7 @@ def _damage_many(folder, start: int) -> list[Case]:
     content = path.read_bytes()
     flips, cuts = (1, 0) if number < FLIPS else (0, number % 3 != 0)
     damaged = next(damages(content, rng, flips, cuts))
-    path.unlink() if damaged is None else path.write_bytes(damaged)
+    _damage(path, damaged)
     try:
       wrong = judged(run, teachers, good, name)
     except Exception as error:
@@ -174,6 +174,14 @@ def _damage_many(folder, start: int) -> list[Case]:
       Case(f'{kind}: named, nothing wrong' if not wrong else wrong[:14], not wrong, about)
     )
   return cases
+
+
+def _damage(path, damaged: bytes | None) -> None:
+  """Write the damaged content of a file, or remove the file."""
+  if damaged is None:
+    path.unlink()
+  else:
+    path.write_bytes(damaged)
 
 
 def by_command(small: Small, number: int, folder) -> list[Case]:
@@ -191,10 +199,11 @@ def by_command(small: Small, number: int, folder) -> list[Case]:
   path = rng.choice(sorted(p for p in choices if p.suffix not in ('.md', '.jsonl')))
   content = path.read_bytes()
   damaged = next(damages(content, rng, int(number % 8 < 4), int(number % 16 < 8)))
-  path.unlink() if damaged is None else path.write_bytes(damaged)
+  _damage(path, damaged)
   if what == 'resume':
-    for name in ('results.json', 'results.json.seal', 'student'):
-      shutil.rmtree(run / name) if name == 'student' else (run / name).unlink()
+    for name in ('results.json', 'results.json.seal'):
+      (run / name).unlink()
+    shutil.rmtree(run / 'student')
   about = f'{what}, {path.relative_to(folder)} {"removed" if damaged is None else "damaged"}'
   return [_commanded(small, folder, what, path, about)]
 

@@ -70,7 +70,10 @@ def main(arguments: Sequence[str] | None = None, prog: str = 'ensdistill export'
     except ValueError as error:
       fail(1, reason(error))
   model = loaded_student(options.student, options.imports)
-  (_file if options.to in files.FORMATS else _variant)(model, options)
+  if options.to in files.FORMATS:
+    _file(model, options)
+  else:
+    _variant(model, options)
 
 
 @contextlib.contextmanager

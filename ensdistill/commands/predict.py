@@ -263,7 +263,11 @@ def _display(total: int | None) -> Iterator[Callable[[int], None]]:
     from tqdm import tqdm
 
     with tqdm(total=total, unit=' rows', dynamic_ncols=True, file=sys.stderr, leave=False) as bar:
-      yield lambda rows: bar.update(rows - bar.n) and None
+
+      def advance(rows: int) -> None:
+        bar.update(rows - bar.n)
+
+      yield advance
     return
   from ensdistill.logs.progress import clock, count
 

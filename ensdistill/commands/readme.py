@@ -47,9 +47,8 @@ def markdown(measured: dict[str, dict[str, str]]) -> str:
     '',
     'Losses, students and perturbations are those of the papers, except in combinations of our '
     'own (`hydra_confods`, `hydra_gaussian`, `end2_tdiv`, `nw_gaussian`). Networks, schedules and '
-    'data '
-    'splits are ours, except in the variants of papers, where they are the settings of the paper '
-    'as far as a source states them. `ensdistill list --papers` shows what no source states. '
+    'data splits are ours, except in the variants of papers, where they are the settings of the '
+    'paper as far as a source states them. `ensdistill list --papers` shows what no source states. '
     '[docs/methods.md](../docs/methods.md#what-is-a-papers-setting-and-what-is-ours) has the '
     'settings of the papers.',
     '',

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import functools
+import os
 import pathlib
 import shlex
 import sys
@@ -111,6 +112,19 @@ def stoppable(command: Callable) -> Callable:
         fail(stop.code, f'stopped by {stop.name}: {stop.saved or "the same command starts again"}')
 
   return run
+
+
+@contextlib.contextmanager
+def pipe_may_close() -> Iterator[None]:
+  """Exit with code 1, without a message, if the reader of the output has ended, as `head` does."""
+  try:
+    try:
+      yield
+    finally:
+      sys.stdout.flush()
+  except BrokenPipeError:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
 
 
 @contextlib.contextmanager

@@ -27,7 +27,8 @@ class Bounds(NamedTuple):
     return above and (value < self.high if self.open_high else value <= self.high)
 
   def __str__(self):
-    left, right = '(['[not self.open_low], ')]'[not self.open_high]
+    left = '(' if self.open_low else '['
+    right = ')' if self.open_high else ']'
     return f'{left}{_text(self.low)}, {_text(self.high)}{right}'
 
 

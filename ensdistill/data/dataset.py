@@ -49,13 +49,11 @@ class Source:
   columns: tuple[str, ...] | None = None  # names of a table's columns
   classes: tuple[str, ...] | None = None  # names of the classes
   class_count: int | None = None  # number of classes, if the source states it
-  valid: int | None = (
-    None  # validation takes this many of the LAST training examples; None: a tenth
-  )
+  # Validation takes this many of the LAST training examples; None: a tenth.
+  valid: int | None = None
   splits: int = 1  # number of ways to split the set that come with it
-  mean: tuple[float, ...] | None = (
-    None  # published constants; None: computed from the training part
-  )
+  # Published constants; None: computed from the training part.
+  mean: tuple[float, ...] | None = None
   std: tuple[float, ...] | None = None
   unused: str = ''  # what the set contains and is not used, and what is used instead
   unlabelled: str = ''  # why the set has no labels, and the remedy; '' if it has some

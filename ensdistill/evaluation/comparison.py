@@ -54,7 +54,7 @@ class Comparison(NamedTuple):
 def compare(dataset, networks: Callable, wanted: Wanted, writer) -> Comparison:
   """Evaluate every model on the same inputs.
 
-  networks(batch) returns the ensemble, or None, and the students, ready for blocks of so many
+  networks(batch) returns the ensemble, or None, and the students, ready for blocks of `batch`
   examples.
   """
   not_run: dict[str, str] = {}

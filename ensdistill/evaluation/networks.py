@@ -55,4 +55,7 @@ def of_run(dataset, teacher, distilled, **settings) -> tuple[Network | None, lis
 
 def of_first_seed(students: list[Network]) -> list[Network]:
   """Return the views of the first student."""
-  return list({student.role: student for student in reversed(students)}.values())[::-1]
+  first: dict[str, Network] = {}
+  for student in students:
+    first.setdefault(student.role, student)
+  return list(first.values())

@@ -68,7 +68,7 @@ def of_repeats(name: str, repeats: list[dict], costs: dict, **fields) -> dict:
 def of_subsets(name: str, repeats: list[dict], costs: dict, **fields) -> dict:
   """Return a row of results.json: means over subsets of members, and their standard deviations.
 
-  Subsets share members, so their spread is no standard error. Some metrics have fewer subsets.
+  Subsets share members, so their spread is not a standard error. Some metrics have fewer subsets.
   """
   means, spread = {}, {}
   for key in repeats[0]:

@@ -54,18 +54,17 @@ def load_savedmodel(path: pathlib.Path) -> Callable[[np.ndarray], dict[str, np.n
   """Return the function of a SavedModel: x [B, ...] -> {name: array}."""
   tf = _tensorflow()
   module = tf.saved_model.load(str(path))
-  function = module.signatures[SIGNATURE]
-  batch = int(function.structured_input_signature[1]['input'].shape[0])
+  taken = module.signatures[SIGNATURE].structured_input_signature[1]['input']
+  batch = int(taken.shape[0])
 
   def call(x):
-    found = function(input=tf.constant(x))
+    # Looked up in the module: a function alone does not keep the module's variables alive.
+    found = module.signatures[SIGNATURE](input=tf.constant(x))
     return {name: value.numpy() for name, value in found.items()}
 
   def run(x):
     return in_blocks(call, x, batch)
 
-  # The module owns the variables of its functions.
-  run.module = module  # type: ignore[attr-defined]
   return run
 
 

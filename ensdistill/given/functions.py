@@ -66,9 +66,12 @@ def from_functions(given, dataset, where: str, source: bytes = b'', strategy: st
 
   else:
 
+    def outputs_of(function, x):
+      return standardised(function(x))
+
     def freeze(variables):
       del variables
-      return _frozen([lambda x, f=f: standardised(f(x)) for f in functions])
+      return _frozen([functools.partial(outputs_of, function) for function in functions])
 
   rows = check_outputs(apply, stacked, functions, family, dataset, where)
   probes = () if apply and source else rows

@@ -44,13 +44,12 @@ class Recorded:
 
   method: Method
   outputs: Outputs
+  variables: tuple = ()  # unknown
 
   @property
   def size(self) -> int:
     """The number of members."""
     return self.outputs.size
-
-  variables: tuple = ()  # unknown
 
   @property
   def fingerprint(self) -> str:

@@ -16,7 +16,7 @@ _HPARAMS = '.hparams'  # the end of the names of files with hyper-parameters and
 
 
 class Silent:
-  """A writer that writes nothing, for tests; also the interface of every writer."""
+  """The interface of every writer; this one writes nothing."""
 
   def scalars(self, step: int, values: Mapping, *, stage: str):
     """Write the values of one step of a stage."""

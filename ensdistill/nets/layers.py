@@ -77,7 +77,8 @@ class Conv(initial.Layer):
   def linear(self, x):
     w = self.weight(x).astype(self.dtype)
     images = x.astype(self.dtype).reshape((-1, *x.shape[-3:]))
-    y = (cpu.conv if _is_cpu(self.form) else cpu.convolve)(images, w, *self.window(x))
+    convolve = cpu.conv if _is_cpu(self.form) else cpu.convolve
+    y = convolve(images, w, *self.window(x))
     return y.reshape((*x.shape[:-3], *y.shape[1:]))
 
   @nn.compact

@@ -44,8 +44,12 @@ def names(wanted: Wanted) -> list[str]:
     for level in levels(wanted.coverage) if wanted.coverage else []:
       columns += _targets(level_name(level), wanted)
   columns += ['total', 'data', 'knowledge']
-  columns += ['set'] * (wanted.classes is not None and wanted.coverage is not None)
-  columns += ['abstain'] * (wanted.abstain is not None) + ['outside'] * wanted.outside
+  if wanted.classes is not None and wanted.coverage is not None:
+    columns.append('set')
+  if wanted.abstain is not None:
+    columns.append('abstain')
+  if wanted.outside:
+    columns.append('outside')
   return [*columns, 'error']
 
 

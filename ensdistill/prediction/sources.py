@@ -111,7 +111,7 @@ def paths(inputs: Iterable[str], takes: Takes) -> Iterator[tuple[str, str]]:
     elif os.path.isdir(given):
       yield from _or_reason(_below(given, IMAGES if takes.images else ARRAYS + TABLES), given)
     elif not os.path.lexists(given) and glob.has_magic(given):
-      matches = (path for path in sorted(glob.iglob(given, recursive=True)))
+      matches = sorted(glob.iglob(given, recursive=True))
       yield from _or_reason(((path, '') for path in matches if not os.path.isdir(path)), given)
     else:  # missing, a broken link, a pipe or a device: reading it says which
       yield given, ''

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from ensdistill.data import shift
-from ensdistill.evaluation.gaps import LEAST_CLOSED, MOST_CLOSED, percent_closed
+from ensdistill.evaluation.gaps import percent_closed
 from ensdistill.evaluation.rows import MEMBER, of_role
 
 
@@ -21,7 +21,7 @@ class Column(NamedTuple):
   form: Callable[[float], str]
   better: str = ''  # 'higher', 'lower', or '' where neither is better
   error: Callable[[float], str] | None = None  # format of the standard error; None: as the value
-  limits: tuple[float, float] = (-math.inf, math.inf)  # values beyond are shown without an error
+  both: Callable[[float, float], str] | None = None  # of value and error; None: 'value ± error'
 
 
 def percent(digits: int) -> Callable[[float], str]:
@@ -59,8 +59,8 @@ def short(value: float) -> str:
   return f'{value:.3g}'
 
 
-def _gap_percent(value: float) -> str:
-  return f'{percent_closed(value)} %'
+def _gap_percent(share: float, error: float | None = None) -> str:
+  return f'{percent_closed(share, error)} %'
 
 
 QUALITY = (
@@ -112,9 +112,7 @@ TRAINING = (
   Column('pairwise_kl', 'div. KL', fixed(4)),
   Column('knowledge', 'knowledge', significant(3), '', significant(2)),
 )
-GAP = Column(
-  'gap_closed/nll', 'gap closed', _gap_percent, 'higher', limits=(LEAST_CLOSED, MOST_CLOSED)
-)
+GAP = Column('gap_closed/nll', 'gap closed', _gap_percent, 'higher', both=_gap_percent)
 
 # Metrics in the verdict, by the names that readers know. Out-of-distribution sets are added.
 GAPS = {

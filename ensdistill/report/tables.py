@@ -119,10 +119,11 @@ def cell(row: dict, column: Column) -> str:
   if value is None:
     return '-'
   tested = column.key.rpartition('/')[2] in TESTED
-  error = (noise.of_row if tested else noise.of_repeats)(row, column.key)
-  low, high = column.limits
-  if not error or not low <= value <= high:
+  error = noise.of_row(row, column.key) if tested else noise.of_repeats(row, column.key)
+  if not error:
     return column.form(value)
+  if column.both:
+    return column.both(value, error)
   return f'{column.form(value)} ± {(column.error or column.form)(error)}'
 
 
@@ -216,7 +217,8 @@ def best(rows: list[Row], column: Column) -> set[int]:
   values = {i: value for i, value in values.items() if value is not None}
   if len(values) < 2:
     return set()
-  top = (max if column.better == 'higher' else min)(values, key=lambda i: values[i])
+  sign = 1 if column.better == 'higher' else -1
+  top = max(values, key=lambda i: sign * values[i])
   told = {i for i in values if i != top and differ(rows[top], rows[i], column)}
   return set(values) - told if told else set()
 

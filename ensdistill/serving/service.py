@@ -44,7 +44,10 @@ class Service:
     return [(metrics.labels(model=name), own.rows) for name, own in self.batchers.items()]
 
   def start(self, on_ready: Callable[[], None]) -> None:
-    """Warm up in a thread; call `on_ready` from it at the end, also if it failed."""
+    """Warm up in a thread.
+
+    The thread calls `on_ready` at the end, also after a failure, but not if `close` came first.
+    """
     self._starter = threading.Thread(
       target=self._start, args=(on_ready,), name='warm-up', daemon=True
     )

@@ -79,11 +79,11 @@ def of_smoke(
   The first stage is the teacher's. What is neither a step nor a validation (start, compiling,
   evaluation, report) takes as long as in the short run.
   """
-  more = [
-    (long.steps - short.steps) * step + (long.validations - short.validations) * validation
-    for long, short in zip(full, run)
-    for step, validation in [rates(folder / 'tb', long.name)]
-  ]
+  more = []
+  for long, short in zip(full, run):
+    step, validation = rates(folder / 'tb', long.name)
+    steps, validations = long.steps - short.steps, long.validations - short.validations
+    more.append(steps * step + validations * validation)
   teacher = timings['teacher']
   return Cost(wall - teacher + sum(more[1:]), teacher + more[0])
 

@@ -229,11 +229,10 @@ def ranks(groups: list[Group]) -> list[Table]:
       )
   if not found:
     return []
-  rows = [
-    Row(name, {'name': name, 'role': 'student', 'se': {}, 'metrics': metrics})
-    for i, name in enumerate(labels)
-    for metrics in [{key: result.ranks[i] for key, result in found.items()}]
-  ]
+  rows = []
+  for i, name in enumerate(labels):
+    metrics = {key: result.ranks[i] for key, result in found.items()}
+    rows.append(Row(name, {'name': name, 'role': 'student', 'se': {}, 'metrics': metrics}))
   several = any(len({r['teacher'] for r in group.records}) > 1 for group in groups)
   block = 'a teacher (the mean over its seeds)' if several else 'a seed of the one teacher'
   head = (

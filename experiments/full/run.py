@@ -18,6 +18,7 @@ import pathlib
 import sys
 import time
 
+from ensdistill.commands.usage import pipe_may_close
 from ensdistill.config import recipes
 from experiments import plans, sections
 from experiments.full import gate
@@ -89,4 +90,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  with pipe_may_close():
+    sys.exit(main())

@@ -315,7 +315,9 @@ def work(given) -> int:
   outcome = worker.work(given.slice_seconds)
   states = queue.states()
   print('\n'.join(f'{state:8}{one.kind.recipe}' for one, state in states.items()))
-  return 128 + outcome.signal if outcome.signal else set(states.values()) != {'done'}
+  if outcome.signal:
+    return 128 + outcome.signal
+  return 0 if all(state == 'done' for state in states.values()) else 1
 
 
 def main(argv=None):
@@ -332,10 +334,15 @@ def main(argv=None):
   )
   parser.add_argument('--folder', type=pathlib.Path, help='folder of a single job')
   given = parser.parse_args(argv)
-  for name in given.sets:
-    names.check('set', name, SETS)
+  try:
+    for name in given.sets:
+      names.check('set', name, SETS)
+  except ValueError as error:
+    parser.error(str(error))
   if given.protocol is None:
     sys.exit(work(given))
+  if len(given.sets) != 1 or given.folder is None:
+    parser.error('--protocol runs a single job: give one SET and --folder')
   runtime.prepare()
   run(given.sets[0], given.protocol, given.data, given.folder)
 

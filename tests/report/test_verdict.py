@@ -47,7 +47,7 @@ def test_a_share_far_outside_of_the_gap_has_no_digits():
   student = rows[-1] | {'seeds': 2, 'se': {'gap_closed/nll': 0.1}}
   assert tables.cell(student, columns.GAP) == '< -100 %'
   student['metrics']['gap_closed/nll'] = 0.5
-  assert tables.cell(student, columns.GAP) == '50 % ± 10 %'
+  assert tables.cell(student, columns.GAP) == '50 ± 10 %'
 
 
 def test_more_disagreement_than_the_ensemble_has_is_no_merit():

@@ -127,7 +127,8 @@ class Stored:
     """Decode the images of these rows, each through its own window or else the central one."""
     images = np.empty((len(rows), *self.form), np.uint8)
     each = [rows.tolist()] if window_functions is None else [rows.tolist(), window_functions]
-    for place, image in enumerate((thread_pool().map if threads else map)(self.decode, *each)):
+    mapped = thread_pool().map if threads else map
+    for place, image in enumerate(mapped(self.decode, *each)):
       images[place] = image
     return images
 

@@ -74,7 +74,7 @@ def _ranks(x) -> np.ndarray:
 
 
 def _thinned(x, y, most: int = 400):
-  """Return at most about so many points of a curve, evenly spaced in height."""
+  """Return at most `most` points of a curve, evenly spaced in height."""
   if len(x) <= most:
     return x, y
   kept = np.unique(np.searchsorted(y, np.linspace(0, 1, most)).clip(0, len(x) - 1))
