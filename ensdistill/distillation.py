@@ -62,7 +62,7 @@ def _train(plan: Plan, phase: Phase, number: int, before, arrays, teacher, write
   writer.line(
     f'{phase.name}: {config.seeds} x {section.kind} with {method.student.size} member(s), '
     f'objective {method.objective.name}, perturbation {config.perturb.name}, {method.steps} steps; '
-    f'{loop.note(section.batch_size)}'
+    f'{loop.note(section.batch_size, method.microbatches)}'
   )
   if before is not None and phase.start:
     before = jax.vmap(phase.start)(mesh.fetch(before))

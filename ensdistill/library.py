@@ -31,6 +31,7 @@ _RUN = (
   'workdir', 'seeds', 'sinks', 'cache', 'profile', 'imports',
   'imports_content', 'teacher.content', 'network.content', 'student.network.content',
 )  # fmt: skip
+_NEED_Y = 'networks that are trained first need y'
 WHERE = 'teacher'
 
 
@@ -83,7 +84,7 @@ def distil(
       a temporary folder.
     quiet: print nothing.
   """
-  runtime.prepare()
+  runtime.prepare(memory=False)  # a program of the user's keeps its allocator
   dataset = _dataset(teacher, x, y, valid, seed, columns, classes)
   config = _config(method, network, network_settings, dataset, y is not None)
   config.name, config.seed, config.student.steps = method, seed, steps
@@ -162,7 +163,7 @@ def _width(teacher, x) -> int:
   if _is_array(teacher):
     return np.shape(teacher)[-1]
   if _is_number(teacher):
-    raise ValueError(f'teacher={teacher}: networks that are trained first need y')
+    raise ValueError(f'teacher={teacher}: {_NEED_Y}')
   return given.width(teacher, data.as_input(np.asarray(x[:2])), WHERE)
 
 
@@ -177,8 +178,10 @@ def _is_number(teacher) -> bool:
 def _set_source(config, teacher, dataset) -> None:
   """Write into the configuration where the members come from, or how many are trained."""
   if _is_number(teacher):
-    if teacher < 1 or not (dataset.train.y >= 0).any() and FAMILIES[dataset.family].has_classes:
-      raise ValueError(f'teacher={teacher}: networks that are trained first need a number and y')
+    if teacher < 1:
+      raise ValueError(f'teacher={teacher}: give at least one network, or an ensemble')
+    if FAMILIES[dataset.family].has_classes and not (dataset.train.y >= 0).any():
+      raise ValueError(f'teacher={teacher}: {_NEED_Y}')
     config.teacher.members = int(teacher)
     return
   config.teacher.members, config.teacher.steps = 0, 1

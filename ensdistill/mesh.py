@@ -64,19 +64,27 @@ def rounded(batch: int) -> int:
   return -(-batch // len(_all())) * len(_all())
 
 
-def note(mesh: Mesh, batch: int) -> str:
-  """Return a description of the mesh, with a remedy if devices stay idle or have little to do."""
+def note(mesh: Mesh, batch: int, microbatches: int = 1) -> str:
+  """Return a description of the mesh, with a remedy if devices stay idle or have little to do.
+
+  batch: the global batch of a step, which is computed in `microbatches` parts.
+  """
   data, members = mesh.shape['data'], mesh.shape['member']
   text = f'{mesh.size} device(s): {data} x data, {members} x members'
   if processes.shared():
     text += f', of {processes.count()} processes'
-  if idle := jax.device_count() - mesh.size:
-    text += f'; {idle} idle: they do not divide a global batch of {batch} (set batch_size)'
-  if data > 1 and batch // data < FEW:
+  part, devices = batch // microbatches, len(_all())
+  if idle := devices - mesh.size:
+    fits = [microbatches * size for size in fitting(part, devices // members)]
     text += (
-      f'; only {batch // data} example(s) per device: communication limits the speed: set '
-      f'batch_size to {FEW * data}, or run {data} runs side by side on one device each '
-      '(ensdistill sweep)'
+      f'; {idle} idle, because the devices do not divide a {"micro" if microbatches > 1 else ""}'
+      f'batch of {part}: set batch_size to {" or ".join(map(str, fits))}'
+    )
+  if data > 1 and part // data < FEW:
+    text += (
+      f'; only {part // data} example(s) per device: communication limits the speed: set '
+      f'batch_size to {FEW * data * microbatches}, or run {data} runs side by side on one device '
+      'each (ensdistill sweep)'
     )
   return text
 

@@ -135,7 +135,7 @@ def build(kind: str, name: str, wanted: type, builder, *arguments, **settings):
   return part
 
 
-def settings(kind: str, given, known: Iterable[str]):
+def check_settings(kind: str, given: Iterable[str], known: Iterable[str]) -> None:
   """Raise ValueError if a given setting is unknown."""
   known = set(known)
   for name in given:

@@ -235,7 +235,9 @@ def make(name, **settings) -> Perturbation | None:
   Raise ValueError for an unknown name or setting.
   """
   perturbation_of = names.lookup('perturbation', name, PERTURBATIONS)
-  names.settings(f'perturbation {name!r}', settings, inspect.signature(perturbation_of).parameters)
+  names.check_settings(
+    f'perturbation {name!r}', settings, inspect.signature(perturbation_of).parameters
+  )
   if name == 'none':
     return perturbation_of(**settings)
   return names.build('perturbation', name, Perturbation, perturbation_of, **settings)

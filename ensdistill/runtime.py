@@ -21,7 +21,8 @@ ONEDNN = {'xla_cpu_experimental_onednn_custom_call': True}  # compiler options o
 def prepare(cache: str | None = None, *, flags: bool = True, memory: bool = True) -> None:
   """Apply the settings; call this once, before the first computation.
 
-  cache: the folder of the compilation cache; '' disables the cache.
+  cache: the folder of the compilation cache; '' disables the cache. With None, JAX's own settings
+    take precedence (see `cached`), then the variable ENSDISTILL_CACHE.
   flags: compile programs with `options`. Flags in the user's XLA_FLAGS take precedence.
   memory: on one CPU device, keep the memory that a step frees for the next step, and run steps in
     the main thread. The user's environment variables for glibc's allocator take precedence.
@@ -32,8 +33,17 @@ def prepare(cache: str | None = None, *, flags: bool = True, memory: bool = True
     os.environ['XLA_FLAGS'] = ' '.join(filter(None, [given, *new]))
   if memory:
     _keep_memory()
-  for name, value in _cache_settings(cache).items():
-    jax.config.update(name, value)
+  if cache == '':
+    jax.config.update('jax_enable_compilation_cache', False)  # JAX may have a folder of its own
+  elif cache or not _user_has_chosen():
+    for name, value in _cache_settings(cache).items():
+      jax.config.update(name, value)
+
+
+def _user_has_chosen() -> bool:
+  """Return whether JAX's settings name a folder of the compilation cache, or disable the cache."""
+  config = jax.config
+  return bool(config.jax_compilation_cache_dir) or not config.jax_enable_compilation_cache
 
 
 _scope = threading.RLock()
@@ -50,8 +60,7 @@ def cached() -> Iterator[None]:
 
   with _scope:
     config = jax.config
-    chosen = config.jax_compilation_cache_dir or not config.jax_enable_compilation_cache
-    settings = {} if chosen else _cache_settings(None)
+    settings = {} if _user_has_chosen() else _cache_settings(None)
     before = {name: getattr(config, name) for name in settings}
     for name, value in settings.items():
       config.update(name, value)

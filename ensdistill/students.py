@@ -217,7 +217,7 @@ def make(kind: str, backbone: Backbone, outputs: int, *, members: int = 1, **set
   """
   student_of = names.lookup('student', kind, STUDENTS)
   known = inspect.signature(student_of).parameters.values()
-  names.settings(kind, settings, [p.name for p in known if p.kind == p.KEYWORD_ONLY])
+  names.check_settings(kind, settings, [p.name for p in known if p.kind == p.KEYWORD_ONLY])
   if members < 1:
     raise ValueError(f'a student must have at least one member, not {members}')
   return names.build('student', kind, Student, student_of, backbone, outputs, members, **settings)

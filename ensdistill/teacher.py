@@ -193,7 +193,7 @@ def _train(plan: Plan, numbers, missing, folder, writer) -> dict[int, Any]:
   loop = dataclasses.replace(plan.loop(section, method, len(numbers), writer), made_by=made_by)
   writer.line(
     f'teacher {folder.name}: training {len(numbers)} members for {method.steps} steps; '
-    f'{loop.strategy} over members, {loop.note(section.batch_size)}'
+    f'{loop.strategy} over members, {loop.note(section.batch_size, method.microbatches)}'
   )
   shared = section.order == 'shared'
   keys, orders = network_keys(jax.random.key(config.seed), numbers, shared)

@@ -119,6 +119,16 @@ def test_what_killed_processes_left_is_swept(tmp_path):
   ):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text('')
+  for process in (dead, alive):
+    folder = tmp_path / f'.e.savedmodel.{process}-7.part'
+    folder.mkdir()
+    (folder / f'.f.{dead}-7.part').write_text('')
+  own = safe.part_of(tmp_path / 'g.csv')
+  own.write_text('')
+  safe.sweep_parts(tmp_path)
+  assert own.exists() and not (tmp_path / f'.e.savedmodel.{dead}-7.part').exists()
+  assert not list((tmp_path / f'.e.savedmodel.{alive}-7.part').iterdir())
+  own.rename(own.with_name(own.name.replace(f'.{alive}-', f'.{dead}-')))
   safe.sweep_parts(tmp_path)
   left = sorted(path.name for path in tmp_path.rglob('*') if path.is_file())
   assert left == [f'.c.{alive}-7.part', 'd.part']

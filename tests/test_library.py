@@ -182,6 +182,8 @@ def test_the_same_call_gives_the_same_student_and_continues(tmp_path):
     (dict(network_settings={'widht': 3}), "unknown setting of a network 'widht'"),
     (dict(changes={'objective.temperatur': 3}), "unknown setting 'objective.temperatur'"),
     (dict(steps=0), 'steps'),
+    (dict(teacher=0), 'teacher=0: give at least one network, or an ensemble'),
+    (dict(teacher=2, y=None), 'teacher=2: networks that are trained first need y'),
     (dict(changes={'seed': 3}), "changes={'seed': ...}: pass seed="),
     (dict(changes={'data.valid': 9}), 'pass valid='),
     (dict(changes={'data.limit': 9}), 'no effect on arrays'),

@@ -32,7 +32,10 @@ np.testing.assert_array_equal(mesh.fetch(placed), y)
 # Blocks of an evaluation use all devices, whatever their size.
 assert mesh.rounded(6) == 8 and mesh.rounded(8) == 8 and mesh.fitting(10, 4) == [8, 12]
 assert mesh.make(1, 6).size == 2 and mesh.make(1, mesh.rounded(6)).size == 4
-assert '2 idle' in mesh.note(mesh.make(1, 6), 6)
+idle, sizes = '2 idle, because the devices do not divide a ', ': set batch_size to 4 or 8'
+assert f'{idle}batch of 6{sizes}' in mesh.note(mesh.make(1, 6), 6)
+assert f'{idle}microbatch of 3{sizes}' in mesh.note(mesh.make(2, 3), 6, microbatches=2)
+assert mesh.make(2, 2).size == mesh.make(2, 4).size == 4
 few = mesh.note(mesh.make(1, 8), 8)
 assert 'only 2 example(s) per device: communication limits the speed' in few
 assert 'set batch_size to 32, or run 4 runs' in few

@@ -36,7 +36,7 @@ def test_an_unknown_setting_names_the_command_that_lists_all():
   with pytest.raises(
     ValueError, match='known: depth. `ensdistill config --all` lists all settings'
   ):
-    names.settings('resnet', {'hidden': 3}, ['depth'])
+    names.check_settings('resnet', {'hidden': 3}, ['depth'])
 
 
 def test_an_unknown_data_set_names_its_missing_file(tmp_path):

@@ -1,5 +1,6 @@
 """Settings that are applied before JAX starts."""
 
+import functools
 import os
 import platform
 import subprocess
@@ -106,8 +107,42 @@ def test_options_are_options_and_the_users_flags_win(monkeypatch):
   assert jax.jit(lambda x: x + 1).lower(1.0).compile(compiler_options=runtime.options())(1.0) == 2
   monkeypatch.setenv('XLA_FLAGS', '--xla_cpu_experimental_ynn_fusion_type=all')
   monkeypatch.setattr(runtime.jax, '__version_info__', (0, 10, 2))
+  monkeypatch.setattr(runtime.jax.config, 'update', {}.__setitem__)
   runtime.prepare('', memory=False)
   assert os.environ['XLA_FLAGS'] == '--xla_cpu_experimental_ynn_fusion_type=all'
+
+
+@pytest.mark.parametrize(
+  'own, enabled, variable, cache, expected',
+  [
+    (None, True, 'ours', None, ('ours', True, 0.01)),
+    (None, True, 'ours', 'given', ('given', True, 0.01)),
+    (None, True, 'ours', '', (None, False, 1.0)),
+    (None, True, '', None, (None, True, 1.0)),
+    ('own', True, 'ours', None, ('own', True, 1.0)),
+    ('own', True, '', None, ('own', True, 1.0)),
+    ('own', True, 'ours', 'given', ('given', True, 0.01)),
+    ('own', True, 'ours', '', ('own', False, 1.0)),
+    (None, False, 'ours', None, (None, False, 1.0)),
+  ],
+)
+def test_the_cache_that_the_user_chose_for_jax_is_kept(
+  tmp_path, monkeypatch, own, enabled, variable, cache, expected
+):
+  config = types.SimpleNamespace(
+    jax_compilation_cache_dir=own,
+    jax_enable_compilation_cache=enabled,
+    jax_persistent_cache_min_compile_time_secs=1.0,
+  )
+  config.update = functools.partial(setattr, config)
+  monkeypatch.setattr(runtime.jax, 'config', config)
+  monkeypatch.setenv('ENSDISTILL_CACHE', variable)
+  monkeypatch.chdir(tmp_path)
+  runtime.prepare(cache, flags=False, memory=False)
+  folder = config.jax_compilation_cache_dir
+  assert (folder and folder.split('/')[0]) == expected[0]
+  found = config.jax_enable_compilation_cache, config.jax_persistent_cache_min_compile_time_secs
+  assert found == expected[1:]
 
 
 def test_the_commit_is_that_of_the_packages_own_checkout(tmp_path, monkeypatch):

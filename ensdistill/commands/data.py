@@ -44,15 +44,15 @@ def main(arguments: Sequence[str] | None = None, prog: str = 'python -m ensdisti
     print(describe(dataset) if isinstance(dataset, data.Dataset) else describe_inputs(dataset))
     safe.write_atomic(out, _sheet(dataset, images, area, options.seed))
   except ValueError as error:
-    fail(2, _as_flags(str(error)))
+    fail(2, _with_flags(str(error)))
   except (data.DataError, OSError) as error:
-    fail(1, _as_flags(reason(error)))
+    fail(1, _with_flags(reason(error)))
   print(f'{"examples":12}{out}')
 
 
-def _as_flags(text: str) -> str:
+def _with_flags(text: str) -> str:
   """Return a message with 'set data.size' as 'set --size', which this command takes."""
-  return re.sub(r"\bset data\.(\w+)(='(\w+)')?", _flag, text)
+  return re.sub(r"\bset (?:data|augment)\.(\w+)(='(\w+)')?", _flag, text)
 
 
 def _flag(found: re.Match) -> str:
@@ -126,7 +126,7 @@ def describe(dataset) -> str:
     lines.append(_line(title, f'{len(x):,} examples, {_bytes(x.nbytes)}'))
   sizes = {origin.part: origin.size for origin in dataset.rows.values()}
   counts = ', '.join(f'{size:,} {_PARTS[part]}' for part, size in sizes.items())
-  lines.append(_line('source', f'{counts} examples, before validation and data.limit'))
+  lines.append(_line('source', f'{counts} examples, before validation and --limit'))
   lines.append(_line('inputs', f'{_shape(dataset)}, {dataset.train.x.dtype}'))
   if families.FAMILIES[dataset.family].has_classes:
     lines += _classes(dataset)
@@ -275,7 +275,7 @@ def _seen(x, rows, augment, area: float, seed: int) -> list[np.ndarray]:
 
   every = np.concatenate(rows)
   if area and not data.stored.in_files(x):
-    raise ValueError(f'augment.crop_area={area} needs images in files: set augment.crop_area=0')
+    raise ValueError(f'--crop_area={area} needs images in files: leave it out')
   if area:
     images = x.read(every, data.windows.random_windows(x.form, area, len(every), seed))
   else:

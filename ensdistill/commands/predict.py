@@ -205,30 +205,36 @@ def predict(model, options, wanted: 'Wanted') -> Summary:
 
 def _columns(groups, of: Callable) -> Iterator['Columns']:
   """Yield the columns of every block; a file that cannot be read or predicted on ends in a row."""
-  from ensdistill import memory
-  from ensdistill.data import DataError
-  from ensdistill.prediction.sources import Block, one_line
+  from ensdistill.prediction.sources import Block
 
   for group in groups:
     with contextlib.closing(_ahead(group.blocks)) as blocks:
-      while True:
-        problem, block = '', None
-        try:
-          block = next(blocks, None)
-        except Exception as error:  # readers raise errors of many kinds
-          if memory.exhausted(error):
-            raise
-          problem = one_line(error)
-        if block is not None:
-          try:
-            columns = of(block)
-          except (ValueError, DataError) as error:
-            problem = f'from {block.names[0]} on: {one_line(error)}'
-        if problem:
-          yield of(Block([group.name], None, {0: problem}))
-        if problem or block is None:
-          break
+      columns, problem = _next(blocks, of)
+      while columns is not None:
         yield columns
+        columns, problem = _next(blocks, of)
+      if problem:
+        yield of(Block([group.name], None, {0: problem}))
+
+
+def _next(blocks: Iterator, of: Callable) -> 'tuple[Columns | None, str]':
+  """Return the columns of the next block, or None; and why it has none, '' after the last one."""
+  from ensdistill import memory
+  from ensdistill.data import DataError
+  from ensdistill.prediction.sources import one_line
+
+  try:
+    block = next(blocks, None)
+  except Exception as error:  # readers raise errors of many kinds
+    if memory.exhausted(error):
+      raise
+    return None, one_line(error)
+  if block is None:
+    return None, ''
+  try:
+    return of(block), ''
+  except (ValueError, DataError) as error:
+    return None, f'from {block.names[0]} on: {one_line(error)}'
 
 
 def _ahead(blocks: Iterator) -> Generator:

@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from ensdistill.commands.usage import Parser, fail
+from ensdistill.commands.usage import Parser, fail, reason
 
 _FILES = 'tables: {0}/summary.md, .tex, .html, .csv, runs.csv   tensorboard --logdir {0}/tb'
 UNFINISHED = 75  # the exit code where jobs are left
@@ -105,7 +105,7 @@ def _collect(folder: pathlib.Path, baseline: str | None) -> None:
     tables.check_baseline(found, baseline)
     print(tables.write(folder, found, baseline or _default_baseline({r['method'] for r in found})))
   except (OSError, ValueError) as error:
-    fail(1, str(error))
+    fail(1, reason(error))
   print(_FILES.format(folder))
 
 
@@ -141,6 +141,16 @@ def _sweep(options: argparse.Namespace, flags: list[str]) -> int:
     sweep.queue.check()
   except ValueError as error:
     fail(2, str(error))
+  try:
+    return _show_or_run(sweep, options, set(names))
+  except BrokenPipeError:
+    raise
+  except (OSError, ValueError) as error:  # such as a full disk
+    fail(1, reason(error))
+
+
+def _show_or_run(sweep, options: argparse.Namespace, methods: set[str]) -> int:
+  """Show the jobs or their state, or run them; return the exit code."""
   if options.dry_run:
     print('\n'.join(sweep.listing()))
     return 0
@@ -153,7 +163,7 @@ def _sweep(options: argparse.Namespace, flags: list[str]) -> int:
     fail(2, str(error))
   if options.retry:
     sweep.queue.retry()
-  return _run(sweep, options, {kind.method for kind in kinds})
+  return _run(sweep, options, methods)
 
 
 def _run(sweep, options: argparse.Namespace, methods: set[str]) -> int:

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import functools
+import itertools
 import os
 import pathlib
 import shlex
@@ -25,7 +26,7 @@ class Parser(argparse.ArgumentParser):
   def parse_args(self, arguments: Sequence[str] | None = None):  # type: ignore[override]
     """Return the parsed arguments; an unknown flag is reported before a missing one."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    for argument in arguments:
+    for argument in itertools.takewhile('--'.__ne__, arguments):  # no flags follow '--'
       flag = argument.partition('=')[0]
       if flag.startswith('--') and flag not in self._option_string_actions:
         self.error(f'unknown argument {flag!r}{names.meant(flag, self._option_string_actions)}')

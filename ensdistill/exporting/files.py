@@ -10,7 +10,6 @@ import json
 import os
 import pathlib
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 
 from ensdistill import memory, names, runtime, stopping
@@ -18,6 +17,8 @@ from ensdistill.exporting import inference, parity, stablehlo, tensorflow
 from ensdistill.exporting.onnx import file as onnx_file
 from ensdistill.storage import safe, seals
 from ensdistill.student.model import Model
+
+_BLOCK = 1 << 20  # bytes that are read at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +86,8 @@ def write(model: Model, kind: str, path, test=None, batch: int | None = None) ->
 
   The file is written under another name, loaded by its own runtime and compared with the student on
   test inputs and on random ones. Raises parity.Rejected if it differs too much. After any error
-  nothing new is left, and an older file and its record stay as they were.
+  nothing new is left, and an older file and its record stay as they were; only if the last move,
+  that of the record, fails, the new file lies beside the older record.
 
   Args:
     test: inputs of the test set, if they are at hand.
@@ -182,7 +184,7 @@ def _is_record(path: pathlib.Path) -> bool:
 @contextlib.contextmanager
 def _part(path: pathlib.Path, label: str = '') -> Iterator[pathlib.Path]:
   """Yield a temporary path beside another one; remove what is left there at the end."""
-  part = path.with_name(f'.{path.name}{label}.{os.getpid()}-{threading.get_ident()}.part')
+  part = safe.part_of(path, label)
   with safe.writing(path):  # a folder that refuses files is found before the work
     path.parent.mkdir(parents=True, exist_ok=True)
     part.touch()
@@ -229,9 +231,10 @@ def _digest(path: pathlib.Path) -> tuple[str, int]:
   files = sorted(p for p in path.rglob('*') if p.is_file()) if path.is_dir() else [path]
   digest, size = hashlib.sha256(), 0
   for file in files:
-    content = file.read_bytes()
-    digest.update(content)
-    size += len(content)
+    with open(file, 'rb') as content:
+      while block := content.read(_BLOCK):
+        digest.update(block)
+        size += len(block)
   return digest.hexdigest(), size
 
 

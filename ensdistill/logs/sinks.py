@@ -89,7 +89,11 @@ class _Call(NamedTuple):
 
 
 class _Worker:
-  """One tracker in a thread of its own; the first failure switches it off."""
+  """One tracker in a thread of its own; the first failure switches it off.
+
+  A tracker that is switched off because too many calls wait is closed; those calls are dropped. One
+  that raises an error is not called again.
+  """
 
   def __init__(self, name: str, start: Callable[[], Sink], say: Callable[[str], None]):
     self.name, self._start, self._say = name, start, say
@@ -120,7 +124,7 @@ class _Worker:
       while True:
         method, arguments = self._calls.get()
         if self._off:
-          return
+          method, arguments = 'close', ()
         getattr(sink, method)(*arguments)
         if method == 'close':
           return

@@ -75,11 +75,6 @@ def label_scores(log_probs_BK, labels_B, *, seed=None, **settings):
   return dict(zip(KINDS, in_blocks(per_example, log_probs_BK, labels_B, u_B), strict=True))
 
 
-def _check(kind):
-  if kind not in KINDS:
-    raise names.unknown('kind of prediction sets', kind, KINDS)
-
-
 def conformal_threshold(log_probs_BK, labels_B, coverage=0.9, kind='lac', **settings):
   """Return the largest score of a class that enters a prediction set, from validation data.
 
@@ -87,13 +82,13 @@ def conformal_threshold(log_probs_BK, labels_B, coverage=0.9, kind='lac', **sett
   example with at least this probability. If n is too small, it is inf: all classes enter. Settings
   are seed, penalty and k_reg.
   """
-  _check(kind)
+  names.check('kind of prediction sets', kind, KINDS)
   return threshold(label_scores(log_probs_BK, labels_B, **settings)[kind], coverage)
 
 
 def conformal_sets(log_probs_BK, labels_B, threshold, kind='lac', *, seed=None, **settings):
   """Return the size of each prediction set, and whether it holds the label: [B], [B]."""
-  _check(kind)
+  names.check('kind of prediction sets', kind, KINDS)
   log_probs_BK, labels_B = check(log_probs_BK, labels_B)
 
   def per_example(x, y, u):
@@ -105,7 +100,7 @@ def conformal_sets(log_probs_BK, labels_B, threshold, kind='lac', *, seed=None, 
 
 def members(log_probs_BK, threshold, kind='lac'):
   """Return which classes enter each prediction set, bool [B, K]; sets are not randomised."""
-  _check(kind)
+  names.check('kind of prediction sets', kind, KINDS)
 
   def per_example(x):
     log_p_BK = normalized(x)

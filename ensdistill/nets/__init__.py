@@ -69,7 +69,9 @@ def build(name, *, shape, mean, std, dtype='float32', form='auto', **settings) -
   names.check('form', form, layers.FORMS)
   common = _common(settings)
   known = [p for p in inspect.signature(network_of).parameters if p != 'shape']
-  names.settings(name, settings, [*known, *itertools.chain(*map(_settings_of, COMMON.values()))])
+  names.check_settings(
+    name, settings, [*known, *itertools.chain(*map(_settings_of, COMMON.values()))]
+  )
   shape, mean, std = tuple(shape), tuple(mean), tuple(std)
   for label, values in ('mean', mean), ('std', std):
     if len(values) not in (1, shape[-1]):

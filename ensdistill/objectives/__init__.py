@@ -51,5 +51,5 @@ OBJECTIVES = names.Registry(
 def make(name, **settings) -> Objective:
   """Return the objective of a name; an unknown name or setting is an error with the known ones."""
   builder = names.lookup('objective', name, OBJECTIVES)
-  names.settings(f'objective {name!r}', settings, inspect.signature(builder).parameters)
+  names.check_settings(f'objective {name!r}', settings, inspect.signature(builder).parameters)
   return names.build('objective', name, Objective, builder, **settings)

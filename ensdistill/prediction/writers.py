@@ -44,7 +44,7 @@ def opened(path: str | None, stdout: TextIO) -> Iterator[Write]:
     stdout.flush()
     return
   target = pathlib.Path(path)
-  part = target.with_name(f'.{target.name}.{os.getpid()}.part')
+  part = safe.part_of(target)
   try:
     with contextlib.ExitStack() as closing:
       with safe.writing(target):

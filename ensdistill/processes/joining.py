@@ -59,8 +59,14 @@ def hush(given: Place) -> None:
 
   The command itself says in one line which process died. Nothing is hidden in a lone process.
   """
-  if given != UNKNOWN or any(name in os.environ for name in _SIGNS):
+  shared = given != UNKNOWN or any(name in os.environ for name in _SIGNS)
+  if shared and not _is_lone(given):
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+
+def _is_lone(given: Place) -> bool:
+  """Return whether the environment says that this process joins no other."""
+  return os.environ.get(LONE) == '1' and given == UNKNOWN
 
 
 def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
@@ -305,7 +311,7 @@ def find(given: Place) -> tuple[Place | None, Any]:
   Flags come first, then JAX's variable, then what JAX knows of clusters: TPU slices, Slurm, Open
   MPI, Kubernetes.
   """
-  if os.environ.get(LONE) == '1' and given == UNKNOWN:
+  if _is_lone(given):
     return None, None
   coordinator = given.coordinator or os.environ.get(_COORDINATOR)
   count, number, cluster = given.size, given.number, None

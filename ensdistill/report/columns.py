@@ -135,10 +135,15 @@ MATCHED = {
   'pairwise_kl': 'disagreement (pairwise KL)',
   'knowledge': 'disagreement (knowledge variance)',
 }
-LOWER = (
-  *('nll', 'cnll', 'bs', 'ece', 'rmse', 'crps', 'calibration_error', 'classwise_ece', 'smooth_ece'),
-  *('aurc', 'augrc', 'risk_at_80_coverage'),
-)
+# {metric, or the last part of its name: what is better}, also for metrics without a column. The
+# members of an ensemble disagree more than one network does.
+_BETTER = {
+  **{c.key: c.better for c in (*QUALITY, *CALIBRATION, *UNCERTAINTY, *COST, GAP) if c.better},
+  **{f'auroc_{name}': 'higher' for name in (*OOD, 'confidence')},
+  **dict.fromkeys(MATCHED, 'higher'),
+  'augrc': 'lower',
+  'risk_at_80_coverage': 'lower',
+}
 # The note on metrics of `shift/...` that are measured on corruptions of this package.
 OWN_SHIFTS = "Corruptions are the package's own and not comparable with CIFAR-10-C."
 
@@ -234,5 +239,6 @@ def gap_names(rows: list[dict]) -> dict[str, str]:
 
 
 def higher_is_better(metric: str) -> bool:
-  """Return whether a higher value of this metric is better."""
-  return metric.rpartition('/')[2] not in LOWER
+  """Return whether a higher value of this metric is better; raise KeyError if it is unknown."""
+  better = _BETTER.get(metric) or _BETTER[metric.rpartition('/')[2]]
+  return better == 'higher'

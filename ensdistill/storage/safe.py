@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import socket
 import tempfile
 import threading
@@ -20,7 +21,7 @@ import safetensors.numpy
 
 from ensdistill import stopping
 
-_PART = re.compile(r'\..+\.(\d+)-\d+\.part')  # a file in the making, with the writer's process
+_PART = re.compile(r'\..+\.(\d+)-\d+\.part')  # see `part_of`; the writer's process
 _POLL = 0.2  # seconds between two attempts at a lock
 
 
@@ -44,7 +45,7 @@ def write_atomic(path, content: bytes | str) -> None:
 def replacing(path) -> Iterator[IO[bytes]]:
   """Give a file to write; readers see the old content or the new content, never a part."""
   path = pathlib.Path(path)
-  part = path.with_name(f'.{path.name}.{os.getpid()}-{threading.get_ident()}.part')
+  part = part_of(path)
   try:
     with writing(path):
       path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,11 +60,21 @@ def replacing(path) -> Iterator[IO[bytes]]:
     raise
 
 
+def part_of(path, label: str = '') -> pathlib.Path:
+  """Return where a file or folder in the making lies, beside its place; see `sweep_parts`."""
+  path = pathlib.Path(path)
+  return path.with_name(f'.{path.name}{label}.{os.getpid()}-{threading.get_ident()}.part')
+
+
 def sweep_parts(folder) -> None:
   """Remove what killed processes of this machine left unfinished in a folder and below it."""
-  for path in pathlib.Path(folder).rglob('.*.part'):
+  for path in list(pathlib.Path(folder).rglob('.*.part')):  # before any of them is removed
     part = _PART.fullmatch(path.name)
-    if part and not _lives(int(part[1])):
+    if not part or _lives(int(part[1])):
+      continue
+    if path.is_dir() and not path.is_symlink():
+      shutil.rmtree(path, ignore_errors=True)
+    else:
       with contextlib.suppress(OSError):
         path.unlink()
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ensdistill import names
 from ensdistill.student import tables
 
 ON_INVALID = ('error', 'flag')
@@ -66,8 +67,7 @@ def accept(x, spec: Mapping, *, scale: float | None = None, on_invalid: str = 'e
     scale: number that images are multiplied by, so that they lie in [0, 1].
     on_invalid: 'error' refuses NaN and infinity, 'flag' marks their rows.
   """
-  if on_invalid not in ON_INVALID:
-    raise ValueError(f'on_invalid={on_invalid!r} must be one of {", ".join(ON_INVALID)}')
+  names.check('on_invalid', on_invalid, ON_INVALID)
   shape, trained_on = tuple(spec['shape']), spec.get('inputs') or {}
   columns = trained_on.get('columns')
   x = _array(x, shape, columns)

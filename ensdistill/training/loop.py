@@ -43,9 +43,9 @@ class LoopSettings:
     """Return function(network, *shared) over stacked networks, spread over the devices."""
     return mesh.over_members(members.lift(function, self.strategy), self.mesh)
 
-  def note(self, batch: int) -> str:
+  def note(self, batch: int, microbatches: int) -> str:
     """Return a description of the devices, and of oneDNN if the steps call it."""
-    return mesh.note(self.mesh, batch) + ('; oneDNN' if self.onednn else '')
+    return mesh.note(self.mesh, batch, microbatches) + ('; oneDNN' if self.onednn else '')
 
 
 class Carry(NamedTuple):

@@ -17,7 +17,7 @@ COMPILATION = 15.0  # seconds of compiling a step, which a saving has to exceed
 def check(choice: str | None) -> None:
   """Raise ValueError for an unknown choice, and for 'on' where programs cannot call oneDNN."""
   if choice is not None:
-    names.lookup('onednn', choice, dict.fromkeys(CHOICES))
+    names.check('onednn', choice, CHOICES)
   reason = runtime.lacks_onednn() if choice == 'on' else None
   if reason:
     raise ValueError(f"onednn='on' is not available: {reason}; set onednn='auto' or 'off'")

@@ -122,9 +122,9 @@ def make(
   Settings of sgd: momentum=.9, nesterov=True.
   """
   scale = names.lookup('optimizer', name, OPTIMIZERS)
-  names.settings(f'optimizer {name!r}', settings, inspect.signature(scale).parameters)
-  names.lookup('decay_on', decay_on, dict.fromkeys(DECAY_ON))
-  names.lookup('factor_decay', factor_decay, dict.fromkeys(FACTOR_DECAY))
+  names.check_settings(f'optimizer {name!r}', settings, inspect.signature(scale).parameters)
+  names.check('decay_on', decay_on, DECAY_ON)
+  names.check('factor_decay', factor_decay, FACTOR_DECAY)
   learning_rates = rates(schedule, peak=rate, steps=steps, warmup=warmup, epoch=epoch)
 
   def in_factors(path):

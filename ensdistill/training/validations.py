@@ -1,6 +1,7 @@
 """The setting `validate`: the epochs of a stage that end with a validation."""
 
-from typing import NamedTuple
+import contextlib
+from typing import Any, NamedTuple
 
 
 class Epochs(NamedTuple):
@@ -16,21 +17,26 @@ def parse(text: str) -> Epochs:
   found = Epochs()
   for part in text.split(','):
     name, _, value = (word.strip() for word in part.partition('='))
-    try:
-      if name == 'first' and not value:
-        found = found._replace(first=True)
-      elif name == 'every' and int(value) > 0:
-        found = found._replace(every=int(value))
-      elif name == 'tail' and 0 <= float(value) <= 1:
-        found = found._replace(tail=float(value))
-      else:
-        raise ValueError
-    except ValueError:
+    field = _field(name, value)
+    if field is None:
       raise ValueError(
         f"validate={text!r}: {part!r} is none of 'first', 'every=N' (N epochs) and 'tail=S' (a "
         "share of the epochs, 0 to 1): set, for example, validate='first,every=20,tail=0.1'"
-      ) from None
+      )
+    found = found._replace(**field)
   return found
+
+
+def _field(name: str, value: str) -> dict[str, Any] | None:
+  """Return a field of `Epochs` with its value; None if the name or the value is invalid."""
+  with contextlib.suppress(ValueError):  # the value is not a number
+    if name == 'first' and not value:
+      return {'first': True}
+    if name == 'every' and int(value) > 0:
+      return {'every': int(value)}
+    if name == 'tail' and 0 <= float(value) <= 1:
+      return {'tail': float(value)}
+  return None
 
 
 def at_steps(text: str, steps: int, epoch: int) -> frozenset[int]:

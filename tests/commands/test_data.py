@@ -75,7 +75,7 @@ def test_estimates_from_a_sample_are_marked(tmp_path, capsys, monkeypatch):
     (['digts'], 2, "did you mean 'digits'"),
     ([], 2, 'required: NAME'),
     (['digits', '--size=8'], 2, "unknown setting of data set 'digits' 'size'"),
-    (['digits', '--crop_area=0.5'], 2, 'augment.crop_area=0.5 needs images in files'),
+    (['digits', '--crop_area=0.5'], 2, '--crop_area=0.5 needs images in files: leave it out'),
     (['digits', '--crop=-1'], 2, 'augment.crop=-1 must not be negative'),
     (['folder:/nowhere'], 1, 'folder /nowhere does not exist'),
     (['csv:TABLE'], 2, 'set --target to one of its columns: a, b'),
@@ -93,6 +93,12 @@ def test_errors_are_one_line(capsys, tmp_path, arguments, code, message):
     data_command.main(arguments)
   error = capsys.readouterr().err
   assert stopped.value.code == code and message in error and error.count('\n') == 1
+
+
+def test_settings_in_messages_are_flags_of_the_command():
+  text = "set data.stream='on', or set augment.crop_area=0, or set data.size to 8"
+  shown = 'set --stream=on, or set --crop_area=0, or set --size to 8'
+  assert data_command._with_flags(text) == shown
 
 
 @pytest.mark.parametrize(

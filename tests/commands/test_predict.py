@@ -188,6 +188,16 @@ def test_wrong_usage(images, arguments, why, capsys):
   assert code == 2 and why in err and err.count('\n') == 1
 
 
+def test_names_after_two_dashes_are_no_flags(images, tmp_path, capsys, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  for name in ('-odd.png', '--odd.png'):
+    PIL.Image.new('L', (8, 8)).save(tmp_path / name)
+    code, out, err = run('--abstain=.1', images, '--', name, capsys=capsys)
+    assert code == 0 and f'{name},' in out, err
+  code, _, err = run(images, '--odd.png', capsys=capsys)
+  assert code == 2 and "unknown argument '--odd.png'" in err
+
+
 def test_a_wrong_limit_on_pixels_is_wrong_usage(images, tmp_path, capsys, monkeypatch):
   PIL.Image.new('L', (8, 8)).save(tmp_path / 'x.png')
   monkeypatch.setenv('ENSDISTILL_MAX_PIXELS', '2e8')

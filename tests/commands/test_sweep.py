@@ -1,5 +1,6 @@
 """The command sweep: wrong usage is one line before anything runs; the jobs of a command line."""
 
+import errno
 import json
 import os
 import pathlib
@@ -11,6 +12,7 @@ import time
 import pytest
 
 from ensdistill.commands import sweep
+from ensdistill.sweep import plan
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 QUICK = (
@@ -66,6 +68,16 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments, message, tmp_path, c
   assert (code, len(lines)) == (2, 1), lines
   assert lines[0].startswith('ensdistill: ') and message in lines[0]
   assert not list(tmp_path.rglob('*.json'))
+
+
+def test_a_full_disk_is_one_line(tmp_path, capsys, monkeypatch):
+  def full(*_, **__):
+    raise OSError(errno.ENOSPC, 'cannot be written: No space left on device', 'queue/a.json')
+
+  monkeypatch.setattr(plan.Sweep, 'run', full)
+  code, lines, _ = command('kd', 'digits', *QUICK, f'--out={tmp_path}', capsys=capsys)
+  assert code == 1
+  assert lines == ['ensdistill: queue/a.json cannot be written: No space left on device']
 
 
 def test_the_jobs_of_a_command(tmp_path, capsys, monkeypatch):

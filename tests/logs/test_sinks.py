@@ -138,6 +138,24 @@ def test_a_tracker_that_hangs_holds_nobody(tmp_path, monkeypatch, capsys):
   assert 'does not end within 0.1 seconds' in capsys.readouterr().err
 
 
+def test_a_tracker_with_too_many_waiting_calls_is_closed(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(sinks, '_WAITING', 2)
+  release = threading.Event()
+
+  class Slow(Recorder):
+    def scalars(self, step, values, stage):
+      release.wait()
+      super().scalars(step, values, stage)
+
+  with open_writer(tmp_path, Slow, quiet=False) as writer:
+    for step in range(1, 9):
+      writer.scalars(step, {'loss': 1.0}, stage='student')
+    release.set()
+  found = [entry[:2] for entry in recorded(tmp_path)]
+  assert found in ([['start', 'run'], ['scalars', 1], ['close']], [['start', 'run'], ['close']])
+  assert capsys.readouterr().err.count('switched off for this run (more than 2 calls wait)') == 1
+
+
 def test_names_of_trackers(tmp_path, monkeypatch):
   path = tmp_path / 'mine.py'
   path.write_text(

@@ -1,5 +1,6 @@
 """Which processes form a group: flags, JAX's variable, clusters; and what groups are refused."""
 
+import os
 import socket
 
 import pytest
@@ -251,3 +252,22 @@ def test_a_process_that_waits_for_the_others_says_so(capsys):
   joining._say_waits(Place('h:1', 2, 1), 300)
   line = 'process 1 of 2 waits for the others at h:1, for up to 300 seconds'
   assert capsys.readouterr().err == f'{line}\n'
+
+
+@pytest.mark.parametrize(
+  ('values', 'given', 'hidden'),
+  [
+    ({}, Place(), False),
+    (SLURM, Place(), True),
+    (SLURM | {'ENSDISTILL_PROCESSES': '1'}, Place(), False),
+    ({'ENSDISTILL_PROCESSES': '1'}, Place('h:1', 2, 0), True),
+  ],
+)
+def test_messages_of_xla_are_hidden_where_processes_share_a_run(
+  variables, monkeypatch, values, given, hidden
+):
+  variables(values)
+  monkeypatch.setenv('TF_CPP_MIN_LOG_LEVEL', '')  # restored after the test
+  monkeypatch.delenv('TF_CPP_MIN_LOG_LEVEL')
+  joining.hush(given)
+  assert ('TF_CPP_MIN_LOG_LEVEL' in os.environ) == hidden

@@ -1,5 +1,6 @@
 """Columns of the tables and metrics of the verdict are those that the rows have."""
 
+import pytest
 from reports import row
 
 from ensdistill.report import columns
@@ -67,3 +68,20 @@ def test_short_numbers_round_up_to_the_next_unit():
     '1G',
     '12.3',
   ]
+
+
+def test_what_is_better_is_that_of_the_columns():
+  groups = (columns.QUALITY, columns.CALIBRATION, columns.UNCERTAINTY, columns.COST)
+  for column in (column for group in groups for column in group if column.better):
+    assert columns.higher_is_better(column.key) == (column.better == 'higher'), column.key
+  rows = [row('member', knowledge=0.1, **{'ood/far/auroc_total': 0.9})]
+  for column in columns.ood_columns(rows):
+    assert columns.higher_is_better(column.key)
+  for metric in (*columns.gap_names(rows), 'gap_closed/nll', 'pairwise_kl', 'train/acc'):
+    lower = metric.rpartition('/')[2] in (
+      *('rmse', 'nll', 'cnll', 'bs', 'crps', 'ece', 'calibration_error'),
+    )
+    assert columns.higher_is_better(metric) == (not lower or metric == 'gap_closed/nll'), metric
+  assert not columns.higher_is_better('augrc')
+  with pytest.raises(KeyError):
+    columns.higher_is_better('accuracy')

@@ -113,7 +113,7 @@ def test_rows_that_are_not_finite_are_named_or_flagged(table, unnamed, value):
       if getattr(found, name) is not None:
         assert np.isnan(getattr(found, name)[4]).all()
         np.testing.assert_allclose(getattr(found, name)[others], getattr(expected, name)[others])
-  with pytest.raises(ValueError, match="on_invalid='drop' must be one of error, flag"):
+  with pytest.raises(ValueError, match="unknown on_invalid 'drop'. known: error, flag"):
     table.predict(x, on_invalid='drop')
 
 

@@ -137,7 +137,7 @@ class Stored:
     del copy
     from tqdm import tqdm
 
-    where, remedy = self.records.folder, "set data.stream='on' or a smaller data.size"
+    where, remedy = self.records.folder, "set data.stream='on', or set data.size to fewer pixels"
     files.check_memory(self.nbytes, f'{where}: {len(self)} decoded images', remedy)
     whole = np.empty(self.shape, np.uint8)
     for start in tqdm(range(0, len(self), CHUNK), 'decoding', leave=False, disable=None):

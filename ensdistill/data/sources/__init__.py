@@ -91,7 +91,7 @@ def source_of(
   """
   kind, place = _kind_and_place(request.name, request.dir)
   known = settings_of(request.name, request.dir)
-  names.settings(f'data set {request.name!r}', settings, known)
+  names.check_settings(f'data set {request.name!r}', settings, known)
   paths.check('data.dir', request.dir)
   if place and kind != 'tfds':
     paths.check('folder:DIR' if kind == 'folder' else f'{kind}:FILE', place)
