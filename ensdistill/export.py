@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from ensdistill import objectives, plugins, processes, spec, stopping, students
+from ensdistill import messages, objectives, plugins, processes, spec, stopping, students
 from ensdistill.members import take
 from ensdistill.storage import safe, seals
 from ensdistill.storage.seals import StudentError
@@ -240,6 +240,6 @@ def _trouble(path: pathlib.Path, problem: str, folder: pathlib.Path):
   try:
     yield
   except Exception as error:
-    reason = str(error) if isinstance(error, ValueError) else repr(error)
-    line = ' '.join(reason.split())[:300]
+    reason = error if isinstance(error, ValueError) else repr(error)
+    line = messages.one_line(reason, most=300)
     raise StudentError(path, f'{problem} ({line})', _remedy(folder)) from error

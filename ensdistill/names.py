@@ -8,6 +8,8 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any
 
+from ensdistill import messages
+
 # (name in papers, name here)
 ALIASES = (
   ('hydra', 'multi_head'),
@@ -127,8 +129,7 @@ def build(kind: str, name: str, wanted: type, builder, *arguments, **settings):
       'ensdistill.'
     ):
       raise
-    first = next(iter(str(error).splitlines()), '')
-    raise ValueError(f'{kind} {name!r} failed: {type(error).__name__}: {first}') from error
+    raise ValueError(f'{kind} {name!r} failed: {messages.described(error)}') from error
   if not isinstance(part, wanted):
     place = f'{wanted.__module__.split(".")[1]}.{wanted.__name__}'
     raise ValueError(f'{kind} {name!r} returns a {type(part).__name__}: return {place}(...)')

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from ensdistill import messages
 from ensdistill.data import DataError, files, stored
 from ensdistill.data.errors import without_address
 from ensdistill.data.images import decode, windows
@@ -84,7 +85,7 @@ def shown(path: str) -> str:
 def one_line(error: BaseException) -> str:
   """Return an error in one line, without the address of a buffer."""
   text = str(error) if isinstance(error, ValueError | OSError | DataError) else repr(error)
-  return ' '.join(without_address(text).split())[:300].encode('utf-8', 'backslashreplace').decode()
+  return messages.one_line(without_address(text), most=300)
 
 
 def groups(inputs: Iterable[str], takes: Takes, stdin: BinaryIO | None = None) -> Iterator[Group]:

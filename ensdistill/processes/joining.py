@@ -12,7 +12,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ensdistill import processes
+from ensdistill import messages, processes
 from ensdistill.processes import clusters, watching
 from ensdistill.processes.group import Group, State
 
@@ -98,8 +98,8 @@ def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
       )
   except Exception as error:
     _forget_client()
-    cause = ' '.join(str(error).split())[:200]
-    cause = _missing(place) if 'bad_cast' in cause else cause  # see watching.quiet_deaths
+    unread = 'bad_cast' in str(error)  # see watching.quiet_deaths
+    cause = _missing(place) if unread else messages.one_line(error)
     raise ValueError(
       f'process {place.number} of {place.size} cannot join the others at {place.coordinator} '
       f'({cause}): start all of them, within {patience:g} seconds, with a HOST:PORT of process 0 '
@@ -320,7 +320,7 @@ def find(given: Place) -> tuple[Place | None, Any]:
         coordinator = cluster.get_coordinator_address(_PATIENCE, port)
     except Exception as error:
       raise ValueError(
-        f'cannot find the other processes of this run ({" ".join(str(error).split())[:200]}): set '
+        f'cannot find the other processes of this run ({messages.one_line(error)}): set '
         f'--coordinator, --num_processes and --process_id, or {LONE}=1 for a run of this process'
       ) from error
   if (coordinator, count, number) == (None, None, None) or count == 1:
