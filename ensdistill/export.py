@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import itertools
 import pathlib
@@ -34,22 +33,8 @@ def model(plan: Plan, distilled) -> Model:
   views = distilled.method.student.views(take(distilled.variables, 0))
   student, variables = views[distilled.method.view]
   found = Model(specification(plan, student), student, variables)
-  return calibrated(plan, found, tested=False)  # arrays have no test part of their own
-
-
-def calibrated(plan: Plan, model: Model, tested: bool = True) -> Model:
-  """Return a student with the calibration from the validation part, if there is one.
-
-  tested: measure its coverage on the test part.
-  """
-  valid, test, found = plan.dataset.valid, plan.dataset.test, None
-  if not plan.dataset.valid_is_empty:
-    found = calibration.fit(*model.basis(valid.x), valid.y)
-    if tested:
-      basis, total_B = model.basis(test.x)
-      measured = calibration.measured(basis._replace(calibration=found), total_B, test.y)
-      found = dataclasses.replace(found, test=measured)
-  return model.with_calibration(found)
+  # Arrays have no test part of their own.
+  return found.with_calibration(calibration.of_student(found, plan.dataset, tested=False))
 
 
 def save_all(plan: Plan, distilled, made_by: dict | None = None, rows=()) -> dict[str, str]:
@@ -87,7 +72,8 @@ def save(
   description = specification(plan, student, made_by)
   if results:
     description['results'] = results
-  made = calibrated(plan, Model(description, student, variables))
+  made = Model(description, student, variables)
+  made = made.with_calibration(calibration.of_student(made, plan.dataset))
 
   def write() -> None:
     folders.write(folder, made.spec, student, variables, _settings(plan))

@@ -5,7 +5,7 @@ import functools
 import inspect
 import math
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ensdistill import messages
@@ -143,3 +143,12 @@ def settings(kind: str, given, known: Iterable[str]):
     if name not in known:
       listing = '`ensdistill config --all` lists all settings.'
       raise unknown(f'setting of {kind}', name, known, listing)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  """Return nested settings, in dicts or ConfigDicts, as {'a.b': value}."""
+  flat: dict[str, Any] = {}
+  for name, value in tree.items():
+    is_section = hasattr(value, 'items')
+    flat |= flatten(value, f'{prefix}{name}.') if is_section else {prefix + name: value}
+  return flat

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Callable
 
+from ensdistill import names
 from ensdistill.config import identity
 from ensdistill.evaluation.rows import with_roles
 from ensdistill.storage import safe, seals
@@ -84,7 +85,7 @@ def _has_other_results(folder: pathlib.Path, decisive: dict) -> bool:
 
 def _changed(found: dict, decisive: dict) -> list[str]:
   """Return what differs from the stored settings of a run."""
-  old = identity.flatten(found)
+  old = names.flatten(found)
   known = {k: v for k, v in old.items() if k in decisive or identity.decides(k, v)}
   return identity.differences(known, decisive)
 
