@@ -104,8 +104,8 @@ def import_named(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
       raise ValueError('--import is empty: write --import=my_method.py or --import=package.module')
     if name in ('import', 'config.imports'):
       own = [value] if name == 'import' else plugins.named(value)
-      for place in own:
-        plugins.load(place, f'--{name}={value}')
+      for named in own:
+        plugins.load(named, f'--{name}={value}')
       places += own
     elif name in _NETWORKS:
       rest.append(f'{flag}={plugins.network(value, f"{flag}={value}")}')
@@ -237,14 +237,14 @@ def _where(path: pathlib.Path, error: Exception) -> str:
     for frame in traceback.extract_tb(error.__traceback__)
     if frame.filename == str(path)
   ]
-  place = f'{path}, line {lines[-1]}' if lines else str(path)
+  where = f'{path}, line {lines[-1]}' if lines else str(path)
   locked = re.match(r"""['"]*Key "(\w+)" does not exist""", str(error))
   if locked:
     from ensdistill.config import settings
 
     known = {name.split('.')[-1] for name in names.flatten(settings.default().to_dict())}
-    return str(settings.unknown(locked[1], known, f'{place}: '))
-  return f'{place}: {type(error).__name__}: {error}'
+    return str(settings.unknown(locked[1], known, f'{where}: '))
+  return f'{where}: {type(error).__name__}: {error}'
 
 
 class _Line(NamedTuple):

@@ -1,6 +1,5 @@
 """The folder of a run: which configuration has it, its results, and starting it afresh."""
 
-import contextlib
 import pathlib
 import re
 import shutil
@@ -167,5 +166,4 @@ def clear(folder: pathlib.Path) -> None:
     if path.is_dir() and not path.is_symlink():
       shutil.rmtree(path)
     else:
-      with contextlib.suppress(FileNotFoundError):
-        path.unlink()
+      path.unlink(missing_ok=True)

@@ -63,7 +63,7 @@ def hush(given: Place) -> None:
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
 
-def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
+def join(given: Place = UNKNOWN) -> None:
   """Join the other processes of this run, if there are any; raise ValueError where that fails.
 
   Call it before the first computation.
@@ -81,7 +81,7 @@ def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
   if place.number == 0:
     _check_port(place.coordinator)
   State.joining = True
-  waits = threading.Timer(_PATIENT, _say_waits, (place, patience))
+  waits = threading.Timer(_PATIENT, _say_waits, (place,))
   waits.daemon = True
   waits.start()
   try:
@@ -92,7 +92,7 @@ def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
         place.number,
         local_device_ids=_own_devices(cluster),
         cluster_detection_method=None if cluster else 'deactivate',
-        initialization_timeout=int(patience),
+        initialization_timeout=_PATIENCE,
         heartbeat_timeout_seconds=int(_LOST * heartbeat),
         shutdown_timeout_seconds=60,
       )
@@ -102,7 +102,7 @@ def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
     cause = _missing(place) if unread else messages.one_line(error)
     raise ValueError(
       f'process {place.number} of {place.size} cannot join the others at {place.coordinator} '
-      f'({cause}): start all of them, within {patience:g} seconds, with a HOST:PORT of process 0 '
+      f'({cause}): start all of them, within {_PATIENCE} seconds, with a HOST:PORT of process 0 '
       'that every host reaches'
     ) from error
   finally:
@@ -123,10 +123,10 @@ def _missing(place: Place) -> str:
   return 'process 0 listens there, and another one has not started, or two have one --process_id'
 
 
-def _say_waits(place: Place, patience: float) -> None:
+def _say_waits(place: Place) -> None:
   print(
     f'process {place.number} of {place.size} waits for the others at {place.coordinator}, for up '
-    f'to {patience:g} seconds',
+    f'to {_PATIENCE} seconds',
     file=sys.stderr,
     flush=True,
   )

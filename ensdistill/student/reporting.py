@@ -129,7 +129,7 @@ def _tables(ensemble, size: int) -> dict[str, np.ndarray]:
 def _teacher(ensemble, dataset, check_order: bool):
   """Return the ensemble of outputs [N, M, O] on the test part, or of functions."""
   method = build.given_method(dataset)
-  if hasattr(ensemble, 'shape') and hasattr(ensemble, 'dtype'):
+  if given.is_array(ensemble):
     return given.Recorded(method, given.of_test(np.asarray(ensemble), dataset, GIVEN, check_order))
   found = given.from_functions(ensemble, dataset, GIVEN)
   nowhere = pathlib.Path()
