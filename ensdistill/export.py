@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import itertools
 import pathlib
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
-from ensdistill import objectives, plugins, processes, spec, stopping, students
+from ensdistill import messages, objectives, plugins, processes, spec, stopping, students
 from ensdistill.members import take
 from ensdistill.storage import safe, seals
 from ensdistill.storage.seals import StudentError
@@ -34,22 +33,8 @@ def model(plan: Plan, distilled) -> Model:
   views = distilled.method.student.views(take(distilled.variables, 0))
   student, variables = views[distilled.method.view]
   found = Model(specification(plan, student), student, variables)
-  return calibrated(plan, found, tested=False)  # arrays have no test part of their own
-
-
-def calibrated(plan: Plan, model: Model, tested: bool = True) -> Model:
-  """Return a student with the calibration from the validation part, if there is one.
-
-  tested: measure its coverage on the test part.
-  """
-  valid, test, found = plan.dataset.valid, plan.dataset.test, None
-  if not plan.dataset.valid_is_empty:
-    found = calibration.fit(*model.basis(valid.x), valid.y)
-    if tested:
-      basis, total_B = model.basis(test.x)
-      measured = calibration.measured(basis._replace(calibration=found), total_B, test.y)
-      found = dataclasses.replace(found, test=measured)
-  return model.with_calibration(found)
+  # Arrays have no test part of their own.
+  return found.with_calibration(calibration.of_student(found, plan.dataset, tested=False))
 
 
 def save_all(plan: Plan, distilled, made_by: dict | None = None, rows=()) -> dict[str, str]:
@@ -87,7 +72,8 @@ def save(
   description = specification(plan, student, made_by)
   if results:
     description['results'] = results
-  made = calibrated(plan, Model(description, student, variables))
+  made = Model(description, student, variables)
+  made = made.with_calibration(calibration.of_student(made, plan.dataset))
 
   def write() -> None:
     folders.write(folder, made.spec, student, variables, _settings(plan))
@@ -242,6 +228,6 @@ def _trouble(path: pathlib.Path, problem: str, folder: pathlib.Path):
   try:
     yield
   except Exception as error:
-    reason = str(error) if isinstance(error, ValueError) else repr(error)
-    line = ' '.join(reason.split())[:300]
+    reason = error if isinstance(error, ValueError) else repr(error)
+    line = messages.one_line(reason, most=300)
     raise StudentError(path, f'{problem} ({line})', _remedy(folder)) from error

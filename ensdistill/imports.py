@@ -9,6 +9,8 @@ import pathlib
 import sys
 from typing import Any
 
+from ensdistill import messages
+
 
 def module(place: str, setting: str):
   """Return the module that `package.module` or a path ending in .py names.
@@ -29,7 +31,7 @@ def module(place: str, setting: str):
     spec.loader.exec_module(found)
     return found
   except (Exception, SystemExit) as error:
-    text = f'{setting} cannot be imported: {described(error)}{_hint(place, error)}'
+    text = f'{setting} cannot be imported: {messages.described(error)}{_hint(place, error)}'
     raise ValueError(text) from error
 
 
@@ -76,9 +78,3 @@ def digest(found) -> str:
     for file in sorted(pathlib.Path(folder).rglob('*.py')):
       source.update(f'{file.relative_to(folder)}\n'.encode() + file.read_bytes())
   return source.hexdigest()
-
-
-def described(error: BaseException) -> str:
-  """Return the type and the first line of an error."""
-  first = next(iter(str(error).splitlines()), '')
-  return f'{type(error).__name__}: {first}' if first else type(error).__name__

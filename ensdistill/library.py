@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ensdistill import data, distillation, export, given, names, planning, plugins, runtime
-from ensdistill import teacher as chapter
+from ensdistill import teacher as teacher_stage
 from ensdistill.config import recipes, settings
 from ensdistill.families import FAMILIES
 from ensdistill.logs import writers
@@ -103,7 +103,7 @@ def distil(
     plan = planning.plan(config, parts, dataset, dataset, place, members)
     plan = dataclasses.replace(plan, keeps=folder is not None)
     with safe.alone(place, quiet), writers.Writer(place, quiet=quiet) as writer:
-      obtained = chapter.obtain(plan, writer)
+      obtained = teacher_stage.obtain(plan, writer)
       distilled = distillation.distil(plan, obtained, writer)
   origin = reporting.Origin(plan, obtained, distilled)
   return dataclasses.replace(export.model(plan, distilled), origin=origin)
@@ -123,16 +123,16 @@ def _dataset(teacher, x, y, valid: float, seed: int, columns, classes) -> data.D
   """Return the data set of the arrays, with a share of them for validation."""
   if not 0 <= valid < 1:
     raise ValueError(f'valid={valid} must be a share of the examples, in [0, 1)')
-  x, names = _inputs(x, columns)
-  settings: dict[str, Any] = {'seed': seed, 'names': classes, 'columns': names}
+  x, column_names = _inputs(x, columns)
+  options: dict[str, Any] = {'seed': seed, 'names': classes, 'columns': column_names}
   if y is None:
-    return data.from_arrays(x, None, classes=_width(teacher, x), **settings)
+    return data.from_arrays(x, None, classes=_width(teacher, x), **options)
   y, found = _labels(y)
   if found and classes is not None and list(classes) != found:
     raise ValueError(f'classes={list(classes)}, but y holds {found}: leave classes out')
   count = min(round(valid * len(x)), len(x) - 1)
-  settings |= {'valid': max(count, 1) if valid else 0, 'names': classes or found}
-  return data.from_arrays(x, y, **settings)
+  options |= {'valid': max(count, 1) if valid else 0, 'names': classes or found}
+  return data.from_arrays(x, y, **options)
 
 
 def _inputs(x, columns) -> tuple[np.ndarray, list[str] | None]:
@@ -160,15 +160,11 @@ def _labels(y) -> tuple[np.ndarray, list[str] | None]:
 
 def _width(teacher, x) -> int:
   """Return the number of outputs of an ensemble, which is the number of classes."""
-  if _is_array(teacher):
+  if given.is_array(teacher):
     return np.shape(teacher)[-1]
   if _is_number(teacher):
     raise ValueError(f'teacher={teacher}: {_NEED_Y}')
   return given.width(teacher, data.as_input(np.asarray(x[:2])), WHERE)
-
-
-def _is_array(teacher) -> bool:
-  return hasattr(teacher, 'shape') and hasattr(teacher, 'dtype')
 
 
 def _is_number(teacher) -> bool:
@@ -185,7 +181,7 @@ def _set_source(config, teacher, dataset) -> None:
     config.teacher.members = int(teacher)
     return
   config.teacher.members, config.teacher.steps = 0, 1
-  if _is_array(teacher):
+  if given.is_array(teacher):
     config.teacher.outputs, config.student.targets = ARRAYS, 'auto'
   else:
     config.teacher.source = ARRAYS
@@ -195,7 +191,7 @@ def _members(teacher, dataset, config) -> 'given.Outputs | given.Functions | Non
   """Return the given members; None where they are trained first."""
   if _is_number(teacher):
     return None
-  if _is_array(teacher):
+  if given.is_array(teacher):
     check_order = config.teacher.check_order is not False
     arrays = {'train': np.asarray(teacher)}
     return given.from_arrays(arrays, dataset, ARRAYS, check_order=check_order)

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from ensdistill import processes, stopping
+from ensdistill import messages, processes, stopping
 from ensdistill.commands.usage import OVERWRITE, again, fail, memory_in_one_line, reason
 from ensdistill.processes import ending, joining
 
@@ -58,7 +58,7 @@ def _tell_all(error: Exception) -> None:
   from ensdistill import memory
 
   if memory.exhausted(error) is None:
-    ending.leave(1, f'{type(error).__name__}: {" ".join(str(error).split())}', error)
+    ending.leave(1, messages.described(error, most=2000), error)
 
 
 def _parted() -> bool:

@@ -5,8 +5,10 @@ import functools
 import inspect
 import math
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from ensdistill import messages
 
 # (name in papers, name here)
 ALIASES = (
@@ -127,8 +129,7 @@ def build(kind: str, name: str, wanted: type, builder, *arguments, **settings):
       'ensdistill.'
     ):
       raise
-    first = next(iter(str(error).splitlines()), '')
-    raise ValueError(f'{kind} {name!r} failed: {type(error).__name__}: {first}') from error
+    raise ValueError(f'{kind} {name!r} failed: {messages.described(error)}') from error
   if not isinstance(part, wanted):
     place = f'{wanted.__module__.split(".")[1]}.{wanted.__name__}'
     raise ValueError(f'{kind} {name!r} returns a {type(part).__name__}: return {place}(...)')
@@ -142,3 +143,12 @@ def check_settings(kind: str, given: Iterable[str], known: Iterable[str]) -> Non
     if name not in known:
       listing = '`ensdistill config --all` lists all settings.'
       raise unknown(f'setting of {kind}', name, known, listing)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+  """Return nested settings, in dicts or ConfigDicts, as {'a.b': value}."""
+  flat: dict[str, Any] = {}
+  for name, value in tree.items():
+    is_section = hasattr(value, 'items')
+    flat |= flatten(value, f'{prefix}{name}.') if is_section else {prefix + name: value}
+  return flat

@@ -46,10 +46,18 @@ def _check_students(plan: Plan, results: dict) -> None:
 
 def student(plan: Plan, writer) -> Distilled | None:
   """Return the students that this run has stored; None if they have to be trained."""
-  if not processes.agreed(lambda: export.stored(plan) is not None, 'student'):
+  variables = None
+
+  def is_stored() -> bool:  # the first process alone reads here
+    nonlocal variables
+    variables = export.stored(plan)
+    return variables is not None
+
+  if not processes.agreed(is_stored, 'student'):
     return None
   writer.line(f'student: found in {plan.folder}')
-  variables = export.stored(plan)
+  if variables is None:
+    variables = export.stored(plan)
   if variables is None:
     raise seals.differs(plan.folder / 'student')
   return Distilled(plan.student, variables)

@@ -5,7 +5,6 @@ outputs = ensdistill.teachers.from_torch(models, x)
 ensdistill.teachers.save('teacher.npz', train=outputs)  # --config.teacher.outputs=teacher.npz
 """
 
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -273,9 +272,8 @@ def save(
         'from_torch and from_keras return with probabilities=True'
       )
   arrays |= {name: np.asarray(n) for name, n in (('seed', seed), ('split', split)) if n}
-  content = io.BytesIO()
-  np.savez(content, **arrays)  # type: ignore[arg-type]  # names of arrays, not flags
-  safe.write_atomic(file, content.getvalue())
+  with safe.replacing(file) as content:
+    np.savez(content, **arrays)  # type: ignore[arg-type]  # names of arrays, not flags
 
 
 def _blocks(x, batch: int) -> Iterable[np.ndarray]:

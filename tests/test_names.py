@@ -2,6 +2,7 @@
 
 import functools
 
+import ml_collections
 import pytest
 
 from ensdistill import data, names
@@ -80,3 +81,9 @@ def test_a_value_in_an_error_is_short():
   assert names.short_repr('x' * 58) == repr('x' * 58)
   assert names.short_repr('x' * 59) == f"'{'x' * 56}..."
   assert names.short_repr(-(10**5000)) == '-10^5000'
+
+
+def test_nested_settings_are_flattened():
+  inner = ml_collections.ConfigDict({'steps': 3, 'optimizer': {'rate': 0.1}})
+  found = names.flatten({'seed': 0, 'student': inner, 'empty': {}})
+  assert found == {'seed': 0, 'student.steps': 3, 'student.optimizer.rate': 0.1}

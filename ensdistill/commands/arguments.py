@@ -39,7 +39,7 @@ def configuration(
   each with or without a variant. `default` is the configuration where neither is given. `command`
   is the one whose --help lists the flags. Raise ValueError with a one-line message for any mistake.
   """
-  from ensdistill.config import identity, imported, settings
+  from ensdistill.config import imported, settings
 
   values = flags.FlagValues()
   flags.DEFINE_string('workdir', None, 'folder of the run', flag_values=values)
@@ -55,7 +55,7 @@ def configuration(
     raise ValueError(_wrong_value(str(error), config, line.given)) from error
   except flags.Error as error:
     raise ValueError(str(error)) from error
-  for name, value in identity.flatten(config.to_dict()).items():
+  for name, value in names.flatten(config.to_dict()).items():
     if isinstance(value, tuple) and not all(type(entry) in (int, float) for entry in value):
       raise ValueError(f'--config.{name}={line.given.get(name, value)!r} must be {_KINDS[tuple]}')
   settings.forget_replaced(config, config_flags.get_override_values(values['config']))
@@ -104,8 +104,8 @@ def import_named(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
       raise ValueError('--import is empty: write --import=my_method.py or --import=package.module')
     if name in ('import', 'config.imports'):
       own = [value] if name == 'import' else plugins.named(value)
-      for place in own:
-        plugins.load(place, f'--{name}={value}')
+      for named in own:
+        plugins.load(named, f'--{name}={value}')
       places += own
     elif name in _NETWORKS:
       rest.append(f'{flag}={plugins.network(value, f"{flag}={value}")}')
@@ -237,15 +237,14 @@ def _where(path: pathlib.Path, error: Exception) -> str:
     for frame in traceback.extract_tb(error.__traceback__)
     if frame.filename == str(path)
   ]
-  place = f'{path}, line {lines[-1]}' if lines else str(path)
+  where = f'{path}, line {lines[-1]}' if lines else str(path)
   locked = re.match(r"""['"]*Key "(\w+)" does not exist""", str(error))
   if locked:
-    from ensdistill.config import identity, settings
+    from ensdistill.config import settings
 
-    known = {name.split('.')[-1] for name in identity.flatten(settings.default().to_dict())}
-    hint = names.meant(locked[1], known)
-    return f'{place}: unknown setting {locked[1]!r}{hint} `ensdistill config --all` lists all.'
-  return f'{place}: {type(error).__name__}: {error}'
+    known = {name.split('.')[-1] for name in names.flatten(settings.default().to_dict())}
+    return str(settings.unknown(locked[1], known, f'{where}: '))
+  return f'{where}: {type(error).__name__}: {error}'
 
 
 class _Line(NamedTuple):
@@ -258,10 +257,10 @@ class _Line(NamedTuple):
 
 def _read(arguments: list[str], command: str) -> _Line:
   """Return the parts of a command line; refuse what is not a known flag or setting."""
-  from ensdistill.config import identity, settings
+  from ensdistill.config import settings
 
   defaults = settings.default()
-  known = identity.flatten(defaults.to_dict())
+  known = names.flatten(defaults.to_dict())
   line = _Line([], [], {})
   positional = []
   waiting = iter(arguments)
@@ -338,6 +337,8 @@ def _unknown_flag(flag: str, value: str, known, command: str) -> str:
 
 
 def _unknown_setting(name: str, known) -> str:
+  from ensdistill.config import settings
+
   inside = [other for other in known if other.startswith(f'{name}.')]
   if name.split('.')[-1] == 'method':
     return (
@@ -345,17 +346,17 @@ def _unknown_setting(name: str, known) -> str:
       'list` shows the methods.'
     )
   if inside:
-    text = f'{name} is a section of settings, such as --config.{inside[0]}.'
-  else:
-    text = f'unknown setting {name!r}{_as_flags(name, "", known)}'
-  return f'{text} `ensdistill config --all` lists all of them.'
+    return f'{name} is a section of settings, such as --config.{inside[0]}. {settings.LISTING}'
+  return str(settings.unknown(name, known, shown='--config.{}'.format))
 
 
 def _as_flags(name: str, value: str, known) -> str:
   from ensdistill.config import settings
 
-  near = [f'--config.{other}{value}' for other in settings.nearest(name, known)]
-  return f': did you mean {" or ".join(near)}?' if near else '.'
+  def flag(setting: str) -> str:
+    return f'--config.{setting}{value}'
+
+  return settings.meant(name, known, flag)
 
 
 def _wrong_value(text: str, config, given: dict[str, str]) -> str:

@@ -118,12 +118,12 @@ def _load(options, *, crops: bool):
 
 def describe(dataset) -> str:
   """Return counts, shapes, balance of the classes, constants, and the place of a data set."""
-  from ensdistill import families
+  from ensdistill import families, memory
 
   lines = [*_heading(dataset.name)]
   for part, title in _PARTS.items():
     x = getattr(dataset, part).x
-    lines.append(_line(title, f'{len(x):,} examples, {_bytes(x.nbytes)}'))
+    lines.append(_line(title, f'{len(x):,} examples, {memory.text(x.nbytes)}'))
   sizes = {origin.part: origin.size for origin in dataset.rows.values()}
   counts = ', '.join(f'{size:,} {_PARTS[part]}' for part, size in sizes.items())
   lines.append(_line('source', f'{counts} examples, before validation and --limit'))
@@ -149,11 +149,12 @@ def describe(dataset) -> str:
 
 def describe_inputs(inputs) -> str:
   """Return the description of a data set without labels."""
+  from ensdistill import memory
   from ensdistill.data import stored
 
   lines = [*_heading(inputs.name)]
   for part, x in inputs.parts.items():
-    lines.append(_line(_PARTS[part], f'{len(x):,} examples, {_bytes(x.nbytes)}'))
+    lines.append(_line(_PARTS[part], f'{len(x):,} examples, {memory.text(x.nbytes)}'))
   lines.append(_line('inputs', f'{_shape(inputs)}, {inputs.first.dtype}'))
   lines.append(_line('targets', 'none: use it as inputs only'))
   lines += _moments(inputs)
@@ -217,16 +218,6 @@ def _shape(dataset) -> str:
 def _numbers(values, most: int = 8) -> str:
   shown = ' '.join(f'{value:.4g}' for value in values[:most])
   return shown + (f' ... ({len(values)})' if len(values) > most else '')
-
-
-def _bytes(size: int) -> str:
-  if size < 1024:
-    return f'{size:,} bytes'
-  scaled, unit = size / 1024, 'KiB'
-  for larger in ('MiB', 'GiB'):
-    if scaled >= 1024:
-      scaled, unit = scaled / 1024, larger
-  return f'{scaled:,.1f} {unit}'
 
 
 def _sheet(dataset, augment, area: float, seed: int) -> bytes:

@@ -139,7 +139,7 @@ def parity_table(written) -> list[str]:
 
 def _variant(model, options) -> None:
   """Write a student's folder with smaller weights."""
-  from ensdistill.student import variants
+  from ensdistill.student import calibration, variants
 
   source = student_folder(options.student)
   target = pathlib.Path(options.out or _beside(source, f'-{options.to}'))
@@ -159,7 +159,7 @@ def _variant(model, options) -> None:
   with _measuring(options, 'not measured, and without calibration'):
     dataset = _dataset(model, options)
     found = variants.loss(model, variant, dataset)
-    variant = variants.calibrated(variant, dataset)
+    variant = variant.with_calibration(calibration.of_student(variant, dataset))
     variant.spec['results'] = variants.results(found, options.to)
     lines = table(found, options.to)
   try:

@@ -155,11 +155,11 @@ class Summary:
     if wrong and not self._first:
       self._first = f'{inputs[wrong[0]]}: {errors[wrong[0]]}'
     if self._classes:
-      from ensdistill.prediction.sources import IMAGES
+      from ensdistill.data.images.decode import SUFFIXES
 
       for path, label, error in zip(inputs, columns['label'], errors):
         folder = os.path.basename(os.path.dirname(path))
-        if folder in self._classes and not error and path.lower().endswith(IMAGES):
+        if folder in self._classes and not error and path.lower().endswith(SUFFIXES):
           self.labelled += 1
           self.right += folder == label
 

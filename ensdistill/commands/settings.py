@@ -12,6 +12,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 
+from ensdistill import names
 from ensdistill.commands.usage import fail
 
 
@@ -26,17 +27,17 @@ def main(arguments: Sequence[str] | None = None, prog: str = 'ensdistill config'
   if not rest and not every:
     fail(2, f'name a recipe: `{prog} kd_digits`. `ensdistill list` shows the recipes.')
   from ensdistill.commands.arguments import configuration, import_named
-  from ensdistill.config import identity, settings
+  from ensdistill.config import settings
   from ensdistill.config.help import default_of, help_of, shown
 
   try:
     import_named(rest)  # before the settings are collected
-    default = identity.flatten(settings.default().to_dict())
+    default = names.flatten(settings.default().to_dict())
     own = settings.default() if every else None
     config, _ = configuration(rest, default=own, command='config')
   except ValueError as error:
     fail(2, str(error))
-  values = identity.flatten(config.to_dict())
+  values = names.flatten(config.to_dict())
   for name, value in values.items():
     if every:
       print(f'{name} = {shown(value)}\n    {help_of(name)}')

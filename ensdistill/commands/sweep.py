@@ -216,6 +216,7 @@ def _kinds(options: argparse.Namespace, flags: list[str]) -> list:
 
 def _kind(method: str, data: str, variant: str, chosen: dict[str, str], flags, seed) -> object:
   """Return the kind of job with these settings, with their values as the configuration has them."""
+  from ensdistill import names
   from ensdistill.commands.arguments import configuration
   from ensdistill.config import identity
   from ensdistill.sweep.jobs import Kind, labelled
@@ -227,7 +228,7 @@ def _kind(method: str, data: str, variant: str, chosen: dict[str, str], flags, s
     config, _ = configuration([recipe, *flags, *varied, *seeds], command='sweep')
   except ValueError as error:
     raise ValueError(f'{labelled(method, chosen)} on {data}: {error}') from error
-  values = identity.flatten(identity.to_json(config))
+  values = names.flatten(identity.to_json(config))
   return Kind(method, data, variant, {path: values[path] for path in chosen}, config)
 
 

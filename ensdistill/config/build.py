@@ -182,13 +182,21 @@ def teacher_method(config, parts: Parts, dataset) -> Method:
   )
 
 
+def phase_steps(section, total: int) -> list[int]:
+  """Return the steps of each phase of a student that trains for `total` steps."""
+  if section.phases == 1:
+    return [total]
+  first = max(1, round(total * section.first_phase))
+  return [first, max(1, total - first)]
+
+
 def student_phases(config, parts: Parts, dataset) -> list[Phase]:
   """Return one phase, or Hydra's two: one head on the ensemble's mean, then M copies of it."""
   size, objective = student_size(config), parts.objective
   total = steps(config.student, len(dataset.train.x))
   if config.student.phases == 1:
     return [Phase('student', student_method(config, parts, dataset, size, objective, total))]
-  first = max(1, round(total * config.student.first_phase))
+  first, rest = phase_steps(config.student, total)
   temperature = config.objective.temperature
   settings = {} if temperature is None else {'temperature': temperature}
   mean = objectives.make('mean', **settings)
@@ -196,7 +204,6 @@ def student_phases(config, parts: Parts, dataset) -> list[Phase]:
   def widen(variables):
     return students.widen(variables, size)
 
-  rest = max(1, total - first)
   return [
     Phase('student-one-head', student_method(config, parts, dataset, 1, mean, first)),
     Phase('student', student_method(config, parts, dataset, size, objective, rest), widen),

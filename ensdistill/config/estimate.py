@@ -28,23 +28,23 @@ LARGE = 0.25  # share of a device's memory; a larger teacher is split over the d
 _STREAMED = 4  # number of batches of a stream on the device
 
 
-class Stage(NamedTuple):
+class StageMemory(NamedTuple):
   """The bytes that one stage of a run needs, by part."""
 
   name: str
   device: dict[str, int]
   host: dict[str, int]
 
-  def shared(self, devices: int) -> 'Stage':
+  def shared(self, devices: int) -> 'StageMemory':
     """Return the same stage for devices that lie in the host's memory."""
     parts = {part: size * devices for part, size in self.device.items()}
     for part, size in self.host.items():
       if part != 'checkpoint':
         parts[part] = parts.get(part, 0) + size
-    return Stage(self.name, parts, {})
+    return StageMemory(self.name, parts, {})
 
 
-class Network(NamedTuple):
+class Footprint(NamedTuple):
   """The bytes of one network: its variables, its whole state, and what a step keeps."""
 
   variables: int
@@ -65,7 +65,7 @@ def check(plan: Plan) -> None:
     _refuse(stage, stage.host, on_host, 'the host')
 
 
-def stages(plan: Plan) -> list[Stage]:
+def stages(plan: Plan) -> list[StageMemory]:
   """Return what the training of the teacher, of each phase of the student, and evaluation need."""
   config = plan.config
   count = config.teacher.members
@@ -73,7 +73,7 @@ def stages(plan: Plan) -> list[Stage]:
   if plan.given:  # trained elsewhere
     leaves = jax.tree.leaves(getattr(plan.given, 'variables', ()))
     variables = [leaf for leaf in leaves if isinstance(leaf, np.ndarray | jax.Array)]
-    teacher = Network(size_of(variables) // max(count, 1), 0, 0, 0)
+    teacher = Footprint(size_of(variables) // max(count, 1), 0, 0, 0)
   else:
     teacher = of_network(plan.teacher, plan.dataset.shape, _at_once(plan.teacher, config.teacher))
     together = min(config.teacher.together or count, count)
@@ -115,13 +115,13 @@ def shares_teacher(plan: Plan, devices: int, size: int) -> bool:
   return limit is not None and size > LARGE * limit
 
 
-def of_network(method: Method, shape: tuple[int, ...], batch: int) -> Network:
+def of_network(method: Method, shape: tuple[int, ...], batch: int) -> Footprint:
   """Return what one network of a method takes, with the activations of a batch; only traced."""
   params, others, activations = _traced(method.student.module, tuple(shape), batch)
   parameters = size_of(params)
   variables = parameters + others
   state = variables + size_of(jax.eval_shape(method.optimizer.init, params))
-  return Network(variables, parameters, state, activations)
+  return Footprint(variables, parameters, state, activations)
 
 
 @functools.lru_cache(maxsize=8)
@@ -158,8 +158,8 @@ def size_of(tree: Any) -> int:
 
 
 def _training(
-  plan: Plan, name: str, section, method: Method, network: Network, count: int
-) -> Stage:
+  plan: Plan, name: str, section, method: Method, network: Footprint, count: int
+) -> StageMemory:
   """Return what a training stage of `count` networks needs on one device, and on the host."""
   axes = mesh.make(count, _at_once(method, section)).shape
   here = -(-count // axes['member'])
@@ -175,7 +175,7 @@ def _training(
     'activations': int(_KEPT * activations),
     'data': _data(data, section.batch_size) + _validation(plan),
   }
-  return Stage(name, device, {'checkpoint': count * (network.state + best)})
+  return StageMemory(name, device, {'checkpoint': count * (network.state + best)})
 
 
 def _data(dataset, batch: int) -> int:
@@ -194,7 +194,7 @@ def _validation(plan: Plan) -> int:
   return (x.nbytes + y.nbytes) * rows // len(y)
 
 
-def _evaluation(plan: Plan, teacher: Network, student: Network) -> Stage:
+def _evaluation(plan: Plan, teacher: Footprint, student: Footprint) -> StageMemory:
   """Return what predictions of the test set need: networks, one block, and all predictions."""
   config, dataset = plan.config, plan.dataset
   members, size = config.teacher.members, len(dataset.test.y)
@@ -208,7 +208,7 @@ def _evaluation(plan: Plan, teacher: Network, student: Network) -> Stage:
     'students': students,
     'predictions': predictions,
   }
-  return Stage('evaluation', device, host)
+  return StageMemory('evaluation', device, host)
 
 
 # What to lower, by the largest part.
@@ -238,7 +238,7 @@ _REMEDIES = {
 }
 
 
-def _refuse(stage: Stage, parts: dict[str, int], free: int | None, where: str) -> None:
+def _refuse(stage: StageMemory, parts: dict[str, int], free: int | None, where: str) -> None:
   needed = sum(parts.values())
   if free is None or needed <= free:
     return

@@ -1,11 +1,11 @@
 """The folder of a run: which configuration has it, its results, and starting it afresh."""
 
-import contextlib
 import pathlib
 import re
 import shutil
 from collections.abc import Callable
 
+from ensdistill import names
 from ensdistill.config import identity
 from ensdistill.evaluation.rows import with_roles
 from ensdistill.storage import safe, seals
@@ -84,7 +84,7 @@ def _has_other_results(folder: pathlib.Path, decisive: dict) -> bool:
 
 def _changed(found: dict, decisive: dict) -> list[str]:
   """Return what differs from the stored settings of a run."""
-  old = identity.flatten(found)
+  old = names.flatten(found)
   known = {k: v for k, v in old.items() if k in decisive or identity.decides(k, v)}
   return identity.differences(known, decisive)
 
@@ -166,5 +166,4 @@ def clear(folder: pathlib.Path) -> None:
     if path.is_dir() and not path.is_symlink():
       shutil.rmtree(path)
     else:
-      with contextlib.suppress(FileNotFoundError):
-        path.unlink()
+      path.unlink(missing_ok=True)

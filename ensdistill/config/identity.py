@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-from ensdistill import runtime
+from ensdistill import names, runtime
 
 # Settings that may differ between runs that give the same numbers.
 NOT_FINGERPRINTED = (
@@ -41,22 +41,12 @@ def to_json(config) -> dict:
 
 def decisive(config) -> dict:
   """Return {'a.b': value} of everything that decides a run's numbers."""
-  return {k: v for k, v in flatten(to_json(config)).items() if decides(k, v)}
+  return {k: v for k, v in names.flatten(to_json(config)).items() if decides(k, v)}
 
 
 def decides(name: str, value) -> bool:
   """Return whether a setting decides numbers. Unset ones do not, so new settings change nothing."""
   return value is not None and name not in NOT_FINGERPRINTED
-
-
-def flatten(tree: dict, prefix: str = '') -> dict:
-  """Return a nested dict as {'a.b': value}."""
-  flat: dict = {}
-  for name, value in tree.items():
-    flat |= (
-      flatten(value, f'{prefix}{name}.') if isinstance(value, dict) else {prefix + name: value}
-    )
-  return flat
 
 
 def fingerprint(value) -> str:

@@ -9,19 +9,19 @@ import contextlib
 import inspect
 import types
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import ml_collections
 from ml_collections import config_dict
 
 from ensdistill import data, names, nets, objectives, perturb, students
-from ensdistill.config import identity
 from ensdistill.training import optim
 
 TARGETS = ('online', 'auto', 'clean_cache', 'stored')
 KEPT = ('clean_cache', 'stored')  # the targets that are computed once
 TEACHER_LOSSES = {'nll': 'none', 'least_squares': 'least_squares'}  # the objective of each
+LISTING = '`ensdistill config --all` lists all of them.'
 # The parts of the section `augment`: what changes images, batches, and images in files.
 AUGMENT = {'images': data.augment.make, 'batch': data.augment.mixing, 'files': data.windows.crops}
 
@@ -231,16 +231,26 @@ def nearest(name: str, known: Collection[str]) -> list[str]:
   return [near] if near else []
 
 
+def meant(name: str, known: Collection[str], shown: Callable[[str], str] = repr) -> str:
+  """Return ': did you mean ...?' with similar settings as `shown` writes them, or '.'."""
+  near = ' or '.join(map(shown, nearest(name, known)))
+  return f': did you mean {near}?' if near else '.'
+
+
+def unknown(
+  name: str, known: Collection[str], where: str = '', shown: Callable[[str], str] = repr
+) -> ValueError:
+  """Return the one-line error for an unknown setting; `where` stands before it."""
+  hint = meant(name, known, shown)
+  return ValueError(f'{where}unknown setting {name!r}{hint} {LISTING}')
+
+
 def check_fields(config) -> None:
   """Raise ValueError unless a configuration has all settings, and no other ones."""
-  known, found = (identity.flatten(c.to_dict()) for c in (default(), config))
+  known, found = (names.flatten(c.to_dict()) for c in (default(), config))
   for name in found:
     if name not in known:
-      near = ' or '.join(map(repr, nearest(name, known)))
-      hint = f': did you mean {near}?' if near else '.'
-      raise ValueError(
-        f'unknown setting {name!r}{hint} `ensdistill config --all` lists all of them.'
-      )
+      raise unknown(name, known)
   for name in known:
     if name not in found:
       raise ValueError(
@@ -251,14 +261,10 @@ def check_fields(config) -> None:
 
 def check_names(what: str, layer: Mapping[str, Any], config) -> None:
   """Raise ValueError if a layer holds a setting that a configuration lacks."""
-  known = identity.flatten(config.to_dict())
-  for name in identity.flatten(dict(layer)):
+  known = names.flatten(config.to_dict())
+  for name in names.flatten(dict(layer)):
     if name not in known:
-      near = ' or '.join(map(repr, nearest(name, known)))
-      hint = f': did you mean {near}?' if near else '.'
-      raise ValueError(
-        f'{what}: unknown setting {name!r}{hint} `ensdistill config --all` lists all of them.'
-      )
+      raise unknown(name, known, f'{what}: ')
 
 
 def apply(config, layer: Mapping[str, Any]) -> None:
@@ -266,7 +272,7 @@ def apply(config, layer: Mapping[str, Any]) -> None:
 
   Where the layer names another part, the settings that this part lacks are unset.
   """
-  values = identity.flatten(dict(layer))
+  values = names.flatten(dict(layer))
   for name, value in values.items():
     section, _, field = name.rpartition('.')
     fields = _section(config, section)

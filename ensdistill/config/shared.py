@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from ensdistill import mesh, processes
+from ensdistill import mesh, names, processes
 from ensdistill.config import identity
 from ensdistill.config.build import Plan
 from ensdistill.storage import safe
@@ -78,7 +78,7 @@ def check_settings(config) -> None:
   """
   if not processes.shared():
     return
-  every = identity.flatten(identity.to_json(config))
+  every = names.flatten(identity.to_json(config))
   settings = {name: value for name, value in every.items() if name not in _OWN}
   changed = identity.differences(processes.agreed(lambda: settings, 'settings'), settings)
   for number, found in enumerate(processes.each(changed, 'same settings')):

@@ -12,7 +12,7 @@ import flax.errors
 import jax
 import jax.numpy as jnp
 
-from ensdistill import imports, plugins
+from ensdistill import messages, plugins
 from ensdistill.config import imported
 from ensdistill.members import Members
 from ensdistill.method import Method
@@ -131,7 +131,7 @@ def _tried(what: str, function: Callable, *arguments) -> Any:
     shapes = ' and '.join(str(list(a.shape)) for a in arguments if a.shape)
     rename = '; a BatchEnsemble has parameters b, r and s: give yours other names'
     raise ValueError(
-      f'{what} failed on shapes {shapes}: {imports.described(error)}{_line(error)}'
+      f'{what} failed on shapes {shapes}: {messages.described(error)}{_line(error)}'
       f'{rename if isinstance(error, flax.errors.ScopeParamShapeError) else ""}'
     ) from error
 

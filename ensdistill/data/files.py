@@ -6,6 +6,8 @@ import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
+import numpy as np
+
 from ensdistill import memory
 from ensdistill.data.errors import DataError, MissingData
 
@@ -75,6 +77,21 @@ def whole(file: BinaryIO, path, limit: int) -> bytes:
       return content
     size = len(content)
   raise TooLarge(f'{path} has {memory.text(size)}; the limit is {memory.text(limit)}')
+
+
+def npy_header(file) -> tuple[tuple[int, ...], bool, np.dtype]:
+  """Return shape, whether the order is Fortran's, and type of an array in NumPy's format.
+
+  Reads the header of an open file; raise ValueError for a damaged one.
+  """
+  version = np.lib.format.read_magic(file)
+  known = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+  if version not in known:
+    raise ValueError(f'version {version} of the .npy format cannot be read')
+  try:
+    return known[version](file)
+  except (MemoryError, RecursionError):  # of Python's parser
+    raise ValueError('the header of the array is nested too deeply') from None
 
 
 def check_exists_as_file(path: str | os.PathLike) -> None:

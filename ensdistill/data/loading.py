@@ -296,9 +296,9 @@ def _rows(parts: dict[str, Split], source: Source, valid, limit: int, seed: int)
   # A validation part without a test part beside it has become the test part.
   test = 'valid' if 'valid' in source.parts and 'valid' not in parts else 'test'
   of = {'train': 'train', 'valid': 'valid' if 'valid' in parts else 'train', 'test': test}
-  sizes = {part: len(split.y) for part, split in parts.items()}
-  sizes[test] = sizes['test']
-  return {part: Rows(of[part], split.x, sizes[of[part]]) for part, split in cut.items()}
+  lengths = {part: len(split.y) for part, split in parts.items()}
+  lengths[test] = lengths['test']
+  return {part: Rows(of[part], split.x, lengths[of[part]]) for part, split in cut.items()}
 
 
 def _with_constants(source: Source, parts: dict[str, Split], targets: int, skipped) -> Dataset:

@@ -156,12 +156,12 @@ def inputs(dataset, wanted: str, not_run: dict, *, seed=0, **reading) -> dict[st
         x = outside(dataset, seed) if name == OUTSIDE else data.load_inputs(name, **settings)
     except (data.DataError, ValueError) as error:
       problem = str(error)
-    if _read_by_all(f'ood/{name}', x, problem, not_run):
+    if _all_have_read(f'ood/{name}', x, problem, not_run):
       found[f'ood/{name}'] = x
   return found
 
 
-def _read_by_all(name: str, x, problem: str, not_run: dict) -> bool:
+def _all_have_read(name: str, x, problem: str, not_run: dict) -> bool:
   """Return whether all processes that share the run have read a set; if not, note the reason."""
   found = processes.each([len(x), _digest(x), problem], name)
   problem = next((theirs for *_, theirs in found if theirs), '')
@@ -225,7 +225,7 @@ def shifted(
       stored_x = stored_x[chosen]
     except (data.DataError, ValueError) as error:
       problem = str(error)
-    if _read_by_all(f'shift/{name}', stored_x, problem, not_run):
+    if _all_have_read(f'shift/{name}', stored_x, problem, not_run):
       yield Shifted(*_kind_and_severity(name), stored_x, stored_y[chosen])
 
 

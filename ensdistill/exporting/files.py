@@ -12,7 +12,7 @@ import pathlib
 import shutil
 from collections.abc import Callable, Iterator
 
-from ensdistill import memory, names, runtime, stopping
+from ensdistill import memory, messages, names, runtime, stopping
 from ensdistill.exporting import inference, parity, stablehlo, tensorflow
 from ensdistill.exporting.onnx import file as onnx_file
 from ensdistill.storage import safe, seals
@@ -208,8 +208,7 @@ def _one_line(kind: str) -> Iterator[None]:
   except Exception as error:
     if memory.exhausted(error):
       raise
-    first = ' '.join(str(error).split())[:200]
-    raise ValueError(f'--to={kind} failed ({type(error).__name__}: {first})') from error
+    raise ValueError(f'--to={kind} failed ({messages.described(error)})') from error
 
 
 def _replace(part: pathlib.Path, path: pathlib.Path) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ensdistill import runtime
+from ensdistill import messages, runtime
 from ensdistill.exporting.blocks import in_blocks
 from ensdistill.mesh import block_size
 from ensdistill.student import inputs
@@ -46,8 +46,8 @@ def write(
   except Exception as error:
     if batch:
       raise
-    first, batch = ' '.join(str(error).split())[:120], 1
-    note = f'the batch is fixed at {batch}: tracing with an open batch failed ({first})'
+    batch, cause = 1, messages.one_line(error)
+    note = f'the batch is fixed at {batch}: tracing with an open batch failed ({cause})'
     exported = export.export(function, platforms=PLATFORMS)(inference.inputs(batch))
   path.write_bytes(content(bytes(exported.serialize()), describe(batch)))
   return {'platforms': list(PLATFORMS), 'batch': batch} | ({'note': note} if note else {})
@@ -98,10 +98,9 @@ class Program:
     try:
       exported = export.deserialize(bytearray(program))
     except Exception as error:  # of a later version of JAX
-      first = ' '.join(str(error).split())[:150]
       raise ValueError(
-        f'{path} cannot be read by jax {jax.__version__} ({first}): export it again from the '
-        "student's folder"
+        f'{path} cannot be read by jax {jax.__version__} ({messages.one_line(error)}): export it '
+        "again from the student's folder"
       ) from error
     here = jax.default_backend()
     platform = {'gpu': 'cuda', 'rocm': 'cuda'}.get(here, here)

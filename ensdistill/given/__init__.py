@@ -3,7 +3,7 @@
 from ensdistill.given.functions import Functions, check_gradients, from_functions, width
 from ensdistill.given.load import adopt, load
 from ensdistill.given.messages import about_outputs
-from ensdistill.given.outputs import Outputs, Recorded, from_arrays, of_test
+from ensdistill.given.outputs import Outputs, Recorded, from_arrays, is_array, of_test
 
 __all__ = [
   'Functions',
@@ -14,6 +14,7 @@ __all__ = [
   'check_gradients',
   'from_arrays',
   'from_functions',
+  'is_array',
   'load',
   'of_test',
   'width',

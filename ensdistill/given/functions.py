@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensdistill import data, families, imports, members
+from ensdistill import data, families, members, messages
 from ensdistill.members import Members
 
 PROBES = 8  # training examples on which members are called before anything else
@@ -133,7 +133,7 @@ def _called(function: Callable, x, where: str, who: str):
     if isinstance(error, jax.errors.JAXTypeError):  # such as NumPy on traced arrays
       remedy = ': write it in JAX, or give its outputs [N, M, O], by teachers.from_keras and others'
     raise ValueError(
-      f'{where}: {who} failed on inputs {x.shape} ({imports.described(error)}){remedy}'
+      f'{where}: {who} failed on inputs {x.shape} ({messages.described(error)}){remedy}'
     ) from error
   if hasattr(outputs, 'dtype') and not bool(jnp.isfinite(outputs).all()):
     raise ValueError(f'{where}: {who} returned NaN or infinity on training examples')
@@ -279,7 +279,7 @@ def check_gradients(given, dataset, perturbation) -> None:
       gradient = np.asarray(gradient_of(x, jnp.int32(number)))
     except Exception as error:
       raise ValueError(
-        f'{given.where} cannot be differentiated by x ({imports.described(error)}): {remedy}'
+        f'{given.where} cannot be differentiated by x ({messages.described(error)}): {remedy}'
       ) from error
     if not np.isfinite(gradient).all() or not gradient.any():
       what = 'zero' if np.isfinite(gradient).all() else 'NaN or infinity'

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from ensdistill import data, imports
+from ensdistill import data, imports, messages
 from ensdistill.config import inputs
 from ensdistill.data import cuts
 from ensdistill.data.sources import npz
@@ -32,7 +32,7 @@ def load(config, dataset) -> 'outputs.Outputs | functions.Functions | None':
     try:
       made = function()
     except Exception as error:
-      raise ValueError(f'{setting} failed: {imports.described(error)}') from error
+      raise ValueError(f'{setting} failed: {messages.described(error)}') from error
     source = _text(section.source, function)
     return functions.from_functions(made, dataset, setting, source, section.strategy)
   return None

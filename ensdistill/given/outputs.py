@@ -21,6 +21,11 @@ ERRORS = 3.0  # standard errors above chance that outputs must reach
 SCALE = 10.0  # targets that move this many times as far as the means are in other units
 
 
+def is_array(ensemble) -> bool:
+  """Return whether an ensemble is given as the array of its outputs."""
+  return hasattr(ensemble, 'shape') and hasattr(ensemble, 'dtype')
+
+
 @dataclasses.dataclass(frozen=True)
 class Outputs:
   """Checked outputs of M members, in standardised units, by the names of an evaluation's sets."""

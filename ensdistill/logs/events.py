@@ -14,6 +14,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from ensdistill import names
+
 
 class Events:
   """A TensorBoard event file."""
@@ -150,17 +152,14 @@ def _session_value(kind: str, info: Any) -> dict:
   }
 
 
-def flat(settings: Mapping, prefix: str = '') -> dict[str, bool | int | float | str]:
+def flat(settings: Mapping) -> dict[str, bool | int | float | str]:
   """Return nested settings as {'a.b': value} of the types that the HPARAMS tab supports."""
-  values: dict[str, bool | int | float | str] = {}
-  for name, value in settings.items():
-    if hasattr(value, 'items'):
-      values |= flat(value, f'{prefix}{name}.')
-    else:
-      value = value.item() if isinstance(value, np.generic) else value
-      plain = isinstance(value, bool | int | float | str)
-      values[prefix + name] = value if plain else str(value)
-  return values
+  return {name: _plain(value) for name, value in names.flatten(settings).items()}
+
+
+def _plain(value: Any) -> bool | int | float | str:
+  value = value.item() if isinstance(value, np.generic) else value
+  return value if isinstance(value, bool | int | float | str) else str(value)
 
 
 def records(folder: pathlib.Path) -> Iterator[Any]:

@@ -116,9 +116,9 @@ def display(stream, stage: str, total: int, start: int, examples_per_step: int) 
   return kind(stream, stage, total, start, examples_per_step)
 
 
-def latest(values: Mapping | None, most: int = 4) -> str:
+def latest(values: Mapping | None) -> str:
   """Return the first few values as text."""
-  items = list((values or {}).items())[:most]
+  items = list((values or {}).items())[:4]
   return ', '.join(f'{name} {float(value):.4g}' for name, value in items)
 
 

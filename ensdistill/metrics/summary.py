@@ -122,9 +122,9 @@ def all_examples(p, labels_B=None, ensemble=None, **settings):
   return join([examples(q, y, ensemble=theirs, **settings) for q, y, theirs in blocks])
 
 
-def score(examples, name):
+def score(per_example, name):
   """Return one of SCORES, with the sign that makes it grow with uncertainty."""
-  return -examples['confidence'] if name == 'confidence' else examples[name]
+  return -per_example['confidence'] if name == 'confidence' else per_example[name]
 
 
 def detection(examples_in, examples_out):
@@ -138,72 +138,73 @@ def detection(examples_in, examples_out):
   return metrics
 
 
-def _agreement(examples):
+def _agreement(per_example):
   """Return the rank correlation of a student's knowledge with its ensemble's, if there is one."""
-  if 'ensemble_knowledge' not in examples:
+  if 'ensemble_knowledge' not in per_example:
     return {}
-  theirs = examples['ensemble_knowledge']
-  return {'agreement_knowledge': rank_correlation(examples['knowledge'], theirs)}
+  theirs = per_example['ensemble_knowledge']
+  return {'agreement_knowledge': rank_correlation(per_example['knowledge'], theirs)}
 
 
-def _means(examples, *names):
-  return {name: float(np.mean(examples[name])) for name in names if name in examples}
+def _means(per_example, *names):
+  return {name: float(np.mean(per_example[name])) for name in names if name in per_example}
 
 
-def classification_metrics(examples, *, temperature=1.0, ensemble_cnll=None):
-  """Return the metrics of a labelled set from its examples, by the names of results.json.
+def classification_metrics(per_example, *, temperature=1.0, ensemble_cnll=None):
+  """Return the metrics of a labelled set from its `examples`, by the names of results.json.
 
   `prr` and `prr_<score>` use the uncertainty in their name (`prr`: confidence). `aurc`, `augrc`,
   `coverage_at_5_risk` (the largest coverage with an error of at most 5 %) and `risk_at_80_coverage`
   use the total uncertainty and the 0-1 error.
   """
-  correct_B = examples['correct']
+  correct_B = per_example['correct']
   metrics = {'acc': float(correct_B.mean())}
-  if 'cnll' in examples:
+  if 'cnll' in per_example:
     metrics['temperature'] = float(temperature)
   metrics |= _means(
-    examples,
+    per_example,
     *('nll', 'bs', 'cnll', 'cbs', 'total', 'data', 'knowledge', 'epkl', 'pairwise_kl'),
     *('disagreement', 'agreement_kl', *_SET_METRICS),
   )
-  metrics |= _calibration_errors(examples, correct_B)
-  if 'member_correct' in examples:
-    accuracy_M = examples['member_correct'].mean(0)
+  metrics |= _calibration_errors(per_example, correct_B)
+  if 'member_correct' in per_example:
+    accuracy_M = per_example['member_correct'].mean(0)
     metrics['member_acc'] = float(accuracy_M.mean())
     metrics['member_acc_min'] = float(accuracy_M.min())
     metrics['member_acc_max'] = float(accuracy_M.max())
-  metrics |= _selective(examples, correct_B)
+  metrics |= _selective(per_example, correct_B)
   if ensemble_cnll is not None:
     metrics['dee'] = diversity.dee(ensemble_cnll, metrics['cnll'])
-  return metrics | _agreement(examples)
+  return metrics | _agreement(per_example)
 
 
-def _calibration_errors(examples, correct_B):
+def _calibration_errors(per_example, correct_B):
   """Return the calibration errors of confidences, with and without the temperature."""
 
   def binned_error(key, bins=15):
-    return calibration.table_error(calibration.bin_table(examples[key], correct_B, bins, ROUNDING))
+    table = calibration.bin_table(per_example[key], correct_B, bins, ROUNDING)
+    return calibration.table_error(table)
 
   found = {'ece': binned_error('confidence')}
-  found['aece'] = calibration.adaptive_error(examples['confidence'], correct_B)
-  if 'cconfidence' in examples:
+  found['aece'] = calibration.adaptive_error(per_example['confidence'], correct_B)
+  if 'cconfidence' in per_example:
     found['cece'] = binned_error('cconfidence')
-    found['caece'] = calibration.adaptive_error(examples['cconfidence'], correct_B)
+    found['caece'] = calibration.adaptive_error(per_example['cconfidence'], correct_B)
   for bins in (10, 100):  # what other papers print
     found[f'ece_{bins}'] = binned_error('confidence', bins)
-  return found | {'smooth_ece': calibration.smooth_error(examples['confidence'], correct_B)}
+  return found | {'smooth_ece': calibration.smooth_error(per_example['confidence'], correct_B)}
 
 
-def _selective(examples, correct_B):
+def _selective(per_example, correct_B):
   """Return how well uncertainties find the errors."""
-  found = {'prr': prr(score(examples, 'confidence'), correct_B)}
-  found |= {f'prr_{name}': prr(score(examples, name), correct_B) for name in SCORES[1:]}
-  total_B = examples['total']
+  found = {'prr': prr(score(per_example, 'confidence'), correct_B)}
+  found |= {f'prr_{name}': prr(score(per_example, name), correct_B) for name in SCORES[1:]}
+  total_B = per_example['total']
   found['aurc'] = aurc(total_B, ~correct_B)
   found['augrc'] = augrc(total_B, ~correct_B)
   found['coverage_at_5_risk'] = coverage_at_risk(total_B, correct_B, 0.05)
   found['risk_at_80_coverage'] = risk_at_coverage(total_B, correct_B, 0.8)
-  right, wrong = ({k: v[mask] for k, v in examples.items()} for mask in (correct_B, ~correct_B))
+  right, wrong = ({k: v[mask] for k, v in per_example.items()} for mask in (correct_B, ~correct_B))
   for name, value in detection(right, wrong).items():
     found[f'misclassification/{name}'] = value
   return found

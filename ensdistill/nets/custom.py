@@ -15,7 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ensdistill import names
+from ensdistill import messages, names
 from ensdistill.nets import stack
 
 _MODES = ('train', 'training')  # arguments that say that a network trains
@@ -129,10 +129,9 @@ def finished(name: str, backbone: stack.Backbone) -> stack.Backbone:
     variables = jax.eval_shape(module.init, {'params': key, 'dropout': key}, x)
     features, _ = jax.eval_shape(functools.partial(_train, module), variables, key, x)
   except Exception as error:
-    first = next(iter(str(error).splitlines()), '')
     raise ValueError(
       f'network {name!r} failed on inputs of shape {tuple(backbone.shape)}: '
-      f'{type(error).__name__}: {first}'
+      f'{messages.described(error)}'
     ) from error
   others = set(variables) - _COLLECTIONS
   if others:

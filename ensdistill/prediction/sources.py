@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from ensdistill import messages
 from ensdistill.data import DataError, files, stored
 from ensdistill.data.errors import without_address
 from ensdistill.data.images import decode, windows
@@ -23,7 +24,6 @@ from ensdistill.data.sources import npz
 from ensdistill.prediction import tables
 from ensdistill.student.model import Model
 
-IMAGES = '.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp'
 ARRAYS = '.npy', '.npz'
 TABLES = '.csv', '.tsv', '.parquet', '.pq'
 STDIN = '-'
@@ -84,7 +84,7 @@ def shown(path: str) -> str:
 def one_line(error: BaseException) -> str:
   """Return an error in one line, without the address of a buffer."""
   text = str(error) if isinstance(error, ValueError | OSError | DataError) else repr(error)
-  return ' '.join(without_address(text).split())[:300].encode('utf-8', 'backslashreplace').decode()
+  return messages.one_line(without_address(text), most=300)
 
 
 def groups(inputs: Iterable[str], takes: Takes, stdin: BinaryIO | None = None) -> Iterator[Group]:
@@ -100,7 +100,7 @@ def groups(inputs: Iterable[str], takes: Takes, stdin: BinaryIO | None = None) -
 
 def _is_image(found: tuple[str, str]) -> bool:
   path, problem = found
-  return not problem and path.lower().endswith(IMAGES)
+  return not problem and path.lower().endswith(decode.SUFFIXES)
 
 
 def paths(inputs: Iterable[str], takes: Takes) -> Iterator[tuple[str, str]]:
@@ -109,7 +109,8 @@ def paths(inputs: Iterable[str], takes: Takes) -> Iterator[tuple[str, str]]:
     if given == STDIN or os.path.isfile(given):
       yield given, ''
     elif os.path.isdir(given):
-      yield from _or_reason(_below(given, IMAGES if takes.images else ARRAYS + TABLES), given)
+      suffixes = decode.SUFFIXES if takes.images else ARRAYS + TABLES
+      yield from _or_reason(_below(given, suffixes), given)
     elif not os.path.lexists(given) and glob.has_magic(given):
       matches = sorted(glob.iglob(given, recursive=True))
       yield from _or_reason(((path, '') for path in matches if not os.path.isdir(path)), given)
@@ -172,7 +173,7 @@ def _file(path: str, takes: Takes, stdin) -> Iterator[Block]:
   else:
     with files.found(path):  # a missing file is named first
       pass
-    wanted = IMAGES + ARRAYS if takes.images else ARRAYS + TABLES
+    wanted = decode.SUFFIXES + ARRAYS if takes.images else ARRAYS + TABLES
     raise DataError(f'the student takes {"images" if takes.images else "tables"}: give a file of '
                     f'kind {", ".join(wanted)}')  # fmt: skip
 
@@ -224,7 +225,7 @@ def _archive(path: str, takes: Takes) -> Iterator[Block]:
 
 def array(file, name: str, takes: Takes, path: str | None = None) -> Iterator[Block]:
   """Yield the rows of an array in NumPy's format from an open file."""
-  shape, fortran, dtype = _header(file)
+  shape, fortran, dtype = files.npy_header(file)
   if dtype.hasobject:
     raise DataError('the array holds Python objects: store numbers instead')
   if not dtype.itemsize:
@@ -254,17 +255,6 @@ def array(file, name: str, takes: Takes, path: str | None = None) -> Iterator[Bl
     block = names or [f'{name}[{row}]' for row in range(start, start + len(x))]
     yield Block(block, np.asarray(x).reshape(len(x), *shape[1:]), {})
     start += len(x)
-
-
-def _header(file):
-  version = np.lib.format.read_magic(file)
-  known = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-  if version not in known:
-    raise DataError(f'version {version} of the .npy format cannot be read')
-  try:
-    return known[version](file)
-  except (MemoryError, RecursionError):  # from Python's parser
-    raise DataError('the file is damaged: the header of its array is nested too deeply') from None
 
 
 def _in_order(file, shape, dtype, rows: int) -> Iterator[np.ndarray]:
@@ -347,13 +337,13 @@ def _count(path: str, takes: Takes) -> int | None:
       return None
     if kind.endswith('.npy'):
       with files.found(path) as file:
-        return (_header(file)[0] or (1,))[0]
+        return (files.npy_header(file)[0] or (1,))[0]
     if kind.endswith('.npz'):
       known = npz.array_names(path)
       name = next(name for name in ('x', 'x_test', *known) if name in known)
       with files.found(path) as file, zipfile.ZipFile(file) as archive:
         with archive.open(f'{name}.npy') as entry:
-          return (_header(entry)[0] or (1,))[0]
+          return (files.npy_header(entry)[0] or (1,))[0]
     if not takes.images and kind.endswith(TABLES):
       return tables.count(path)
   except Exception:  # reading it gives the reason

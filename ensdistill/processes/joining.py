@@ -12,7 +12,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ensdistill import processes
+from ensdistill import messages, processes
 from ensdistill.processes import clusters, watching
 from ensdistill.processes.group import Group, State
 
@@ -69,7 +69,7 @@ def _is_lone(given: Place) -> bool:
   return os.environ.get(LONE) == '1' and given == UNKNOWN
 
 
-def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
+def join(given: Place = UNKNOWN) -> None:
   """Join the other processes of this run, if there are any; raise ValueError where that fails.
 
   Call it before the first computation.
@@ -87,7 +87,7 @@ def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
   if place.number == 0:
     _check_port(place.coordinator)
   State.joining = True
-  waits = threading.Timer(_PATIENT, _say_waits, (place, patience))
+  waits = threading.Timer(_PATIENT, _say_waits, (place,))
   waits.daemon = True
   waits.start()
   try:
@@ -98,17 +98,17 @@ def join(given: Place = UNKNOWN, *, patience: float = _PATIENCE) -> None:
         place.number,
         local_device_ids=_own_devices(cluster),
         cluster_detection_method=None if cluster else 'deactivate',
-        initialization_timeout=int(patience),
+        initialization_timeout=_PATIENCE,
         heartbeat_timeout_seconds=int(_LOST * heartbeat),
         shutdown_timeout_seconds=60,
       )
   except Exception as error:
     _forget_client()
-    cause = ' '.join(str(error).split())[:200]
-    cause = _missing(place) if 'bad_cast' in cause else cause  # see watching.quiet_deaths
+    unread = 'bad_cast' in str(error)  # see watching.quiet_deaths
+    cause = _missing(place) if unread else messages.one_line(error)
     raise ValueError(
       f'process {place.number} of {place.size} cannot join the others at {place.coordinator} '
-      f'({cause}): start all of them, within {patience:g} seconds, with a HOST:PORT of process 0 '
+      f'({cause}): start all of them, within {_PATIENCE} seconds, with a HOST:PORT of process 0 '
       'that every host reaches'
     ) from error
   finally:
@@ -129,10 +129,10 @@ def _missing(place: Place) -> str:
   return 'process 0 listens there, and another one has not started, or two have one --process_id'
 
 
-def _say_waits(place: Place, patience: float) -> None:
+def _say_waits(place: Place) -> None:
   print(
     f'process {place.number} of {place.size} waits for the others at {place.coordinator}, for up '
-    f'to {patience:g} seconds',
+    f'to {_PATIENCE} seconds',
     file=sys.stderr,
     flush=True,
   )
@@ -326,7 +326,7 @@ def find(given: Place) -> tuple[Place | None, Any]:
         coordinator = cluster.get_coordinator_address(_PATIENCE, port)
     except Exception as error:
       raise ValueError(
-        f'cannot find the other processes of this run ({" ".join(str(error).split())[:200]}): set '
+        f'cannot find the other processes of this run ({messages.one_line(error)}): set '
         f'--coordinator, --num_processes and --process_id, or {LONE}=1 for a run of this process'
       ) from error
   if (coordinator, count, number) == (None, None, None) or count == 1:

@@ -8,7 +8,7 @@ import shlex
 import sys
 import time
 
-from ensdistill import runtime, stopping
+from ensdistill import names, runtime, stopping
 from ensdistill.config import identity, settings
 from ensdistill.config.build import Plan
 from ensdistill.evaluation.rows import AVERAGED, STUDENT, of_role
@@ -80,8 +80,8 @@ def final(rows: list[dict], view: str = 'members') -> dict[str, float]:
 
 def changed(config: dict) -> set[str]:
   """Return the names of the settings that differ from their defaults."""
-  known = identity.flatten(identity.to_json(settings.default()))
-  return {name for name, value in identity.flatten(config).items() if value != known.get(name)}
+  known = names.flatten(identity.to_json(settings.default()))
+  return {name for name, value in names.flatten(config).items() if value != known.get(name)}
 
 
 def shown(config, compared, probes):

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from ensdistill import messages
+
 # {status: what it means}: the errors that the server answers with, as /openapi.json lists them.
 STATUSES: Mapping[int, str] = {
   400: 'The request cannot be read, or the student does not take these inputs or options.',
@@ -31,8 +33,7 @@ class Refused(Exception):
   @property
   def message(self) -> str:
     """The reason, in one line."""
-    text = ' '.join(str(self).split())[:500]
-    return text.encode('utf-8', 'backslashreplace').decode()
+    return messages.one_line(self, most=500)
 
   @property
   def headers(self) -> dict[str, str]:

@@ -231,26 +231,24 @@ def write_json(path, value: Mapping, **facts: Any) -> None:
   write(path.parent, path.name, {path.name: to_json(value)}, **facts)
 
 
-def to_json(value: Mapping, **settings: Any) -> str:
+def to_json(value: Mapping) -> str:
   """Return strict JSON, as all files of a run hold it."""
-  return json.dumps(value, indent=2, allow_nan=False, **settings) + '\n'
+  return json.dumps(value, indent=2, allow_nan=False) + '\n'
 
 
-def read_json(
-  path, *, remedy: str, note: Callable[[str], None] | None = None, error=Damaged
-) -> dict | None:
+def read_json(path, *, remedy: str, note: Callable[[str], None] | None = None) -> dict | None:
   """Return the object of a sealed JSON file; None if it does not exist.
 
   note: called with a line if the file has no seal.
   """
   path = pathlib.Path(path)
-  found = read(path.parent, path.name, [path.name], remedy=remedy, error=error)
+  found = read(path.parent, path.name, [path.name], remedy=remedy)
   if found is None:
     return None
   try:
     value = parse(found.files[path.name])
   except ValueError as reason:
-    raise error(path, f'is damaged ({reason})', remedy) from None
+    raise Damaged(path, f'is damaged ({reason})', remedy) from None
   if found.facts is None and note:
     note(unsealed(path))
   return value

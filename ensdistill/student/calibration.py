@@ -89,6 +89,23 @@ def fit(basis: Basis, total_B, y) -> Calibration:
   return Calibration(len(y), _at_levels(np.asarray(total_B)), **found)
 
 
+def of_student(model, dataset, tested: bool = True) -> Calibration | None:
+  """Return a student's calibration from the validation part of a data set, if there is one.
+
+  model: a student.model.Model.
+  tested: measure its coverage on the test part.
+  """
+  if dataset.valid_is_empty:
+    return None
+  basis, total_B = model.basis(dataset.valid.x)
+  found = fit(basis, total_B, dataset.valid.y)
+  if not tested:
+    return found
+  basis, total_B = model.basis(dataset.test.x)
+  basis = basis._replace(calibration=found)
+  return dataclasses.replace(found, test=measured(basis, total_B, dataset.test.y))
+
+
 def _at_levels(score_B) -> tuple[float, ...]:
   from ensdistill.metrics.prediction_sets import threshold
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ensdistill import names
+from ensdistill import messages, names
 from ensdistill.student import tables
 
 ON_INVALID = ('error', 'flag')
@@ -101,9 +101,9 @@ def _array(x, shape, columns) -> np.ndarray:
   try:
     array = np.asarray(x)
   except Exception as error:  # of other libraries' arrays, and of lists of unequal lengths
-    reason = ' '.join(str(error).split())[:120]
     raise ValueError(
-      f'inputs ({type(x).__name__}) cannot become an array ({reason}): {_wanted(shape)}'
+      f'inputs ({type(x).__name__}) cannot become an array ({messages.one_line(error)}): '
+      f'{_wanted(shape)}'
     ) from None
   if array.dtype.name in ('bfloat16', 'float8_e4m3fn', 'float8_e5m2'):
     array = array.astype(np.float32)

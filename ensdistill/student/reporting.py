@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import optax
 
-from ensdistill import compare, data, given, teacher
+from ensdistill import compare, data, given, names, teacher
 from ensdistill import report as reports
 from ensdistill.config import build, identity, settings
 from ensdistill.distillation import Distilled
@@ -67,7 +67,7 @@ def _check_free(folder: pathlib.Path) -> None:
 
 def targets(model, y, size: int) -> np.ndarray:
   """Return labels as numbers, or regression targets [N, D], checked against the student."""
-  count, names = model.spec['targets'], model.spec['classes']
+  count, classes = model.spec['targets'], model.spec['classes']
   y = np.asarray(y)
   if len(y.shape) == 0 or len(y) != size or not size:
     raise ValueError(f'y has shape {list(y.shape)} for {size} examples: give one for each, [N]')
@@ -77,10 +77,10 @@ def targets(model, y, size: int) -> np.ndarray:
       raise ValueError(f'y must hold finite numbers [N, {count}], not {y.dtype} {list(y.shape)}')
     return y.astype(np.float32)
   if y.dtype.kind in 'OUS':
-    known = {name: number for number, name in enumerate(names or ())}
+    known = {name: number for number, name in enumerate(classes or ())}
     unknown = [value for value in y.ravel().tolist() if value not in known]
     if y.ndim != 1 or unknown:
-      raise ValueError(f'y has {unknown[:1] or list(y.shape)}: give names of {names}, or numbers')
+      raise ValueError(f'y has {unknown[:1] or list(y.shape)}: give names of {classes}, or numbers')
     return np.array([known[value] for value in y.tolist()], np.int32)
   if y.dtype.kind not in 'uib' or y.ndim != 1 or y.min() < 0 or y.max() >= count:
     raise ValueError(f'y must hold labels from 0 to {count - 1} as integers [N]')
@@ -129,7 +129,7 @@ def _tables(ensemble, size: int) -> dict[str, np.ndarray]:
 def _teacher(ensemble, dataset, check_order: bool):
   """Return the ensemble of outputs [N, M, O] on the test part, or of functions."""
   method = build.given_method(dataset)
-  if hasattr(ensemble, 'shape') and hasattr(ensemble, 'dtype'):
+  if given.is_array(ensemble):
     return given.Recorded(method, given.of_test(np.asarray(ensemble), dataset, GIVEN, check_order))
   found = given.from_functions(ensemble, dataset, GIVEN)
   nowhere = pathlib.Path()
@@ -175,7 +175,7 @@ def _rebuilt(model, test: data.Split) -> Origin:
 def _config(spec):
   """Return the settings of a student's training that its description holds."""
   made_by = spec.get(seals.MADE_BY, {}).get('config', {})
-  config, known = settings.default(), identity.flatten(identity.to_json(settings.default()))
+  config, known = settings.default(), names.flatten(identity.to_json(settings.default()))
   layer = {
     name: tuple(value) if isinstance(value, list) else value
     for name, value in made_by.items()

@@ -1,6 +1,5 @@
 """Variants of a student with smaller weights, and their loss of quality."""
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -11,7 +10,7 @@ import numpy as np
 from ensdistill import families, metrics, names, spec
 from ensdistill.evaluation import cost
 from ensdistill.storage import safe
-from ensdistill.student import calibration, weights
+from ensdistill.student import weights
 from ensdistill.student.model import Model
 
 ORIGINAL = 'float32'
@@ -34,17 +33,6 @@ def make(model: Model, form: str) -> Model:
   own = {k: v for k, v in model.spec.items() if k not in ('calibration', 'results')}
   own |= {'weights': {'form': form}, 'name': f'{model.spec["name"]}-{form}'}
   return Model(own, model.student, safe.unflatten(rounded))
-
-
-def calibrated(model: Model, dataset) -> Model:
-  """Return a variant with its own calibration, from the validation part of a data set."""
-  if dataset.valid_is_empty:
-    return model.with_calibration(None)
-  found = calibration.fit(*model.basis(dataset.valid.x), dataset.valid.y)
-  basis, total_B = model.basis(dataset.test.x)
-  basis = basis._replace(calibration=found)
-  found = dataclasses.replace(found, test=calibration.measured(basis, total_B, dataset.test.y))
-  return model.with_calibration(found)
 
 
 def loss(model: Model, variant: Model, dataset, batch: int = 500) -> Loss:

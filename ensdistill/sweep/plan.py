@@ -7,8 +7,8 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 
-from ensdistill import given, run
-from ensdistill.config import identity, inputs
+from ensdistill import given, names, run
+from ensdistill.config import build, identity, inputs
 from ensdistill.data import DataError
 from ensdistill.sweep import estimate, records, slots, tables
 from ensdistill.sweep.estimate import STEPS, Cost, Stage
@@ -174,14 +174,10 @@ class Sweep:
         record = records.read(short.queue.result(job))
         full = _stages(plans[job.kind])
         short_stages = [Stage(s.name, min(s.steps, STEPS), min(s.validations, 2)) for s in full]
-        if len(full) == 3:  # two phases share the student's steps
-          total = min(full[1].steps + full[2].steps, STEPS)
-          share = plans[job.kind].config.student.first_phase
-          first = max(1, round(total * share))
-          short_stages[1:] = [
-            short_stages[1]._replace(steps=first),
-            short_stages[2]._replace(steps=max(1, total - first)),
-          ]
+        total = min(sum(stage.steps for stage in full[1:]), STEPS)
+        lengths = build.phase_steps(plans[job.kind].config.student, total)
+        phases = zip(short_stages[1:], lengths, strict=True)
+        short_stages[1:] = [stage._replace(steps=length) for stage, length in phases]
         folder = short.queue.run_folder(job)
         cost = estimate.of_smoke(folder, record['seconds'], record['timings'], full, short_stages)
         costs[job.kind.name] = cost
@@ -222,7 +218,7 @@ class _Loading:
     self.key, self.found = None, None
 
   def __call__(self, config, crop_area: float):
-    settings = identity.flatten(identity.to_json(config))
+    settings = names.flatten(identity.to_json(config))
     data = {k: v for k, v in settings.items() if k.startswith('data.')}
     key = json.dumps([data, config.seed, crop_area], sort_keys=True)
     if key != self.key:

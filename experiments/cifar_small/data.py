@@ -14,6 +14,8 @@ import pathlib
 
 import numpy as np
 
+from ensdistill.storage import safe
+
 TRAIN, VALID, FOREIGN = 6000, 2000, 2000
 CHOOSING = TRAIN + VALID, TRAIN + VALID + 10_000
 
@@ -54,9 +56,8 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def write(path: pathlib.Path, arrays: dict[str, np.ndarray]) -> None:
   """Write a file whole or not at all."""
-  part = path.with_name(f'{path.stem}.part.npz')
-  np.savez(part, **arrays)  # type: ignore[arg-type]
-  part.replace(path)
+  with safe.replacing(path) as file:
+    np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def main(arguments: list[str] | None = None) -> None:

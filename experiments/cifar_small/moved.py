@@ -18,9 +18,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ensdistill import families, members, metrics, perturb, run, runtime, teacher
+from ensdistill import families, members, metrics, names, perturb, run, runtime, teacher
 from ensdistill.config import settings
-from ensdistill.config.identity import flatten
 from ensdistill.data import as_input
 from ensdistill.logs import writers
 from ensdistill.storage import safe
@@ -36,7 +35,7 @@ BLOCK = 250
 def configuration(path: pathlib.Path) -> ConfigDict:
   """Return the configuration that a run stored."""
   config = settings.default()
-  config.update_from_flattened_dict(flatten(json.loads(path.read_text())))
+  config.update_from_flattened_dict(names.flatten(json.loads(path.read_text())))
   return config
 
 

@@ -18,6 +18,7 @@ import pathlib
 import sys
 import time
 
+from ensdistill.commands.sweep import UNFINISHED
 from ensdistill.commands.usage import pipe_may_close
 from ensdistill.config import recipes
 from experiments import plans, sections
@@ -25,7 +26,6 @@ from experiments.full import gate
 from experiments.plans import Plan
 
 FOLDER = pathlib.Path(__file__).resolve().parent
-UNFINISHED = 75
 COMMON = (
   'kd', 'be_kd', 'be_confods', 'latentbe', 'latentbe_tdiv_sdiv', 'hydra', 'end2', 'end2_proxy',
   'single', 'be', 'be_gaussian', 'be_ods', 'kd_gaussian', 'end', 'multi_head',

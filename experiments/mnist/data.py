@@ -4,6 +4,8 @@ import pathlib
 
 import numpy as np
 
+from ensdistill.storage import safe
+
 FILES = ('mnist.npz', 'fashion_mnist.npz', 'notmnist.npz')
 PIXELS = (2, 4, 6, 8, 10)  # of severities 1 to 5
 
@@ -32,6 +34,5 @@ def make(given: pathlib.Path, folder: pathlib.Path) -> None:
       continue
     with np.load(folder / 'mnist.npz') as file:
       x, y = rolled(file['x_test'], pixels), file['y_test']
-    part = folder / f'mnist_rolled_{severity}.part.npz'
-    np.savez(part, x_test=x, y_test=y.astype(np.int32))
-    part.replace(path)
+    with safe.replacing(path) as content:
+      np.savez(content, x_test=x, y_test=y.astype(np.int32))

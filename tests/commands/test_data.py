@@ -16,7 +16,7 @@ def test_images_in_a_folder(tmp_path, capsys, monkeypatch):
   data_command.main(['folder:set', '--size=8', '--crop_area=0.5', '--flip', '--unreadable=skip'])
   lines = capsys.readouterr().out.splitlines()
   said = dict((line[:12].strip(), line[12:]) for line in lines)
-  assert said['training'] == '36 examples, 6.8 KiB' and said['inputs'] == '8 x 8 x 3, uint8'
+  assert said['training'] == '36 examples, 6.9 kB' and said['inputs'] == '8 x 8 x 3, uint8'
   assert said['classes'] == '3, 7 to 21 training examples each'
   assert said['labels'].startswith('0 class_0 (21), 1 class_1 (')
   assert said['largest'].startswith('58.3 %')

@@ -2,15 +2,16 @@
 
 import pytest
 
+from ensdistill import names
 from ensdistill.commands import settings as command
-from ensdistill.config import help, identity, recipes, settings
+from ensdistill.config import help, recipes, settings
 
 
 def test_the_settings_of_a_recipe(capsys):
   command.main(['hydra_cifar100:small', '--config.seed=3'])
   lines = capsys.readouterr().out.splitlines()
   assert 'seed = 3' in lines and 'teacher.steps = 200' in lines and 'augment.crop = 4' in lines
-  flat = identity.flatten(recipes.make('hydra', 'cifar100', 'small').to_dict())
+  flat = names.flatten(recipes.make('hydra', 'cifar100', 'small').to_dict())
   assert len([line for line in lines if ' = ' in line]) == len(
     [value for value in flat.values() if value is not None]
   )
@@ -19,7 +20,7 @@ def test_the_settings_of_a_recipe(capsys):
 def test_all_settings_with_default_and_help(capsys):
   command.main(['--all'])
   lines = capsys.readouterr().out.splitlines()
-  flat = identity.flatten(settings.default().to_dict())
+  flat = names.flatten(settings.default().to_dict())
   assert [line.split(' = ')[0] for line in lines if line[0] != ' '] == list(flat)
   assert lines[lines.index('teacher.members = 4') + 1].strip() == help.HELP['teacher.members']
   assert lines[lines.index('network.depth = unset') + 2].startswith('    default: 20 in resnet; ')

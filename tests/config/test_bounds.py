@@ -5,13 +5,14 @@ import math
 import pytest
 import tiny
 
-from ensdistill.config import bounds, build, identity, recipes, settings
+from ensdistill import names
+from ensdistill.config import bounds, build, recipes, settings
 
 NUMERIC = {name: kind for name, kind, _ in bounds.numbers(settings.default())}
 
 
 def test_every_numeric_setting_has_bounds_and_no_other_has():
-  flat = identity.flatten(settings.default().to_dict())
+  flat = names.flatten(settings.default().to_dict())
   assert NUMERIC.keys() <= flat.keys() and {'seed', 'network.hidden'} <= NUMERIC.keys()
   assert not [name for name in NUMERIC if bounds.of(name) is None]
   unused = [

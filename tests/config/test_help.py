@@ -4,13 +4,13 @@ import re
 
 import pytest
 
-from ensdistill import nets, perturb, students
-from ensdistill.config import help, identity, settings
+from ensdistill import names, nets, perturb, students
+from ensdistill.config import help, settings
 from ensdistill.training import optim
 
 
 def test_every_setting_has_one_line_of_help():
-  known = identity.flatten(settings.default().to_dict())
+  known = names.flatten(settings.default().to_dict())
   used = set()
   for name in known:
     text = help.help_of(name)

@@ -6,7 +6,7 @@ import pytest
 import recipe_steps
 import shaped
 
-from ensdistill import nets
+from ensdistill import names, nets
 from ensdistill.config import identity, inputs, recipes
 
 
@@ -15,13 +15,13 @@ def few_stages(monkeypatch):
   monkeypatch.setattr(nets, 'build', functools.partial(recipe_steps.few_stages, nets.build))
 
 
-def by_step(names):
+def by_step(recipe_names):
   """Return {what a step computes: a recipe}, one of those that differ in sizes alone."""
   found = {}
-  for name in reversed(names):
+  for name in reversed(recipe_names):
     config = recipes.named(*name.split(':'))
     sections = ('student', 'objective', 'perturb')
-    flat = identity.flatten({s: identity.to_json(config)[s] for s in sections})
+    flat = names.flatten({s: identity.to_json(config)[s] for s in sections})
     flat |= {'network': config.network.name, 'family': shaped.dataset(config.data.name).family}
     flat |= {'aux': bool(config.data.aux), 'streams': shaped.dataset(config.data.name).streams}
     flat |= {'augment': bool(inputs.augmentation(config))}

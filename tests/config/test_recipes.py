@@ -12,8 +12,9 @@ import shaped
 import tiny
 from shaped import dataset
 
+from ensdistill import names
 from ensdistill.commands import readme
-from ensdistill.config import build, checks, identity, recipes
+from ensdistill.config import build, checks, recipes
 from ensdistill.config.recipes import DATA, METHODS, PAPERS, VARIANTS
 
 
@@ -126,7 +127,7 @@ LITERAL = {
 
 @pytest.mark.parametrize('name', LITERAL)
 def test_literal_values(name):
-  found = identity.flatten(recipes.named(*name.split(':')).to_dict())
+  found = names.flatten(recipes.named(*name.split(':')).to_dict())
   assert {setting: found[setting] for setting in LITERAL[name]} == LITERAL[name]
 
 

@@ -3,7 +3,7 @@
 import pytest
 import tiny
 
-from ensdistill import nets
+from ensdistill import names, nets
 from ensdistill.config import build, checks, identity, recipes, settings
 
 
@@ -48,7 +48,7 @@ def test_a_layer_sets_names_and_sections():
   ],
 )
 def test_the_settings_that_a_wrong_name_may_mean(name, near):
-  known = identity.flatten(settings.default().to_dict())
+  known = names.flatten(settings.default().to_dict())
   assert sorted(settings.nearest(name, known)) == near
 
 

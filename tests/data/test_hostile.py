@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from ensdistill import data, memory
 from ensdistill.data import files
 from ensdistill.data.images import decode
+from ensdistill.data.sources import npz
 
 QUICK = settings(
   max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
@@ -60,8 +61,6 @@ def test_a_thousand_images(content):
 
 
 def test_what_unpacks_to_far_more_is_refused_before_it_is_allocated(tmp_path, monkeypatch):
-  from ensdistill.data.sources import npz
-
   monkeypatch.setattr(npz, '_LARGE', 2**20)
   path = tmp_path / 'bomb.npz'
   path.write_bytes(hostile.bomb(2**22))
@@ -71,6 +70,13 @@ def test_what_unpacks_to_far_more_is_refused_before_it_is_allocated(tmp_path, mo
     data.load(f'npz:{path}')
   assert tracemalloc.get_traced_memory()[1] < 2**21
   tracemalloc.stop()
+
+
+def test_a_header_that_is_nested_deeply_is_damage(tmp_path):
+  entries = {'x_train.npy': hostile.npy_of('-' * 9000 + '1')}
+  (tmp_path / 'a.npz').write_bytes(hostile.zip_of(entries))
+  with pytest.raises(data.DataError, match='damaged or .*the array is nested too deeply'):
+    npz.read_array(tmp_path / 'a.npz', 'x_train')
 
 
 def test_a_header_that_states_more_than_there_is_allocates_nothing(tmp_path):

@@ -249,7 +249,7 @@ def test_the_process_that_did_not_come_is_told_as_far_as_it_is_known():
 
 
 def test_a_process_that_waits_for_the_others_says_so(capsys):
-  joining._say_waits(Place('h:1', 2, 1), 300)
+  joining._say_waits(Place('h:1', 2, 1))
   line = 'process 1 of 2 waits for the others at h:1, for up to 300 seconds'
   assert capsys.readouterr().err == f'{line}\n'
 

@@ -10,7 +10,7 @@ import tiny
 from PIL import Image
 from reports import seen_by
 
-from ensdistill import report
+from ensdistill import names, report
 from ensdistill.config import folder as claims
 from ensdistill.config import identity
 from ensdistill.logs import writers
@@ -71,7 +71,7 @@ def test_settings_that_differ_come_first():
   config = identity.to_json(tiny.config(seed=3))
   found = results.changed(config)
   assert 'seed' in found and 'augment.flip' not in found
-  assert len(found) < len(identity.flatten(config)) / 2
+  assert len(found) < len(names.flatten(config)) / 2
 
 
 def test_pictures_lie_beside_the_page(finished):

@@ -11,7 +11,7 @@ import tiny
 import ensdistill
 from ensdistill import export
 from ensdistill.storage import safe, seals
-from ensdistill.student import variants, weights
+from ensdistill.student import calibration, variants, weights
 
 RANDOM = np.random.default_rng(0)
 SHAPES = {
@@ -69,7 +69,8 @@ def model(tmp_path_factory):
 
 @pytest.mark.parametrize('form', ['int8', 'bfloat16'])
 def test_a_variant_is_stored_and_predicts_the_same(model, form, tmp_path):
-  variant = variants.calibrated(variants.make(model, form), tiny.dataset())
+  variant = variants.make(model, form)
+  variant = variant.with_calibration(calibration.of_student(variant, tiny.dataset()))
   variant.save(tmp_path)
   loaded, x = export.load(tmp_path), tiny.dataset().test.x
   assert jax.tree.all(jax.tree.map(np.array_equal, variant.variables, loaded.variables))

@@ -10,6 +10,7 @@ import numpy as np
 
 # The only decoders that read files of users. PIL would start Ghostscript for an EPS of any name.
 FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'TIFF', 'WEBP')
+SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
 # Bytes of one encoded image.
 LARGEST_FILE = 2**30
 _LIMIT = 'ENSDISTILL_MAX_PIXELS'

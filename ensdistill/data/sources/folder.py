@@ -13,8 +13,7 @@ from ensdistill.data.dataset import Examples, Source
 from ensdistill.data.errors import DataError, MissingData
 from ensdistill.data.images import damaged, decode, stored
 
-_SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.pgm', '.png', '.ppm', '.tif', '.tiff', '.webp')
-_NO_IMAGE = f'holds no image ({", ".join(_SUFFIXES)})'
+_NO_IMAGE = f'holds no image ({", ".join(decode.SUFFIXES)})'
 _PARTS = {'train': ('train',), 'valid': ('val', 'valid', 'validation'), 'test': ('test',)}
 _LIKE_PARTS = ('train', 'training', 'val', 'valid', 'validation', 'test', 'testing')
 State = tuple[int, int]  # of a file: its bytes, and when it was written, in ns
@@ -236,7 +235,7 @@ def _images(folder: pathlib.Path, prefix: str = '', above: tuple[pathlib.Path, .
         continue
       if _is_folder(entry):
         yield from _images(folder / entry.name, f'{prefix}{entry.name}/', (*above, real))
-      elif entry.name.lower().endswith(_SUFFIXES):
+      elif entry.name.lower().endswith(decode.SUFFIXES):
         yield f'{prefix}{entry.name}', _state(entry)
 
 

@@ -107,14 +107,7 @@ def read_array(path, name: str) -> np.ndarray:
 
 def _declared(file, place: str) -> int:
   """Return the bytes of an array by its header, which this reads."""
-  version = np.lib.format.read_magic(file)
-  read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-  if version not in read:
-    raise ValueError(f'version {version} of the format')
-  try:
-    shape, _, dtype = read[version](file)
-  except MemoryError as error:  # of Python's parser
-    raise ValueError('the header is damaged') from error
+  shape, _, dtype = files.npy_header(file)
   if dtype.hasobject:
     raise DataError(f'{place} holds Python objects: store numbers instead')
   return math.prod(shape) * dtype.itemsize

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
 
-from ensdistill import runtime
+from ensdistill import messages, runtime
 from ensdistill.exporting.onnx import elementwise, gather, linear, shapes
 from ensdistill.exporting.onnx.graph import (
   IR,
@@ -66,8 +66,8 @@ def convert(
   except Exception as error:
     if batch:
       raise
-    first = ' '.join(str(error).split())[:120]
-    raise NotSymbolic(f'tracing with an open batch failed ({first})') from error
+    cause = messages.one_line(error)
+    raise NotSymbolic(f'tracing with an open batch failed ({cause})') from error
   graph, weights = Graph(symbol, INPUT), jax.tree.leaves(variables)
   arguments = [constant(np.asarray(weight)) for weight in weights]
   taken = x(batch or symbol)

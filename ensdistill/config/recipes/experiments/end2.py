@@ -10,11 +10,7 @@ SGD with steps.
 
 from ensdistill.config.recipes.data_sets import Settings
 from ensdistill.config.recipes.experiments.experiment import Experiment, lacking, on_top
-
-# From 1e-3 to 1e-2 and back over two thirds of the run, then to 1e-6.
-ADAM = {
-  'name': 'adam', 'rate': 1e-2, 'schedule': 'one_cycle', 'warmup': 0.0, 'decay': 0.0, 'clip': 0.0
-}  # fmt: skip
+from ensdistill.config.recipes.methods import ONE_CYCLE, ONE_CYCLE_UNCLIPPED
 
 IMAGES: Settings = {
   'data.valid': 0,
@@ -23,10 +19,10 @@ IMAGES: Settings = {
   },
   'augment': {'crop': 4, 'pad': 'reflect', 'rotate': 15.0, 'flip': True},
   'teacher': {'members': 100, 'together': 10, 'epochs': 45, 'batch_size': 128, 'keep': 'last'},
-  'teacher.optimizer': ADAM,
+  'teacher.optimizer': ONE_CYCLE_UNCLIPPED,
   'student': {'epochs': 90, 'batch_size': 128, 'keep': 'last'},
   'student.network.dropout': 0.3,
-  'student.optimizer': {**ADAM, 'clip': 10.0},
+  'student.optimizer': ONE_CYCLE,
   'evaluate.ood': 'lsun',
 }  # fmt: skip
 # A member, trained on labels as the ensemble is.

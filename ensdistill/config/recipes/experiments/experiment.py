@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from ensdistill import names
 from ensdistill.config.recipes.data_sets import Settings
 
 
@@ -14,15 +15,7 @@ class Experiment(NamedTuple):
 
 def on_top(base: Settings, changes: Settings) -> Settings:
   """Return flat settings in which `changes` override those of `base`."""
-  return _flat(base) | _flat(changes)
-
-
-def _flat(settings: Settings) -> Settings:
-  flat: Settings = {}
-  for name, value in settings.items():
-    inner = _flat(value) if isinstance(value, dict) else {'': value}
-    flat |= {f'{name}.{field}' if field else name: found for field, found in inner.items()}
-  return flat
+  return names.flatten(base) | names.flatten(changes)
 
 
 def lacking(differs: str = '', unknown: str = '', *, is_control: bool = False) -> str:
