@@ -13,6 +13,7 @@ os.environ['PYTHONPATH'] = os.pathsep.join(
 )  # of the notebooks' kernels
 
 import ensdistill  # noqa: E402
+from ensdistill import names  # noqa: E402
 from ensdistill.config import help as helps  # noqa: E402
 from ensdistill.config import identity, settings  # noqa: E402
 from ensdistill.report import glossary  # noqa: E402
@@ -118,7 +119,7 @@ def generated():
 def settings_page() -> str:
   """Return a table of every setting for each section, with its default and its line of help."""
   lines, section = [], None
-  for name, value in identity.flatten(identity.to_json(settings.default())).items():
+  for name, value in names.flatten(identity.to_json(settings.default())).items():
     first = name.partition('.')[0] if '.' in name else 'run'
     if first != section:
       lines += ['', f'## {first}', '', '| setting | default | meaning |', '|---|---|---|']

@@ -166,7 +166,7 @@ def _check_outputs(config) -> None:
     off = ' '.join(f'--config.augment.{name}=0' for name in changed)
     raise ValueError(
       f'augment ({", ".join(changed)}) changes the inputs, but {file} holds the outputs on the '
-      f"clean ones: set {off}, or student.targets='clean_cache' to pair both"
+      f'clean ones: set {off}, or --config.student.targets=clean_cache to pair both'
     )
 
 

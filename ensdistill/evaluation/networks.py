@@ -30,9 +30,9 @@ class Network(NamedTuple):
     del name, start
     return self.predictor(self.variables, x)
 
-  def missing(self, names) -> dict[str, str]:
+  def missing(self, wanted) -> dict[str, str]:
     """Return {set without predictions: the reason}: a network predicts everywhere."""
-    del names
+    del wanted
     return {}
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -47,6 +47,7 @@ def from_functions(given, dataset, where: str, source: bytes = b'', strategy: st
   """
   family = families.FAMILIES[dataset.family]
   units = dataset.target_mean, dataset.target_std
+  _refuse_foreign(given, where)
   if callable(given):
     return _joint(given, dataset, where, source)
   apply, stacked, functions = _parts(given, where)
@@ -104,6 +105,7 @@ def _joint(function: Callable, dataset, where: str, source: bytes) -> Functions:
 
 def width(given, x, where: str) -> int:
   """Return the number of a member's outputs, by a call on a few inputs; see from_functions."""
+  _refuse_foreign(given, where)
   if callable(given):
     outputs, last = _called(given, x, where, 'the function'), 3
   else:
@@ -156,19 +158,35 @@ def _parts(given, where: str) -> tuple[Callable | None, Any, list[Callable]]:
     split = _nnx(given)
     return (split[0], split[1], []) if split else (None, (), list(given))
   several = list(given) if isinstance(given, list | tuple) else [given]
-  if several and all(hasattr(one, 'predict') for one in several):
-    raise ValueError(
-      f'{where} holds a {type(several[0]).__name__}, which JAX cannot call: give its outputs '
-      '[N, M, O], by teachers.from_sklearn([...], x), from_keras or from_torch'
-    )
   if several and isinstance(given, list | tuple) and all(hasattr(one, 'shape') for one in several):
     raise ValueError(
       f'{where} is a list of {len(several)} arrays: stack them to [N, M, O], numpy.stack(arrays, 1)'
+    )
+  if isinstance(given, str | Mapping):
+    raise ValueError(
+      f'{where} is a {type(given).__name__}: pass the array of outputs for the rows of x, such as '
+      "numpy.load('outputs.npz')['train']"
     )
   raise ValueError(
     f'{where} returned a {type(given).__name__}: return (apply, variables), or a list of '
     'functions of x'
   )
+
+
+def _refuse_foreign(given, where: str) -> None:
+  """Refuse members of another library."""
+  several = list(given) if isinstance(given, list | tuple) else [given]
+  if several and all(_is_foreign(one) for one in several):
+    raise ValueError(
+      f'{where} holds a {type(several[0]).__name__}, which JAX cannot call: give its outputs '
+      '[N, M, O], by teachers.from_torch([...], x), from_keras or from_sklearn'
+    )
+
+
+def _is_foreign(one) -> bool:
+  """Return whether a member belongs to another library, whose code JAX cannot trace."""
+  owners = {kind.__module__.partition('.')[0] for kind in type(one).__mro__}
+  return hasattr(one, 'predict') or bool(owners & {'torch', 'keras', 'tensorflow'})
 
 
 def _stacked(variables, where: str):

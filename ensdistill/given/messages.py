@@ -18,7 +18,7 @@ def about_outputs(plan: Plan) -> str:
     text = f'{text}; {measure} of each member: {"; ".join(parts)}'
   lines = [text, *(f'teacher: {name} is not evaluated' for name in ensemble.unused)]
   if ensemble.doubt:
-    lines.append(f'teacher: {ensemble.doubt}')
+    lines.append(f'teacher: warning: {ensemble.doubt}')
   return '\n'.join(lines)
 
 

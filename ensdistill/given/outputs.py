@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ensdistill import families
+from ensdistill import families, names
 from ensdistill.data import Dataset
 from ensdistill.data.errors import DataError
 from ensdistill.evaluation import rows
@@ -18,6 +18,7 @@ PARTS = ('train', 'valid', 'test')
 OOD = 'ood/'  # the prefix of out-of-distribution sets
 FEWEST = 50  # examples below which agreement with the labels proves nothing
 ERRORS = 3.0  # standard errors above chance that outputs must reach
+UNEVEN = 0.1  # by which members are less accurate on training examples than rows in order give
 SCALE = 10.0  # targets that move this many times as far as the means are in other units
 
 
@@ -103,9 +104,9 @@ class RecordedNetwork(NamedTuple):
     predictive = self.method.objective.predictive(self.method.family, block)
     return predictive.in_units(*self.units)
 
-  def missing(self, names) -> dict[str, str]:
+  def missing(self, wanted) -> dict[str, str]:
     """Return {set without predictions: the reason}."""
-    unknown = [name for name in names if name not in self.outputs.tables]
+    unknown = [name for name in wanted if name not in self.outputs.tables]
     return dict.fromkeys(unknown, f'{self.outputs.where} has no outputs for it')
 
 
@@ -124,13 +125,20 @@ def from_arrays(
     dataset: the data set, whose `rows` say which examples of the source it has.
     where: where the arrays come from, for messages.
     ood_rows: {set: data.Rows} of out-of-distribution sets that the run evaluates.
-    check_order: refuse members that are all at chance.
+    check_order: refuse members that are at chance.
   """
   if 'train' not in arrays:
-    raise DataError(f'{where} has no array train: store the outputs on the training examples')
+    known = ', '.join(sorted(arrays)) or 'nothing'
+    raise DataError(
+      f'{where} has no array train (it has {known}): store the outputs on the training examples'
+    )
   unknown = [name for name in arrays if name not in PARTS and not name.startswith(OOD)]
   if unknown:
-    raise DataError(f'{where}: unknown array {unknown[0]!r}: store train, valid, test, ood/<set>')
+    near = names.nearest(unknown[0], PARTS)
+    hint = f' (did you mean {near!r}?)' if near else ''
+    raise DataError(
+      f'{where}: unknown array {unknown[0]!r}{hint}: store train, valid, test, ood/<set>'
+    )
   members = arrays['train'].shape[1:2]
   for name, array in arrays.items():
     _check(array, name, members, dataset, where)
@@ -163,6 +171,8 @@ def from_arrays(
       if name == 'train' and found and family.has_classes:
         doubt = _doubt(own, dataset.train.y)
     tables[name] = np.asarray(family.standardise_outputs(own, *units))
+  if family.has_classes:
+    doubt = doubt or _uneven(agreement)
   unused = tuple(name for name in arrays if name.startswith(OOD) and name not in tables)
   return Outputs(tables, where, _digest(arrays), agreement, unused, doubt)
 
@@ -211,7 +221,7 @@ def _check(array: np.ndarray, name: str, members, dataset: Dataset, where: str) 
   if array.shape[1:2] != members or not array.shape[1]:
     raise DataError(
       f'{where}: {name} has {array.shape[1]} members, but train has {members[0]}: store the same '
-      'members in every array'
+      'members in every array, [N, M, O] with the examples first'
     )
   finite = np.isfinite(array).all((1, 2))
   if not finite.all():
@@ -237,7 +247,8 @@ def _agreement(outputs_NMO, y, family, name: str, where: str, remedy: str | None
   """Return each member's accuracy, or correlation with the targets; refuse outputs at chance.
 
   Rows in another order than the examples give members at chance. Chance is what a member's
-  predictions reach on shuffled labels. Members whose predictions cannot tell are not judged:
+  predictions reach on shuffled labels. A single member at chance is refused where the median of all
+  is above twice that. Members whose predictions cannot tell are not judged:
   constant ones, or few of a rare class. `remedy` says how to accept outputs at chance; without it
   they are accepted.
   """
@@ -256,19 +267,41 @@ def _agreement(outputs_NMO, y, family, name: str, where: str, remedy: str | None
     found = [_correlation(means[:, m], y) for m in range(_size(outputs_NMO))]
     unit = 'correlation with the targets'
   values = [value for value, _ in found]
-  telling = [(value, limit) for value, limit in found if limit is not None]
-  if remedy and size >= FEWEST and telling and all(value <= limit for value, limit in telling):
+  if not remedy or size < FEWEST:
+    return values
+  telling = [value <= limit for value, limit in found if limit is not None]
+  if telling and all(telling):
     shown = ', '.join(f'{value:.3f}' for value in values[:4])
-    whole = (
-      '' if family.has_classes or (y != np.round(y)).any() else ' (or y holds classes as floats)'
-    )
     why = _doubt(outputs_NMO, y) if family.has_classes else ''
+    whole = not family.has_classes and not (y != np.round(y)).any()
+    floats = ' (or y holds classes as floats)' if whole else ''
     why = why or (
-      f"the rows are in another order than the data set's{whole}; `ensdistill data NAME` and "
+      f"the rows are in another order than the data set's{floats}; `ensdistill data NAME` and "
       f'docs/teachers.md tell its order. If they are right, {remedy}'
     )
     raise DataError(f'{where}: every member is at chance on {name} ({unit} {shown}): {why}')
+  middle = float(np.median(values))
+  for number, (value, limit) in enumerate(found):
+    if limit is not None and value <= limit and middle > 2 * limit:
+      raise DataError(
+        f'{where}: member {number} is at chance on {name} ({unit} {value:.3f}, the median of all '
+        f'members is {middle:.3f}): its rows or columns are in another order than those of the '
+        f'others. If they are right, {remedy}'
+      )
   return values
+
+
+def _uneven(agreement: Mapping[str, list[float]]) -> str:
+  """Return a warning where members are far less accurate on training than on test examples."""
+  if not {'train', 'test'} <= agreement.keys():
+    return ''
+  train, test = (float(np.median(agreement[part])) for part in ('train', 'test'))
+  if train > test - UNEVEN:
+    return ''
+  return (
+    f'members are far less accurate on train ({train:.3f}) than on test ({test:.3f}): some rows of '
+    'train may be in another order than the examples'
+  )
 
 
 def _doubt(outputs_NMO, y_N) -> str:

@@ -8,11 +8,13 @@ import jax
 
 from ensdistill import processes
 from ensdistill.config.build import Plan
+from ensdistill.evaluation import sets
 from ensdistill.logs import progress
 from ensdistill.report.html import KINDS
 
 WIDTH = 80
 _FEW = 50  # earlier runs that are looked at
+_KINDS = 4  # shifted sets that are named
 
 
 def opening(plan: Plan) -> list[str]:
@@ -27,7 +29,7 @@ def opening(plan: Plan) -> list[str]:
   parts = {
     'teacher': _teacher(plan),
     **_students(plan),
-    'evaluation': _evaluation(config.evaluate),
+    'evaluation': _evaluation(plan),
     'report': f'{plan.folder / "report.html"}',
     'time': _time(plan),
     'meanwhile': f'tensorboard --logdir {plan.folder / "tb"}',
@@ -81,10 +83,16 @@ def _students(plan: Plan) -> dict[str, str]:
   return found
 
 
-def _evaluation(section) -> str:
+def _evaluation(plan: Plan) -> str:
+  """Return the sets of the evaluation; there may be none by default for images of one's own."""
+  section, dataset = plan.config.evaluate, plan.dataset
   parts = ['the test set']
-  parts += [f'out of distribution ({section.ood})'] if section.ood != 'none' else []
-  parts += [f'shifted ({section.shift})'] if section.shift != 'none' else []
+  if foreign := sets.ood_names(dataset, section.ood):
+    parts.append(f'out of distribution ({", ".join(foreign)})')
+  if kinds := sets.shift_names(dataset, section.shift, plan.config.data.dir or None):
+    shown = ', '.join(kinds[:_KINDS])
+    more = f' and {len(kinds) - _KINDS} more' if len(kinds) > _KINDS else ''
+    parts.append(f'shifted ({shown}{more})')
   return ', '.join(parts)
 
 

@@ -40,9 +40,10 @@ def table(results: dict, wide: bool = False) -> str:
   """
   rows = some_ensembles(results['rows'])
   text, whole = _lines([Row(row['name'], row) for row in rows], wide)
+  legend = _legend(rows, whole)
   covered = [f'{name}: {line}' for name, line in results.get('coverage', {}).items()]
   took = ', '.join(f'{name} {value:.0f} s' for name, value in results['timings'].items())
-  notes = [*covered, _legend(whole), f'took: {took}']
+  notes = [*covered, legend, f'took: {took}']
   return '\n'.join([*text, *(notes if wide else _wrapped(notes))])
 
 
@@ -50,10 +51,10 @@ def narrow(runs: list[Run]) -> str:
   """Return the main columns of runs in 80 characters, a table for each data set."""
   parts = []
   for name, group in by_data(runs).items():
-    text, whole = _lines(joined(group), wide=False)
-    parts.append(
-      '\n'.join([*([name] if len(runs) > 1 else []), *text, *_wrapped([_legend(whole)])])
-    )
+    rows = joined(group)
+    text, whole = _lines(rows, wide=False)
+    legend = _wrapped([_legend([row.row for row in rows], whole)])
+    parts.append('\n'.join([*([name] if len(runs) > 1 else []), *text, *legend]))
   return '\n\n'.join(parts)
 
 
@@ -84,8 +85,13 @@ def _wrapped(notes: list[str]) -> list[str]:
   return [line for note in notes for line in textwrap.wrap(note, WIDTH, subsequent_indent='  ')]
 
 
-def _legend(whole: bool) -> str:
-  notes = ['gap closed: share of the distance in NLL from one member to the ensemble.']
+def _legend(rows: list[dict], whole: bool) -> str:
+  """Return what a reader must know of a table for the terminal."""
+  notes = []
+  if columns.present(rows, [columns.GAP]):
+    notes.append('gap closed: share of the distance in NLL from one member to the ensemble.')
+  elif of_role(rows, ENSEMBLE) and of_role(rows, *STUDENTS):
+    notes.append('gap closed: no column, as member and ensemble do not differ in NLL beyond noise.')
   notes += ['± is one standard error over repeats and test examples.']
   notes += [] if whole else ['More columns: `ensdistill report RUN --wide`.']
   return ' '.join(notes)

@@ -159,13 +159,23 @@ class Estimator:
     return x
 
 
+class Module:
+  __module__ = 'torch.nn.modules'
+
+  def __call__(self, x):
+    return x
+
+
 @pytest.mark.parametrize(
   ('made', 'words'),
   [
+    (Module(), 'make holds a Module, which JAX cannot call: .* teachers.from_torch'),
+    ([Module(), Module()], 'make holds a Module, which JAX cannot call'),
+    ({'train': np.zeros((8, 2, 3))}, 'make is a dict: pass the array of outputs'),
     (7, r'make returned a int: return \(apply, variables\), or a list of functions'),
     ([lambda x: x.reshape(len(x), -1)], r'member 0 returned shape \(8, 64\) for 8 inputs'),
     ([lambda x: [x]], 'member 0 returned list'),
-    ([fails], r'member 0 failed on inputs \(8, 8, 8, 1\) \(RuntimeError: no weights\)'),
+    ([fails], r'member 0 failed on inputs \(8, 8, 8, 1\) \(RuntimeError: no weights here\)'),
     ([lambda x: jnp.full((len(x), 3), jnp.nan)], 'member 0 returned NaN or infinity'),
     ((apply, [{'w': 1}, {'v': 1}]), 'different structure'),
     ((apply, []), 'there are no variables'),

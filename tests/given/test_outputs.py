@@ -65,6 +65,21 @@ def test_rows_in_another_order_are_refused(digits, part):
     load(arrays, digits)
 
 
+def test_a_single_member_in_another_order_is_refused(digits):
+  arrays = table()
+  arrays['train'][:, 1] = arrays['train'][:, 1, ::-1]
+  with pytest.raises(DataError, match='member 1 is at chance on train .accuracy 0.0.* the median'):
+    load(arrays, digits)
+  assert given.from_arrays(arrays, digits, 'FILE', check_order=False).size == 3
+
+
+def test_rows_that_are_partly_in_another_order_are_doubted(digits):
+  arrays = table()
+  assert not load(arrays, digits).doubt
+  arrays['train'][300:] = np.roll(arrays['train'][300:], 1, 0)
+  assert 'far less accurate on train (0.' in load(arrays, digits).doubt
+
+
 def test_few_labels_prove_nothing():
   few = data.load('digits', limit=20)
   arrays = table() | {'train': np.random.default_rng(0).permutation(logits('train'))}
@@ -104,8 +119,10 @@ def test_wrong_arrays_are_named(digits, name, change, words):
 
 
 def test_unknown_and_missing_arrays(digits):
-  with pytest.raises(DataError, match='no array train'):
+  with pytest.raises(DataError, match=r'no array train \(it has test\)'):
     load({'test': logits('test')}, digits)
+  with pytest.raises(DataError, match=r"unknown array 'val' \(did you mean 'valid'\?\)"):
+    load(table() | {'val': logits('test')}, digits)
   with pytest.raises(DataError, match="unknown array 'testing'"):
     load(table() | {'testing': logits('test')}, digits)
 

@@ -8,17 +8,25 @@ from ensdistill import report
 
 
 def test_the_first_lines_say_what_will_happen(tmp_path):
-  config = tiny.config(name='kd_tiny', seeds=2, evaluate__ood='default', perturb__name='gaussian')
+  changes = dict(evaluate__ood='notmnist', evaluate__shift='all', perturb__name='gaussian')
+  config = tiny.config(name='kd_tiny', seeds=2, **changes)
   plan = tiny.plan(config, tiny.dataset(), tmp_path / 'a_long_name_of_a_folder' / 'kd_tiny')
   lines = report.opening(plan)
   text = ' '.join(' '.join(lines).split())
   assert lines[0].startswith('kd_tiny: tiny, 48 / 24 / 24 train / validation / test examples')
-  for part in ('3 networks', 'perturbed by gaussian, 2 students', 'out of distribution (default)'):
+  for part in ('3 networks', 'perturbed by gaussian, 2 students', 'of distribution (notmnist)'):
     assert part in text
+  assert ' more)' in text and 'gaussian_noise, ' in text
   assert f'{plan.folder}/report.html' in text and f'tensorboard --logdir {plan.folder}' in text
   assert 'each stage shows the time' in text and 'took' not in text
   short = [line for line in lines if str(tmp_path) not in line]
   assert max(map(len, short)) <= 80 and len(lines) < 15
+
+
+def test_sets_that_do_not_exist_are_not_announced(tmp_path):
+  config = tiny.config(evaluate__ood='default', evaluate__shift='none')
+  text = ' '.join(report.opening(tiny.plan(config, tiny.dataset(), tmp_path)))
+  assert 'evaluation  the test set ' in f'{text} ' and 'distribution' not in text
 
 
 def test_a_reduced_recipe_says_so(tmp_path):
