@@ -194,7 +194,8 @@ def table(found: dict) -> str:
   for name, protocols in found.items():
     ours, control = protocols['']['rows'], protocols.get('paper', {}).get('rows', {})
     count = ours['ensemble']['seeds']
-    lines.append(f'| **{name}**, {count} splits |' + ' |' * (len(HEAD) - 1))
+    mark = ' †' if any(map(changed, protocols.values())) else ''
+    lines.append(f'| **{name}**, {count} splits{mark} |' + ' |' * (len(HEAD) - 1))
     for model, title in MODELS.items():
       row, published = ours[model], PUBLISHED.get(name, {}).get(model)
       cells = [title, cell(row, 'rmse'), cell(row, 'nll')]
@@ -211,8 +212,26 @@ def table(found: dict) -> str:
   without = [name for name, protocols in found.items() if 'paper' not in protocols]
   missing = [f'Not run: {", ".join(left)}.', ''] if left else []
   missing += [f'The control was not run on: {", ".join(without)}.', ''] if without else []
+  missing += _marks(found)
   took = f'Total time: {seconds / 60:.0f} minutes on {", ".join(sorted(filter(None, machines)))}.'
   return '\n'.join([*lines, '', *verdict(found), '', *missing, took]) + '\n'
+
+
+def changed(done: dict) -> dict[str, tuple]:
+  """Return {setting: (its value in a record, in the recipe of today)} where they differ."""
+  recipe = identity.decisive(configuration('hydra', done['data'], done['variant'], ''))
+  mine = {name: value for name, value in done['config'].items() if not name.startswith('data.')}
+  now = json.loads(json.dumps(recipe))  # lists in place of tuples
+  return {name: (mine[name], now.get(name)) for name in mine if mine[name] != now.get(name)}
+
+
+def _marks(found: dict) -> list[str]:
+  """Return the note on sets that were made before a setting of the recipe changed."""
+  differences = [changed(done) for protocols in found.values() for done in protocols.values()]
+  settings = {
+    f'`{name}={old}` (now {new})' for own in differences for name, (old, new) in own.items()
+  }
+  return [f'† Made with {", ".join(sorted(settings))}, to be run again.', ''] if settings else []
 
 
 def verdict(found: dict) -> list[str]:
