@@ -31,7 +31,7 @@ def module(place: str, setting: str):
     spec.loader.exec_module(found)
     return found
   except (Exception, SystemExit) as error:
-    text = f'{setting} cannot be imported: {messages.described(error)}{_hint(place, error)}'
+    text = f'{setting} cannot be imported: {messages.described(error, 1000)}{_hint(place, error)}'
     raise ValueError(text) from error
 
 

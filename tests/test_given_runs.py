@@ -90,7 +90,7 @@ def test_a_function_in_jax(method, tmp_path, monkeypatch):
   [
     (['student.targets=online'], "holds its outputs alone: set student.targets='stored'"),
     (['perturb.name=ods'], 'holds its outputs on the clean ones'),
-    (['augment.flip=true'], "--config.augment.flip=0, or student.targets='clean_cache'"),
+    (['augment.flip=true'], '--config.augment.flip=0, or --config.student.targets=clean_cache'),
     (['data.aux=photographs'], "data.aux='photographs' needs the teacher on other inputs"),
     (['teacher.members=7'], 'teacher.members=7, but forest.npz has 10: set teacher.members=0'),
     (['teacher.source=a:b'], 'set one of them'),

@@ -186,7 +186,8 @@ def _refuse_foreign(given, where: str) -> None:
 def _is_foreign(one) -> bool:
   """Return whether a member belongs to another library, whose code JAX cannot trace."""
   owners = {kind.__module__.partition('.')[0] for kind in type(one).__mro__}
-  return hasattr(one, 'predict') or bool(owners & {'torch', 'keras', 'tensorflow'})
+  is_estimator = hasattr(one, 'predict') and not callable(one)  # such as those of scikit-learn
+  return is_estimator or bool(owners & {'torch', 'keras', 'tensorflow'})
 
 
 def _stacked(variables, where: str):
