@@ -7,6 +7,7 @@ from benchmarks import export as benchmark
 from ensdistill.exporting import inference
 
 
+@pytest.mark.slow
 def test_every_network_is_timed_in_every_runtime():
   pytest.importorskip('onnxruntime')
   every = dict.fromkeys(('member', 'student'), inference.of(exported.student(shape=(3,))))

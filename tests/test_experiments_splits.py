@@ -98,6 +98,7 @@ def test_teachers_equal_those_of_separate_runs(datasets, folder, ensembles):
   assert tiny.largest_difference(together, own.variables) < 1e-5
 
 
+@pytest.mark.slow
 def test_students_equal_those_of_separate_runs(datasets, folder, ensembles, tmp_path):
   """In both phases; and on inputs that stay what they are, stored targets change nothing."""
   changes = dict(student__kind='multi_head', student__phases=2, objective__name='members')

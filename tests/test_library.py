@@ -107,7 +107,7 @@ def test_a_folder_of_other_functions_gives_no_old_student(form, tmp_path):
   assert (other.argmax(-1) != one.argmax(-1)).mean() > 0.8
 
 
-@pytest.mark.parametrize('teacher', [2, LOGITS])
+@pytest.mark.parametrize('teacher', [pytest.param(2, marks=pytest.mark.slow), LOGITS])
 def test_a_folder_of_other_data_gives_no_old_student(teacher, tmp_path):
   call = dict(method='kd', folder=tmp_path, **QUICK | {'steps': 3})
   ensdistill.distil(teacher, X, Y, **call)

@@ -134,7 +134,7 @@ def test_skipped_updates_are_dropped_and_counted_and_neighbours_are_untouched(tm
   assert any('2 update(s) dropped' in line for line in writer.said)
 
 
-@pytest.mark.parametrize('per_call', [1, 2, 40])
+@pytest.mark.parametrize('per_call', [pytest.param(1, marks=pytest.mark.slow), 2, 40])
 def test_more_than_ten_dropped_updates_in_a_row_stop(tmp_path, per_call):
   ten, eleven = range(15, 25), range(15, 26)
   w, _ = fit(tmp_path / 'ten', of_network(0, *ten), 'skip', steps_per_call=per_call)
