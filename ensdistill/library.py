@@ -84,6 +84,7 @@ def distil(
       a temporary folder.
     quiet: print nothing.
   """
+  _refuse_files(teacher)
   runtime.prepare(memory=False)  # a program of the user's keeps its allocator
   dataset = _dataset(teacher, x, y, valid, seed, columns, classes)
   config = _config(method, network, network_settings, dataset, y is not None)
@@ -107,6 +108,15 @@ def distil(
       distilled = distillation.distil(plan, obtained, writer)
   origin = reporting.Origin(plan, obtained, distilled)
   return dataclasses.replace(export.model(plan, distilled), origin=origin)
+
+
+def _refuse_files(teacher) -> None:
+  """Refuse a path or an opened .npz file in place of the array that it holds."""
+  if isinstance(teacher, str | pathlib.Path | Mapping):
+    raise ValueError(
+      f'teacher is a {type(teacher).__name__}: pass the array of outputs for the rows of x, such '
+      "as numpy.load('outputs.npz')['train']"
+    )
 
 
 def _check_changes(changes: Mapping[str, Any]) -> None:

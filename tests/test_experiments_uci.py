@@ -152,3 +152,15 @@ def test_the_table_says_where_hydra_lies(uci):
     'Hydra is better than the ensemble by 0.050 ± 0.950, paired over the splits, which is within '
     'noise.'
   )
+
+
+def test_a_set_of_other_settings_is_marked(uci):
+  config = json.loads(
+    json.dumps(uci.identity.decisive(uci.configuration('hydra', 'boston', '', '')))
+  )
+  done = {'data': 'boston', 'variant': '', 'config': config}
+  assert uci.changed(done) == {} and uci._marks({'boston': {'': done}}) == []
+  done['config'] = config | {'student.optimizer.decay': 0.3, 'data.content': 'another'}
+  assert uci.changed(done) == {'student.optimizer.decay': (0.3, 0.0)}
+  (note, _) = uci._marks({'boston': {'': done}})
+  assert note == '† Made with `student.optimizer.decay=0.3` (now 0.0), to be run again.'

@@ -107,6 +107,12 @@ def test_a_folder_of_other_functions_gives_no_old_student(form, tmp_path):
   assert (other.argmax(-1) != one.argmax(-1)).mean() > 0.8
 
 
+@pytest.mark.parametrize('teacher', ['outputs.npz', {'train': LOGITS}])
+def test_a_file_of_outputs_is_refused_with_the_remedy(teacher):
+  with pytest.raises(ValueError, match='pass the array of outputs for the rows of x, such as'):
+    ensdistill.distil(teacher, X, Y)
+
+
 @pytest.mark.parametrize('teacher', [pytest.param(2, marks=pytest.mark.slow), LOGITS])
 def test_a_folder_of_other_data_gives_no_old_student(teacher, tmp_path):
   call = dict(method='kd', folder=tmp_path, **QUICK | {'steps': 3})

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -161,11 +161,6 @@ def _parts(given, where: str) -> tuple[Callable | None, Any, list[Callable]]:
   if several and isinstance(given, list | tuple) and all(hasattr(one, 'shape') for one in several):
     raise ValueError(
       f'{where} is a list of {len(several)} arrays: stack them to [N, M, O], numpy.stack(arrays, 1)'
-    )
-  if isinstance(given, str | Mapping):
-    raise ValueError(
-      f'{where} is a {type(given).__name__}: pass the array of outputs for the rows of x, such as '
-      "numpy.load('outputs.npz')['train']"
     )
   raise ValueError(
     f'{where} returned a {type(given).__name__}: return (apply, variables), or a list of '

@@ -171,7 +171,7 @@ def from_arrays(
       if name == 'train' and found and family.has_classes:
         doubt = _doubt(own, dataset.train.y)
     tables[name] = np.asarray(family.standardise_outputs(own, *units))
-  if family.has_classes:
+  if family.has_classes and min(len(dataset.train.y), len(dataset.test.y)) >= FEWEST:
     doubt = doubt or _uneven(agreement)
   unused = tuple(name for name in arrays if name.startswith(OOD) and name not in tables)
   return Outputs(tables, where, _digest(arrays), agreement, unused, doubt)

@@ -171,7 +171,7 @@ class Module:
   [
     (Module(), 'make holds a Module, which JAX cannot call: .* teachers.from_torch'),
     ([Module(), Module()], 'make holds a Module, which JAX cannot call'),
-    ({'train': np.zeros((8, 2, 3))}, 'make is a dict: pass the array of outputs'),
+    ({'train': np.zeros((8, 2, 3))}, 'make returned a dict: return'),
     (7, r'make returned a int: return \(apply, variables\), or a list of functions'),
     ([lambda x: x.reshape(len(x), -1)], r'member 0 returned shape \(8, 64\) for 8 inputs'),
     ([lambda x: [x]], 'member 0 returned list'),
